@@ -214,6 +214,7 @@ fn batch(node: &NodeName, first: u64, report: Report) -> Reports {
         free_bytes: 1 << 40,
         up_rate_seen: 0,
         down_rate_seen: 0,
+        relays: Default::default(),
     }
 }
 

@@ -22,13 +22,14 @@ use super::folder::{Folder, utc_ns};
 use super::journal::Journal;
 use super::links::Links;
 use super::live::{Lives, ServerPaths};
+use super::neighbours::Neighbours;
 use super::share::Direction;
 use super::{Event, Facts, probe};
 use crate::base::time::Mono;
 use crate::dist::agent::{Action, Agent, Apply, Failure};
 use crate::dist::ids::{ContentId, Digest, NodeName};
 use crate::dist::journal::Record;
-use crate::dist::keys::{NodeKeys, sign_receipt};
+use crate::dist::keys::{NodeKeys, VerifyKey, sign_answer, sign_receipt};
 use crate::dist::window::RateSchedule;
 use crate::dist::wire::agent::{NodeOrder, Receipt, Reports, ReportsTaken, SignedReceipt};
 use crate::dist::wire::job::{Attributes, Op, Reason};
@@ -37,6 +38,7 @@ use crate::store::{RateLimit, Recovered, Store, Upload};
 
 /// What a driver is made of.
 pub(super) struct Parts {
+    pub(super) base_key: VerifyKey,
     pub(super) node: NodeName,
     pub(super) keys: NodeKeys,
     pub(super) facts: Facts,
@@ -65,6 +67,7 @@ pub(super) struct Driver {
     hand: Arc<Hand>,
     bases: Bases,
     links: Links,
+    neighbours: Neighbours,
     lives: Lives,
     journal: Journal,
     files: Files,
@@ -102,7 +105,8 @@ struct Hand {
 
 impl Driver {
     pub(super) fn new(parts: Parts) -> io::Result<Self> {
-        let agent = Agent::new(parts.node.clone(), parts.records);
+        let mut agent = Agent::new(parts.node.clone(), parts.records);
+        agent.set_base_key(parts.base_key);
         let known: std::collections::BTreeSet<ContentId> = agent.contents().collect();
         let files = Files::spawn(parts.store.clone(), parts.events.clone())?;
         for strange in parts.recovered.iter().filter(|content| !known.contains(&content.id)) {
@@ -112,6 +116,7 @@ impl Driver {
         let limit = Arc::new(RateLimit::new(parts.facts.down_rate));
         let base = parts.bases.url().to_owned();
         let (download, counter) = (Arc::clone(&limit), Arc::clone(&received));
+        let neighbours = Neighbours::new(parts.channel.clone(), parts.events.clone());
         let port = parts.facts.addr.port();
         let links =
             Links::new(parts.channel, (base, port), download, counter, parts.events.clone());
@@ -130,6 +135,7 @@ impl Driver {
             hand: Arc::new(hand),
             bases: parts.bases,
             links,
+            neighbours,
             lives: Lives::spawn(parts.paths, parts.events.clone()),
             journal: parts.journal,
             files,
@@ -232,6 +238,21 @@ impl Driver {
             Event::Live { key, event } => self.agent.handle_live(key, event, now, out),
             Event::Probed { number, probed } => self.agent.handle_probed(number, probed),
             Event::Applied { key, applied } => self.agent.handle_applied(key, applied, now, out),
+            Event::Relayed { body, reply } => {
+                let answer = self.agent.handle_relay(body, now, out);
+                // Who asked may have given up.
+                let _gone = reply.send(answer);
+            }
+            Event::Handed { hand, is_taken } => {
+                self.agent.handle_handed(hand, is_taken, now, out);
+            }
+            Event::Asked { envelope, reply } => {
+                let alive = self.agent.handle_question(&envelope, now);
+                let _gone = reply.send(alive.map(|alive| sign_answer(&self.hand.keys, &alive)));
+            }
+            Event::Neighbour { node, query, answer } => {
+                self.agent.handle_neighbour(node, query, answer);
+            }
         }
     }
 
@@ -280,6 +301,12 @@ impl Driver {
                 Action::Use { content, link } => self.links.use_link(content, link),
                 Action::Close { content, link } => self.links.close(content, link),
                 Action::Ask { content, ask, source } => self.links.ask(content, ask, &source),
+                Action::Hand { hand, node, addr, body } => {
+                    self.neighbours.hand(hand, &node, &addr, &body);
+                }
+                Action::AskNode { node, addr, query, envelope } => {
+                    self.neighbours.ask(node, &addr, query, envelope);
+                }
                 Action::Apply(apply) => self.apply(apply),
                 Action::Limit { job, limit } => {
                     self.upload.1.set_share(job, limit.map(|(share, _)| share));
@@ -346,6 +373,7 @@ impl Driver {
             free_bytes: self.hand.folder.free_bytes().unwrap_or(0),
             up_rate_seen: self.upload.0.best(),
             down_rate_seen: self.download.0.best(),
+            relays: self.agent.relay_counts(),
         };
         let (bases, token, events) =
             (self.bases.clone(), session.token.clone(), self.events.clone());

@@ -197,6 +197,7 @@ impl Link {
             opened = timeout(ANSWER_MAX, request) => opened,
             () = closed(&mut control) => return,
         };
+        let is_unreachable = matches!(&opened, Ok(Err(error)) if error.is_connect());
         let mut response = opened.ok().and_then(Result::ok);
         let end = match &mut response {
             Some(response) => match refusal(response) {
@@ -208,6 +209,7 @@ impl Link {
                     End::Event(event)
                 }
             },
+            None if is_unreachable => End::Event(LinkEvent::Unreachable),
             None => End::Event(LinkEvent::Lost),
         };
         self.tell().await;

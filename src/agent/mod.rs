@@ -10,7 +10,8 @@
 //! - `driver`: one task that owns the plain [`Agent`](crate::dist::agent::Agent) and does what it
 //!   asks for. `links`: bytes of sources. [`live`]: live paths of the server. `journal`: what
 //!   survives. `folder`: changes of the media folder. `share`: viewers first. `feed`: what the
-//!   threads of `journal` and `files` are to do.
+//!   threads of `journal` and `files` are to do. `neighbours`: what other nodes are told; [`door`]:
+//!   what they say.
 //!
 //! Invariants: the driver never waits for a disk or a peer; nothing is told to the base before the
 //! journal has it. Bounds: `EVENTS_MAX` events wait, then links do.
@@ -19,6 +20,7 @@ pub mod base;
 mod bases;
 mod channel;
 pub mod control;
+pub mod door;
 mod driver;
 mod feed;
 mod files;
@@ -27,6 +29,7 @@ pub mod identity;
 mod journal;
 mod links;
 pub mod live;
+mod neighbours;
 mod probe;
 mod share;
 #[cfg(test)]
@@ -42,16 +45,18 @@ use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use rustls::ServerConfig;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::dist::agent::live::LiveEvent;
 use crate::dist::agent::{Failure, Reserved};
 use crate::dist::fetch::{AskId, LinkEvent, LinkId};
 use crate::dist::ids::{CommandKey, ContentId, NodeName};
 use crate::dist::keys::VerifyKey;
+use crate::dist::relay::{Answer, HandId, RelayError};
 use crate::dist::window::RateSchedule;
 use crate::dist::wire::agent::{ReportsTaken, SignedReceipt};
 use crate::dist::wire::peer::{Alternative, ContentState};
+use crate::dist::wire::relay::{RelayBody, SignedAnswer};
 use crate::pki::PkiError;
 use crate::pki::trust::Trust;
 use crate::store::{Store, StoreKey, Upload};
@@ -59,6 +64,7 @@ use base::{Base, BaseError, BaseUrl, UrlError};
 use bases::Bases;
 use channel::Channel;
 use control::{Control, HelloAgain, HelloError, ORDERS_MAX, Session};
+use door::Door;
 use driver::Driver;
 use folder::Folder;
 use identity::{Identity, IdentityError};
@@ -108,6 +114,9 @@ pub struct Facts {
     pub down_rate: Option<u64>,
 }
 
+/// Is told of the store, the TLS of the port for peers, and the way to the agent.
+pub type OnOpen = Box<dyn FnOnce(Store, Option<Arc<ServerConfig>>, Door) + Send>;
+
 /// What runs beside the agent, in the same process.
 pub struct Beside {
     /// Sessions that play.
@@ -120,8 +129,9 @@ pub struct Beside {
     pub paths: Arc<dyn ServerPaths>,
     /// Counts turns of the agent: some each second, whatever it has to do.
     pub turns: Arc<AtomicU64>,
-    /// Called once, when the store is open: peers may be served, with this TLS.
-    pub on_open: Box<dyn FnOnce(Store, Option<Arc<ServerConfig>>) + Send>,
+    /// Called once, when the store is open: peers may be served, with this TLS, and what they say
+    /// goes through the door.
+    pub on_open: OnOpen,
 }
 
 /// Why a node does not start, or ends.
@@ -170,14 +180,60 @@ enum Event {
     Offline,
     Reported(Result<ReportsTaken, BaseError>),
     Journaled(u64),
-    Reserved { content: ContentId, reserved: Result<Reserved, Failure> },
-    Link { content: ContentId, link: LinkId, event: LinkEvent },
-    Alternatives { content: ContentId, link: LinkId, others: Vec<Alternative> },
-    State { content: ContentId, ask: AskId, state: Option<ContentState> },
-    Unwritable { content: ContentId, failure: Failure },
-    Probed { number: u64, probed: Result<(), String> },
-    Applied { key: CommandKey, applied: Result<SignedReceipt, Failure> },
-    Live { key: CommandKey, event: LiveEvent },
+    Reserved {
+        content: ContentId,
+        reserved: Result<Reserved, Failure>,
+    },
+    Link {
+        content: ContentId,
+        link: LinkId,
+        event: LinkEvent,
+    },
+    Alternatives {
+        content: ContentId,
+        link: LinkId,
+        others: Vec<Alternative>,
+    },
+    State {
+        content: ContentId,
+        ask: AskId,
+        state: Option<ContentState>,
+    },
+    Unwritable {
+        content: ContentId,
+        failure: Failure,
+    },
+    Probed {
+        number: u64,
+        probed: Result<(), String>,
+    },
+    Applied {
+        key: CommandKey,
+        applied: Result<SignedReceipt, Failure>,
+    },
+    /// Another node hands orders on.
+    Relayed {
+        body: RelayBody,
+        reply: oneshot::Sender<Result<Answer, RelayError>>,
+    },
+    Handed {
+        hand: HandId,
+        is_taken: bool,
+    },
+    /// Another node asks for the base how this one is.
+    Asked {
+        envelope: String,
+        reply: oneshot::Sender<Result<SignedAnswer, RelayError>>,
+    },
+    Neighbour {
+        node: NodeName,
+        query: u64,
+        answer: Option<SignedAnswer>,
+    },
+    Live {
+        key: CommandKey,
+        event: LiveEvent,
+    },
 }
 
 impl Node {
@@ -253,10 +309,11 @@ impl Node {
         let channel = self.control.channel.clone();
         let folder = self.control.identity.folder().display().to_string();
         let tls = channel.server().map_err(|error| NodeError::Certificate(error, folder))?;
-        on_open(store.clone(), tls);
+        on_open(store.clone(), tls, Door::new(events.clone()));
         let again = Arc::new(HelloAgain::default());
         let (orders, order_receiver) = mpsc::channel(ORDERS_MAX);
         let driver = Driver::new(driver::Parts {
+            base_key: key,
             node: self.control.identity.node().clone(),
             keys: self.control.identity.keys().clone(),
             facts: self.control.facts.clone(),

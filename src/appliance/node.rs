@@ -25,12 +25,13 @@ use super::{
     Companion, GivesWay, Prepared, ReadAgain, RunError, Serving, Viewers, run_beside, system,
 };
 use crate::agent::control::HelloError;
+use crate::agent::door::Door;
 use crate::agent::live::ServerPaths;
 use crate::agent::{Beside, Node, NodeError, NodeOptions, Security};
 use crate::config::Config;
 use crate::dist::fanout::CHILDREN_MAX;
 use crate::http;
-use crate::http::peer::{PeerOptions, PeerState, router};
+use crate::http::peer::{PeerOptions, PeerState, hand_router, router};
 use crate::http::{Bearers, Retired, Tls};
 use crate::ledger::clerk;
 use crate::store::Upload;
@@ -178,7 +179,7 @@ impl Keeper {
             upload,
             paths: Arc::clone(&self.paths),
             turns: Arc::clone(&self.turns),
-            on_open: Box::new(move |store, tls| peers.serve(store, cap, tls, ended)),
+            on_open: Box::new(move |store, tls, door| peers.serve(store, cap, tls, door, ended)),
         }
     }
 }
@@ -205,6 +206,7 @@ impl Peers {
         store: crate::store::Store,
         upload: Upload,
         tls: Option<Arc<ServerConfig>>,
+        door: Door,
         shutdown: watch::Receiver<bool>,
     ) {
         let bearers = match tls {
@@ -221,9 +223,10 @@ impl Peers {
             sent: Arc::new(move |_content, bytes| {
                 counter.fetch_add(bytes, Ordering::Relaxed);
             }),
-            bearers,
+            bearers: bearers.clone(),
         });
-        let serving = http::serve_distribution(self.listener, tls, [router(state)], shutdown);
+        let routers = [router(state), hand_router(door, bearers)];
+        let serving = http::serve_distribution(self.listener, tls, routers, shutdown);
         tokio::spawn(async move {
             if let Err(error) = serving.await {
                 tracing::error!(code = "HE-E922", %error, "peers are not served any more");

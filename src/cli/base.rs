@@ -33,6 +33,7 @@ pub(super) fn run(args: &BaseArgs) -> Result<Exit, Failure> {
         },
         webhook_allow: AllowedNetworks(args.webhook_allow.clone()),
         webhook_retry: args.webhook_retry,
+        relay_from: args.relay_from,
         repair_hook: args.repair_hook.clone(),
         keep_events: Duration::from_secs(u64::from(args.keep_events) * 24 * 3_600),
         archive_every: args.archive_every,

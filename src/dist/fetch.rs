@@ -281,7 +281,9 @@ impl Fetch {
                 }
             }
             LinkEvent::Whole => self.complete(out),
-            LinkEvent::Lost => self.fail(link, SwitchCause::Lost, now, out),
+            LinkEvent::Lost | LinkEvent::Unreachable => {
+                self.fail(link, SwitchCause::Lost, now, out);
+            }
             LinkEvent::Busy { retry_after } => {
                 let least = self.round.busy.map_or(retry_after, |busy| busy.min(retry_after));
                 self.round.busy = Some(least);

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::dist::ids::{CommandKey, ContentId, JobId};
 use crate::dist::terms::Terms;
-use crate::dist::wire::agent::{LiveSource, LiveTotals, SignedReceipt};
+use crate::dist::wire::agent::{LiveSource, LiveTotals, ServerList, SignedReceipt, Source};
 use crate::dist::wire::job::{Op, Order, Reason};
 
 /// An entry of the journal.
@@ -90,6 +90,22 @@ pub enum Record {
         /// The terms.
         terms: Terms,
     },
+    /// Where a content comes from, as the base has said last. Not waited for.
+    Plan {
+        /// The content.
+        content: ContentId,
+        /// Sources as a short list ([`crate::dist::wire::agent::short_list`]).
+        sources: Vec<Source>,
+    },
+    /// Other nodes of a job.
+    Servers {
+        /// The job.
+        job: JobId,
+        /// Version of the list.
+        list_version: u32,
+        /// The servers.
+        servers: ServerList,
+    },
     /// Nothing of this job is needed any more.
     Forget {
         /// The job.
@@ -151,7 +167,8 @@ const CHECK_DIGITS: usize = 16;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::dist::ids::CommandId;
+    use crate::dist::ids::{CommandId, NodeName};
+    use crate::dist::wire::agent::Server;
     use proptest::prelude::*;
     use uuid::Uuid;
 
@@ -184,8 +201,28 @@ mod tests {
             Record::Failed { key, reason: Reason::NoSpace, detail: "full".to_owned() },
             Record::Cancelled { key },
             Record::Terms { job, terms: Terms::default() },
+            Record::Plan { content: ContentId(Uuid::nil()), sources: vec![source()] },
+            Record::Servers { job, list_version: 2, servers: vec![server()].into() },
             Record::Forget { job },
         ]
+    }
+
+    fn source() -> Source {
+        Source {
+            node: None,
+            addr: "192.0.2.1:7".to_owned(),
+            capability: "c".to_owned(),
+            rate: 0,
+            is_last_resort: false,
+        }
+    }
+
+    fn server() -> Server {
+        Server {
+            index: 3,
+            node: NodeName::new("edge-3").unwrap(),
+            addr: "192.0.2.3:9996".to_owned(),
+        }
     }
 
     fn written() -> Vec<u8> {

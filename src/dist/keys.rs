@@ -1,16 +1,16 @@
 //! Ed25519 keys of the base and of nodes, and what they sign.
 //!
 //! ```text
-//! BaseKeys --sign--> frames of contents (units), capabilities --VerifyKey of the base--> nodes
-//! NodeKeys --sign--> receipts --VerifyKey of the node--> base, clients
+//! BaseKeys --sign--> frames of contents (units), capabilities, envelopes --its VerifyKey--> nodes
+//! NodeKeys --sign--> receipts, answers --VerifyKey of the node--> base, clients
 //! ```
 //! A capability is a token: base64url of its JSON, a dot, base64url of the signature of the JSON. A
 //! receipt travels as the JSON that was signed, so that no second writer has to give the same
 //! bytes.
 //!
 //! Invariants: secret halves are never shown, not by `Debug` either; signatures are checked
-//! strictly (no weak keys, one signature for a message and key). Bound: `CAPABILITY_BYTES_MAX` a
-//! token.
+//! strictly (no weak keys, one signature for a message and key); what is signed as one thing does
+//! not count as another. Bounds: `CAPABILITY_BYTES_MAX`, and `BODY_BYTES_MAX` an envelope.
 
 use std::fmt;
 use std::str::FromStr;
@@ -22,6 +22,7 @@ use ed25519_dalek::{Signature, Signer as _, SigningKey, VerifyingKey};
 use crate::dist::ids::ContentId;
 use crate::dist::wire::agent::{Receipt, SignedReceipt};
 use crate::dist::wire::peer::Capability;
+use crate::dist::wire::relay::{Alive, BODY_BYTES_MAX, Envelope, SignedAnswer};
 
 /// The keys of the base.
 #[derive(Clone)]
@@ -96,6 +97,17 @@ impl BaseKeys {
         URL_SAFE_NO_PAD.encode_string(signature, &mut token);
         token
     }
+
+    /// The envelope as a token.
+    #[must_use]
+    pub fn seal_envelope(&self, envelope: &Envelope) -> String {
+        let json = json_of(envelope);
+        let signature = self.sign(&marked(ENVELOPE_MARK, json.as_bytes()));
+        let mut token = URL_SAFE_NO_PAD.encode(json);
+        token.push('.');
+        URL_SAFE_NO_PAD.encode_string(signature, &mut token);
+        token
+    }
 }
 
 impl NodeKeys {
@@ -163,6 +175,40 @@ impl VerifyKey {
         let signature: [u8; 64] = URL_SAFE_NO_PAD.decode(signature).ok()?.try_into().ok()?;
         self.verify(&json, &signature).then(|| serde_json::from_slice(&json).ok())?
     }
+
+    /// The envelope of a token that the base of this key made.
+    #[must_use]
+    pub fn open_envelope(&self, token: &str) -> Option<Envelope> {
+        if token.len() > BODY_BYTES_MAX {
+            return None;
+        }
+        let (json, signature) = token.split_once('.')?;
+        let json = URL_SAFE_NO_PAD.decode(json).ok()?;
+        let signature: [u8; 64] = URL_SAFE_NO_PAD.decode(signature).ok()?.try_into().ok()?;
+        let is_signed = self.verify(&marked(ENVELOPE_MARK, &json), &signature);
+        is_signed.then(|| serde_json::from_slice(&json).ok())?
+    }
+}
+
+/// The answer to a question of the base that another node brought, with the node's signature.
+#[must_use]
+pub fn sign_answer(keys: &NodeKeys, alive: &Alive) -> SignedAnswer {
+    let answer = json_of(alive);
+    let signature = keys.signing.sign(&marked(ANSWER_MARK, answer.as_bytes())).to_bytes();
+    SignedAnswer { answer, signature: STANDARD.encode(signature) }
+}
+
+/// The answer that the node of this key signed.
+#[must_use]
+pub fn verify_answer(key: &VerifyKey, signed: &SignedAnswer) -> Option<Alive> {
+    let signature: [u8; 64] = STANDARD.decode(&signed.signature).ok()?.try_into().ok()?;
+    let is_signed = key.verify(&marked(ANSWER_MARK, signed.answer.as_bytes()), &signature);
+    is_signed.then(|| serde_json::from_str(&signed.answer).ok())?
+}
+
+/// What is signed of a thing that is not to be taken for another.
+fn marked(mark: &[u8], json: &[u8]) -> Vec<u8> {
+    [mark, json].concat()
 }
 
 /// The receipt with the node's signature.
@@ -230,6 +276,11 @@ const CAPABILITY_BYTES_MAX: usize = 1_024;
 /// Seconds for which a capability counts behind its expiry, because clocks of nodes differ.
 pub const EXPIRY_LEEWAY_S: i64 = 5 * 60;
 
+/// Before the JSON of an envelope, where it is signed.
+const ENVELOPE_MARK: &[u8] = b"headend envelope\n";
+/// Before the JSON of an answer, where it is signed.
+const ANSWER_MARK: &[u8] = b"headend answer\n";
+
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
@@ -237,7 +288,8 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
-    use crate::dist::ids::{CommandId, CommandKey, ContentId, JobId, NodeName};
+    use crate::dist::ids::{BaseEpoch, CommandId, CommandKey, ContentId, Digest, JobId, NodeName};
+    use crate::dist::wire::agent::NodeOrder;
 
     fn capability() -> Capability {
         let (content, node) = (ContentId(Uuid::from_u128(7)), NodeName::new("edge-1").unwrap());
@@ -292,6 +344,36 @@ mod tests {
         for bad in ["", ".", "a.b", "....", &"a".repeat(5_000)] {
             assert_eq!(keys.verify_key().open_capability(bad), None, "{bad:.8}");
         }
+    }
+
+    #[test]
+    fn envelope_and_answer_open_under_their_own_key_and_as_nothing_else() {
+        let (keys, other) = (BaseKeys::from_bytes(&[1; 32]), BaseKeys::from_bytes(&[2; 32]));
+        let envelope = Envelope {
+            node: NodeName::new("a").unwrap(),
+            addr: "192.0.2.1:9".to_owned(),
+            base: BaseEpoch(3),
+            number: 4,
+            at_ns: 5,
+            common: Digest([6; 32]),
+            orders: vec![NodeOrder::Idle],
+        };
+        let token = keys.seal_envelope(&envelope);
+        assert_eq!(keys.verify_key().open_envelope(&token), Some(envelope));
+        assert_eq!(other.verify_key().open_envelope(&token), None);
+        assert_eq!(keys.verify_key().open_capability(&token), None);
+        assert_eq!(keys.verify_key().open_envelope(&keys.seal_capability(&capability())), None);
+        let mut changed = token.into_bytes();
+        changed[9] = if changed[9] == b'A' { b'B' } else { b'A' };
+        let changed = String::from_utf8(changed).unwrap();
+        assert_eq!(keys.verify_key().open_envelope(&changed), None);
+
+        let (keys, other) = (NodeKeys::from_bytes(&[1; 32]), NodeKeys::from_bytes(&[2; 32]));
+        let node = NodeName::new("a").unwrap();
+        let alive = Alive { node, query: 7, open: 2, is_online: false };
+        let signed = sign_answer(&keys, &alive);
+        assert_eq!(verify_answer(&keys.verify_key(), &signed), Some(alive));
+        assert_eq!(verify_answer(&other.verify_key(), &signed), None);
     }
 
     #[test]

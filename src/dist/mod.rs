@@ -18,6 +18,7 @@
 //! - [`probe`]: what a node that is back fetches first.
 //! - [`recovery`]: what a start of the base makes of its disk. [`retention`]: which events go.
 //! - `agent`, `fetch`: a node: which command is next, which source a content comes from.
+//! - [`relay`]: how orders go on from node to node.
 //! - `units`: the bytes of a content, verified by BLAKE3 in units of 64 KiB.
 //!
 //! Invariants: time, bytes and outcomes come in, actions go out; no clock, socket, file or thread
@@ -40,6 +41,7 @@ pub mod probe;
 pub mod quota;
 pub mod recovery;
 pub mod reflect;
+pub mod relay;
 pub mod retention;
 pub mod rows;
 pub mod terms;

@@ -10,7 +10,8 @@
 //! in at the source, and of the receiver's downlink. Equal sources are told apart by fewer
 //! children, nodes before the base, the same site, less depth. A node that has everything sends as
 //! the base does. Where no uplink is left, the receiver shares that of the source whose share is
-//! largest, and its edge has no planned rate.
+//! largest, and its edge has no planned rate. An edge that does not connect is not planned for a
+//! while.
 //!
 //! Invariants: edges make a tree, so that no node waits for itself; the planned rates of a source's
 //! children are at most its uplink. Bounds: `CHILDREN_MAX` children with planned rates a source,
@@ -52,6 +53,8 @@ pub struct Cascade {
     free: Vec<BTreeSet<(u64, Option<MemberId>)>>,
     /// All senders by their share of one child more.
     shares: BTreeSet<(u64, Reverse<u32>, Option<MemberId>)>,
+    /// Receivers with sources that they cannot connect to: no edge is planned between them.
+    barred: BTreeSet<(MemberId, MemberId)>,
 }
 
 /// A member of a plan.
@@ -91,7 +94,18 @@ impl Cascade {
     /// A plan for `receivers`. `size`: bytes of the content, where they are known.
     #[must_use]
     pub fn new(base_up: u64, size: Option<u64>, receivers: &[Receiver]) -> Self {
-        let mut plan = Self::empty(base_up, size);
+        Self::without(base_up, size, receivers, BTreeSet::new())
+    }
+
+    /// A plan without the edges `barred`: receivers with sources that they cannot connect to.
+    #[must_use]
+    pub fn without(
+        base_up: u64,
+        size: Option<u64>,
+        receivers: &[Receiver],
+        barred: BTreeSet<(MemberId, MemberId)>,
+    ) -> Self {
+        let mut plan = Self::empty(base_up, size, barred);
         let mut order: Vec<_> = receivers.iter().collect();
         // Complete ones first: they send from the start.
         order.sort_by_key(|r| (!r.is_complete, Reverse(r.up), Reverse(r.down), r.id));
@@ -101,7 +115,11 @@ impl Cascade {
         plan
     }
 
-    fn empty(base_up: u64, size: Option<u64>) -> Self {
+    fn empty(
+        base_up: u64,
+        size: Option<u64>,
+        barred: BTreeSet<(MemberId, MemberId)>,
+    ) -> Self {
         let base = Sender {
             up: base_up,
             left: base_up,
@@ -117,6 +135,7 @@ impl Cascade {
             depth_max: depth_max(base_up, size),
             free: Vec::new(),
             shares: BTreeSet::new(),
+            barred,
         };
         plan.list(None);
         plan
@@ -132,7 +151,7 @@ impl Cascade {
         size: Option<u64>,
         receivers: &[Receiver],
     ) -> (Self, Vec<MemberId>) {
-        let mut plan = Self::empty(base_up, size);
+        let mut plan = Self::empty(base_up, size, self.barred.clone());
         let order = receivers.iter().map(|receiver| {
             let depth = if receiver.is_complete { 0 } else { self.depth(receiver.id) };
             ((!receiver.is_complete, depth, Reverse(receiver.up), receiver.id), receiver)
@@ -289,7 +308,17 @@ impl Cascade {
     pub fn can_move(&self, id: MemberId, source: Option<MemberId>) -> bool {
         let can_serve = self.sender(source).is_some_and(|sender| sender.may_serve);
         let is_receiver = self.members.get(&id).is_some_and(|m| !m.receiver.is_complete);
-        can_serve && is_receiver && !self.is_beneath(source, id)
+        can_serve && is_receiver && self.may_feed(source, id)
+    }
+
+    /// No further edge is planned between a receiver and a source, or again. One that is there
+    /// stays: the receiver leaves it by itself.
+    pub fn set_barred(&mut self, receiver: MemberId, source: MemberId, is_barred: bool) {
+        if is_barred {
+            self.barred.insert((receiver, source));
+        } else {
+            self.barred.remove(&(receiver, source));
+        }
     }
 
     /// Where the member fetches; `None` when it is complete or no member.
@@ -361,7 +390,7 @@ impl Cascade {
         let wanted = receiver.down.min(most.unwrap_or(0)).max(1);
         for senders in &self.free {
             let fitting = senders.range((wanted, None)..).take(LOOKS_MAX).map(|(_, id)| *id);
-            let fitting = fitting.filter(|id| !self.is_beneath(*id, receiver.id));
+            let fitting = fitting.filter(|id| self.may_feed(*id, receiver.id));
             let rank = |id: &Option<MemberId>| {
                 let (site, depth) = self.sender(*id).map_or((None, 0), |s| (s.site, s.depth));
                 // Among equals a node: what leaves the base is scarce for everybody.
@@ -372,12 +401,12 @@ impl Cascade {
             }
         }
         let mut sharing = self.shares.iter().rev().take(LOOKS_MAX).map(|(_, _, id)| *id);
-        sharing.find(|id| !self.is_beneath(*id, receiver.id)).flatten()
+        sharing.find(|id| self.may_feed(*id, receiver.id)).flatten()
     }
 
     /// The source that gives most to a receiver behind whom nobody waits: one with uplink left, or,
-    /// where that is far too little, one that feeds such receivers only. An uplink that has not been
-    /// used yet is planned as a narrow one, and is more often than not as wide as the others.
+    /// where that is far too little, one that feeds such receivers only. An uplink that has not
+    /// been used yet is planned as a narrow one, and is more often than not as wide as the others.
     fn last_source(&self, receiver: &Receiver) -> Option<MemberId> {
         let best = self.best_source(receiver);
         let gives = self.sender(best).map_or(0, Sender::gives);
@@ -386,13 +415,19 @@ impl Cascade {
             let Sender { children, may_serve, depth, .. } = &member.sender;
             let is_open = *may_serve && *depth < self.depth_max && children.len() < CHILDREN_MAX;
             let is_fit = is_open && !children.is_empty() && children.iter().all(is_last);
-            is_fit && !self.is_beneath(Some(**id), receiver.id)
+            is_fit && self.may_feed(Some(**id), receiver.id)
         });
         let most = feeds_last.max_by_key(|(id, member)| (member.sender.share(), Reverse(**id)));
         let is_far_more =
             |(_, member): &(_, &Member)| member.sender.share() > gives.saturating_mul(FAR_MORE);
         let shared = most.filter(is_far_more);
         shared.map(|(id, _)| *id).or(best)
+    }
+
+    /// Whether an edge may be planned: it closes no circle, and it connects.
+    fn may_feed(&self, source: Option<MemberId>, receiver: MemberId) -> bool {
+        let is_barred = source.is_some_and(|source| self.barred.contains(&(receiver, source)));
+        !is_barred && !self.is_beneath(source, receiver)
     }
 
     /// What a source gives a receiver: as planned, or else as a share of what it has over.

@@ -34,6 +34,24 @@ fn fast_base_feeds_a_chain_all_the_same_so_that_little_leaves_it() {
 }
 
 #[test]
+fn edge_that_does_not_connect_is_not_planned_until_it_does() {
+    let receivers: Vec<_> = (0..3).map(|id| receiver(id, 25, 25)).collect();
+    let barred = BTreeSet::from([(MemberId(1), MemberId(0)), (MemberId(2), MemberId(1))]);
+    let mut plan = Cascade::without(25, Some(256 * MIB), &receivers, barred);
+    let has = |plan: &Cascade, id, source| {
+        plan.edge(MemberId(id)).unwrap().source == Some(MemberId(source))
+    };
+    assert!(!has(&plan, 1, 0) && !has(&plan, 2, 1), "{}", shape(&plan));
+    assert!(!plan.can_move(MemberId(1), Some(MemberId(0))));
+    plan.set_barred(MemberId(1), MemberId(0), false);
+    assert!(plan.move_to(MemberId(1), Some(MemberId(0))));
+    // One that is there stays when it is barred: the receiver leaves it by itself.
+    plan.set_barred(MemberId(1), MemberId(0), true);
+    assert!(has(&plan, 1, 0));
+    assert!(plan.remove(MemberId(0)).contains(&MemberId(1)));
+}
+
+#[test]
 fn scarce_uplinks_are_fed_by_who_has_more() {
     // The uplinks are a quarter of the downlinks: the base has room for four.
     let receivers: Vec<_> = (0..4).map(|id| receiver(id, 5, 20)).collect();

@@ -53,14 +53,25 @@ impl Bearers {
         self.check_at(caller, node, Timestamp::now().as_second())
     }
 
+    /// Whether any node of the base asks.
+    ///
+    /// # Errors
+    /// As [`Self::check`].
+    pub(super) fn check_any(&self, caller: &Caller) -> Result<(), Problem> {
+        match &caller.shown {
+            Some(shown) => self.check(caller, &shown.node),
+            None if matches!(self, Self::Anyone) => Ok(()),
+            None => Err(missing()),
+        }
+    }
+
     fn check_at(&self, caller: &Caller, node: &NodeName, now_s: i64) -> Result<(), Problem> {
         let retired = match self {
             Self::Anyone => return Ok(()),
             Self::Certified(retired) => retired,
         };
         let Some(shown) = &caller.shown else {
-            let detail = "show the certificate of the node that this is for";
-            return Err(problem(StatusCode::UNAUTHORIZED, "certificate_missing", detail));
+            return Err(missing());
         };
         if !shown.counts_at(now_s) {
             let detail = "the certificate of this connection has expired";
@@ -76,6 +87,11 @@ impl Bearers {
         }
         Ok(())
     }
+}
+
+fn missing() -> Problem {
+    let detail = "show the certificate of the node that this is for";
+    problem(StatusCode::UNAUTHORIZED, "certificate_missing", detail)
 }
 
 impl Retired {

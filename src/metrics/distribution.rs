@@ -51,6 +51,8 @@ pub struct DistributionCells {
     pub bytes_from_clients: SharedCounter,
     /// Changes of a source, in the order of [`SWITCH_CAUSES`].
     pub switches: [SharedCounter; SWITCH_CAUSES.len()],
+    /// What nodes have handed on to each other, in the order of [`RELAY_WORDS`].
+    pub relays: [SharedCounter; RELAY_WORDS.len()],
     /// Units that failed their hash, by the source that served them.
     bad_units: Mutex<BTreeMap<String, u64>>,
 }
@@ -85,6 +87,9 @@ pub struct DistributionGauges {
     pub order_overflows: u64,
     /// Epoch of the base.
     pub epoch: u64,
+    /// Orders that the base has had handed on: messages to first nodes, nodes that have theirs,
+    /// nodes that it told itself because they did not say so.
+    pub relays: [(&'static str, u64); 3],
     /// Notifications of jobs.
     pub webhooks: WebhookGauges,
 }
@@ -142,6 +147,16 @@ pub fn text(
             gauges.order_streams,
         ),
     ]);
+    let relays = gauges
+        .relays
+        .iter()
+        .map(|(word, count)| sample(&["what"], &[word], MetricType::COUNTER, *count));
+    families.push(family_of(
+        "ctp_base_relays_total",
+        "Orders that the base has had handed on from node to node.",
+        MetricType::COUNTER,
+        relays.collect(),
+    ));
     families.extend(of_webhooks(&gauges.webhooks));
     // A family without samples is none; bad units have none as long as all is well.
     families.retain(|family| !family.get_metric().is_empty());
@@ -266,6 +281,8 @@ fn of_contents(cells: &DistributionCells) -> Vec<MetricFamily> {
     let bytes = bytes.iter().map(|(labels, value)| count(&["dir", "peer_kind"], labels, *value));
     let switches = SWITCH_CAUSES.iter().zip(&cells.switches);
     let switches = switches.map(|(cause, switches)| count(&["why"], &[cause], switches.value()));
+    let relays = RELAY_WORDS.iter().zip(&cells.relays);
+    let relays = relays.map(|(word, relays)| count(&["what"], &[word], relays.value()));
     let bad_units = cells.bad_units.lock().unwrap_or_else(PoisonError::into_inner).clone();
     let bad_units = bad_units.iter().map(|(source, units)| count(&["source"], &[source], *units));
     let counter = |name, help, samples| family_of(name, help, MetricType::COUNTER, samples);
@@ -276,6 +293,7 @@ fn of_contents(cells: &DistributionCells) -> Vec<MetricFamily> {
             bad_units.collect(),
         ),
         counter("ctp_bytes_total", "Bytes of contents, by direction and peer.", bytes.collect()),
+        counter("ctp_relays_total", "Orders that nodes have handed on.", relays.collect()),
         counter("ctp_switches_total", "Sources that nodes took, by cause.", switches.collect()),
     ]
 }
@@ -297,6 +315,9 @@ fn by_label(label: &str, name: &str, help: &str, counts: &[(&'static str, u64)])
 /// Words for causes of a change of the source.
 pub const SWITCH_CAUSES: [&str; 8] =
     ["first", "plan", "lost", "stall", "bad_unit", "busy", "faster", "slow"];
+
+/// Words for what becomes of orders that nodes hand on.
+pub const RELAY_WORDS: [&str; 5] = ["taken", "duplicate", "refused", "sent", "taken_back"];
 
 /// Sources that are told apart: nobody has so many that fail.
 const SOURCES_MAX: usize = 1_000;
@@ -324,6 +345,7 @@ mod tests {
             "ctp_bound_ratio_count 0",
             "ctp_ledger_commit_seconds_count 0",
             "ctp_order_streams 0",
+            "ctp_relays_total{what=\"taken_back\"} 0",
             "ctp_webhooks_pending 0",
             "ctp_webhooks_dropped_total 0",
         ] {

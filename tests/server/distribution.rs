@@ -122,6 +122,63 @@ fn until_event(lab: &Distribution, kind: &str, node: Option<usize>) {
     Runtime::new().unwrap().block_on(waiting);
 }
 
+#[test]
+fn node_that_starts_while_the_base_is_away_completes_its_file() {
+    in_own_network(
+        module_path!(),
+        "node_that_starts_while_the_base_is_away_completes_its_file",
+        "true",
+        || {
+            let content = content("away.bin", CONTENT_BYTES / 3);
+            let mut lab = start(3);
+            let before = lab.lab.received_bytes(3);
+            let words = ["job", "push", "--detach", content.to_str().unwrap()];
+            // Some seconds for it, so that the plan is in the journal.
+            let pushed = lab.client(&[&words[..], &["--node-rate", "16M"]].concat());
+            assert!(pushed.status.success(), "{}", pushed.stderr);
+            let half = before + CONTENT_BYTES as u64 / 6;
+            until_within(PATIENCE, "half of it", || lab.lab.received_bytes(3) > half);
+            lab.kill_node(3);
+            until_event(&lab, "delivery.completed", Some(1));
+            until_event(&lab, "delivery.completed", Some(2));
+            lab.kill_base();
+            lab.start_node(3);
+            let file = lab.media(3).join("away.bin");
+            until_within(PATIENCE, "it has all of it without the base", || file.exists());
+            lab.assert_delivered(&content);
+            lab.start_base();
+            until_event(&lab, "job.completed", None);
+        },
+    );
+}
+
+#[test]
+fn orders_go_from_node_to_node_and_are_counted() {
+    in_own_network(module_path!(), "orders_go_from_node_to_node_and_are_counted", "true", || {
+        let files: Vec<_> = (0..20).map(|n| content(&format!("relay{n}.bin"), 70_000)).collect();
+        let headend = env!("CARGO_BIN_EXE_headend").as_ref();
+        let flags = ["--relay-from", "2"];
+        let lab = Distribution::start_flagged(headend, scratch(), 4, RATE, (true, &flags));
+        lab.push(&files.iter().map(PathBuf::as_path).collect::<Vec<_>>());
+        files.iter().for_each(|file| lab.assert_delivered(file));
+        let counted = |line: &str| {
+            let mut curl = lab.lab.command(0, "curl");
+            curl.args(["-s", "-k", &format!("{}/metrics", lab.url())]);
+            let text = String::from_utf8(curl.output().unwrap().stdout).unwrap();
+            let found =
+                text.lines().find_map(|found| found.strip_prefix(line)?.trim().parse().ok());
+            found.unwrap_or(0)
+        };
+        // Nodes count with their reports.
+        until_within(PATIENCE, "a node has handed orders on", || {
+            counted("ctp_relays_total{what=\"sent\"}") > 0_u64
+        });
+        assert!(counted("ctp_base_relays_total{what=\"sent\"}") > 0);
+        assert!(counted("ctp_relays_total{what=\"taken\"}") > 0);
+        assert_eq!(counted("ctp_relays_total{what=\"refused\"}"), 0);
+    });
+}
+
 /// Bits per second of each link, both ways.
 #[test]
 fn rates_of_a_job_are_kept_by_the_base_and_each_node_that_passes_it_on() {

@@ -141,6 +141,8 @@ impl World {
         let mut options = BookOptions::new("10.0.0.1:8554".to_owned(), token_hash(JOIN));
         options.seed = self.dice.seed();
         options.up_rate = self.setup.base_up_rate;
+        options.epoch = self.base_epoch();
+        options.relay_from = self.setup.relay_from;
         options.probe_bytes = PROBE_BYTES;
         let timeouts = &mut options.timeouts;
         timeouts.idle_job = Duration::from_secs(self.setup.idle_job_s);

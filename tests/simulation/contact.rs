@@ -409,6 +409,7 @@ impl World {
             free_bytes,
             up_rate_seen: 0,
             down_rate_seen: 0,
+            relays: agent.relay_counts(),
         };
         self.trace.note(now, "report", n as u64, reports.reports.len() as u64);
         if !reports.reports.is_empty() {
@@ -483,6 +484,11 @@ fn shown(order: &NodeOrder) -> String {
             let names = sources.iter().map(|s| s.node.as_ref().map_or("base", |n| n.as_str()));
             format!("sources {epoch:?} {:?}", names.collect::<Vec<_>>())
         }
+        NodeOrder::Relay { body } => {
+            let indexes: Vec<u32> = body.entries.iter().map(|entry| entry.index).collect();
+            format!("relay {} to {indexes:?}", body.number)
+        }
+        NodeOrder::Ask { node, query, .. } => format!("ask {node}, {query}"),
         other => format!("{other:?}"),
     }
 }
@@ -499,9 +505,12 @@ fn kind_of(order: &NodeOrder) -> u64 {
         NodeOrder::Renew { .. } => 7,
         NodeOrder::Restart { .. } => 8,
         NodeOrder::Terms { .. } => 9,
-        NodeOrder::Reflect { .. } => 10,
-        NodeOrder::Finish { .. } => 11,
-        NodeOrder::Probe { .. } => 12,
+        NodeOrder::Servers { .. } => 10,
+        NodeOrder::Relay { body } => 1_000 + body.entries.len() as u64,
+        NodeOrder::Ask { .. } => 11,
+        NodeOrder::Reflect { .. } => 12,
+        NodeOrder::Finish { .. } => 13,
+        NodeOrder::Probe { .. } => 14,
     }
 }
 

@@ -54,6 +54,10 @@ pub(crate) enum Fault {
         late: u32,
     },
     IoErrors(u32),
+    /// Thousandths of messages from node to node, and of answers to them, that are lost.
+    Hands {
+        lost: u32,
+    },
     /// Receivers of notifications answer no more, or again.
     Sinks {
         are_down: bool,
@@ -80,6 +84,8 @@ pub(crate) struct Faults {
     pub(crate) reports_again: u32,
     /// Thousandths of changes of a media folder that fail.
     pub(crate) io_errors: u32,
+    /// Thousandths of messages from node to node, and of answers, that are lost.
+    pub(crate) hands_lost: u32,
     /// Disks that were made smaller, with what they had.
     full: Vec<(usize, u64)>,
     pub(crate) is_calm: bool,
@@ -118,6 +124,7 @@ impl World {
                 self.faults.orders_late = late;
             }
             Fault::IoErrors(permille) => self.faults.io_errors = permille,
+            Fault::Hands { lost } => self.faults.hands_lost = lost,
             Fault::Sinks { are_down } => self.sinks.is_down = are_down,
             Fault::Calls { refused, lost } => {
                 (self.sinks.refused, self.sinks.lost) = (refused, lost);

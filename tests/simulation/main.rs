@@ -10,17 +10,16 @@
 //! ```
 //! What decides is the product: [`headend::dist`]. What carries out is here, and does what the
 //! edges do (`agent`, `store`, `http`, `ledger`): `contact` and `node` for the agent, `streams` for
-//! peers, `shares` for what they may send, `base` for the clerk, `upload` and `disk` for the store,
-//! `sink` for notifications and their receivers.
+//! peers, `hands` for orders that go from node to node, `shares` for what they may send, `base` for
+//! the clerk, `upload` and `disk` for the store, `sink` for notifications and their receivers.
 //!
 //! Invariant: one seed gives one run, to the last step. A run that breaks a rule says how to run it
 //! again. By hand: `scripts/simulate.sh SEEDS [FIRST]`; one seed is shown step by step.
 //!
 //! `scenarios` has the failures that the product answers, one test each; `waits` those that a base
-//! finds by asking. Not there, because the product does not have it yet, or not in plain code:
-//! bytes that rot on a disk, and the scrub that finds them; a side of a partition on which nobody
-//! has everything and nobody knows the others; a list of edges that do not connect; the lease
-//! itself, by which a base takes over.
+//! finds by asking; `alone` those in which nodes have to help each other. Not there, because the
+//! product does not have it yet, or not in plain code: bytes that rot on a disk, and the scrub that
+//! finds them; the lease itself, by which a base takes over.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -28,6 +27,7 @@
     reason = "a run that cannot go on has broken a rule, and says which"
 )]
 
+mod alone;
 mod base;
 mod checks;
 mod client;
@@ -36,6 +36,7 @@ mod dice;
 mod disk;
 mod faults;
 mod folder;
+mod hands;
 mod ledger;
 mod network;
 mod node;

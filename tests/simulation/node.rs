@@ -21,6 +21,7 @@ use headend::dist::keys::{NodeKeys, VerifyKey, sign_receipt};
 use headend::dist::units::EndFrame;
 use headend::dist::wire::agent::{Receipt, SignedReceipt};
 use headend::dist::wire::job::{Attributes, Op, Reason};
+use headend::dist::wire::relay::RelayCounts;
 
 use crate::contact::Contact;
 use crate::dice::{MS, S};
@@ -113,6 +114,8 @@ impl Node {
                 Record::Applying { .. }
                 | Record::Via { .. }
                 | Record::Terms { .. }
+                | Record::Plan { .. }
+                | Record::Servers { .. }
                 | Record::Reflect { .. }
                 | Record::Reflected { .. }
                 | Record::Forget { .. } => {}
@@ -168,7 +171,8 @@ impl World {
                 _ => {}
             }
         }
-        let agent = Agent::new(node.name.clone(), records);
+        let mut agent = Agent::new(node.name.clone(), records);
+        node.identity.base_key.into_iter().for_each(|key| agent.set_base_key(key));
         let known: BTreeSet<ContentId> = agent.contents().collect();
         let lost: Vec<_> = node.completed.difference(&durable).collect();
         assert!(lost.is_empty(), "{} lost completions that were durable: {lost:?}", node.name);
@@ -213,6 +217,18 @@ impl World {
         self.report(n);
     }
 
+    /// What all nodes have handed on.
+    pub(crate) fn relay_counts(&self) -> RelayCounts {
+        let agents = self.nodes.iter().filter_map(|node| node.run.as_ref()?.agent.as_ref());
+        agents.map(Agent::relay_counts).fold(RelayCounts::default(), |sum, one| RelayCounts {
+            taken: sum.taken + one.taken,
+            duplicates: sum.duplicates + one.duplicates,
+            refused: sum.refused + one.refused,
+            sent: sum.sent + one.sent,
+            taken_back: sum.taken_back + one.taken_back,
+        })
+    }
+
     /// The time of a node's agent.
     pub(crate) fn mono_of(&self, n: usize) -> Mono {
         let started = self.nodes[n].run.as_ref().map_or(self.now, |run| run.started);
@@ -245,6 +261,10 @@ impl World {
             Action::Ask { content, ask, source } => self.ask_state(n, content, ask, &source),
             Action::Apply(apply) => self.apply(n, apply),
             Action::Limit { job, limit } => self.limit_job(n, job, limit),
+            Action::Hand { hand, node, addr: _, body } => self.hand(n, hand, &node, &body),
+            Action::AskNode { node, addr: _, query, envelope } => {
+                self.ask_node(n, &node, query, envelope);
+            }
             // No setup has live paths: tests of `dist::book` have them, with agents.
             Action::Live { .. } => {}
             Action::Probe { number, bytes } => self.probe(n, number, bytes),
@@ -447,7 +467,9 @@ fn kind_of(record: &Record) -> u64 {
         Record::Cancelled { .. } => 5,
         Record::Forget { .. } => 6,
         Record::Terms { .. } => 7,
-        Record::Reflect { .. } => 8,
-        Record::Reflected { .. } => 9,
+        Record::Plan { .. } => 8,
+        Record::Servers { .. } => 9,
+        Record::Reflect { .. } => 10,
+        Record::Reflected { .. } => 11,
     }
 }

@@ -3,6 +3,7 @@
 //! Sizes are small, so that a thousand seeds fit into the time of the tests: 2 to 7 nodes, contents
 //! of 0 to 9 units, rates at which a content takes some seconds.
 
+use headend::dist::book::RELAY_FROM;
 use headend::dist::ids::NodeName;
 use headend::dist::wire::job::{Attributes, Late, Op, Order, Policy, PolicyChange, Targets};
 
@@ -35,6 +36,8 @@ pub(crate) struct Setup {
     /// What is said goes through its JSON.
     pub(crate) as_json: bool,
     pub(crate) children_max: usize,
+    /// Nodes from which on orders go from node to node.
+    pub(crate) relay_from: usize,
     pub(crate) idle_job_s: u64,
     pub(crate) idle_upload_s: u64,
     pub(crate) capability_s: u64,
@@ -79,6 +82,7 @@ impl Setup {
             has_lease: true,
             as_json: false,
             children_max: 16,
+            relay_from: RELAY_FROM,
             idle_job_s: 120,
             idle_upload_s: 90,
             capability_s: 3_600,
@@ -134,6 +138,13 @@ impl Setup {
             job.notify = sink::drawn(&mut dice);
         }
         let of_sinks = drawn_for_sinks(&mut dice, setup.calm_at);
+        let mut dice = Dice::new(seed ^ 0x4e1a_7000_0000_0000);
+        setup.relay_from = dice.pick(&[0, 2, 2, 3]);
+        if dice.chance(300) {
+            let at = dice.ms(0, 20_000);
+            let lost = u32::try_from(dice.between(50, 600)).unwrap_or(50);
+            setup.faults.insert(0, (at, Fault::Hands { lost }));
+        }
         setup.faults.splice(0..0, of_sinks);
         setup
     }

@@ -147,7 +147,7 @@ impl World {
         let (source, content, child) = (stream.source, stream.content, stream.node);
         let (asked_at, from) = (stream.asked_at, stream.from);
         if !self.is_up(source) {
-            return self.end_stream(id, LinkEvent::Lost);
+            return self.end_stream(id, LinkEvent::Unreachable);
         }
         let admitted = self.admits(source, &stream.capability, content);
         let Some(admitted) = admitted.filter(|given| given.node == self.nodes[child].name) else {

@@ -40,7 +40,7 @@ impl World {
         self.base.ledger.jobs.values().next().unwrap().state
     }
 
-    fn count(&self, kind: &str) -> u64 {
+    pub(crate) fn count(&self, kind: &str) -> u64 {
         self.base.ledger.counts.get(kind).copied().unwrap_or(0)
     }
 }

@@ -13,12 +13,14 @@ use std::sync::Arc;
 use headend::dist::agent::Failure;
 use headend::dist::book::HookReport;
 use headend::dist::fetch::{AskId, LinkEvent, LinkId};
-use headend::dist::ids::{BaseEpoch, CommandKey, ContentId};
+use headend::dist::ids::{BaseEpoch, CommandKey, ContentId, NodeName};
 use headend::dist::keys::VerifyKey;
+use headend::dist::relay::HandId;
 use headend::dist::units::Frame;
 use headend::dist::webhook::message::Call;
 use headend::dist::wire::agent::NodeOrder;
 use headend::dist::wire::peer::{Alternative, ContentState};
+use headend::dist::wire::relay::{RelayBody, SignedAnswer};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -91,6 +93,10 @@ pub(crate) enum Event {
     StreamLost(StreamId),
     StreamHeld(StreamId),
     Uplink(Host),
+    Handing { to: usize, from: usize, run: u64, hand: HandId, body: Box<RelayBody> },
+    Handed { n: usize, run: u64, hand: HandId, is_taken: bool },
+    Questioned { to: usize, from: usize, run: u64, query: u64, envelope: String },
+    Neighbour { n: usize, run: u64, node: NodeName, query: u64, answer: Option<SignedAnswer> },
     ClientStep { c: usize, step: u64 },
     ClientAgain { c: usize },
     ClientAnswered { c: usize, ask: u64, answer: Box<ClientAnswer> },
@@ -236,12 +242,18 @@ impl World {
             Event::StreamFrame(id, frame) => self.stream_frame(id, frame),
             Event::StreamHeld(id) => self.take_frames(id),
             Event::Uplink(host) => self.uplink_due(host),
-            Event::StreamLost(id) => self.end_stream(id, LinkEvent::Lost),
+            Event::StreamLost(id) => self.end_stream(id, LinkEvent::Unreachable),
             Event::ClientStep { c, step } => self.client_step(c, step),
             Event::ClientAgain { c } => self.client_again(c),
             Event::ClientAnswered { c, ask, answer } => self.client_answered(c, ask, *answer),
             Event::Called { run, call } => self.called(run, &call),
             Event::CalledBack { run, report } => self.called_back(run, *report),
+            Event::Handing { to, from, run, hand, body } => {
+                self.handing(to, (from, run), hand, *body)
+            }
+            Event::Questioned { to, from, run, query, envelope } => {
+                self.questioned(to, (from, run), query, &envelope);
+            }
             Event::Fault(fault) => self.fault(fault),
             Event::Check => self.check(),
             Event::Answer { n, run, .. }
@@ -261,6 +273,8 @@ impl World {
             | Event::Others { n, run, .. }
             | Event::StateAsked { n, run, .. }
             | Event::State { n, run, .. }
+            | Event::Handed { n, run, .. }
+            | Event::Neighbour { n, run, .. }
             | Event::Unwritable { n, run, .. } => {
                 if self.nodes[n].runs == run && self.nodes[n].run.is_some() {
                     self.happen_at(n, event);
@@ -296,6 +310,12 @@ impl World {
             }
             Event::State { content, ask, state, .. } => self.with_agent(n, |agent, now, out| {
                 agent.handle_state(content, ask, state.as_ref(), now, out);
+            }),
+            Event::Handed { hand, is_taken, .. } => self.with_agent(n, |agent, now, out| {
+                agent.handle_handed(hand, is_taken, now, out);
+            }),
+            Event::Neighbour { node, query, answer, .. } => self.with_agent(n, |agent, _, _| {
+                agent.handle_neighbour(node, query, answer);
             }),
             Event::Unwritable { content, failure, .. } => self.with_agent(n, |agent, now, out| {
                 agent.handle_unwritable(content, failure, now, out);

@@ -483,6 +483,7 @@ impl ScriptedNode {
             free_bytes: 1 << 40,
             up_rate_seen: 0,
             down_rate_seen: 0,
+            relays: Default::default(),
         };
         let body = serde_json::to_value(&reports).unwrap();
         let (status, body) = client.try_post("/agent/v1/reports", &body).await?;

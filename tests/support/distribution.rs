@@ -18,6 +18,8 @@ pub(crate) struct Distribution {
     headend: PathBuf,
     files: tempfile::TempDir,
     is_secure: bool,
+    /// Of the base.
+    flags: Vec<String>,
     base: Option<Kept>,
     nodes: Vec<Option<Kept>>,
     /// CPU of processes that have been killed.
@@ -39,12 +41,24 @@ impl Distribution {
         rate: u64,
         is_secure: bool,
     ) -> Self {
+        Self::start_flagged(headend, folder, nodes, rate, (is_secure, &[]))
+    }
+
+    /// The same with flags for the base.
+    pub(crate) fn start_flagged(
+        headend: &Path,
+        folder: &Path,
+        nodes: usize,
+        rate: u64,
+        (is_secure, flags): (bool, &[&str]),
+    ) -> Self {
         let files = tempfile::tempdir_in(folder).unwrap();
         let mut started = Self {
             lab: Lab::build(nodes + 1, rate),
             headend: headend.to_owned(),
             files,
             is_secure,
+            flags: flags.iter().map(|flag| (*flag).to_owned()).collect(),
             base: None,
             nodes: (0..nodes).map(|_| None).collect(),
             cpu_before: Duration::ZERO,
@@ -60,7 +74,7 @@ impl Distribution {
         let mut command = self.lab.command(0, &self.headend);
         command.arg("base").args(["--listen", &format!("{}:{PORT}", Lab::ip(0))]);
         command.arg("--data").arg(self.files.path().join("base"));
-        command.args((!self.is_secure).then_some("--insecure"));
+        command.args((!self.is_secure).then_some("--insecure")).args(&self.flags);
         self.base = Some(self.spawn(command, "base"));
         let mut probe = self.lab.command(0, "curl");
         probe.args(["-s", "-k", "-o", "/dev/null", &self.url()]);

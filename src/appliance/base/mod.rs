@@ -81,6 +81,8 @@ pub struct BaseConfig {
     pub webhook_allow: AllowedNetworks,
     /// Until a notification that was not taken is sent a second time.
     pub webhook_retry: Duration,
+    /// Orders for so many nodes go on from node to node; 0: never.
+    pub relay_from: usize,
     /// Command that mends a node.
     pub repair_hook: Option<String>,
     /// For how long events stay in the ledger behind the end of their job.
@@ -173,6 +175,7 @@ impl Site {
         options.quotas =
             Quotas { all: self.config.quota, by_client: quotas_of(&self.tokens.providers) };
         options.hook_networks = self.config.webhook_allow.clone();
+        options.relay_from = self.config.relay_from;
         options.has_repair_hook = self.config.repair_hook.is_some();
         options
     }

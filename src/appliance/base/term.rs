@@ -50,10 +50,11 @@ pub(super) async fn open(
     site: &Site,
     open: impl FnOnce() -> Result<(Ledger, Rows), LedgerError> + Send + 'static,
 ) -> Result<Office, RunError> {
-    let (keys, options) = (site.keys.clone(), site.options());
+    let (keys, mut options) = (site.keys.clone(), site.options());
     let opening = spawn_blocking(move || {
         let (ledger, rows) = open().map_err(|error| unopened(&error))?;
         let (epoch, needed) = (ledger.epoch(), needed(&rows));
+        options.epoch = epoch;
         let book = Book::new(rows, keys, options, clerk::now());
         let started = Clerk::start(ledger, book);
         let (clerk, thread) = started.map_err(system("the clerk does not start"))?;

@@ -9,6 +9,7 @@ use clap::Args;
 use super::job::window_and_rate;
 use crate::base::rate::Rate;
 use crate::config::value::parse_duration;
+use crate::dist::book::RELAY_FROM;
 use crate::dist::quota::count;
 use crate::dist::webhook::target::AllowedNetwork;
 use crate::dist::window::Window;
@@ -77,6 +78,9 @@ pub struct BaseArgs {
     /// Until a notification that was not taken is sent a second time, for tests
     #[arg(long, value_name = "TIME", value_parser = webhook_retry, default_value = "5s", hide = true)]
     pub webhook_retry: Duration,
+    /// Hand orders on from node to node when they are for so many nodes or more; 0: never
+    #[arg(long, value_name = "N", default_value_t = RELAY_FROM)]
+    pub relay_from: usize,
     /// Command that mends a node which does not get on, run by /bin/sh with HEADEND_NODE,
     /// HEADEND_NODE_ADDR, HEADEND_REPAIR_CAUSE and HEADEND_REPAIR_TRY in its environment: a power
     /// cycle, for instance. It has a minute

@@ -102,7 +102,7 @@ impl Agent {
     }
 
     /// The next attempt does not wait.
-    fn hasten(&mut self, key: CommandKey, now: Mono) {
+    pub(super) fn hasten(&mut self, key: CommandKey, now: Mono) {
         let Some(delivery) = self.deliveries.get_mut(&key) else { return };
         if delivery.stage.next(Input::Due).is_none() {
             return;

@@ -7,14 +7,20 @@
 //! ```
 //! Contents are fetched ahead; the media folder is changed in the order that the job wants
 //! (`turns`). A report leaves when the journal holds what it says. [`stage`] has the table of
-//! stages, [`crate::dist::fetch`] the choice of sources.
+//! stages, [`crate::dist::fetch`] the choice of sources. Without the base the node goes on by what
+//! it has journaled (`alone`), and looks for other sources among the nodes of the job (`survey`).
+//! Sources that it cannot connect to are taken last for a while (`edges`). Orders for other nodes
+//! are handed on (`hand`, [`crate::dist::relay`]).
 //!
 //! Invariants: an order that comes again has no second effect; a command that is completed stays
 //! completed over restarts; verified bytes are never asked for again.
 //! Bounds: `ACTIVE_MAX` contents come at once, `OPEN_MAX` with those whose sources are starved;
 //! `COMMANDS_MAX` open commands, then [`Agent::is_full`]; `ENDED_MAX` ended ones are remembered.
 
+mod alone;
 mod care;
+mod edges;
+mod hand;
 mod limits;
 pub mod live;
 mod orders;
@@ -23,6 +29,7 @@ pub mod paths;
 mod replay;
 pub mod stage;
 mod steps;
+mod survey;
 mod turns;
 
 use std::cmp::Reverse;
@@ -33,14 +40,18 @@ use crate::base::time::Mono;
 use crate::dist::fetch::{AskId, Fetch, LinkEvent, LinkId};
 use crate::dist::ids::{BaseEpoch, CommandKey, ContentId, Epoch, JobId, NodeName};
 use crate::dist::journal::Record;
+use crate::dist::relay::{HandId, Relay};
 use crate::dist::uplink::Share;
-use crate::dist::wire::agent::{LiveTotals, NodeOrder, Report, SignedReceipt, Source};
+use crate::dist::wire::agent::{LiveTotals, NodeOrder, Report, ServerList, SignedReceipt, Source};
 use crate::dist::wire::job::{Op, Order, Reason};
 use crate::dist::wire::peer::{Alternative, ContentState};
+use crate::dist::wire::relay::RelayBody;
+use edges::Edges;
 use limits::Limits;
 use live::{Live, LiveAction};
 use outbox::Outbox;
 use stage::{Input, Stage};
+use survey::Surveys;
 use turns::Turns;
 
 /// What the caller does, in this order.
@@ -109,6 +120,28 @@ pub enum Action {
         /// the job has ended.
         limit: Option<(Share, Option<u64>)>,
     },
+    /// Hand orders on to another node; [`Agent::handle_handed`].
+    Hand {
+        /// Number of the part.
+        hand: HandId,
+        /// To whom.
+        node: NodeName,
+        /// Where it is.
+        addr: String,
+        /// The part.
+        body: RelayBody,
+    },
+    /// Ask another node how it is; [`Agent::handle_neighbour`].
+    AskNode {
+        /// Whom.
+        node: NodeName,
+        /// Where it is.
+        addr: String,
+        /// Number of the question.
+        query: u64,
+        /// The question.
+        envelope: String,
+    },
     /// Open or close a live path; [`Agent::handle_live`].
     Live {
         /// The command.
@@ -173,6 +206,17 @@ pub struct Agent {
     contents: BTreeMap<ContentId, CommandKey>,
     /// Plans of contents that are not being fetched.
     plans: BTreeMap<ContentId, (Epoch, Vec<Source>)>,
+    /// Contents whose plan is not journaled as it is now.
+    unnoted: BTreeSet<ContentId>,
+    /// When plans were last journaled.
+    plans_noted_at: Mono,
+    /// Other nodes of jobs, with the version of the list.
+    servers: BTreeMap<JobId, (u32, ServerList)>,
+    surveys: Surveys,
+    edges: Edges,
+    relay: Relay,
+    /// Jobs of which nothing was needed any more, the oldest first.
+    forgotten: VecDeque<JobId>,
     turns: Turns,
     limits: Limits,
     outbox: Outbox,
@@ -187,6 +231,8 @@ pub struct Agent {
     ended: VecDeque<CommandKey>,
     open_count: usize,
     records: u64,
+    /// Records that are durable.
+    durable: u64,
     /// What waits for a record to be durable.
     held: VecDeque<(u64, Held)>,
     is_online: bool,
@@ -292,6 +338,7 @@ impl Agent {
     /// The base has said what time it is; 0 says nothing.
     pub fn handle_base_time(&mut self, utc_ns: i64, now: Mono, out: &mut Vec<Action>) {
         if utc_ns != 0 {
+            self.relay.set_clock(utc_ns, now);
             self.limits.set_clock(utc_ns, now);
             self.follow_limits(now, out);
             self.begin(now, out);
@@ -319,6 +366,13 @@ impl Agent {
                 }
                 self.follow_limits(now, out);
             }
+            NodeOrder::Servers { job, list_version, servers } => {
+                self.handle_servers(job, list_version, servers, out);
+            }
+            NodeOrder::Relay { body } => self.handle_base_relay(body, now, out),
+            NodeOrder::Ask { node, addr, query, envelope } => {
+                out.push(Action::AskNode { node, addr, query, envelope });
+            }
             NodeOrder::Forget { job } => self.handle_forget(job, now, out),
             NodeOrder::Query { query } => self.handle_query(query),
             NodeOrder::Renew { key, number } => self.handle_renew(key, number, now, out),
@@ -340,6 +394,7 @@ impl Agent {
 
     /// The first `records` records of this run are durable.
     pub fn handle_journaled(&mut self, records: u64, out: &mut Vec<Action>) {
+        self.durable = self.durable.max(records);
         while let Some((_, held)) = self.held.pop_front_if(|(record, _)| *record <= records) {
             match held {
                 Held::Report(key, report) => self.outbox.push(key, report),
@@ -376,7 +431,8 @@ impl Agent {
                 fetch.set_capped(self.limits.has_rate(key.job));
                 let mut actions = Vec::new();
                 if let Some((epoch, sources)) = self.plans.get(&content) {
-                    fetch.handle_sources(*epoch, sources.clone(), now, &mut actions);
+                    let sources = self.edges.in_order(sources, now);
+                    fetch.handle_sources(*epoch, sources, now, &mut actions);
                 }
                 if let Some(delivery) = self.deliveries.get_mut(&key) {
                     (delivery.fetch, delivery.told) = (Some(fetch), have);
@@ -397,6 +453,11 @@ impl Agent {
         now: Mono,
         out: &mut Vec<Action>,
     ) {
+        match event {
+            LinkEvent::FirstByte => self.edges.connected(content, link),
+            LinkEvent::Unreachable => self.bar(content, link, now, out),
+            _ => {}
+        }
         self.with_fetch(content, now, out, |fetch, actions| {
             fetch.handle_link(link, event, now, actions);
         });
@@ -423,6 +484,9 @@ impl Agent {
         now: Mono,
         out: &mut Vec<Action>,
     ) {
+        if Surveys::is_own(ask) {
+            return self.handle_survey(content, ask, state, now, out);
+        }
         self.with_fetch(content, now, out, |fetch, actions| {
             fetch.handle_state(ask, state, now, actions);
         });
@@ -479,6 +543,8 @@ impl Agent {
             }
         }
         self.note_via(now, out);
+        self.go_on_alone(now, out);
+        self.follow_relay(now, out);
         self.note_live(now, out);
         while let Some((at, key)) = self.retries.first().copied().filter(|(at, _)| *at <= now) {
             self.retries.remove(&(at, key));

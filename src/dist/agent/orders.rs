@@ -47,6 +47,9 @@ impl Agent {
         self.journal(record, out);
         if let Some(known) = self.deliveries.get_mut(&key) {
             known.is_taken = false;
+            // The plan came first.
+            let content = known.content.filter(|content| self.plans.contains_key(content));
+            self.unnoted.extend(content);
         }
         self.hold(Held::Report(Some(key), received));
         self.consider(key, now, out);
@@ -85,7 +88,8 @@ impl Agent {
         if is_old || (is_strange && self.plans.len() >= self.contents.len() + PLANS_MAX) {
             return;
         }
-        self.plans.insert(content, (epoch, sources.clone()));
+        self.note_plan(content, epoch, &sources);
+        let sources = self.edges.in_order(&sources, now);
         let Some((key, delivery)) = self.of_content(content) else { return };
         match (delivery.stage, delivery.retry_at) {
             (Stage::Fetching, _) => self.with_fetch(content, now, out, |fetch, actions| {
@@ -137,7 +141,9 @@ impl Agent {
         let from = CommandKey { job, command: CommandId(0) };
         let to = CommandKey { job, command: CommandId(u32::MAX) };
         let keys: Vec<_> = self.deliveries.range(from..=to).map(|(key, _)| *key).collect();
-        if !self.limits.forget(job) && keys.is_empty() {
+        self.note_forgotten(job);
+        let had_servers = self.servers.remove(&job).is_some();
+        if !self.limits.forget(job) && !had_servers && keys.is_empty() {
             return;
         }
         for key in keys {
@@ -209,6 +215,7 @@ impl Agent {
         if let Some(content) = delivery.content {
             self.contents.remove(&content);
             self.plans.remove(&content);
+            self.surveys.end(content);
             out.push(Action::Discard { content });
         }
     }

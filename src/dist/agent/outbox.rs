@@ -6,7 +6,8 @@
 //! Invariants: a batch that is not taken is sent again with the same numbers and the same reports;
 //! one batch is under way. Bounds: `BATCH_MAX` reports a batch. What waits is bounded by the open
 //! commands: each gives a few reports that stay, and of those that a later one outdates (a source,
-//! an attempt that failed, a bad unit, an answer) the newest `PASSING_MAX` are kept.
+//! an attempt that failed, a bad unit, an answer, edges that do not connect) the newest
+//! `PASSING_MAX` are kept.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -30,6 +31,7 @@ enum Subject {
     Command(CommandKey),
     Content(ContentId),
     Question,
+    Edges,
 }
 
 /// A report, and the command that is to know when it was taken.
@@ -124,8 +126,12 @@ const fn passing(report: &Report) -> Option<Subject> {
         | Report::Applying { .. }
         | Report::Completed { .. }
         | Report::Failed { is_final: true, .. }
+        | Report::Relayed { .. }
         | Report::Cancelled { .. } => None,
-        Report::Answer { .. } | Report::Probed { .. } => Some(Subject::Question),
+        Report::Answer { .. } | Report::Neighbour { .. } | Report::Probed { .. } => {
+            Some(Subject::Question)
+        }
+        Report::Unreachable { .. } => Some(Subject::Edges),
     }
 }
 

@@ -2,24 +2,35 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use super::edges::Edges;
 use super::limits::Limits;
 use super::outbox::Outbox;
 use super::stage::{Input, Stage};
+use super::survey::Surveys;
 use super::turns::Turns;
 use super::{Agent, Delivery};
 use crate::base::time::Mono;
-use crate::dist::ids::{BaseEpoch, CommandKey, ContentId, NodeName};
+use crate::dist::ids::{BaseEpoch, CommandKey, ContentId, Epoch, JobId, NodeName};
 use crate::dist::journal::Record;
+use crate::dist::relay::Relay;
+use crate::dist::wire::agent::{Source, short_list, whole_list};
 
 impl Agent {
     /// The agent of a node whose journal held `records`.
     #[must_use]
     pub fn new(me: NodeName, records: Vec<Record>) -> Self {
         let mut agent = Self {
+            relay: Relay::new(me.clone()),
+            forgotten: VecDeque::new(),
             me,
             deliveries: BTreeMap::new(),
             contents: BTreeMap::new(),
             plans: BTreeMap::new(),
+            unnoted: BTreeSet::new(),
+            plans_noted_at: Mono::default(),
+            servers: BTreeMap::new(),
+            surveys: Surveys::default(),
+            edges: Edges::default(),
             turns: Turns::default(),
             limits: Limits::default(),
             outbox: Outbox::default(),
@@ -30,6 +41,7 @@ impl Agent {
             ended: VecDeque::new(),
             open_count: 0,
             records: 0,
+            durable: 0,
             held: VecDeque::new(),
             is_online: false,
             base_epoch: BaseEpoch(0),
@@ -48,6 +60,10 @@ impl Agent {
         let terms = self.limits.all();
         let mut records: Vec<_> =
             terms.map(|(job, terms)| Record::Terms { job, terms: terms.clone() }).collect();
+        records.extend(self.servers.iter().map(|(job, (list_version, servers))| {
+            let (list_version, servers) = (*list_version, servers.clone());
+            Record::Servers { job: *job, list_version, servers }
+        }));
         for (key, delivery) in &self.deliveries {
             records.push(delivery.record(*key));
             if delivery.is_again {
@@ -56,6 +72,12 @@ impl Agent {
             if !delivery.via.is_empty() && delivery.end.is_none() {
                 records.push(Record::Via { key: *key, via: delivery.via.clone() });
             }
+            let content = delivery.content.filter(|_| delivery.end.is_none());
+            let plan = content.and_then(|id| Some((id, self.plans.get(&id)?)));
+            records.extend(plan.map(|(content, (_, sources))| {
+                let sources = short_list(sources.clone());
+                Record::Plan { content, sources }
+            }));
             records.extend(delivery.live_records(*key));
             records.extend(delivery.end.clone());
         }
@@ -142,18 +164,34 @@ impl Agent {
             Record::Failed { key, .. } => self.replay_end(key, Stage::Failed, record),
             Record::Cancelled { key } => self.replay_end(key, Stage::Cancelled, record),
             Record::Terms { job, terms } => self.limits.replay(job, terms),
-            Record::Forget { job } => {
-                self.limits.forget(job);
-                self.deliveries.retain(|key, _| key.job != job);
-                self.contents.retain(|_, key| key.job != job);
-                self.ended.retain(|key| key.job != job);
+            Record::Plan { content, sources } => self.replay_plan(content, sources),
+            Record::Servers { job, list_version, servers } => {
+                self.servers.insert(job, (list_version, servers));
             }
+            Record::Forget { job } => self.replay_forget(job),
         }
+    }
+
+    /// Any plan that the base says from now on takes its place.
+    fn replay_plan(&mut self, content: ContentId, sources: Vec<Source>) {
+        if self.contents.contains_key(&content) {
+            self.plans.insert(content, (Epoch(0), whole_list(sources)));
+        }
+    }
+
+    fn replay_forget(&mut self, job: JobId) {
+        self.limits.forget(job);
+        self.servers.remove(&job);
+        self.deliveries.retain(|key, _| key.job != job);
+        self.contents.retain(|_, key| key.job != job);
+        self.plans.retain(|content, _| self.contents.contains_key(content));
+        self.ended.retain(|key| key.job != job);
     }
 
     pub(super) fn replay_end(&mut self, key: CommandKey, stage: Stage, record: Record) {
         let Some(delivery) = self.deliveries.get_mut(&key) else { return };
         (delivery.stage, delivery.end) = (stage, Some(record));
+        delivery.content.iter().for_each(|content| drop(self.plans.remove(content)));
         self.turns.remove(key, &delivery.op);
         self.open_count = self.open_count.saturating_sub(1);
         self.ended.push_back(key);

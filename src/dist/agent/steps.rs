@@ -129,10 +129,14 @@ impl Agent {
         for action in actions {
             match action {
                 FetchAction::Connect { link, source, from } => {
+                    self.edges.open(content, link, &source);
                     out.push(Action::Connect { content, link, source, from });
                 }
                 FetchAction::Use { link } => out.push(Action::Use { content, link }),
-                FetchAction::Close { link } => out.push(Action::Close { content, link }),
+                FetchAction::Close { link } => {
+                    self.edges.close(content, link);
+                    out.push(Action::Close { content, link });
+                }
                 FetchAction::Ask { ask, source } => {
                     out.push(Action::Ask { content, ask, source });
                 }
@@ -174,6 +178,9 @@ impl Agent {
         };
         let failure = Failure { reason: why.reason, detail: detail.to_owned() };
         self.fail(key, failure, now, out);
+        if why.reason == Reason::NoSource {
+            self.look_for_sources(key, now, out);
+        }
     }
 
     /// Another attempt after a while, or the end.
@@ -236,10 +243,12 @@ impl Agent {
         {
             let mut actions = Vec::new();
             fetch.stop(&mut actions);
-            out.extend(actions.into_iter().filter_map(|action| match action {
-                FetchAction::Close { link } => Some(Action::Close { content, link }),
-                _ => None,
-            }));
+            for action in actions {
+                if let FetchAction::Close { link } = action {
+                    self.edges.close(content, link);
+                    out.push(Action::Close { content, link });
+                }
+            }
         }
         self.close_live(key, out);
         self.keep_via(key);
@@ -283,6 +292,7 @@ impl Agent {
             (delivery.end, delivery.is_taken) = (Some(record.clone()), false);
             if let Some(content) = delivery.content {
                 self.plans.remove(&content);
+                self.surveys.end(content);
                 if !is_done {
                     out.push(Action::Discard { content });
                 }

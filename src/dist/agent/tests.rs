@@ -1,5 +1,7 @@
 //! An agent in a world where everything works, unless a test says otherwise.
 
+mod alone;
+
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;
@@ -153,6 +155,8 @@ impl World {
             Action::Limit { .. }
             | Action::Close { .. }
             | Action::Ask { .. }
+            | Action::Hand { .. }
+            | Action::AskNode { .. }
             | Action::Live { .. }
             | Action::Probe { .. }
             | Action::HelloAgain { .. } => {}
@@ -199,6 +203,11 @@ fn short(report: &Report) -> String {
         Report::Answer { query, open, .. } => format!("answer {query}: {open} open"),
         Report::Probed { number, fault } => format!("probe {number}: {fault:?}"),
         Report::BadUnit { unit, .. } => format!("bad {unit}"),
+        Report::Unreachable { source } => format!("unreachable {source}"),
+        Report::Relayed { number } => format!("relayed {number}"),
+        Report::Neighbour { node, query, answer } => {
+            format!("{query}: {node} answers {}", answer.is_some())
+        }
     }
 }
 

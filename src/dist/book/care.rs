@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! Well --ask--> Asked --it got on, or may still--> Well
-//!                 | no answer (3 times), an error, 3 periods without progress
+//!                 | no answer (3 times), an error, 3 periods without progress; but Well when
+//!                 | another node sees it alive: the way to the base is broken, not the node
 //!                 v
 //!  Well ..--> Repairing --a sign of life, a new start--> Activating --answer, probe--> Well
 //!                 | 3 tries                                   | none of these: Repairing
@@ -31,6 +32,10 @@ pub(super) struct Care {
     pub(super) extensions: u32,
     /// Number of the question of now.
     pub(super) query: u64,
+    /// Number of the first question since it was well.
+    pub(super) first_query: u64,
+    /// Another node has seen it alive since it was asked first.
+    pub(super) is_seen: bool,
     /// Number of the probe that it is at, and how many commands it has open.
     pub(super) probe: Option<(u64, u64)>,
     /// When the next step is due.
@@ -66,6 +71,8 @@ impl Default for Care {
             asks: 0,
             extensions: 0,
             query: 0,
+            first_query: 0,
+            is_seen: false,
             probe: None,
             due_ns: None,
             steps: 0,
@@ -153,7 +160,12 @@ impl Care {
 
     /// It is asked, with a question of this number: the first time, or again.
     pub(super) fn ask(&mut self, phase: CarePhase, query: u64, now_ns: u64, timeouts: &Timeouts) {
-        self.asks = if self.phase == phase { self.asks + 1 } else { 1 };
+        let is_again = self.phase == phase;
+        self.asks = if is_again { self.asks + 1 } else { 1 };
+        self.is_seen &= is_again;
+        if !is_again {
+            self.first_query = query;
+        }
         self.phase = phase;
         self.query = query;
         self.probe = None;
@@ -187,6 +199,23 @@ impl Care {
             return Verdict::Repair(RepairCause::AppWedged);
         }
         Verdict::Waits
+    }
+
+    /// Whether a question of this number is one of those that are asked now.
+    pub(super) fn asked_since(&self, query: u64) -> bool {
+        self.phase == CarePhase::Asked && query >= self.first_query && query <= self.query
+    }
+
+    /// It gives the base no answer, and another node has seen it alive: only the way between the
+    /// two is broken, and there is nothing to be mended at it.
+    pub(super) fn is_parted(&self) -> bool {
+        self.phase == CarePhase::Asked && self.is_seen
+    }
+
+    /// It is parted from the base: it is asked again at the end of the next wait period.
+    pub(super) fn wait_parted(&mut self, now_ns: u64) {
+        (self.phase, self.due_ns, self.judged_ns) = (CarePhase::Well, None, Some(now_ns));
+        (self.asks, self.is_seen) = (0, false);
     }
 
     /// It is being mended from now on.

@@ -32,6 +32,8 @@ pub(super) struct Effects {
     chain: ChainHead,
     changes: Vec<Change>,
     orders: Vec<(NodeName, NodeOrder)>,
+    /// Those that no other node hands on.
+    direct: Vec<(NodeName, NodeOrder)>,
     expired: Vec<ContentId>,
     shares: Vec<(JobId, Option<Share>)>,
     hooks: Vec<RepairHook>,
@@ -69,6 +71,7 @@ impl Effects {
             chain: last_event.map_or(ChainHead::START, ChainHead::behind),
             changes: Vec::new(),
             orders: Vec::new(),
+            direct: Vec::new(),
             expired: Vec::new(),
             shares: Vec::new(),
             hooks: Vec::new(),
@@ -85,6 +88,10 @@ impl Effects {
 
     pub(super) fn take_orders(&mut self) -> Vec<(NodeName, NodeOrder)> {
         std::mem::take(&mut self.orders)
+    }
+
+    pub(super) fn take_direct(&mut self) -> Vec<(NodeName, NodeOrder)> {
+        std::mem::take(&mut self.direct)
     }
 
     pub(super) fn take_expired(&mut self) -> Vec<ContentId> {
@@ -128,6 +135,11 @@ impl Effects {
     /// An order to a node. Whether it lives is known by [`super::nodes::Nodes::say`].
     pub(super) fn order(&mut self, node: NodeName, order: NodeOrder) {
         self.orders.push((node, order));
+    }
+
+    /// An order to a node that the base itself says.
+    pub(super) fn order_directly(&mut self, node: NodeName, order: NodeOrder) {
+        self.direct.push((node, order));
     }
 
     /// The bytes of a content may go.

@@ -101,6 +101,9 @@ pub(super) struct Flows {
     outdated: BTreeSet<ContentId>,
     /// Nodes whose links were found to be slow.
     slow: HashMap<NodeId, SlowLinks>,
+    /// Until when no edge is planned from a source (second) to a receiver (first) that cannot
+    /// connect to it.
+    barred: BTreeMap<(NodeId, NodeId), u64>,
     /// What all plans have their start from.
     pub(super) base: BaseLink,
 }
@@ -263,9 +266,15 @@ impl Flow {
 
 impl Flows {
     pub(super) fn new(base: BaseLink) -> Self {
-        let (flows, of_node) = (BTreeMap::new(), HashMap::new());
-        let (outdated, slow) = (BTreeSet::new(), HashMap::new());
-        Self { flows, of_node, tended: None, outdated, slow, base }
+        Self {
+            flows: BTreeMap::new(),
+            of_node: HashMap::new(),
+            tended: None,
+            outdated: BTreeSet::new(),
+            slow: HashMap::new(),
+            barred: BTreeMap::new(),
+            base,
+        }
     }
 
     /// What the links of a node carry at most, by what was found in the last minutes.
@@ -276,6 +285,35 @@ impl Flows {
     /// Links of a node were found to be slow.
     pub(super) fn note_slow(&mut self, node: NodeId, slow: SlowLinks) {
         self.slow.insert(node, slow);
+    }
+
+    /// A receiver cannot connect to a source: for a while plans have no such edge.
+    pub(super) fn bar(&mut self, receiver: NodeId, source: NodeId, now_ns: u64) {
+        if self.barred.len() < BARRED_MAX {
+            self.barred.insert((receiver, source), now_ns.saturating_add(BARRED_NS));
+            self.set_barred(receiver, source, true);
+        }
+    }
+
+    /// Edges that were barred long enough are not any more.
+    pub(super) fn unbar(&mut self, now_ns: u64) {
+        let over = self.barred.extract_if(.., |_, until_ns| *until_ns <= now_ns);
+        for ((receiver, source), _) in over.collect::<Vec<_>>() {
+            self.set_barred(receiver, source, false);
+        }
+    }
+
+    /// Edges that no plan may have now.
+    pub(super) fn barred(&self) -> BTreeSet<(MemberId, MemberId)> {
+        self.barred.keys().map(|(receiver, source)| (receiver.member(), source.member())).collect()
+    }
+
+    fn set_barred(&mut self, receiver: NodeId, source: NodeId, is_barred: bool) {
+        for id in self.of_node(receiver) {
+            if let Some(flow) = self.flows.get_mut(&id) {
+                flow.cascade.set_barred(receiver.member(), source.member(), is_barred);
+            }
+        }
     }
 
     pub(super) fn get(&self, id: ContentId) -> Option<&Flow> {
@@ -354,6 +392,10 @@ impl Flows {
 
 /// Seconds that are to be left at the rate of now for a change to be worth it.
 const FAR_S: u64 = 2;
+/// For so long an edge that did not connect is not planned.
+const BARRED_NS: u64 = 30 * NS_PER_S;
+/// Edges that are barred: some for each of ten thousand nodes.
+const BARRED_MAX: usize = 65_536;
 /// Nodes that offer at once.
 const OFFERS_MAX: usize = 64;
 const DWELL_NS: u64 = 3 * NS_PER_S;

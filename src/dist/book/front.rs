@@ -15,7 +15,8 @@ use crate::dist::book::requests::Request;
 use crate::dist::book::time::Watch;
 use crate::dist::book::uploads::Upload;
 use crate::dist::book::{
-    BookOptions, DeliveryFilter, HelloBy, Refusal, RepairHook, presence, reports, restore,
+    BookOptions, DeliveryFilter, HelloBy, Refusal, RelayNumbers, RepairHook, presence, relays,
+    reports, restore,
 };
 use crate::dist::chain::ChainHead;
 use crate::dist::ids::{CommandId, CommandKey, ContentId, JobId, NodeName, Stamp};
@@ -52,6 +53,7 @@ impl Book {
         let mut parts = Parts::new(keys, options, rows.last_event.as_ref(), at);
         let trimmed = rows.trimmed.unwrap_or(ChainHead::START);
         restore::read(&mut parts, &mut answers, rows);
+        relays::restored(&mut parts);
         Self { parts, answers, trimmed, watch: Watch::new(at) }
     }
 
@@ -71,7 +73,16 @@ impl Book {
     /// Orders to nodes that live, in this order. Who has no stream of orders to a node drops the
     /// node's: the node gets them by [`Book::open_orders`] when its stream begins.
     pub fn take_orders(&mut self) -> Vec<(NodeName, NodeOrder)> {
-        self.parts.fx.take_orders()
+        let orders = relays::hand_on(&mut self.parts);
+        let mut all = self.parts.fx.take_direct();
+        all.extend(orders);
+        all
+    }
+
+    /// What was handed on from node to node since the start of the book.
+    #[must_use]
+    pub fn relay_numbers(&self) -> RelayNumbers {
+        self.parts.relays.numbers()
     }
 
     /// Contents that the base may remove: nobody fetches or retries them any more.

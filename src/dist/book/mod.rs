@@ -12,13 +12,14 @@
 //! [`Book::open_orders`] says it again to each node.
 //!
 //! Parts, each with its own invariant: `jobs` (and `records`), `nodes`, `contents`, `flows`,
-//! `answers`, `hooks` (and `notify`), `tenants`, `terms` (what jobs may take, and when), and
-//! `effects`, what goes out. `parts` has them together and says what a change of a delivery or a
-//! job has to do with all of them; `planner` plans contents, `live` live paths. Who acts on them:
-//! `requests` (a client), `uploads` (an upload), `reports` (a node that reports), `presence` (a
-//! node that comes and goes), `time` (the second hand), `wait` (periods of jobs), `repair` (a node
-//! that does not get on, by its `care`), `restore` (rows). `views` answers. `front` is the book
-//! itself: what it can be asked, in sentences that name who acts.
+//! `answers`, `hooks` (and `notify`), `tenants`, `terms` (what jobs may take, and when), `relays`
+//! (orders that nodes hand on), and `effects`, what goes out. `parts` has them together and says
+//! what a change of a delivery or a job has to do with all of them; `planner` plans contents,
+//! `live` live paths. Who acts on them: `requests` (a client), `uploads` (an upload), `reports` (a
+//! node that reports), `presence` (a node that comes and goes), `time` (the second hand), `wait`
+//! (periods of jobs), `repair` (a node that does not get on, by its `care`), `restore` (rows).
+//! `views` answers. `front` is the book itself: what it can be asked, in sentences that name who
+//! acts.
 //!
 //! Invariants: a refused request has no effect; a report or order that comes twice has no second
 //! effect; totals are those of the deliveries; a put is completed by a verified receipt with the
@@ -45,6 +46,7 @@ mod planner;
 mod presence;
 mod records;
 mod refusal;
+mod relays;
 mod repair;
 mod reports;
 mod requests;
@@ -62,6 +64,7 @@ pub use crate::dist::book::effects::RepairHook;
 pub use crate::dist::book::filter::{DeliveryFilter, PAGE_DEFAULT, PAGE_MAX};
 pub use crate::dist::book::front::Book;
 pub use crate::dist::book::hooks::{Attempt, HookNumbers, HookReport, first_and_stale};
-pub use crate::dist::book::options::{BookOptions, Limits, Timeouts};
+pub use crate::dist::book::options::{BookOptions, Limits, RELAY_FROM, Timeouts};
 pub use crate::dist::book::presence::HelloBy;
 pub use crate::dist::book::refusal::Refusal;
+pub use crate::dist::book::relays::RelayNumbers;

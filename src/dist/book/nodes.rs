@@ -197,6 +197,13 @@ impl Nodes {
         }
     }
 
+    /// Tells a node that lives, and no other node on the way.
+    pub(super) fn say_directly(&self, id: NodeId, order: NodeOrder, fx: &mut Effects) {
+        if let Some(name) = self.name_of(id).filter(|_| self.is_live(id, fx.now)) {
+            fx.order_directly(name.clone(), order);
+        }
+    }
+
     /// Tells a node that something has ended; again at its next hello, unless it lived on.
     pub(super) fn say_end(&mut self, id: NodeId, order: NodeOrder, fx: &mut Effects) {
         let said_ns = self.is_live(id, fx.now).then_some(fx.now.mono_ns);

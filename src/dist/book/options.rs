@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::dist::ids::Digest;
+use crate::dist::ids::{BaseEpoch, Digest};
 use crate::dist::probe::PROBE_BYTES;
 use crate::dist::quota::Quotas;
 use crate::dist::webhook::target::AllowedNetworks;
@@ -18,6 +18,10 @@ pub struct BookOptions {
     pub up_rate: Option<u64>,
     /// Seed of ids and tokens: 32 random bytes, in tests always the same.
     pub seed: [u8; 32],
+    /// Epoch of the base; 0 when it has none.
+    pub epoch: BaseEpoch,
+    /// Orders that are for so many nodes or more go on from node to node; 0: never.
+    pub relay_from: usize,
     /// The base has a command of its operator that mends a node.
     pub has_repair_hook: bool,
     /// Bytes that a node fetches before it is active again.
@@ -103,6 +107,8 @@ impl BookOptions {
             join_token_hash,
             up_rate: None,
             seed: rand::random(),
+            epoch: BaseEpoch(0),
+            relay_from: RELAY_FROM,
             has_repair_hook: false,
             probe_bytes: PROBE_BYTES,
             timeouts: Timeouts::default(),
@@ -154,6 +160,10 @@ impl Default for Limits {
         }
     }
 }
+
+/// To fewer nodes the base says its orders as fast by itself: a stream is open to each of them, and
+/// a node that hands on has to connect first.
+pub const RELAY_FROM: usize = 24;
 
 /// Nanoseconds of a duration.
 pub(super) fn ns(duration: Duration) -> u64 {

@@ -22,6 +22,7 @@ use crate::dist::book::nodes::{NodeId, Nodes};
 use crate::dist::book::options::{BookOptions, ns};
 use crate::dist::book::planner::Planner;
 use crate::dist::book::records::Delivery;
+use crate::dist::book::relays::Relays;
 use crate::dist::book::tenants::Tenants;
 use crate::dist::book::terms::Tell;
 use crate::dist::book::views::Views;
@@ -48,6 +49,7 @@ pub(super) struct Parts {
     pub(super) lives: Lives,
     pub(super) hooks: Hooks,
     pub(super) tenants: Tenants,
+    pub(super) relays: Relays,
 }
 
 impl Parts {
@@ -67,6 +69,7 @@ impl Parts {
             lives: Lives::default(),
             hooks: Hooks::default(),
             tenants: Tenants::default(),
+            relays: Relays::default(),
             keys,
             options,
         }
@@ -346,6 +349,35 @@ impl Parts {
                 self.fx.expire(content);
             }
         }
+    }
+
+    /// Tells the nodes of a job which others it has.
+    pub(super) fn say_servers(&mut self, id: JobId) {
+        let Some(job) = self.jobs.get(id) else { return };
+        for first in job.groups() {
+            self.say_neighbours(id, first);
+        }
+    }
+
+    /// Tells the server of a job at this place, and those that know of it, of each other.
+    pub(super) fn say_neighbours(&mut self, id: JobId, place: usize) {
+        let Some(job) = self.jobs.get(id) else { return };
+        let (list_version, servers) = (job.row.list_version, job.neighbours_of(place));
+        for server in servers.as_slice() {
+            let node = usize::try_from(server.index).ok().and_then(|at| job.targets.get(at));
+            let Some(node) = node.filter(|node| self.nodes.is_live(**node, self.fx.now)) else {
+                continue;
+            };
+            let order = NodeOrder::Servers { job: id, list_version, servers: servers.clone() };
+            self.nodes.say(*node, order, &mut self.fx);
+        }
+    }
+
+    /// Which other nodes a job has, for one of them.
+    pub(super) fn servers_order(&self, id: JobId, node: NodeId) -> Option<NodeOrder> {
+        let job = self.jobs.get(id)?;
+        let servers = job.neighbours_of(*job.places.get(&node)?);
+        Some(NodeOrder::Servers { job: id, list_version: job.row.list_version, servers })
     }
 
     /// Tells a node a command, and where its content comes from.

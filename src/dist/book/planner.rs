@@ -57,7 +57,8 @@ impl<'a> Planner<'a> {
             return;
         }
         let base_up = self.flows.base.planned(job.row.policy.max_rate);
-        let cascade = Cascade::new(base_up, content.row.size, &receivers);
+        let barred = self.flows.barred();
+        let cascade = Cascade::without(base_up, content.row.size, &receivers, barred);
         self.flows.insert(id, Flow::new(cascade, self.fx.new_epoch()));
         for receiver in receivers {
             let node = NodeId::from(receiver.id);
@@ -266,8 +267,10 @@ impl<'a> Planner<'a> {
         Some(NodeOrder::Sources { content: id, epoch: flow.epoch, sources })
     }
 
-    /// Each second: capabilities that end soon are made anew, idle uplinks are given away.
+    /// Each second: capabilities that end soon are made anew, idle uplinks are given away, edges
+    /// that were barred may be planned again.
     pub(super) fn tend(&mut self) {
+        self.flows.unbar(self.fx.now.mono_ns);
         for id in self.flows.due(self.now_s()) {
             self.renew(id);
         }

@@ -15,6 +15,7 @@ use crate::dist::book::effects::About;
 use crate::dist::book::nodes::NodeId;
 use crate::dist::book::options::ns;
 use crate::dist::book::parts::Parts;
+use crate::dist::book::relays;
 use crate::dist::book::repair::Repair;
 use crate::dist::book::terms::orders_for;
 use crate::dist::ids::NodeName;
@@ -127,6 +128,7 @@ impl<'a> Presence<'a> {
         }
         orders.extend(orders_for(self.parts, self.node));
         for key in open {
+            relays::note_direct(self.parts, key, self.node);
             orders.extend(self.parts.command_orders(key, self.node));
         }
         let repair = Repair { parts: &mut *self.parts, node: self.node };
@@ -187,12 +189,18 @@ impl<'a> Presence<'a> {
     fn move_in_lists(&mut self) {
         let Parts { jobs, nodes, fx, .. } = &mut *self.parts;
         let Some(node) = nodes.get(self.node) else { return };
+        let mut moved = Vec::new();
         for job in jobs.all_mut().filter(|job| job.row.state.is_live()) {
             let place = job.places.get(&self.node);
-            let Some(server) = place.and_then(|at| job.row.servers.get_mut(*at)) else { continue };
+            let Some(place) = place.copied() else { continue };
+            let Some(server) = job.row.servers.get_mut(place) else { continue };
             server.addr.clone_from(&node.row.addr);
             job.row.list_version += 1;
             fx.keep(Change::Job(job.row.clone()));
+            moved.push((job.row.id, place));
+        }
+        for (job, place) in moved {
+            self.parts.say_neighbours(job, place);
         }
     }
 

@@ -11,7 +11,7 @@ use crate::dist::book::terms::JobTerms;
 use crate::dist::book::wait::Wait;
 use crate::dist::ids::{CommandId, CommandKey, NodeName, Stamp};
 use crate::dist::rows::{CommandRow, DeliveryRow, JobRow};
-use crate::dist::wire::agent::SignedReceipt;
+use crate::dist::wire::agent::{SERVERS_MAX, Server, ServerList, SignedReceipt};
 use crate::dist::wire::job::{DeliveryState, Reason, Totals};
 
 #[derive(Debug)]
@@ -103,6 +103,30 @@ impl Job {
                 (delivery.grew_ns, delivery.moved_ns) = (now_ns, now_ns);
             }
         }
+    }
+
+    /// Places of the first servers of the groups that know of each other.
+    pub(super) fn groups(&self) -> impl Iterator<Item = usize> + use<> {
+        (0..self.targets.len()).step_by(self.neighbours_max())
+    }
+
+    /// The servers that the one at `place` knows: those next to it in the server list.
+    pub(super) fn neighbours_of(&self, place: usize) -> ServerList {
+        let size = self.neighbours_max();
+        let first = place - place % size;
+        let servers = self.row.servers.iter().skip(first).take(size);
+        let servers = servers.map(|server| Server {
+            index: server.index,
+            node: server.node.clone(),
+            addr: server.addr.clone(),
+        });
+        servers.collect::<Vec<_>>().into()
+    }
+
+    /// Servers that know of each other, so that no group is much smaller than the others.
+    fn neighbours_max(&self) -> usize {
+        let servers = self.row.servers.len().max(1);
+        servers.div_ceil(servers.div_ceil(SERVERS_MAX))
     }
 
     pub(super) fn command(&self, id: CommandId) -> Option<&Command> {

@@ -3,6 +3,7 @@
 //!
 //! ```text
 //! a wait period is over --> ask --answer--> it got on: extended      not: other sources, extended
+//!                            |- none, and a neighbour sees it alive --> extended (a partition)
 //!                            `- none, an error, wedged --> tries: sources, renewed, restart, hook
 //!                                                            `- all failed --> given up
 //! it is back --> asked for what it has: what it lacks is said again --> probe: bytes of the base
@@ -19,15 +20,17 @@ use crate::dist::book::Refusal;
 use crate::dist::book::care::{Care, Verdict};
 use crate::dist::book::effects::{About, RepairHook};
 use crate::dist::book::nodes::NodeId;
+use crate::dist::book::options::ns;
 use crate::dist::book::parts::Parts;
 use crate::dist::book::presence::Presence;
 use crate::dist::delivery::DeliveryInput;
-use crate::dist::ids::{CommandKey, JobId, NodeName};
+use crate::dist::ids::{CommandKey, Digest, JobId, NodeName};
 use crate::dist::job::JobInput;
 use crate::dist::node::NodeInput;
 use crate::dist::rows::Change;
 use crate::dist::wire::agent::{NodeOrder, OpenCommand};
 use crate::dist::wire::job::{CarePhase, DeliveryState, JobState, Late, Reason, RepairCause};
+use crate::dist::wire::relay::Envelope;
 
 /// A node, and all that its repair has to do with.
 #[derive(Debug)]
@@ -108,6 +111,7 @@ impl Repair<'_> {
                 let phase = care.phase;
                 self.ask(phase);
             }
+            CarePhase::Asked if care.is_parted() => self.wait_parted(),
             CarePhase::Asked => self.begin(RepairCause::Unanswered),
             CarePhase::Activating => {
                 self.change(NodeInput::Repair);
@@ -185,6 +189,14 @@ impl Repair<'_> {
         }
     }
 
+    /// Another node has seen it alive, and brings its word.
+    pub(super) fn seen(&mut self, query: u64, by: &NodeName, open: u64) {
+        let Some(care) = self.care_mut().filter(|care| care.asked_since(query)) else { return };
+        if !std::mem::replace(&mut care.is_seen, true) {
+            self.tell("node.seen", json!({"by": by, "open": open}));
+        }
+    }
+
     /// How the probe of this number went at the node.
     pub(super) fn probed(&mut self, number: u64, fault: Option<&str>) {
         let probe = self.care().and_then(|care| care.probe);
@@ -221,9 +233,56 @@ impl Repair<'_> {
         let asks = care.asks;
         self.keep();
         self.parts.nodes.say(self.node, NodeOrder::Query { query }, &mut self.parts.fx);
+        self.ask_neighbours(query);
         if phase == CarePhase::Asked {
             self.tell("wait.asked", json!({"time": asks}));
         }
+    }
+
+    /// The node gives no sign: others are asked whether it does not live, or is not reached.
+    fn ask_neighbours(&mut self, query: u64) {
+        let Parts { nodes, jobs, fx, keys, options, .. } = &mut *self.parts;
+        let Some(node) = nodes.get(self.node) else { return };
+        let silent_ns = fx.now.mono_ns.saturating_sub(node.heard_ns);
+        if silent_ns < ns(options.timeouts.suspect) {
+            return;
+        }
+        let envelope = keys.seal_envelope(&Envelope {
+            node: node.row.name.clone(),
+            addr: node.row.addr.clone(),
+            base: options.epoch,
+            number: query,
+            at_ns: fx.now.utc_ns,
+            common: Digest(*blake3::hash(b"").as_bytes()),
+            orders: vec![NodeOrder::Query { query }],
+        });
+        let (name, addr) = (node.row.name.clone(), node.row.addr.clone());
+        // Those that fetch the same know the way best.
+        let key = jobs.open_at(self.node).into_iter().next();
+        let targets = key.and_then(|key| jobs.get(key.job)).map(|job| &job.targets[..]);
+        let near = targets.unwrap_or_default().iter().copied();
+        let mut asked = BTreeSet::from([self.node]);
+        for neighbour in near.chain(nodes.iter().map(|(id, _)| id)) {
+            if asked.len() > NEIGHBOURS {
+                return;
+            }
+            if nodes.is_live(neighbour, fx.now) && asked.insert(neighbour) {
+                let (node, addr, envelope) = (name.clone(), addr.clone(), envelope.clone());
+                let ask = NodeOrder::Ask { node, addr, query, envelope };
+                nodes.say_directly(neighbour, ask, fx);
+            }
+        }
+    }
+
+    /// The node does not answer, and others see it alive: it goes on by itself, and is asked again
+    /// at the end of the next wait period.
+    fn wait_parted(&mut self) {
+        let now_ns = self.parts.fx.now.mono_ns;
+        if let Some(care) = self.care_mut() {
+            care.wait_parted(now_ns);
+        }
+        self.keep();
+        self.tell("wait.parted", json!({}));
     }
 
     /// The node is to be mended.
@@ -510,6 +569,8 @@ impl Repair<'_> {
 const FAULT_CHARS_MAX: usize = 512;
 /// The operator's command is run from the second try on: what the base can do itself comes first.
 const HOOK_FROM: u32 = 2;
+/// Nodes that are asked for one that gives no sign.
+const NEIGHBOURS: usize = 3;
 /// Contents whose plan is changed at once.
 const CHANGED_MAX: usize = 64;
 /// Commands that are said again at once; those behind them by the next answer.

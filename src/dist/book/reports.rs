@@ -20,13 +20,14 @@ use crate::dist::book::repair::Repair;
 use crate::dist::command::attributes_digest;
 use crate::dist::delivery::DeliveryInput;
 use crate::dist::ids::{CommandKey, ContentId, NodeName};
-use crate::dist::keys::verify_receipt;
+use crate::dist::keys::{verify_answer, verify_receipt};
 use crate::dist::node::NodeInput;
 use crate::dist::rows::Change;
 use crate::dist::wire::agent::{
     NodeOrder, Receipt, Report, Reports, ReportsTaken, SignedReceipt, SwitchCause,
 };
 use crate::dist::wire::job::{DeliveryState, Op, Reason};
+use crate::dist::wire::relay::{Alive, SignedAnswer};
 
 /// A node that reports, and all that its reports have to do with.
 #[derive(Debug)]
@@ -130,6 +131,11 @@ impl Reporter<'_> {
                 let mut repair = Repair { parts: &mut *self.parts, node: self.node };
                 repair.answered(query, open, &commands);
             }
+            Report::Relayed { number } => self.parts.relays.taken(number, self.node),
+            Report::Neighbour { node, query, answer } => {
+                self.take_neighbour(&node, query, answer.as_ref());
+            }
+            Report::Unreachable { source } => self.take_unreachable(&source),
             Report::Probed { number, fault } => {
                 let mut repair = Repair { parts: &mut *self.parts, node: self.node };
                 repair.probed(number, fault.as_deref());
@@ -296,6 +302,30 @@ impl Reporter<'_> {
             Some(_) if Some(*size) != content.size => Err("it has another size than the base"),
             Some(_) => Ok(Counts::Now),
         }
+    }
+
+    /// The node has asked another one for the base. What that says it has signed itself.
+    fn take_neighbour(&mut self, node: &NodeName, query: u64, answer: Option<&SignedAnswer>) {
+        let nodes = &self.parts.nodes;
+        let (Some(id), Some(by)) = (nodes.id_of(node), nodes.name_of(self.node).cloned()) else {
+            return;
+        };
+        let key = nodes.get(id).and_then(|node| node.key);
+        let alive = key.zip(answer).and_then(|(key, answer)| verify_answer(&key, answer));
+        let is_its = |alive: &Alive| alive.node == *node && alive.query == query;
+        if let Some(alive) = alive.filter(is_its) {
+            Repair { parts: &mut *self.parts, node: id }.seen(query, &by, alive.open);
+        }
+    }
+
+    /// The node cannot connect to a source. It takes another one by itself; the plans follow it.
+    fn take_unreachable(&mut self, source: &NodeName) {
+        let Parts { nodes, fx, flows, .. } = &mut *self.parts;
+        let (Some(name), Some(id)) = (nodes.name_of(self.node), nodes.id_of(source)) else {
+            return;
+        };
+        fx.event("edge.barred", About::node(name), json!({"source": source}));
+        flows.bar(self.node, id, fx.now.mono_ns);
     }
 
     fn take_bad_unit(&mut self, content: ContentId, source: Option<&NodeName>, unit: u64) {

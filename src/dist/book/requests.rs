@@ -88,6 +88,7 @@ impl Request<'_> {
             self.parts.hooks.add(row, true, now);
         }
         Tell { parts: &mut *self.parts, job: id }.renew();
+        self.parts.say_servers(id);
         self.view(id)
     }
 

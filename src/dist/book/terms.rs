@@ -165,13 +165,17 @@ impl Tell<'_> {
     }
 }
 
-/// Terms of all jobs that a node may fetch or serve, as it is told them with all that is open.
-/// Those of a job that has no command yet are among them: its commands are told without.
+/// Terms and server lists of all jobs that a node may fetch or serve, as it is told them with all
+/// that is open. Those of a job that has no command yet are among them: its commands are told
+/// without.
 pub(super) fn orders_for(parts: &mut Parts, node: NodeId) -> Vec<NodeOrder> {
     let mut jobs: BTreeSet<JobId> = parts.jobs.live_at(node).collect();
     let served = parts.flows.of_node(node).into_iter();
     jobs.extend(served.filter_map(|content| parts.contents.row(content)).map(|row| row.key.job));
-    let orders = jobs.into_iter().filter_map(|job| Tell { parts: &mut *parts, job }.order());
+    let orders = jobs.into_iter().flat_map(|job| {
+        let terms = Tell { parts: &mut *parts, job }.order();
+        [terms, parts.servers_order(job, node)].into_iter().flatten()
+    });
     orders.collect()
 }
 

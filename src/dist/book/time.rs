@@ -16,6 +16,7 @@ use crate::dist::book::options::ns;
 use crate::dist::book::parts::Parts;
 use crate::dist::book::presence::Presence;
 use crate::dist::book::records::Job;
+use crate::dist::book::relays;
 use crate::dist::book::repair::Repair;
 use crate::dist::book::terms::follow_windows;
 use crate::dist::book::uploads::Upload;
@@ -49,6 +50,7 @@ impl Watch {
         end_overdue(parts);
         follow_windows(parts);
         wait::tick(parts, gap_ns);
+        relays::tick(parts);
         parts.planner().tend();
         parts.live().tend();
         if now_ns.saturating_sub(self.swept_ns) >= SWEEP_NS {

@@ -33,8 +33,10 @@ pub enum LinkEvent {
     Held,
     /// All bytes are there and the whole is verified.
     Whole,
-    /// The connection could not be made, or ended early.
+    /// The connection ended early.
     Lost,
+    /// The connection could not be made.
+    Unreachable,
     /// The source has no room.
     Busy {
         /// When it may be asked again.

@@ -10,12 +10,14 @@
 //! counts once.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 use crate::dist::ids::{CommandKey, ContentId, Digest, Epoch, Incarnation, JobId, NodeName};
 use crate::dist::terms::Terms;
 use crate::dist::wire::job::{DeliveryState, Op, Order, Reason};
+use crate::dist::wire::relay::{RelayBody, RelayCounts, SignedAnswer};
 
 /// Header of each answer of a base: its epoch, a decimal number
 /// ([`BaseEpoch`](crate::dist::ids::BaseEpoch)).
@@ -154,6 +156,16 @@ pub enum NodeOrder {
         /// The terms.
         terms: Terms,
     },
+    /// Other nodes of a job: where its contents may be, too, when the sources of a plan are used up
+    /// and the base is away. Said before the commands of the job, and when it changes.
+    Servers {
+        /// The job.
+        job: JobId,
+        /// Version of the server list: an older one has no effect.
+        list_version: u32,
+        /// This node is among them.
+        servers: ServerList,
+    },
     /// Nothing of this job is needed any more in the journal.
     Forget {
         /// The job.
@@ -176,6 +188,23 @@ pub enum NodeOrder {
         /// As of `Renew`.
         number: u64,
     },
+    /// Orders for this node and others: it hands on what is not for itself ([`Report::Relayed`]).
+    Relay {
+        /// The orders.
+        body: RelayBody,
+    },
+    /// The base does not reach another node: this one is to ask it how it is
+    /// ([`Report::Neighbour`]).
+    Ask {
+        /// Whom.
+        node: NodeName,
+        /// Its address for peers, `ip:port`.
+        addr: String,
+        /// Number of the question.
+        query: u64,
+        /// The question ([`crate::dist::wire::relay::Envelope`], sealed).
+        envelope: String,
+    },
     /// The node is to fetch bytes of the base, `GET /agent/v1/probe`, and to say how that went:
     /// [`Report::Probed`]. It is back, and is to show that it works.
     Probe {
@@ -190,6 +219,48 @@ pub enum NodeOrder {
     Idle,
 }
 
+/// A server of a job, as its other nodes know it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Server {
+    /// Its place in the server list of the job.
+    pub index: u32,
+    /// Its name.
+    pub node: NodeName,
+    /// Address for peers, `ip:port`.
+    pub addr: String,
+}
+
+/// Servers of a job that know of each other, [`SERVERS_MAX`] at most. Clones share them: each node
+/// of the list is told the same.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "Vec<Server>", into = "Vec<Server>")]
+pub struct ServerList(Arc<[Server]>);
+
+impl ServerList {
+    /// The servers, in the order of their indexes.
+    #[must_use]
+    pub fn as_slice(&self) -> &[Server] {
+        &self.0
+    }
+}
+
+impl From<Vec<Server>> for ServerList {
+    fn from(mut servers: Vec<Server>) -> Self {
+        servers.truncate(SERVERS_MAX);
+        Self(servers.into())
+    }
+}
+
+impl From<ServerList> for Vec<Server> {
+    fn from(list: ServerList) -> Self {
+        list.0.to_vec()
+    }
+}
+
+/// Servers of a job that a node knows: enough to find a content among, and few enough to be told to
+/// each of ten thousand nodes.
+pub const SERVERS_MAX: usize = 64;
+
 /// A place where a content is, and the right to fetch it there.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Source {
@@ -197,7 +268,9 @@ pub struct Source {
     pub node: Option<NodeName>,
     /// Address for peers, `ip:port`.
     pub addr: String,
-    /// Token for this content at this source ([`crate::dist::wire::peer::Capability`], signed).
+    /// Token for this content at this source ([`crate::dist::wire::peer::Capability`], signed). In
+    /// a list that was made short (`short_list`) empty where it is that of the source before.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub capability: String,
     /// Bytes per second for which the edge is planned.
     pub rate: u64,
@@ -205,6 +278,29 @@ pub struct Source {
     /// list that lives, also for one that has nothing more yet.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub is_last_resort: bool,
+}
+
+/// A list of sources in which a capability that is repeated is left out: one counts for a content
+/// at whatever source.
+#[must_use]
+pub fn short_list(mut sources: Vec<Source>) -> Vec<Source> {
+    for at in (1..sources.len()).rev() {
+        if sources[at].capability == sources[at - 1].capability {
+            sources[at].capability.clear();
+        }
+    }
+    sources
+}
+
+/// The list that was made short.
+#[must_use]
+pub fn whole_list(mut sources: Vec<Source>) -> Vec<Source> {
+    for at in 1..sources.len() {
+        if sources[at].capability.is_empty() {
+            sources[at].capability = sources[at - 1].capability.clone();
+        }
+    }
+    sources
 }
 
 /// A place that a live path is reflected from.
@@ -233,6 +329,9 @@ pub struct Reports {
     pub up_rate_seen: u64,
     /// Best second of receiving so far, bytes per second.
     pub down_rate_seen: u64,
+    /// What it has handed on since its start.
+    #[serde(default)]
+    pub relays: RelayCounts,
 }
 
 /// Answer to reports.
@@ -311,6 +410,25 @@ pub enum Report {
         open: u64,
         /// Those of them that have room in one answer.
         commands: Vec<OpenCommand>,
+    },
+    /// Orders that were handed on are in the journal.
+    Relayed {
+        /// Their number.
+        number: u64,
+    },
+    /// What another node says that was asked for the base.
+    Neighbour {
+        /// Who was asked.
+        node: NodeName,
+        /// Number of the question.
+        query: u64,
+        /// Its answer; `None`: there was none.
+        answer: Option<SignedAnswer>,
+    },
+    /// No connection to this source can be made: the node takes others for a while.
+    Unreachable {
+        /// Who.
+        source: NodeName,
     },
     /// How a probe went.
     Probed {
@@ -409,4 +527,29 @@ pub struct SignedReceipt {
     pub receipt: String,
     /// Ed25519 of its bytes by the node's key, base64.
     pub signature: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn short_list_of_sources_becomes_whole_again() {
+        let list = |capabilities: &[&str]| -> Vec<Source> {
+            let source = |capability: &&str| Source {
+                node: None,
+                addr: "a:1".to_owned(),
+                capability: (*capability).to_owned(),
+                rate: 1,
+                is_last_resort: false,
+            };
+            capabilities.iter().map(source).collect()
+        };
+        for capabilities in [&["c", "c", "c"][..], &["c", "d", "d", "c"], &["c"], &[]] {
+            let whole = list(capabilities);
+            let short = short_list(whole.clone());
+            assert_eq!(whole_list(short), whole);
+        }
+        assert_eq!(short_list(list(&["c", "c"]))[1].capability, "");
+    }
 }

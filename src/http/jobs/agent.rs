@@ -39,6 +39,7 @@ use crate::dist::probe::PROBE_MAX;
 use crate::dist::wire::agent::{
     Hello, HelloBody, NodeOrder, Report, Reports, ReportsTaken, SwitchCause, WelcomeBody,
 };
+use crate::dist::wire::relay::RelayCounts;
 use crate::http::Remote;
 use crate::http::caller::Caller;
 use crate::http::clerk::{self, refused};
@@ -48,7 +49,15 @@ use crate::pki::authority::NodeRequest;
 
 /// How far reports of each node are counted: one that is said again counts once.
 #[derive(Debug, Default)]
-pub(super) struct Counted(Mutex<BTreeMap<NodeName, (Incarnation, u64)>>);
+pub(super) struct Counted(Mutex<BTreeMap<NodeName, SoFar>>);
+
+/// What was counted of a start of a node.
+#[derive(Debug, Default)]
+struct SoFar {
+    incarnation: Incarnation,
+    taken: u64,
+    relays: RelayCounts,
+}
 
 /// The routes.
 pub(super) fn routes() -> Router<Arc<Jobs>> {
@@ -227,12 +236,17 @@ struct Noted {
     incarnation: Incarnation,
     switches: Vec<(u64, SwitchCause)>,
     bad_units: Vec<(u64, String)>,
+    relays: RelayCounts,
 }
 
 impl Noted {
     fn of(reports: &Reports) -> Self {
-        let mut noted =
-            Self { incarnation: reports.incarnation, switches: Vec::new(), bad_units: Vec::new() };
+        let mut noted = Self {
+            incarnation: reports.incarnation,
+            switches: Vec::new(),
+            bad_units: Vec::new(),
+            relays: reports.relays,
+        };
         for (number, report) in (reports.first..).zip(&reports.reports) {
             match report {
                 Report::Fetching { cause, .. } => noted.switches.push((number, *cause)),
@@ -249,10 +263,10 @@ impl Noted {
     fn count(self, jobs: &Jobs, node: NodeName, taken: u64) {
         let mut counted = jobs.counted.0.lock().unwrap_or_else(PoisonError::into_inner);
         let so_far = counted.entry(node).or_default();
-        if so_far.0 != self.incarnation {
-            *so_far = (self.incarnation, 0);
+        if so_far.incarnation != self.incarnation {
+            *so_far = SoFar { incarnation: self.incarnation, ..SoFar::default() };
         }
-        let is_new = |number: u64| number > so_far.1 && number <= taken;
+        let is_new = |number: u64| number > so_far.taken && number <= taken;
         for (_, cause) in self.switches.iter().filter(|(number, _)| is_new(*number)) {
             if let Some(count) = jobs.cells.switches.get(place_of(*cause)) {
                 count.add(1);
@@ -261,8 +275,19 @@ impl Noted {
         for (_, source) in self.bad_units.iter().filter(|(number, _)| is_new(*number)) {
             jobs.cells.bad_unit(source);
         }
-        so_far.1 = so_far.1.max(taken);
+        so_far.taken = so_far.taken.max(taken);
+        let counts = in_words(self.relays).into_iter().zip(in_words(so_far.relays));
+        for ((now, before), cell) in counts.zip(&jobs.cells.relays) {
+            cell.add(now.saturating_sub(before));
+        }
+        so_far.relays = self.relays;
     }
+}
+
+/// In the order of `metrics::distribution::RELAY_WORDS`.
+fn in_words(counts: RelayCounts) -> [u64; 5] {
+    let RelayCounts { taken, duplicates, refused, sent, taken_back } = counts;
+    [taken, duplicates, refused, sent, taken_back]
 }
 
 /// Place in `metrics::distribution::SWITCH_CAUSES`.

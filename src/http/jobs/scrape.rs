@@ -5,7 +5,7 @@ use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 
 use super::{Shared, problem};
-use crate::dist::book::{Book, HookNumbers};
+use crate::dist::book::{Book, HookNumbers, RelayNumbers};
 use crate::dist::wire::job::{DeliveryState, NodeState};
 use crate::http::clerk::ask;
 use crate::http::problem::Problem;
@@ -35,9 +35,15 @@ fn gauges_of(book: &Book) -> DistributionGauges {
         deliveries: deliveries.collect(),
         nodes: nodes.to_vec(),
         limited_jobs: book.limited_jobs().to_vec(),
+        relays: relays(book.relay_numbers()),
         webhooks: webhooks(book.hook_numbers()),
         ..Default::default()
     }
+}
+
+fn relays(numbers: RelayNumbers) -> [(&'static str, u64); 3] {
+    let RelayNumbers { sent, taken, stepped_in, open: _ } = numbers;
+    [("sent", sent), ("taken", taken), ("stepped_in", stepped_in)]
 }
 
 fn webhooks(numbers: HookNumbers) -> WebhookGauges {

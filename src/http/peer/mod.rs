@@ -3,7 +3,8 @@
 //! ```text
 //! GET .../units --capability--> content (waited for) --slot--> frames --cap--> connection
 //! ```
-//! A base and every node have these routes. A stream goes on for as long as its content grows.
+//! A base and every node have these routes. A stream goes on for as long as its content grows. A
+//! node has those of `hand`, too: orders that other nodes hand on.
 //! Invariant: bytes go out only to whoever shows a capability of the base for this content, with
 //! TLS only to the node that it names, known by its certificate; a child that reads slowly is
 //! served from the disk and holds up neither the intake nor its siblings.
@@ -12,6 +13,7 @@
 //! and nodes that have more than who asks. All streams together keep to [`PeerOptions::upload`],
 //! and take turns there by the weight of their jobs.
 
+mod hand;
 mod range;
 mod slots;
 #[cfg(test)]
@@ -42,6 +44,7 @@ use super::problem::Problem;
 use crate::dist::ids::{ContentId, JobId, NodeName};
 use crate::dist::wire::peer::{Capability, ContentState, UNITS_TYPE};
 use crate::store::{Content, Store, Upload};
+pub use hand::router as hand_router;
 use slots::{Slot, Slots, Wish};
 
 /// Is told of bytes of a content as they go out.

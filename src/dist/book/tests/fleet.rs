@@ -19,8 +19,10 @@ use crate::base::time::Mono;
 use crate::dist::agent::live::{LiveAction, LiveEvent};
 use crate::dist::agent::{Action, Agent};
 use crate::dist::journal::Record;
+use crate::dist::keys::sign_answer;
 use crate::dist::reflect::Sight;
 use crate::dist::wire::job::JobState;
+use crate::dist::wire::relay::SignedAnswer;
 
 const ORIGIN: &str = "rtsp://192.0.2.1:8554/live/x";
 const NAMES: [&str; 5] = ["a", "b", "c", "d", "e"];
@@ -86,6 +88,7 @@ impl Fleet {
         node.starts += 1;
         let mut agent = Agent::new(name(node.name), node.journal.clone());
         agent.handle_online(true);
+        agent.set_base_key(base_keys().verify_key());
         let mut out = Vec::new();
         agent.start(now, &mut out);
         node.agent = Some(agent);
@@ -227,11 +230,23 @@ impl Fleet {
                     let (name, starts) = (node.name, node.starts);
                     self.hello(name, starts);
                 }
+                Action::AskNode { node: asked, query, envelope, .. } => {
+                    let answer = self.answer_of(&asked, &envelope);
+                    let Some(agent) = &mut self.nodes[n].agent else { return };
+                    agent.handle_neighbour(asked, query, answer);
+                }
                 other => panic!("{other:?}"),
             }
             waiting.extend(more);
         }
         panic!("it does not come to rest");
+    }
+
+    /// What a node says that another one asks for the base.
+    fn answer_of(&self, asked: &NodeName, envelope: &str) -> Option<SignedAnswer> {
+        let node = self.nodes.iter().find(|node| node.name == asked.as_str())?;
+        let alive = node.agent.as_ref()?.handle_question(envelope, self.now).ok()?;
+        Some(sign_answer(&node_keys(asked), &alive))
     }
 
     /// Who feeds whom, for people.

@@ -12,6 +12,7 @@ mod nodes;
 mod plans;
 mod policies;
 mod quotas;
+mod relays;
 mod restart;
 mod uploads;
 mod waits;
@@ -230,6 +231,7 @@ impl Rig {
             free_bytes: 1 << 39,
             up_rate_seen: 0,
             down_rate_seen: 0,
+            relays: Default::default(),
         }
     }
 
@@ -315,7 +317,8 @@ impl Rig {
 
 /// Terms of a job without any are said with all that is open.
 fn is_news(order: &NodeOrder) -> bool {
-    !matches!(order, NodeOrder::Terms { terms, .. } if *terms == Terms::default())
+    let is_plain = matches!(order, NodeOrder::Terms { terms, .. } if *terms == Terms::default());
+    !is_plain && !matches!(order, NodeOrder::Servers { .. })
 }
 
 fn signed(receipt: &Receipt) -> SignedReceipt {
