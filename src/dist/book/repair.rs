@@ -165,8 +165,8 @@ impl Repair<'_> {
         let parts = &*self.parts;
         let waited = commands.iter().filter(|command| parts.is_waited_for(command.key));
         let reasons: Vec<Reason> = waited.filter_map(|command| command.reason).collect();
-        let mut known = parts.jobs.open_at(self.node).into_iter();
-        let is_only_live = known.all(|key| !parts.is_waited_for(key));
+        let known = parts.jobs.open_at(self.node);
+        let is_only_live = !known.is_empty() && known.iter().all(|key| !parts.is_waited_for(*key));
         let Some(care) = self.care_mut() else { return };
         if is_only_live {
             // It answers, and that is all that is asked of it.
