@@ -15,6 +15,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub mod access;
+pub mod access_list;
 pub mod channel_paths;
 pub mod cpus;
 pub mod daily;
