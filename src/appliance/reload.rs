@@ -1,4 +1,5 @@
-//! The configuration read again while the appliance runs: what it says of paths is applied.
+//! The configuration read again while the appliance runs: what it says of paths, users and tokens
+//! is applied.
 //!
 //! ```text
 //!  SIGHUP, POST /v1/config:reload --> file, environment, flags --check--> table of paths
@@ -11,10 +12,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::oneshot;
 
+use super::operators;
 use super::playlists::PlaylistStore;
 use crate::cli::missing;
 use crate::config::Config;
 use crate::config::paths::PathTable;
+use crate::http::operators::Operators;
 use crate::http::{Reload, ReloadError, ReloadReport};
 use crate::library::Library;
 use crate::poll::poller::Poller;
@@ -32,6 +35,7 @@ pub(super) struct Reloader {
     paths: Mutex<Arc<PathTable>>,
     playlists: Arc<PlaylistStore>,
     library: Arc<Library>,
+    operators: Operators,
 }
 
 impl std::fmt::Debug for Reloader {
@@ -46,9 +50,10 @@ impl Reloader {
         started: Config,
         read: Option<ReadAgain>,
         (playlists, library): (Arc<PlaylistStore>, Arc<Library>),
+        operators: Operators,
     ) -> Self {
         let paths = Mutex::new(Arc::clone(&started.paths));
-        Self { read, started, paths, playlists, library }
+        Self { read, started, paths, playlists, library, operators }
     }
 
     /// Whether there is a file to be read again.
@@ -61,8 +66,9 @@ impl Reloader {
         let read = self.read.as_ref().ok_or(ReloadError::NoFile)?;
         // Held for the whole of it: two readings one after the other, and shards in their order.
         let mut paths = self.paths.lock().unwrap_or_else(PoisonError::into_inner);
-        let read = read().map_err(ReloadError::Refused);
-        let new = read.inspect_err(|error| {
+        let read = read().and_then(|new| Ok((operators::read(&new)?, new)));
+        let read = read.map_err(ReloadError::Refused);
+        let (tokens, new) = read.inspect_err(|error| {
             let fix = "mend the file and reload again; headend config check -c FILE says the same";
             tracing::error!(code = "HE-E403", %error, fix, "the running configuration stays");
         })?;
@@ -83,6 +89,7 @@ impl Reloader {
             ReloadError::Busy { shard }
         })?;
         *paths = new_paths;
+        self.operators.replace(tokens);
         tell_log(&report);
         Ok(Reload { report, applied })
     }
@@ -146,6 +153,7 @@ fn tell_log(report: &ReloadReport) {
         changed = paths.changed.len(),
         removed = paths.removed.len(),
         others_changed = paths.are_others_changed,
+        access_changed = paths.is_access_changed,
         "the configuration was read again"
     );
     for warning in &report.warnings {
@@ -173,6 +181,10 @@ mod tests {
         (Arc::default(), Arc::new(Library::new(None).unwrap()))
     }
 
+    fn nobody() -> Operators {
+        Operators::new(Vec::new())
+    }
+
     /// Reads these files, one after the other.
     fn reloader(texts: &[&'static str]) -> Reloader {
         let texts = Mutex::new(texts.to_vec());
@@ -181,7 +193,7 @@ mod tests {
             let loaded = config::load(Some(("f", text)), [], &[]);
             loaded.map(|loaded| loaded.config).map_err(|error| error.to_string())
         };
-        Reloader::new(Config::default(), Some(Box::new(read)), kept())
+        Reloader::new(Config::default(), Some(Box::new(read)), kept(), nobody())
     }
 
     fn told(poller: &Poller<Inbox>) -> usize {
@@ -261,7 +273,7 @@ mod tests {
 
     #[test]
     fn without_a_file_there_is_nothing_to_read_again() {
-        let reloader = Reloader::new(Config::default(), None, kept());
+        let reloader = Reloader::new(Config::default(), None, kept(), nobody());
         assert!(matches!(reloader.reload(&poller()), Err(ReloadError::NoFile)));
     }
 }

@@ -135,12 +135,6 @@ pub enum ValueError {
         /// Why.
         problem: Box<LineupError>,
     },
-    /// Nobody who could publish.
-    #[error("`{text}` is none of loopback, private, any, 10.0.0.0/8, ::1 and the like")]
-    Network {
-        /// What was found.
-        text: String,
-    },
     /// Nobody who could read or publish.
     #[error(
         "`{text}` is none of loopback, private, any, 10.0.0.0/8, users, user:NAME, \
@@ -234,7 +228,7 @@ pub enum ValueError {
         reason: String,
     },
     /// A key of live paths in the section of a title.
-    #[error("is for live paths; of a title only `quality` can be set")]
+    #[error("is for live paths; of a title `quality`, `read` and `control` can be set")]
     OnlyLive,
     /// A source for many paths.
     #[error("a source that is fetched feeds one path: set it where that path is named")]
