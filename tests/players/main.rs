@@ -10,6 +10,7 @@ mod distribution;
 mod input;
 mod interop;
 mod live;
+mod login;
 mod multicast;
 mod peek;
 mod pull;
