@@ -8,19 +8,19 @@
 //! 1  mapped  metrics             files as memory for the kernel; counters
 //! 2  rtsp  rtp  rtcp  media      wire formats and media formats
 //! 3  sdp  library  config        a title in words; the folder of titles; what may be set
-//! 4  poll  access  router  live/core
-//!                                PollTable, events, tasks; who may do what; an event router;
-//!                                live paths without RTSP
-//! 5  session  dist               what RTSP sessions of all roles share; distribution, plain
-//! 6  vod  live  store  ledger  pki
+//! 4  access                      who may do what
+//! 5  poll  router  live/core     PollTable, events, tasks; an event router; live paths without
+//!                                RTSP
+//! 6  session  dist               what RTSP sessions of all roles share; distribution, plain
+//! 7  vod  live  store  ledger  pki
 //!                                players of titles; readers and sources of live paths; files of
 //!                                contents; what the base keeps; certificates
-//! 7  lineup                      sessions that tune among live paths and titles
-//! 8  consumers  worker  agent    Listener, Connection, Receiver; the pool behind the TaskQueue;
+//! 8  lineup                      sessions that tune among live paths and titles
+//! 9  consumers  worker  agent    Listener, Connection, Receiver; the pool behind the TaskQueue;
 //!                                a node's side of distribution
-//! 9  shard  http  host           the ring and its turn; HTTP for operators; this machine
-//! 10  cli                        command line, banner, probe, doctor
-//! 11  appliance                  all of it put together
+//! 10  shard  http  host          the ring and its turn; HTTP for operators; this machine
+//! 11  cli                        command line, banner, probe, doctor
+//! 12  appliance                  all of it put together
 //! ```
 //! `metrics` and `mapped` lie low because almost everyone writes or carries them: shards and
 //! workers count in `metrics::cells`, and an opened `library::title::Title` has its map with it.
@@ -45,6 +45,10 @@
 //! whose it is: a title's ([`vod::service::Vod`]) or a path's ([`live::front::Live`]), with what
 //! they share in [`session::cx`] -> `vod::methods`, one file for each method, or `live::readers`
 //! and `live::sources` -> the answer leaves through `shard::send::tcp`.
+//!
+//! A login: `consumers::rtsp_connection` asks [`access`] before it executes a request -> an answer
+//! to Digest is checked there; the rest is a question in a [`poll::task::Task`] -> `worker` hands
+//! it to the judge of `appliance`, which has threads of its own -> the answer is an outcome.
 //!
 //! A title: `consumers::describe` makes a [`poll::task::Task`] -> [`worker::TaskQueue`] ->
 //! `worker::open` resolves the name in [`library`], parses with [`media::container`], maps the file

@@ -10,7 +10,7 @@ use sha2::Sha256;
 pub enum DigestAlgorithm {
     /// What every player knows.
     Md5,
-    /// Some players end the session when they see it (client rule C11): never offer it alone.
+    /// FFmpeg cannot, and takes the last challenge (client rule C11): offer MD5 behind it.
     Sha256,
 }
 
@@ -31,6 +31,12 @@ impl DigestAlgorithm {
             .find(|known| token.eq_ignore_ascii_case(known.as_str()))
     }
 
+    /// Hash of name, realm and password: all that Digest needs to know of a password.
+    #[must_use]
+    pub fn ha1(self, user: &str, realm: &str, password: &str) -> String {
+        self.hash(&[user, realm, password])
+    }
+
     /// Hash of parts joined by colons, in lower-case hexadecimal digits.
     pub(super) fn hash(self, parts: &[&str]) -> String {
         let text = parts.join(":");
@@ -45,7 +51,6 @@ impl DigestAlgorithm {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct DigestInput<'a> {
     pub(super) algorithm: DigestAlgorithm,
-    pub(super) realm: &'a str,
     pub(super) nonce: &'a str,
     pub(super) method: &'a str,
     pub(super) uri: &'a str,
@@ -53,14 +58,13 @@ pub(super) struct DigestInput<'a> {
     pub(super) auth: Option<(&'a str, &'a str)>,
 }
 
-/// `response=` as it has to be.
-pub(super) fn response(input: &DigestInput<'_>, user: &str, password: &str) -> String {
-    let DigestInput { algorithm, realm, nonce, method, uri, auth } = *input;
-    let a1 = algorithm.hash(&[user, realm, password]);
+/// `response=` as it has to be; `ha1` is that of the user.
+pub(super) fn response(input: &DigestInput<'_>, ha1: &str) -> String {
+    let DigestInput { algorithm, nonce, method, uri, auth } = *input;
     let a2 = algorithm.hash(&[method, uri]);
     match auth {
-        Some((nc, cnonce)) => algorithm.hash(&[&a1, nonce, nc, cnonce, "auth", &a2]),
-        None => algorithm.hash(&[&a1, nonce, &a2]),
+        Some((nc, cnonce)) => algorithm.hash(&[ha1, nonce, nc, cnonce, "auth", &a2]),
+        None => algorithm.hash(&[ha1, nonce, &a2]),
     }
 }
 
@@ -81,13 +85,15 @@ mod tests {
     fn examples_of_the_rfc_come_out() {
         let input = |algorithm| DigestInput {
             algorithm,
-            realm: "http-auth@example.org",
             nonce: "7ypf/xlj9XXwfDPEoM4URrv/xwf94BcCAzFZH4GiTo0v",
             method: "GET",
             uri: "/dir/index.html",
             auth: Some(("00000001", "f2/wE4q74E6zIJEtWaHKaf5wv/H5QzzpXusqGemxURZJ")),
         };
-        let answer = |algorithm| response(&input(algorithm), "Mufasa", "Circle of Life");
+        let answer = |algorithm: DigestAlgorithm| {
+            let ha1 = algorithm.ha1("Mufasa", "http-auth@example.org", "Circle of Life");
+            response(&input(algorithm), &ha1)
+        };
         assert_eq!(answer(DigestAlgorithm::Md5), "8ca523f5e9506fed4657c9700eebdbec");
         assert_eq!(
             answer(DigestAlgorithm::Sha256),

@@ -1,25 +1,24 @@
-//! Checks the credentials of clients.
+//! Challenges, and checks of the answers to them.
 //!
 //! ```text
 //! request without Authorization -> Missing -> 401 + challenges
-//! Digest with the connection's nonce, right answer -> Granted
+//! Digest with the connection's nonce, right answer -> fine
 //!        with another nonce,          right answer -> Stale -> 401 + challenges, stale=true
 //! ```
 //! A guard belongs to one connection and has a random nonce of its own. So an answer that was
-//! overheard is of no use on another connection, and nothing has to be remembered or expired.
+//! overheard is of no use on another connection, and nothing has to be remembered or expired: a
+//! nonce lives as long as its connection.
 //! Digest URIs are compared loosely: players sign the base URL, one without its slash, or the path
 //! alone (client rules C17, C27).
 //! Invariant: passwords and answers are compared in constant time, and an unknown user takes the
 //! time of a known one.
 #![deny(clippy::indexing_slicing)]
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
-use http_auth::{ChallengeParser, ChallengeRef};
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq;
 
 use super::digest::{DigestAlgorithm, DigestInput, hex, response};
+use super::shown::{DigestAnswer, Shown};
 use crate::rtsp::uri::parse_target;
 
 /// What is offered.
@@ -27,7 +26,7 @@ use crate::rtsp::uri::parse_target;
 pub struct GuardConfig {
     /// Shown to people.
     pub realm: &'static str,
-    /// In this order; MD5 first, or players end (client rule C11).
+    /// In this order; MD5 last, or FFmpeg gives up (client rule C11).
     pub digests: &'static [DigestAlgorithm],
     /// Basic too: the password is readable on the wire without TLS.
     pub basic: bool,
@@ -68,6 +67,11 @@ impl Guard {
         Self { config, nonce: hex(&random.to_be_bytes()) }
     }
 
+    /// Offers something else from now on, with the same nonce.
+    pub fn offer(&mut self, config: GuardConfig) {
+        self.config = config;
+    }
+
     /// One `WWW-Authenticate` value each; `refused` says whether the nonce was stale.
     #[must_use]
     pub fn challenges(&self, refused: Refused) -> Vec<String> {
@@ -87,7 +91,7 @@ impl Guard {
         digests.iter().map(digest).chain(basic).collect()
     }
 
-    /// Checks a request: `authorization` is the value of its header, `password_of` knows the users.
+    /// Checks a request of whoever has a password that is known: `password_of` knows the users.
     /// Gives the name of the user.
     ///
     /// # Errors
@@ -99,85 +103,67 @@ impl Guard {
         uri: &str,
         password_of: impl FnOnce(&str) -> Option<&'p str>,
     ) -> Result<String, Refused> {
-        let text = authorization.map(str::trim).filter(|text| !text.is_empty());
-        let text = text.ok_or(Refused::Missing)?;
-        if let Some(token) = strip_scheme(text, "Basic").filter(|_| self.config.basic) {
-            return check_basic(token.trim(), password_of);
+        let realm = self.config.realm;
+        match Shown::read(authorization)? {
+            Shown::Nothing => Err(Refused::Missing),
+            Shown::Basic { user, password } if self.config.basic => {
+                let known = password_of(&user);
+                // Hashes have one length, so not even that of the password is told.
+                let hash = |text: &str| Sha256::digest(text);
+                let given = hash(password.expose());
+                let is_same = bool::from(hash(known.unwrap_or_default()).ct_eq(&given));
+                if is_same && known.is_some() { Ok(user) } else { Err(Refused::Wrong) }
+            }
+            Shown::Digest(answer) => {
+                let ha1 = |user: &str, algorithm: DigestAlgorithm| {
+                    Some(algorithm.ha1(user, realm, password_of(user)?))
+                };
+                self.check_digest(&answer, method, uri, ha1)?;
+                Ok(answer.user)
+            }
+            Shown::Basic { .. } | Shown::Bearer(_) => Err(Refused::Malformed),
         }
-        strip_scheme(text, "Digest").ok_or(Refused::Malformed)?;
-        let read = ChallengeParser::new(text).next();
-        let header = read.and_then(Result::ok).ok_or(Refused::Malformed)?;
-        self.check_digest(&header, method, uri, password_of)
     }
 
-    fn check_digest<'p>(
+    /// Checks an answer to a challenge of Digest: `ha1_of` knows the users.
+    ///
+    /// # Errors
+    /// See [`Refused`].
+    pub fn check_digest(
         &self,
-        header: &ChallengeRef<'_>,
+        answer: &DigestAnswer,
         method: &str,
         request_uri: &str,
-        password_of: impl FnOnce(&str) -> Option<&'p str>,
-    ) -> Result<String, Refused> {
-        let optional = |name| parameter(header, name);
-        let required = |name| optional(name).ok_or(Refused::Malformed);
-        let algorithm = match optional("algorithm") {
-            Some(token) => DigestAlgorithm::from_token(&token).ok_or(Refused::Malformed)?,
-            None => DigestAlgorithm::Md5,
-        };
-        if !self.config.digests.contains(&algorithm) {
+        ha1_of: impl FnOnce(&str, DigestAlgorithm) -> Option<String>,
+    ) -> Result<(), Refused> {
+        let DigestAnswer { algorithm, user, nonce, uri, response: given, auth } = answer;
+        if !self.config.digests.contains(algorithm) {
             return Err(Refused::Malformed);
         }
-        let (user, nonce) = (required("username")?, required("nonce")?);
-        let (uri, answer) = (required("uri")?, required("response")?);
-        let auth = match optional("qop") {
-            Some(qop) if qop.eq_ignore_ascii_case("auth") => {
-                Some((required("nc")?, required("cnonce")?))
-            }
-            Some(_) => return Err(Refused::Malformed),
-            None => None,
-        };
         let input = DigestInput {
-            algorithm,
-            realm: self.config.realm,
-            nonce: &nonce,
+            algorithm: *algorithm,
+            nonce,
             method,
-            uri: &uri,
+            uri,
             auth: auth.as_ref().map(|(nc, cnonce)| (nc.as_str(), cnonce.as_str())),
         };
-        let password = password_of(&user);
+        let ha1 = ha1_of(user, *algorithm);
         // Computed for unknown users too.
-        let expected = response(&input, &user, password.unwrap_or_default());
-        let answer = answer.to_ascii_lowercase();
-        let is_right = bool::from(expected.as_bytes().ct_eq(answer.as_bytes()));
-        if !is_right || password.is_none() {
+        let expected = response(&input, ha1.as_deref().unwrap_or_default());
+        let given = given.to_ascii_lowercase();
+        let is_right = bool::from(expected.as_bytes().ct_eq(given.as_bytes()));
+        if !is_right || ha1.is_none() {
             return Err(Refused::Wrong);
         }
-        if !is_same_target(&uri, request_uri) {
+        if !is_same_target(uri, request_uri) {
             return Err(Refused::OtherUrl);
         }
         if bool::from(nonce.as_bytes().ct_eq(self.nonce.as_bytes())) {
-            Ok(user)
+            Ok(())
         } else {
             Err(Refused::Stale)
         }
     }
-}
-
-/// RFC 7617 s2: the first colon ends the name.
-fn check_basic<'p>(
-    token: &str,
-    password_of: impl FnOnce(&str) -> Option<&'p str>,
-) -> Result<String, Refused> {
-    if token.len() > BASIC_BYTES_MAX {
-        return Err(Refused::Malformed);
-    }
-    let bytes = STANDARD.decode(token).map_err(|_| Refused::Malformed)?;
-    let text = String::from_utf8(bytes).map_err(|_| Refused::Malformed)?;
-    let (user, given) = text.split_once(':').ok_or(Refused::Malformed)?;
-    let password = password_of(user);
-    // Hashes have one length, so not even that of the password is told.
-    let hash = |text: &str| Sha256::digest(text);
-    let is_same = bool::from(hash(password.unwrap_or_default()).ct_eq(&hash(given)));
-    if is_same && password.is_some() { Ok(user.to_owned()) } else { Err(Refused::Wrong) }
 }
 
 /// Whether both name the same path, whatever host, track and slash they have.
@@ -187,19 +173,6 @@ fn is_same_target(a: &str, b: &str) -> bool {
         _ => a == b,
     }
 }
-
-fn parameter(header: &ChallengeRef<'_>, name: &str) -> Option<String> {
-    let found = header.params.iter().find(|(known, _)| known.eq_ignore_ascii_case(name));
-    found.map(|(_, value)| value.to_unescaped())
-}
-
-fn strip_scheme<'a>(text: &'a str, scheme: &str) -> Option<&'a str> {
-    let (name, rest) = text.split_once([' ', '\t'])?;
-    name.eq_ignore_ascii_case(scheme).then_some(rest)
-}
-
-/// Encoded name and password: longer than any of a person.
-const BASIC_BYTES_MAX: usize = 1_024;
 
 #[cfg(test)]
 mod tests {

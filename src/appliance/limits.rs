@@ -9,6 +9,7 @@ use std::sync::Arc;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::thread::{CapabilitySet, capabilities};
 
+use crate::access::throttle::Throttle;
 use crate::shard::ring::RingConfig;
 use crate::worker::reads_on_threads;
 
@@ -142,6 +143,8 @@ fn fitted(wanted: usize, shard_count: usize, allowed: Option<u64>) -> Fitted {
 pub(super) struct OfAddresses {
     pub(super) connections: Arc<Addresses>,
     pub(super) sessions: Arc<Addresses>,
+    /// Logins that have failed.
+    pub(super) throttle: Arc<Throttle>,
 }
 
 pub(super) fn of_addresses(config: &Config, shard_count: usize) -> OfAddresses {
@@ -153,6 +156,7 @@ pub(super) fn of_addresses(config: &Config, shard_count: usize) -> OfAddresses {
     OfAddresses {
         connections: make(config.connections_per_address_max, config.poll_entries_max),
         sessions: make(config.sessions_per_address_max, config.sessions_max),
+        throttle: Arc::default(),
     }
 }
 

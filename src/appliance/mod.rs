@@ -9,9 +9,11 @@
 
 pub mod base;
 mod end;
+mod gate;
 mod limits;
 mod listen;
 pub mod node;
+mod operators;
 mod playlists;
 mod reflect;
 mod reload;
@@ -37,6 +39,7 @@ use crate::config::cpus::{CpuListError, Placement};
 use crate::config::multicast::MulticastConfig;
 use crate::config::{Config, ShardPriority};
 use crate::host;
+use crate::http::operators::Operators;
 use crate::http::{self, ApplianceView};
 use crate::library::{CLIP_NAME, LIBRARY_PATH, Library};
 use crate::live::core::groups::MulticastSettings;
@@ -157,6 +160,7 @@ struct Prepared {
     fit: Fit,
     library: Arc<Library>,
     playlists: Arc<PlaylistStore>,
+    operators: Operators,
     sockets: Sockets,
 }
 
@@ -169,8 +173,9 @@ impl Prepared {
         let fit = fit(config)?;
         let library = open_library(&fit.config)?;
         let playlists = open_playlists(&fit.config)?;
+        let operators = Operators::new(operators::read(&fit.config).map_err(RunError::Config)?);
         let sockets = listen::open(&fit.config, fit.cpus.shards.len(), gives_way)?;
-        Ok(Self { started, started_with, fit, library, playlists, sockets })
+        Ok(Self { started, started_with, fit, library, playlists, operators, sockets })
     }
 }
 
@@ -193,11 +198,11 @@ fn serve(
     companion: Option<Companion>,
     end: &End,
 ) -> Result<(), RunError> {
-    let Prepared { started, started_with, fit, library, playlists, sockets } = prepared;
+    let Prepared { started, started_with, fit, library, playlists, operators, sockets } = prepared;
     let Fit { config, cpus, priority, titles, ring_entries, warnings: mut told } = fit;
     let paths = playlists.restore(&config.paths);
     let kept = (Arc::clone(&playlists), Arc::clone(&library));
-    let reloader = Reloader::new(started_with, read_again, kept);
+    let reloader = Reloader::new(started_with, read_again, kept, operators.clone());
     let poller = poller(&config, &cpus)?;
     let pool = start_pool(&config, &cpus, titles, &library, &poller)?;
     let cells: Vec<Arc<ShardCells>> = cpus.shards.iter().map(|_| Arc::default()).collect();
@@ -231,7 +236,8 @@ fn serve(
     let view = View::new(Arc::clone(&poller), cells, counts, held, reloader, playlists);
     let view = Arc::new(view);
     let (stop, shutdown) = watch::channel(false);
-    let control = start_control(admin, &view, shutdown, &poller, (end.clone(), early))?;
+    let control =
+        start_control((admin, operators), &view, shutdown, &poller, (end.clone(), early))?;
     let features = running.iter().flatten().next().map_or(&[][..], |first| &first.features);
     let startup = Startup {
         version: env!("CARGO_PKG_VERSION").into(),
@@ -385,7 +391,7 @@ fn start_pool(
             inbox.deliver(done);
         }
     });
-    Ok(Pool::start(pool_config, Arc::clone(library), deliver)?)
+    Ok(Pool::start(pool_config, Arc::clone(library), deliver, gate::judge())?)
 }
 
 fn session_config(
@@ -401,6 +407,9 @@ fn session_config(
         host: rtsp_addrs.first().map_or_else(|| "headend".into(), |addr| addr.ip().to_string()),
         adapts_quality: config.adapts_quality,
         retransmits: config.retransmits,
+        throttle: Arc::clone(&shared.throttle),
+        session_roaming: config.session_roaming,
+        low_client_ports: config.low_client_ports,
     }
 }
 
@@ -464,7 +473,7 @@ fn make_urgent(priority: ShardPriority) -> Option<String> {
 /// The control thread, with signals that stop the shards: the first asks, a second insists; and
 /// with SIGHUP, which has the configuration file read again.
 fn start_control(
-    admin: TcpListener,
+    (admin, operators): (TcpListener, Operators),
     view: &Arc<View>,
     shutdown: watch::Receiver<bool>,
     poller: &Arc<Poller<Inbox>>,
@@ -496,7 +505,8 @@ fn start_control(
         tokio::join!(on_stop, on_hangup);
     };
     let view: Arc<dyn ApplianceView> = Arc::clone(view) as _;
-    http::spawn(admin, view, shutdown, signals).map_err(system("the control thread does not start"))
+    let served = http::spawn(admin, (view, operators), shutdown, signals);
+    served.map_err(system("the control thread does not start"))
 }
 
 fn stop_shards(poller: &Poller<Inbox>) {

@@ -1,5 +1,5 @@
 //! The configuration read again while the appliance runs, and paths that are added to it: what is
-//! said of paths is applied.
+//! said of paths, users and tokens is applied.
 //!
 //! ```text
 //!  agent of a node --added paths--.
@@ -13,12 +13,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::oneshot;
 
+use super::operators;
 use super::playlists::PlaylistStore;
 use crate::agent::live::SetPathError;
 use crate::cli::missing;
 use crate::config::Config;
 use crate::config::added_paths::AddedPaths;
 use crate::config::paths::PathTable;
+use crate::http::operators::Operators;
 use crate::http::{Reload, ReloadError, ReloadReport};
 use crate::library::Library;
 use crate::poll::poller::Poller;
@@ -35,6 +37,7 @@ pub(super) struct Reloader {
     paths: Mutex<Paths>,
     playlists: Arc<PlaylistStore>,
     library: Arc<Library>,
+    operators: Operators,
 }
 
 /// What is said of paths.
@@ -60,10 +63,11 @@ impl Reloader {
         started: Config,
         read: Option<ReadAgain>,
         (playlists, library): (Arc<PlaylistStore>, Arc<Library>),
+        operators: Operators,
     ) -> Self {
         let (file, table) = (Arc::clone(&started.paths), playlists.restore(&started.paths));
         let paths = Mutex::new(Paths { file, added: AddedPaths::default(), table });
-        Self { read, started, paths, playlists, library }
+        Self { read, started, paths, playlists, library, operators }
     }
 
     /// Whether there is a file to be read again.
@@ -76,8 +80,9 @@ impl Reloader {
         let read = self.read.as_ref().ok_or(ReloadError::NoFile)?;
         // Held for the whole of it: two readings one after the other, and shards in their order.
         let mut paths = self.paths.lock().unwrap_or_else(PoisonError::into_inner);
-        let read = read().map_err(ReloadError::Refused);
-        let new = read.inspect_err(|error| {
+        let read = read().and_then(|new| Ok((operators::read(&new)?, new)));
+        let read = read.map_err(ReloadError::Refused);
+        let (tokens, new) = read.inspect_err(|error| {
             let fix = "mend the file and reload again; headend config check -c FILE says the same";
             tracing::error!(code = "HE-E403", %error, fix, "the running configuration stays");
         })?;
@@ -92,6 +97,7 @@ impl Reloader {
         let applied = apply(poller, &table, &paths.table);
         let applied = applied.map_err(|shard| ReloadError::Busy { shard })?;
         (paths.file, paths.table) = (Arc::clone(&new.paths), table);
+        self.operators.replace(tokens);
         tell_log(&report);
         Ok(Reload { report, applied })
     }
@@ -214,6 +220,7 @@ fn tell_log(report: &ReloadReport) {
         changed = paths.changed.len(),
         removed = paths.removed.len(),
         others_changed = paths.are_others_changed,
+        access_changed = paths.is_access_changed,
         "the configuration was read again"
     );
     for warning in &report.warnings {
@@ -241,6 +248,10 @@ mod tests {
         (Arc::default(), Arc::new(Library::new(None).unwrap()))
     }
 
+    fn nobody() -> Operators {
+        Operators::new(Vec::new())
+    }
+
     /// Reads these files, one after the other.
     fn reloader(texts: &[&'static str]) -> Reloader {
         let texts = Mutex::new(texts.to_vec());
@@ -249,7 +260,7 @@ mod tests {
             let loaded = config::load(Some(("f", text)), [], &[]);
             loaded.map(|loaded| loaded.config).map_err(|error| error.to_string())
         };
-        Reloader::new(Config::default(), Some(Box::new(read)), kept())
+        Reloader::new(Config::default(), Some(Box::new(read)), kept(), nobody())
     }
 
     fn told(poller: &Poller<Inbox>) -> usize {
@@ -366,7 +377,7 @@ mod tests {
 
     #[test]
     fn without_a_file_there_is_nothing_to_read_again() {
-        let reloader = Reloader::new(Config::default(), None, kept());
+        let reloader = Reloader::new(Config::default(), None, kept(), nobody());
         assert!(matches!(reloader.reload(&poller()), Err(ReloadError::NoFile)));
     }
 }

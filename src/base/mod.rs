@@ -9,6 +9,7 @@ pub mod limits;
 pub mod mode;
 pub mod names;
 pub mod rate;
+pub mod secret;
 pub mod secrets;
 pub mod seldom;
 pub mod sink;

@@ -14,10 +14,12 @@ mod base;
 pub mod job;
 mod node;
 mod server;
+mod user;
 
 pub use base::BaseArgs;
 pub use node::{NodeArgs, NodeStartArgs};
 pub use server::ServerArgs;
+pub use user::{TokenRole, UserAddArgs, UserTokenArgs, UserVerb};
 
 use super::Failure;
 use crate::base::rate::Rate;
@@ -63,6 +65,12 @@ pub enum Command {
         /// What to do with it.
         #[command(subcommand)]
         verb: ConfigVerb,
+    },
+    /// Make passwords and tokens for the configuration
+    User {
+        /// What to make.
+        #[command(subcommand)]
+        verb: UserVerb,
     },
     /// Show live paths of a running server, end one, switch its source
     Path {
@@ -254,6 +262,10 @@ pub struct RemoteArgs {
     /// Configuration file (TOML) that names the address
     #[arg(short, long, value_name = "FILE")]
     pub config: Option<PathBuf>,
+    /// File with the token that a server on another machine wants
+    /// [default: of the environment, HEADEND_ADMIN_TOKEN]
+    #[arg(long, value_name = "FILE")]
+    pub token: Option<PathBuf>,
     /// Print JSON as the server sends it
     #[arg(long)]
     pub json: bool,

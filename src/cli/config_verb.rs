@@ -1,6 +1,7 @@
 //! `headend config check|default|show|reload`.
 
 mod paths;
+mod users;
 
 use std::io::{self, Write};
 
@@ -46,7 +47,8 @@ fn write_default(out: &mut impl Write) -> io::Result<()> {
         enter_section(key, &mut section, out)?;
         write_key_default(key, &config, out)?;
     }
-    paths::write_default(out)
+    paths::write_default(out)?;
+    users::write_default(out)
 }
 
 /// The values that count, each with who set it; reads back as a file.
@@ -56,14 +58,16 @@ fn write_shown(loaded: &Loaded, out: &mut impl Write) -> io::Result<()> {
         enter_section(key, &mut section, out)?;
         write_key(key, &loaded.config, loaded.origin(key.name).as_str(), out)?;
     }
-    paths::write_shown(loaded, out)
+    paths::write_shown(loaded, out)?;
+    users::write_shown(loaded, out)
 }
 
 fn write_json(loaded: &Loaded, out: &mut impl Write) -> io::Result<()> {
     let keys = KEYS.iter().filter(|key| key.same_as.is_none());
     let keys = keys.map(|key| key_json(key, &loaded.config, loaded.origin(key.name).as_str()));
     let (keys, paths) = (keys.collect::<Vec<_>>(), paths::json(loaded));
-    writeln!(out, "{:#}", json!({ "keys": keys, "paths": paths }))
+    let users = users::json(loaded);
+    writeln!(out, "{:#}", json!({ "keys": keys, "paths": paths, "users": users }))
 }
 
 /// A key with its help and its default; as a comment where it need not or cannot be set.
@@ -125,6 +129,7 @@ mod tests {
     }
 
     #[test]
+    #[expect(clippy::too_many_lines, reason = "a line for each key")]
     fn default_file_documents_every_key_and_reads_back_as_the_defaults() {
         let text = written(write_default);
         let loaded = config::load(Some(("default", &text)), [], &[]).unwrap();
@@ -164,6 +169,10 @@ mod tests {
         sessions_per_address_max = "auto"
         # RTSP connections of one IPv4 address or IPv6 /64: auto (a quarter of all), or count
         connections_per_address_max = "auto"
+        # true: a user may go on with a session from another address, with the same password
+        session_roaming = false
+        # true: UDP ports of clients may be below 1024
+        low_client_ports = false
         # packets that UDP players lost: auto (sent again when asked by RTP/AVPF), off
         retransmission = "auto"
         # UDP port of RTP, even; RTCP takes the next; two more for each shard; 0 = any free
@@ -187,9 +196,33 @@ mod tests {
         # pictures for players whose way loses packets: auto (thinned), off (always full)
         quality = "auto"
 
+        [auth]
+        # challenges for users: auto (digest where all can answer it, and basic), basic, digest
+        methods = "auto"
+        # file or URL of the keys that tokens (JWT) are signed with; without one none counts
+        # jwks = "..."
+        # claim of a token that has its permissions: [{ action = .., path = .. }]
+        jwt_claim = "headend_permissions"
+        # `iss` that a token must have
+        # jwt_issuer = "..."
+        # `aud` that a token must have
+        # jwt_audience = "..."
+        # URL that is asked (POST, JSON) whether a client may read; 2xx is yes
+        # on_read = "..."
+        # the same, whether a client may publish
+        # on_publish = "..."
+        # an answer of the webhook is waited for so long, 100ms to 1m
+        webhook_timeout = "5s"
+        # an answer counts so long for the same question, up to 1h
+        webhook_cache = "10s"
+        # without an answer a client is refused (deny) or let in (allow)
+        webhook_failure = "deny"
+
         [admin]
         # address of the HTTP API and of /metrics; port 0 = any free
         listen = "127.0.0.1:9997"
+        # file of tokens for other machines: lines of NAME read|control TOKEN [EXPIRES]
+        # tokens = "..."
 
         [metrics]
         # the same as admin.listen: there is one port
@@ -198,6 +231,7 @@ mod tests {
     }
 
     #[test]
+    #[expect(clippy::too_many_lines, reason = "a line for each key")]
     fn shown_values_name_their_origin_and_read_back() {
         let file = "[vod]\nroot = \"/a \\\"b\\\"\"\n[rtsp]\nudp = { rtp = 0 }\n";
         let env = [("HEADEND__SERVER__SHARDS".to_owned(), "cpu:1".to_owned())];
@@ -221,6 +255,8 @@ mod tests {
         sessions_max = 16384  # default
         sessions_per_address_max = "auto"  # default
         connections_per_address_max = "auto"  # default
+        session_roaming = false  # default
+        low_client_ports = false  # default
         retransmission = "auto"  # default
         udp.rtp = 0  # file
         multicast.range = "239.255.0.0/16"  # default
@@ -234,8 +270,21 @@ mod tests {
         window_cache = "256MiB"  # default
         quality = "auto"  # default
 
+        [auth]
+        methods = "auto"  # default
+        # jwks is not set
+        jwt_claim = "headend_permissions"  # default
+        # jwt_issuer is not set
+        # jwt_audience is not set
+        # on_read is not set
+        # on_publish is not set
+        webhook_timeout = "5s"  # default
+        webhook_cache = "10s"  # default
+        webhook_failure = "deny"  # default
+
         [admin]
         listen = "127.0.0.1:9997"  # default
+        # tokens is not set
 
         [path."*"]
         source = "publish"  # default
@@ -254,7 +303,9 @@ mod tests {
         lineup = {}  # default
         lineup_digit_timeout = "1500ms"  # default
         hold = "10s"  # default
-        publish = ["loopback"]  # default
+        publish = "auto"  # default
+        read = "auto"  # default
+        control = ["any"]  # default
         override = false  # default
         start = "gop"  # default
         lag_budget = "2s"  # default

@@ -15,10 +15,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::access_list::AccessList;
 use super::fallback::FallbackSource;
 use super::lineup::{ChannelSource, Lineup, LineupError, parse_channel};
 use super::paths::{NAMED_MAX, PathConfig, PathTable};
-use super::publish::PublishList;
 use super::source::SourceAddress;
 use super::value_error::ValueError;
 use crate::base::names::is_path_name;
@@ -94,7 +94,7 @@ impl PathTable {
             return Err(LineupError::Made { text: text(), path: path.to_owned() });
         }
         let config = self.find(name);
-        if !config.is_fetched() && config.publish.entries().next().is_none() {
+        if !config.is_fetched() && config.publish.is_nobody() {
             return Err(LineupError::Nobody { text: text(), section: self.section_of(name) });
         }
         Ok(())
@@ -132,7 +132,7 @@ fn channel_config(lineup: &PathConfig, live: &str) -> PathConfig {
         standby: false,
         return_after: default.return_after,
         switch_interval: default.switch_interval,
-        publish: PublishList::nobody(),
+        publish: AccessList::nobody(),
         may_override: false,
         ..lineup.clone()
     }
@@ -264,7 +264,7 @@ mod tests {
         f:2:24: path."tv".lineup_digit_timeout: means nothing here: it is for paths with `lineup`
         f:2:10: path."*".lineup: has the channels of one path: set it where that path is named
         f:2:10: path."~tv".lineup: has the channels of one path: set it where that path is named
-        f:2:10: path."vod/a.mp4".lineup: is for live paths; of a title only `quality` can be set
+        f:2:10: path."vod/a.mp4".lineup: is for live paths; of a title `quality`, `read` and `control` can be set
         "#);
     }
 

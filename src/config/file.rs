@@ -4,6 +4,7 @@
 //! [rtsp]                 rtsp            a table: part of a key
 //! udp = { rtp = 8000 }   rtsp.udp.rtp    a value: looked up in the table of keys
 //! [path."live/cam1"]     path            `path_file` reads it
+//! [user."ann"]           user            `user_file` reads it
 //! ```
 //! Invariant: every leaf of the file is either applied or reported with its place.
 
@@ -17,7 +18,7 @@ use super::error::{ConfigError, Position};
 use super::keys::KEYS;
 use super::value::{ListEntry, Setting};
 use super::value_error::ValueError;
-use super::{Loaded, Origin, nearest, path_file, set};
+use super::{Loaded, Origin, nearest, path_file, set, user_file};
 
 /// Applies the text of a file; `name` is for errors.
 pub(super) fn apply(name: &str, text: &str, loaded: &mut Loaded) -> Result<(), ConfigError> {
@@ -27,6 +28,10 @@ pub(super) fn apply(name: &str, text: &str, loaded: &mut Loaded) -> Result<(), C
         message: one_line(error.message()),
     })?;
     let file = File { name, text };
+    // Before paths, whose lists name them.
+    if let Some(users) = table.get_ref().get(USERS) {
+        loaded.users = user_file::read(&file, users)?;
+    }
     file.apply_table("", table.get_ref(), loaded)
 }
 
@@ -50,9 +55,13 @@ impl File<'_> {
             let word = key.get_ref();
             let path =
                 if prefix.is_empty() { word.to_string() } else { format!("{prefix}.{word}") };
+            if path == USERS {
+                continue;
+            }
             if path == PATHS {
-                (loaded.config.paths, loaded.paths) = path_file::read(self, value)
-                    .map(|(paths, sections)| (Arc::new(paths), sections))?;
+                (loaded.config.paths, loaded.paths) =
+                    path_file::read(self, value, &loaded.users)
+                        .map(|(paths, sections)| (Arc::new(paths), sections))?;
                 continue;
             }
             let known = KEYS.iter().find(|known| known.name == path);
@@ -105,7 +114,7 @@ impl File<'_> {
     fn unknown(&self, offset: usize, key: String) -> ConfigError {
         // A wrong section is compared with sections, a wrong key with whole keys.
         let sections = KEYS.iter().filter_map(|known| known.name.split_once('.')).map(|(s, _)| s);
-        let sections = sections.chain([PATHS]);
+        let sections = sections.chain([PATHS, USERS]);
         let nearest = if key.contains('.') {
             nearest(&key, KEYS.iter().map(|known| known.name))
         } else {
@@ -193,6 +202,8 @@ fn entry(item: &Spanned<DeValue<'_>>) -> Result<ListEntry, ValueError> {
     }
 }
 
+/// The table that has a section for each user.
+const USERS: &str = "user";
 /// The table that has a section for each path.
 const PATHS: &str = "path";
 

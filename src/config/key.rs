@@ -5,7 +5,7 @@
 //! `config default`, `config show`, reload <--text of TOML-- Key::show
 //! ```
 //! Invariant: what `show` says, `write` takes, and it makes the same value of it. A source with a
-//! password is the exception: it is shown without.
+//! password is the exception, and so is a URL with one: they are shown without.
 
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
@@ -13,12 +13,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::LogFormat;
+use super::access::{Methods, OnFailure};
+use super::access_list::AccessList;
 use super::lineup::Lineup;
 use super::path_scope::PathsOf;
 use super::paths::{SourceTransport, StartConfig};
 use super::playlist::{PlaylistClock, PlaylistItem};
-use super::publish::PublishList;
-use super::value::{STARTS, Setting, TRANSPORTS, show_duration, show_size};
+use super::value::{METHODS, ON_FAILURE, STARTS, Setting, TRANSPORTS, show_duration, show_size};
 use super::value_error::ValueError;
 use crate::base::mode::Mode;
 
@@ -106,8 +107,21 @@ pub(super) fn title(title: &Option<Arc<str>>) -> Option<String> {
     title.as_deref().map(quoted)
 }
 
-pub(super) fn publishers(publishers: &PublishList) -> String {
-    list(&publishers.texts().collect::<Vec<_>>())
+pub(super) fn access_list(clients: &AccessList) -> String {
+    let texts = clients.texts();
+    if clients.is_auto() { texts.iter().map(text).collect() } else { list(&texts) }
+}
+
+pub(super) fn methods(methods: &Methods) -> String {
+    quoted(METHODS[*methods as usize])
+}
+
+pub(super) fn on_failure(on_failure: &OnFailure) -> String {
+    quoted(ON_FAILURE[*on_failure as usize])
+}
+
+pub(super) fn text_or_none<T: ToString>(value: &Option<T>) -> Option<String> {
+    value.as_ref().map(text)
 }
 
 pub(super) fn lineup(lineup: &Lineup) -> String {

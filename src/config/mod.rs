@@ -15,6 +15,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub mod access;
+pub mod access_list;
 pub mod added_paths;
 pub mod channel_paths;
 pub mod cpus;
@@ -31,10 +33,10 @@ pub mod path_scope;
 pub mod paths;
 pub mod playlist;
 pub mod priority;
-pub mod publish;
 pub mod section;
 pub mod source;
 mod source_paths;
+mod user_file;
 pub mod value;
 pub mod value_error;
 
@@ -43,6 +45,7 @@ pub use error::ConfigError;
 pub use priority::ShardPriority;
 
 use crate::base::mode::Mode;
+use access::{AccessConfig, AuthConfig, User};
 use key::Key;
 use keys::KEYS;
 use multicast::MulticastConfig;
@@ -57,6 +60,8 @@ pub struct Config {
     pub listen: Vec<SocketAddr>,
     /// Address of the HTTP API and of `/metrics`; port 0 takes any free one.
     pub admin: SocketAddr,
+    /// File of the tokens by which other machines use the HTTP API.
+    pub admin_tokens: Option<PathBuf>,
     /// UDP port for RTP of shard 0, even; RTCP is the next one, shard 1 takes the next pair, and
     /// so on. 0 takes any free pairs.
     pub rtp_port: u16,
@@ -98,7 +103,13 @@ pub struct Config {
     pub gso: Mode,
     /// Whether media is sent without a copy (`MSG_ZEROCOPY`).
     pub zerocopy: Mode,
-    /// What is said of single paths.
+    /// A user may go on with a session from another address.
+    pub session_roaming: bool,
+    /// UDP ports of clients may be privileged ones.
+    pub low_client_ports: bool,
+    /// Tokens and webhook; in force by `paths.access`.
+    pub auth: AuthConfig,
+    /// What is said of single paths, and of users.
     pub paths: Arc<PathTable>,
 }
 
@@ -107,6 +118,7 @@ impl Default for Config {
         Self {
             listen: vec![SocketAddr::from((std::net::Ipv6Addr::UNSPECIFIED, 8_554))],
             admin: SocketAddr::from((std::net::Ipv4Addr::LOCALHOST, 9_997)),
+            admin_tokens: None,
             rtp_port: 8_000,
             multicast: MulticastConfig::default(),
             shards: CpuList::Auto,
@@ -127,6 +139,9 @@ impl Default for Config {
             log: LogFormat::Auto,
             gso: Mode::Auto,
             zerocopy: Mode::Auto,
+            session_roaming: false,
+            low_client_ports: false,
+            auth: AuthConfig::default(),
             paths: Arc::default(),
         }
     }
@@ -137,14 +152,15 @@ impl Config {
     #[must_use]
     pub fn warnings(&self) -> Vec<String> {
         let mut warnings = Vec::new();
-        if !self.admin.ip().is_loopback() {
+        if !self.admin.ip().is_loopback() && self.admin_tokens.is_none() {
             warnings.push(format!(
-                "the admin API on {} has no password and can end sessions; unless the network is \
-                 trusted, use --admin 127.0.0.1:{} (HE-W109)",
+                "the admin API on {} answers this machine alone, because there are no tokens for \
+                 others; set admin.tokens, or use --admin 127.0.0.1:{} (HE-W109)",
                 self.admin,
                 self.admin.port()
             ));
         }
+        warnings.extend(self.access_warnings());
         let open = self.paths.open_sections();
         if let Some(first) = open.first() {
             let more = match open.len() {
@@ -160,11 +176,29 @@ impl Config {
         warnings
     }
 
-    /// Keys outside of `[path]` that have another value in `new`: they count from the next start
-    /// on.
+    /// Lists that ask for what cannot be shown, and users who can show less than others.
+    fn access_warnings(&self) -> Vec<String> {
+        let mut warnings = Vec::new();
+        let access = &self.paths.access;
+        for (word, fix) in self.paths.idle_ways() {
+            warnings.push(format!("`{word}` in a list of [path] lets nobody in: {fix} (HE-W113)"));
+        }
+        if access.is_mixed() {
+            warnings.push(
+                "some users have hashes for Digest and others have none: it is offered to nobody; \
+                 `headend user add --digest` makes them (HE-W114)"
+                    .to_owned(),
+            );
+        }
+        warnings
+    }
+
+    /// Keys that have another value in `new` and count from the next start on: not those of paths,
+    /// users, `[auth]` and tokens.
     #[must_use]
     pub fn changed_keys(&self, new: &Self) -> Vec<&'static str> {
-        let keys = KEYS.iter().filter(|key| key.same_as.is_none());
+        let counts_at_once = |name: &str| name.starts_with("auth.") || name == "admin.tokens";
+        let keys = KEYS.iter().filter(|key| key.same_as.is_none() && !counts_at_once(key.name));
         keys.filter(|key| (key.show)(self) != (key.show)(new)).map(|key| key.name).collect()
     }
 }
@@ -239,6 +273,8 @@ pub struct Loaded {
     pub origins: BTreeMap<&'static str, Origin>,
     /// Sections of `[path]`, the one for all others first, the rest in the order of the file.
     pub paths: Vec<PathSection>,
+    /// Sections of `[user]`.
+    users: BTreeMap<Arc<str>, User>,
 }
 
 /// A section of `[path]`, as the file has it.
@@ -270,8 +306,12 @@ pub fn load(
     env: impl IntoIterator<Item = (String, String)>,
     flags: &[FlagSetting],
 ) -> Result<Loaded, ConfigError> {
-    let mut loaded =
-        Loaded { config: Config::default(), origins: BTreeMap::new(), paths: Vec::new() };
+    let mut loaded = Loaded {
+        config: Config::default(),
+        origins: BTreeMap::new(),
+        paths: Vec::new(),
+        users: BTreeMap::new(),
+    };
     if let Some((name, text)) = file {
         file::apply(name, text, &mut loaded)?;
     }
@@ -296,6 +336,11 @@ pub fn load(
         };
         set(&mut loaded, key, &setting.value, Origin::Flag)
             .map_err(|problem| ConfigError::Flag { flag: setting.flag, problem })?;
+    }
+    let (users, auth) = (std::mem::take(&mut loaded.users), loaded.config.auth.clone());
+    let access = AccessConfig { users, auth };
+    if *loaded.config.paths.access != access {
+        Arc::make_mut(&mut loaded.config.paths).access = Arc::new(access);
     }
     Ok(loaded)
 }

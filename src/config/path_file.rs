@@ -9,12 +9,13 @@
 //! "*" may mean nothing, because there it is for the paths that it means something to.
 //! Bounds: `NAMED_MAX`, `PATTERNS_MAX`.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+use super::access::User;
 use super::error::ConfigError;
 use super::file::{File, setting};
 use super::key::{Key, quoted};
@@ -31,6 +32,7 @@ use crate::base::names::is_path_name;
 pub(super) fn read(
     file: &File<'_>,
     value: &Spanned<DeValue<'_>>,
+    users: &BTreeMap<Arc<str>, User>,
 ) -> Result<(PathTable, Vec<PathSection>), ConfigError> {
     let all = file.table_of("path", value)?;
     let mut sections = Vec::with_capacity(all.len());
@@ -46,12 +48,12 @@ pub(super) fn read(
     let mut read = Vec::with_capacity(sections.len());
     let is_rest = |section: &&Section<'_>| section.name == REST;
     if let Some(rest) = sections.iter().find(is_rest) {
-        let (config, set) = rest.apply(file, PathConfig::default())?;
+        let (config, set) = rest.apply(file, PathConfig::default(), users)?;
         read.push(PathSection { name: rest.name.clone(), set });
         paths.others = Arc::new(config);
     }
     for section in sections.iter().filter(|section| !is_rest(section)) {
-        let (config, set) = section.apply(file, (*paths.others).clone())?;
+        let (config, set) = section.apply(file, (*paths.others).clone(), users)?;
         let entered = enter(&mut paths, &section.name, Arc::new(config));
         entered.map_err(|problem| file.value_error(section.at, &section.shown, problem))?;
         read.push(PathSection { name: section.name.clone(), set });
@@ -104,6 +106,7 @@ impl Section<'_> {
         &self,
         file: &File<'_>,
         mut config: PathConfig,
+        users: &BTreeMap<Arc<str>, User>,
     ) -> Result<(PathConfig, BTreeSet<&'static str>), ConfigError> {
         let mut entries: Vec<_> = self.table.iter().collect();
         entries.sort_by_key(|(key, _)| key.span().start);
@@ -117,7 +120,10 @@ impl Section<'_> {
                 let key_shown = format!("{}.{word}", self.shown);
                 return Err(file.unknown_key(key.span().start, key_shown, nearest));
             };
-            let read = setting(value).and_then(|value| (known.write)(&mut config, &value));
+            let read = setting(value).and_then(|value| {
+                (known.write)(&mut config, &value)?;
+                check_users(known.name, &config, users)
+            });
             read.map_err(|problem| self.error(file, known, value, problem))?;
             set.insert(known.name);
             written.push((known, value));
@@ -156,6 +162,24 @@ impl Section<'_> {
         let found = self.table.iter().find(|(known, _)| known.get_ref() == key);
         let at = found.map_or(self.at, |(_, value)| place(value, &problem));
         file.value_error(at, &format!("{}.{key}", self.shown), problem)
+    }
+}
+
+/// Whether the users exist that a list names.
+fn check_users(
+    key: &str,
+    config: &PathConfig,
+    users: &BTreeMap<Arc<str>, User>,
+) -> Result<(), ValueError> {
+    let list = match key {
+        "read" => &config.read,
+        "publish" => &config.publish,
+        "control" => &config.control,
+        _ => return Ok(()),
+    };
+    match list.users().find(|name| !users.contains_key(*name)) {
+        Some(name) => Err(ValueError::NoUser { name: name.to_string() }),
+        None => Ok(()),
     }
 }
 

@@ -37,6 +37,8 @@ pub(super) enum PathsOf {
     OnDemand,
     /// Titles.
     Title,
+    /// Live ones and titles.
+    Any,
 }
 
 impl Key<PathConfig> {
@@ -46,7 +48,8 @@ impl Key<PathConfig> {
     /// Why not.
     pub fn check(&self, section: &str, config: &PathConfig) -> Result<(), ValueError> {
         if Name::parse(section).is_of_titles() {
-            return if self.of == PathsOf::Title { Ok(()) } else { Err(ValueError::OnlyLive) };
+            let is_meant = [PathsOf::Title, PathsOf::Any].contains(&self.of);
+            return if is_meant { Ok(()) } else { Err(ValueError::OnlyLive) };
         }
         let is_rest = section == REST;
         let is_one = !is_rest && !section.starts_with(PATTERN);
@@ -92,7 +95,12 @@ impl PathsOf {
     fn check(self, config: &PathConfig) -> Result<(), ValueError> {
         let is_fetched = config.is_fetched();
         let (has_meaning, what) = match self {
-            Self::Live | Self::Named | Self::Playlist | Self::Channels | Self::Title => {
+            Self::Live
+            | Self::Named
+            | Self::Playlist
+            | Self::Channels
+            | Self::Title
+            | Self::Any => {
                 return Ok(());
             }
             Self::Lineup => (!config.lineup.is_empty(), "paths with `lineup`"),

@@ -14,10 +14,11 @@ use std::time::Duration;
 
 use regex::{Regex, RegexBuilder};
 
+use super::access::{AccessConfig, Action};
+use super::access_list::{AccessList, Entry, Known, Place, Who};
 use super::fallback::FallbackSource;
 use super::lineup::Lineup;
 use super::playlist::{EditedPlaylist, HostZone, PlaylistClock, PlaylistItem};
-use super::publish::PublishList;
 use super::source::SourceAddress;
 use super::value_error::ValueError;
 use crate::base::limits::{
@@ -95,7 +96,11 @@ pub struct PathConfig {
     /// Readers on each shard at most.
     pub readers_max: usize,
     /// Who may publish, when it is published to.
-    pub publish: PublishList,
+    pub publish: AccessList,
+    /// Who may read.
+    pub read: AccessList,
+    /// Who may steer a session.
+    pub control: AccessList,
     /// Pictures of the title with this name are thinned for players whose way loses packets;
     /// `None`: as `vod.quality` says.
     pub adapts_quality: Option<bool>,
@@ -126,7 +131,9 @@ impl Default for PathConfig {
             lag_budget: LAG_BUDGET,
             ring_bytes: RING_BYTES,
             readers_max: READERS_MAX,
-            publish: PublishList::default(),
+            publish: AccessList::AUTO,
+            read: AccessList::AUTO,
+            control: AccessList::everyone(),
             adapts_quality: None,
         }
     }
@@ -209,6 +216,8 @@ pub struct PathTable {
     pub edited_playlists: BTreeMap<String, EditedPlaylist>,
     /// What `local` means of `playlist_clock`; set where a path plays titles.
     pub zone: HostZone,
+    /// What can be checked of who a client is.
+    pub access: Arc<AccessConfig>,
 }
 
 impl PathTable {
@@ -217,6 +226,18 @@ impl PathTable {
     pub fn find(&self, path: &str) -> &Arc<PathConfig> {
         let pattern = || self.pattern_of(path).map(|pattern| &pattern.config);
         self.named.get(path).or_else(pattern).unwrap_or(&self.others)
+    }
+
+    /// Who may do something with a path or a title.
+    #[must_use]
+    pub fn entries(&self, path: &str, action: Action) -> Vec<Entry> {
+        let config = self.find(path);
+        let (list, otherwise) = match action {
+            Action::Read => (&config.read, Place::Anywhere),
+            Action::Publish => (&config.publish, Place::Loopback),
+            Action::Control => (&config.control, Place::Anywhere),
+        };
+        list.resolve(self.access.known(action), otherwise)
     }
 
     /// The name of the section that says it: what an operator is to change.
@@ -244,12 +265,49 @@ impl PathTable {
         others.into_iter().chain(patterns).chain(named).collect()
     }
 
+    /// Words of lists that let nobody in, because what they ask for is not configured, and the fix.
+    #[must_use]
+    pub fn idle_ways(&self) -> Vec<(&'static str, &'static str)> {
+        let patterns = self.patterns.iter().map(|pattern| &pattern.config);
+        let configs = patterns.chain(self.named.values()).chain([&self.others]);
+        let lists: Vec<(&AccessList, Action)> = configs
+            .flat_map(|config| {
+                let (publish, control) = (&config.publish, &config.control);
+                [
+                    (&config.read, Action::Read),
+                    (publish, Action::Publish),
+                    (control, Action::Control),
+                ]
+            })
+            .collect();
+        let is_asked = |who: &Who, is_there: IsThere| {
+            lists.iter().any(|(list, action)| {
+                let is_named = list.entries().any(|entry| entry.who == *who);
+                is_named && !is_there(self.access.known(*action))
+            })
+        };
+        let ways: [(&Who, IsThere, (&str, &str)); 3] = [
+            (&Who::Users, |known| known.users, ("users", "add one with `headend user add`")),
+            (&Who::Jwt, |known| known.jwt, ("jwt", "set auth.jwks")),
+            (
+                &Who::Webhook,
+                |known| known.webhook,
+                ("webhook", "set auth.on_read, auth.on_publish"),
+            ),
+        ];
+        let idle = ways.into_iter().filter(|(who, is_there, _)| is_asked(who, *is_there));
+        idle.map(|(_, _, told)| told).collect()
+    }
+
     /// What is different in `new`.
     #[must_use]
     pub fn changes(&self, new: &Self) -> PathChanges {
         let names: BTreeSet<&String> = self.named.keys().chain(new.named.keys()).collect();
-        let mut changes =
-            PathChanges { are_others_changed: self.are_others_changed(new), ..Default::default() };
+        let mut changes = PathChanges {
+            are_others_changed: self.are_others_changed(new),
+            is_access_changed: self.access != new.access,
+            ..Default::default()
+        };
         for name in names {
             let list = match (self.named.get(name), new.named.get(name)) {
                 (Some(old), Some(new)) if old == new => continue,
@@ -272,6 +330,9 @@ impl PathTable {
     }
 }
 
+/// Whether what a word asks for can be checked.
+type IsThere = fn(Known) -> bool;
+
 /// What a new configuration does to paths.
 #[derive(Debug, Clone, PartialEq, Eq, Default, serde::Serialize)]
 pub struct PathChanges {
@@ -284,6 +345,9 @@ pub struct PathChanges {
     /// Patterns, or what is for all others.
     #[serde(rename = "others_changed")]
     pub are_others_changed: bool,
+    /// Users, tokens or the webhook.
+    #[serde(rename = "access_changed")]
+    pub is_access_changed: bool,
 }
 
 impl PathChanges {
@@ -360,7 +424,7 @@ mod tests {
     #[test]
     fn sections_for_everyone_are_found_and_fetched_ones_are_none() {
         let open = || PathConfig {
-            publish: PublishList::parse(&["any"]).unwrap(),
+            publish: AccessList::parse(&["any"]).unwrap(),
             ..PathConfig::default()
         };
         let fetched = SourceAddress::parse("rtsp://cam/x").unwrap();

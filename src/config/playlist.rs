@@ -296,7 +296,7 @@ mod tests {
         f:2:17: path."a".playlist_loop: means nothing here: it is for paths with `playlist`
         f:2:12: path."*".playlist: names the titles of one path: set it where that path is named
         f:2:12: path."~x".playlist: names the titles of one path: set it where that path is named
-        f:2:12: path."vod/a.mp4".playlist: is for live paths; of a title only `quality` can be set
+        f:2:12: path."vod/a.mp4".playlist: is for live paths; of a title `quality`, `read` and `control` can be set
         f:2:12: path."a".fallback: cannot be of type array of tables; `headend config default` shows how it is written
         "#);
         let many = |count| format!("[path.a]\nplaylist = [{}]\n", "\"a\",".repeat(count));

@@ -22,6 +22,7 @@ fn nothing_given_means_defaults() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a line for each key")]
 fn file_sets_every_key() {
     let text = r#"
         [server]
@@ -42,6 +43,11 @@ fn file_sets_every_key() {
         sessions_per_address_max = 500
         connections_per_address_max = "auto"
         retransmission = "off"
+        session_roaming = true
+        low_client_ports = true
+        [auth]
+        methods = "basic"
+        webhook_timeout = "1s"
         [vod]
         root = "/srv/movies"
         window_cache = "8MiB"
@@ -50,9 +56,13 @@ fn file_sets_every_key() {
         [metrics]
         listen = "127.0.0.1:0"
     "#;
+    let loaded = load_file(text).unwrap();
+    let paths = Arc::clone(&loaded.config.paths);
+    assert_eq!(paths.access.auth, loaded.config.auth, "in force by the table of paths");
     let expected = Config {
         listen: vec!["[::1]:554".parse().unwrap(), "127.0.0.1:8554".parse().unwrap()],
         admin: "127.0.0.1:0".parse().unwrap(),
+        admin_tokens: None,
         rtp_port: 6_970,
         multicast: MulticastConfig {
             range: Some(("239.1.2.0".parse().unwrap(), 24)),
@@ -78,9 +88,16 @@ fn file_sets_every_key() {
         log: LogFormat::Json,
         gso: Mode::Off,
         zerocopy: Mode::On,
-        paths: Arc::default(),
+        session_roaming: true,
+        low_client_ports: true,
+        auth: AuthConfig {
+            methods: access::Methods::Basic,
+            webhook_timeout: Duration::from_secs(1),
+            ..AuthConfig::default()
+        },
+        paths,
     };
-    assert_eq!(load_file(text).unwrap().config, expected);
+    assert_eq!(loaded.config, expected);
 }
 
 #[test]
@@ -187,7 +204,9 @@ fn admin_and_metrics_may_agree_and_a_later_source_may_override() {
 fn admin_api_beyond_this_machine_is_warned_about() {
     assert!(Config::default().warnings().is_empty());
     let config = Config { admin: "0.0.0.0:9997".parse().unwrap(), ..Config::default() };
-    insta::assert_snapshot!(config.warnings().join("\n"), @r"the admin API on 0.0.0.0:9997 has no password and can end sessions; unless the network is trusted, use --admin 127.0.0.1:9997 (HE-W109)");
+    insta::assert_snapshot!(config.warnings().join("\n"), @r"the admin API on 0.0.0.0:9997 answers this machine alone, because there are no tokens for others; set admin.tokens, or use --admin 127.0.0.1:9997 (HE-W109)");
+    let config = Config { admin_tokens: Some("tokens".into()), ..config };
+    assert!(config.warnings().is_empty());
 }
 
 #[test]

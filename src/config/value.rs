@@ -10,6 +10,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::LogFormat;
+use super::access::{HookUrl, JwksSource, Methods, OnFailure};
+use super::access_list::AccessList;
 use super::cpus::CpuList;
 use super::fallback::FallbackSource;
 use super::lineup::Lineup;
@@ -17,7 +19,6 @@ use super::multicast::MulticastConfig;
 use super::paths::{SourceTransport, StartConfig};
 use super::playlist::{PlaylistClock, PlaylistItem, parse_playlist, parse_title};
 use super::priority::ShardPriority;
-use super::publish::PublishList;
 use super::source::SourceAddress;
 use super::source_paths::parse_fallbacks;
 use super::value_error::ValueError;
@@ -117,9 +118,40 @@ impl Setting {
         self.word(&["local", "utc"], &[PlaylistClock::Local, PlaylistClock::Utc])
     }
 
-    /// Who may publish.
-    pub(super) fn publish_list(&self) -> Result<PublishList, ValueError> {
-        PublishList::parse(&self.texts()?)
+    /// Who may do something.
+    pub(super) fn access_list(&self) -> Result<AccessList, ValueError> {
+        AccessList::parse(&self.texts()?)
+    }
+
+    pub(super) fn methods(&self) -> Result<Methods, ValueError> {
+        self.word(METHODS, &[Methods::Auto, Methods::Basic, Methods::Digest])
+    }
+
+    pub(super) fn on_failure(&self) -> Result<OnFailure, ValueError> {
+        self.word(ON_FAILURE, &[OnFailure::Deny, OnFailure::Allow])
+    }
+
+    /// A URL, or `None` for an empty text.
+    pub(super) fn hook_url(&self) -> Result<Option<HookUrl>, ValueError> {
+        let text = self.text()?;
+        if text.is_empty() { Ok(None) } else { HookUrl::parse(&text).map(Some) }
+    }
+
+    /// Keys of tokens, or `None` for an empty text.
+    pub(super) fn jwks(&self) -> Result<Option<JwksSource>, ValueError> {
+        let text = self.text()?;
+        if text.is_empty() { Ok(None) } else { JwksSource::parse(&text).map(Some) }
+    }
+
+    /// A word that must be there.
+    pub(super) fn name(&self) -> Result<String, ValueError> {
+        let text = self.text()?;
+        if text.is_empty() { Err(ValueError::Empty) } else { Ok(text.into_owned()) }
+    }
+
+    /// A text, or `None` for an empty one.
+    pub(super) fn text_or_none(&self) -> Result<Option<String>, ValueError> {
+        Ok(Some(self.text()?.into_owned()).filter(|text| !text.is_empty()))
     }
 
     /// Where packets come from.
@@ -384,6 +416,10 @@ pub(super) fn show_size(bytes: usize) -> String {
 
 /// In the order of `SourceTransport`.
 pub(super) const TRANSPORTS: &[&str] = &["auto", "udp", "tcp"];
+/// In the order of `Methods`.
+pub(super) const METHODS: &[&str] = &["auto", "basic", "digest"];
+/// In the order of `OnFailure`.
+pub(super) const ON_FAILURE: &[&str] = &["deny", "allow"];
 /// In the order of `StartConfig`.
 pub(super) const STARTS: &[&str] = &["gop", "live"];
 /// Listeners in one list: one for each address of a machine with many, times every shard.

@@ -135,10 +135,50 @@ pub enum ValueError {
         /// Why.
         problem: Box<LineupError>,
     },
-    /// Nobody who could publish.
-    #[error("`{text}` is none of loopback, private, any, 10.0.0.0/8, ::1 and the like")]
-    Network {
+    /// Nobody who could read or publish.
+    #[error(
+        "`{text}` is none of loopback, private, any, 10.0.0.0/8, users, user:NAME, \
+         user:NAME@10.0.0.0/8, jwt, webhook"
+    )]
+    AccessEntry {
         /// What was found.
+        text: String,
+    },
+    /// A user that the file does not have.
+    #[error("there is no [user.\"{name}\"]")]
+    NoUser {
+        /// What was found.
+        name: String,
+    },
+    /// A section of `[user]` whose name no user can have.
+    #[error(
+        "`{text}` is no name of a user: 1 to 64 ASCII characters without : , @ \" \\ and space"
+    )]
+    UserName {
+        /// What was found.
+        text: String,
+    },
+    /// A user who could never log in.
+    #[error("has no password: `headend user add` makes these lines")]
+    NoPassword,
+    /// Not the hash of a password.
+    #[error("is no Argon2 hash: `headend user add` makes one")]
+    PasswordHash,
+    /// A hash that takes too much to check.
+    #[error("takes more than 256 MiB, 16 passes or 16 lanes to check: make it with less")]
+    PasswordCost,
+    /// Not a hash of Digest.
+    #[error(
+        "is not {digits} lower-case hexadecimal digits: `headend user add --digest` makes them"
+    )]
+    DigestHash {
+        /// How many they are.
+        digits: usize,
+    },
+    /// Not a URL to be asked.
+    #[error("`{text}` is not an http:// or https:// URL")]
+    HookUrl {
+        /// What was found, as it may be shown.
         text: String,
     },
     /// A network with bits beyond its prefix: one digit of it is wrong.
@@ -188,7 +228,7 @@ pub enum ValueError {
         reason: String,
     },
     /// A key of live paths in the section of a title.
-    #[error("is for live paths; of a title only `quality` can be set")]
+    #[error("is for live paths; of a title `quality`, `read` and `control` can be set")]
     OnlyLive,
     /// A source for many paths.
     #[error("a source that is fetched feeds one path: set it where that path is named")]

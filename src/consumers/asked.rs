@@ -17,6 +17,8 @@ pub(super) struct Asked {
     timestamp: Option<Box<str>>,
     /// `Connection: close`: its answer is the last one.
     pub(super) is_last: bool,
+    /// It names a session and shows no credentials.
+    pub(super) is_bare_in_session: bool,
 }
 
 impl Asked {
@@ -28,6 +30,8 @@ impl Asked {
             since: now,
             timestamp,
             is_last: options.any(|option| option.eq_ignore_ascii_case("close")),
+            is_bare_in_session: request.header("Session").is_some()
+                && request.header("Authorization").is_none(),
         }
     }
 
@@ -38,6 +42,7 @@ impl Asked {
             since: now,
             timestamp: None,
             is_last: false,
+            is_bare_in_session: false,
         }
     }
 

@@ -196,6 +196,7 @@ impl PollEventConsumer<Context<'_>> for Camera {
             Event::Accepted { .. }
             | Event::Datagram { .. }
             | Event::Writable
+            | Event::Due
             | Event::Outcome(_)
             | Event::Refused(_)
             | Event::Answered(_) => Disposition::Handled,

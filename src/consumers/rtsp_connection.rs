@@ -12,6 +12,7 @@
 //! their turn; `OUTPUT_BYTES_MAX` of answers that the client does not take.
 
 mod channel;
+mod login;
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Weak};
@@ -22,7 +23,6 @@ use super::asked::Asked;
 use super::describe;
 use super::garbage::Garbage;
 use super::taking::{PeerState, Stall, Taking};
-use crate::access::publish::{Denied, may_publish};
 use crate::base::addresses::AddressPlace;
 use crate::base::ids::SessionId;
 use crate::base::limits::{FRAMES_A_VISIT, REQUESTS_A_VISIT};
@@ -39,8 +39,10 @@ use crate::rtsp::reader::{Input, RequestReader};
 use crate::rtsp::request::{Method, Request};
 use crate::rtsp::response::{Response, Status};
 use crate::rtsp::uri::{Target, UriError, parse_target};
-use crate::session::command::{Command, Executed, Led, PUBLIC, ReplyTo, public};
+use crate::session::command::{Command, Executed, Given, Led, PUBLIC, ReplyTo, public};
+use crate::session::holder::Sender;
 use channel::WaitsForChannel;
+use login::{Login, WaitsForLeave};
 
 /// The consumer of an RTSP connection.
 #[derive(Debug)]
@@ -58,6 +60,7 @@ pub struct RtspConnection {
     /// The title that was described last, so that its SETUP needs no task. A connection that goes
     /// no further does not keep it open.
     described: Option<(String, Weak<Title>)>,
+    login: Login,
     /// The line-up that was described last, and the channel that it was described by.
     described_channel: Option<(Arc<str>, u16)>,
     /// When the last whole message came.
@@ -74,12 +77,23 @@ pub struct RtspConnection {
 enum Waiting {
     /// No request at hand.
     Nothing,
+    /// Leave to be executed.
+    Leave(Box<WaitsForLeave>),
     /// A title, for DESCRIBE or SETUP.
-    Title { request: Request, target: Target, asked: Asked },
+    Title(Box<WaitsForTitle>),
     /// A session, here or on another shard.
     Answer(Asked),
     /// The channel of a line-up that a session begins with.
     Channel(Box<WaitsForChannel>),
+}
+
+/// A DESCRIBE or SETUP whose title is being opened.
+#[derive(Debug)]
+struct WaitsForTitle {
+    request: Request,
+    target: Target,
+    asked: Asked,
+    given: Given,
 }
 
 /// What becomes of a request.
@@ -105,6 +119,7 @@ impl RtspConnection {
             waiting: Waiting::Nothing,
             output: Vec::new(),
             described: None,
+            login: Login::default(),
             described_channel: None,
             heard: now,
             taking: Taking::default(),
@@ -269,28 +284,39 @@ impl RtspConnection {
             }
             Some(None) | None => None,
         };
-        cx.sessions.note_request(self.key, session);
-        if let Err(status) = self.authorize(&request, &target, session, cx) {
-            return refuse(&request, status);
-        }
+        self.ask_leave(request, target, session, cx)
+    }
+
+    /// Executes a request whose client may do what it asks for.
+    fn obey(
+        &mut self,
+        request: Request,
+        target: Target,
+        session: Option<SessionId>,
+        given: Given,
+        cx: &mut Context<'_>,
+    ) -> Flow {
+        let connection = ReplyTo { shard: cx.shard, entry: self.key };
+        let sender = Sender { connection, peer: self.peer.ip(), user: given.user.as_deref() };
+        cx.sessions.note_request(&sender, session);
         match request.method {
             Method::Options => {
                 // A sign of life of its session, on whichever shard that is.
                 let is_elsewhere = |id: SessionId| id.shard() != cx.shard;
                 if session.is_some_and(is_elsewhere) {
-                    return self.command(request, target, session, cx);
+                    return self.command(request, target, (session, given), cx);
                 }
                 let response = Response::new(Status::Ok, request.cseq);
                 Flow::Answer(response.header("Public", public(&target.path)))
             }
-            Method::Describe => self.open_title(request, target, cx),
+            Method::Describe => self.open_title(request, target, given, cx),
             // Titles are not published to.
             Method::Announce | Method::Record
                 if matches!(target.name(), Name::Clip | Name::Title(_)) =>
             {
                 not_allowed(&request)
             }
-            Method::Setup if session.is_none() => self.setup(request, target, cx),
+            Method::Setup if session.is_none() => self.setup(request, target, given, cx),
             Method::GetParameter | Method::SetParameter if session.is_none() => {
                 let is_ping = request.body.iter().all(u8::is_ascii_whitespace);
                 let status = if is_ping { Status::Ok } else { Status::ParameterNotUnderstood };
@@ -303,7 +329,7 @@ impl RtspConnection {
             | Method::GetParameter
             | Method::SetParameter
             | Method::Announce
-            | Method::Record => self.command(request, target, session, cx),
+            | Method::Record => self.command(request, target, (session, given), cx),
             Method::Redirect => not_allowed(&request),
             Method::Unknown(_) => {
                 let response = Response::new(Status::NotImplemented, request.cseq);
@@ -312,47 +338,14 @@ impl RtspConnection {
         }
     }
 
-    /// Asks whether the client may do what it requests. Within a session the state of the session
-    /// decides: only what begins one is asked about.
-    fn authorize(
-        &self,
-        request: &Request,
-        target: &Target,
-        session: Option<SessionId>,
-        cx: &Context<'_>,
-    ) -> Result<(), Status> {
-        let Name::Live(path) = target.name() else { return Ok(()) };
-        if request.method != Method::Announce || session.is_some() {
-            return Ok(());
-        }
-        let (peer, ip) = (self.peer, self.peer.ip());
-        may_publish(&cx.sessions.cx.configs, path, ip).map_err(|denied| {
-            match denied {
-                Denied::Address { section } => tracing::warn!(
-                    code = "HE-W504", %peer, path,
-                    fix = format!("add {ip} to `publish` of [path.{section:?}]"),
-                    "publishing is refused: the configuration does not allow it"
-                ),
-                Denied::Fetched { address } => tracing::warn!(
-                    code = "HE-W505", %peer, path, source = %address,
-                    "publishing is refused: the path's source is fetched"
-                ),
-                Denied::Playlist => tracing::warn!(
-                    code = "HE-W505", %peer, path, source = "playlist",
-                    "publishing is refused: the path plays titles"
-                ),
-                Denied::Lineup => tracing::warn!(
-                    code = "HE-W505", %peer, path,
-                    fix = "publish to the path that a channel of `lineup` names",
-                    "publishing is refused: the path is a line-up"
-                ),
-            }
-            Status::Forbidden
-        })
-    }
-
     /// DESCRIBE and the first SETUP need the title: the workers open it, or find it open.
-    fn open_title(&mut self, request: Request, target: Target, cx: &mut Context<'_>) -> Flow {
+    fn open_title(
+        &mut self,
+        request: Request,
+        target: Target,
+        given: Given,
+        cx: &mut Context<'_>,
+    ) -> Flow {
         if request.method == Method::Describe
             && let Err(status) = describe::check_accept(&request)
         {
@@ -364,17 +357,17 @@ impl RtspConnection {
             Name::Live(path) => match self.first_channel(&request, path, cx) {
                 Some(first) => {
                     let asked = Asked::new(&request, cx.sessions.cx.now);
-                    let waits = WaitsForChannel { request, target, asked, first };
+                    let waits = WaitsForChannel { request, target, asked, first, given };
                     return self.find_channel(Box::new(waits), cx);
                 }
-                None => return self.command(request, target, None, cx),
+                None => return self.command(request, target, (None, given), cx),
             },
             Name::Root | Name::Library | Name::Nothing => {
-                return self.command(request, target, None, cx);
+                return self.command(request, target, (None, given), cx);
             }
         };
         let asked = Asked::new(&request, cx.sessions.cx.now);
-        self.waiting = Waiting::Title { request, target, asked };
+        self.waiting = Waiting::Title(Box::new(WaitsForTitle { request, target, asked, given }));
         Flow::Submit(self.open_task(name, cx))
     }
 
@@ -387,15 +380,23 @@ impl RtspConnection {
         }
     }
 
-    fn setup(&mut self, request: Request, target: Target, cx: &mut Context<'_>) -> Flow {
+    fn setup(
+        &mut self,
+        request: Request,
+        target: Target,
+        given: Given,
+        cx: &mut Context<'_>,
+    ) -> Flow {
         match &self.described {
             Some((path, title)) if *path == target.path.trim_end_matches('/') => {
                 match title.upgrade() {
-                    Some(title) => self.execute(request, target, None, (Some(title), Led::Not), cx),
-                    None => self.open_title(request, target, cx),
+                    Some(title) => {
+                        self.execute(request, target, (None, given), (Some(title), Led::Not), cx)
+                    }
+                    None => self.open_title(request, target, given, cx),
                 }
             }
-            _ => self.open_title(request, target, cx),
+            _ => self.open_title(request, target, given, cx),
         }
     }
 
@@ -404,17 +405,17 @@ impl RtspConnection {
         &self,
         request: Request,
         target: Target,
-        session: Option<SessionId>,
+        from: (Option<SessionId>, Given),
         cx: &mut Context<'_>,
     ) -> Flow {
-        self.execute(request, target, session, (None, Led::Not), cx)
+        self.execute(request, target, from, (None, Led::Not), cx)
     }
 
     fn execute(
         &self,
         request: Request,
         target: Target,
-        session: Option<SessionId>,
+        (session, given): (Option<SessionId>, Given),
         (title, led): (Option<Arc<Title>>, Led),
         cx: &mut Context<'_>,
     ) -> Flow {
@@ -424,7 +425,8 @@ impl RtspConnection {
         }
         let reply_to = ReplyTo { shard: cx.shard, entry: self.key };
         let (peer, local) = (self.peer, self.local.ip());
-        let command = Command { request, target, session, reply_to, peer, local, title, led };
+        let command =
+            Command { request, target, session, reply_to, peer, local, title, led, given };
         if shard != cx.shard {
             cx.forwards.push((shard, command));
             return Flow::Wait;
@@ -446,10 +448,11 @@ impl RtspConnection {
         cx: &mut Context<'_>,
     ) -> Option<Disposition> {
         let waiting = std::mem::replace(&mut self.waiting, Waiting::Nothing);
-        let Waiting::Title { request, target, asked } = waiting else {
+        let Waiting::Title(waits) = waiting else {
             self.waiting = waiting;
             return None;
         };
+        let WaitsForTitle { request, target, asked, given } = *waits;
         let title = match opened {
             Ok(title) => title,
             Err(failure) => {
@@ -466,7 +469,7 @@ impl RtspConnection {
             self.answer(response, &asked, cx);
             return None;
         }
-        match self.execute(request, target, None, (Some(title), Led::Not), cx) {
+        match self.execute(request, target, (None, given), (Some(title), Led::Not), cx) {
             Flow::Answer(response) => {
                 self.answer(response, &asked, cx);
                 None
@@ -480,13 +483,38 @@ impl RtspConnection {
         }
     }
 
+    /// The workers have no room for what a request waits for.
+    fn handle_no_worker(&mut self, cx: &Context<'_>) -> Disposition {
+        let (cseq, asked) = match std::mem::replace(&mut self.waiting, Waiting::Nothing) {
+            Waiting::Title(waits) => (waits.request.cseq, waits.asked),
+            Waiting::Channel(waits) => (waits.request.cseq, waits.asked),
+            Waiting::Leave(waits) => (waits.request.cseq, waits.asked),
+            Waiting::Nothing | Waiting::Answer(_) => return self.rest(),
+        };
+        let response = Response::new(Status::ServiceUnavailable, cseq);
+        self.answer(response.header("Retry-After", "1"), &asked, cx);
+        self.rest()
+    }
+
     fn answer(&mut self, response: Response, asked: &Asked, cx: &Context<'_>) {
+        let response = self.or_challenge(response, asked, cx);
         let taken = cx.sessions.cx.now.since(asked.since);
         cx.sessions.cx.count_request(asked.method_index, response.status().code(), taken);
         let response = asked.complete(response, cx.sessions.cx.now);
         response.write_to(cx.sessions.cx.utc_ns.div_euclid(1_000_000_000), &mut self.output);
         // Requests behind it are not read (RFC 2068 s14.10).
         self.is_closing |= asked.is_last;
+    }
+
+    /// The answer, or a challenge in place of 454 where a user may go on with a session from
+    /// another address: it is to say who it is.
+    fn or_challenge(&mut self, response: Response, asked: &Asked, cx: &Context<'_>) -> Response {
+        let shared = &cx.sessions.cx;
+        let is_unknown = response.status() == Status::SessionNotFound && asked.is_bare_in_session;
+        if is_unknown && shared.config.session_roaming && !shared.configs.access.users.is_empty() {
+            return self.challenge_roaming(response.cseq(), cx);
+        }
+        response
     }
 
     fn closing(&mut self) -> Disposition {
@@ -518,17 +546,22 @@ impl PollEventConsumer<Context<'_>> for RtspConnection {
                 }
                 return self.handle_title(opened, cx).unwrap_or_else(|| self.rest());
             }
-            Event::Refused(_task) => {
-                let waiting = std::mem::replace(&mut self.waiting, Waiting::Nothing);
-                let (cseq, asked) = match waiting {
-                    Waiting::Title { request, asked, .. } => (request.cseq, asked),
-                    Waiting::Channel(waits) => (waits.request.cseq, waits.asked),
-                    Waiting::Nothing | Waiting::Answer(_) => return self.rest(),
-                };
-                let response = Response::new(Status::ServiceUnavailable, cseq);
-                self.answer(response.header("Retry-After", "1"), &asked, cx);
-                return self.rest();
+            Event::Outcome(Outcome::Judged(answer)) => {
+                let Some(waits) = self.take_leave() else { return self.rest() };
+                let asked = waits.asked.clone();
+                let flow = self.handle_answer(waits, answer, cx);
+                return self.end_wait(flow, asked, cx);
             }
+            Event::Due => {
+                // A title or an answer that is waited for now: the login was long ago.
+                let Some(waits) = self.take_leave() else {
+                    return if self.is_waiting() { Disposition::Wait } else { self.rest() };
+                };
+                let asked = waits.asked.clone();
+                let flow = self.handle_turn(waits, cx);
+                return self.end_wait(flow, asked, cx);
+            }
+            Event::Refused(_task) => return self.handle_no_worker(cx),
             Event::Answered(response) => {
                 if let Some(mut waits) = self.take_channel() {
                     let asked = waits.asked.clone();

@@ -99,6 +99,7 @@ fn title_info(cx: &Cx, session: &Session) -> SessionInfo {
         path: session.described.url_path.clone(),
         peer: session.client.peer.to_string(),
         user_agent: session.client.user_agent.clone(),
+        user: session.client.user.as_deref().map(str::to_owned),
         state: session.state.shown().as_str(),
         transport: lower.label(),
         npt_s: session.npt_at(cx.now).as_secs_f64(),

@@ -12,8 +12,11 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use crate::access::rules::{Admission, admission};
+use crate::access::steering::steers;
 use crate::base::ids::{SessionId, ShardId};
 use crate::base::time::Mono;
+use crate::config::access::Action;
 use crate::lineup::requests::{EventsReply, EventsRequest};
 use crate::lineup::room::Room;
 use crate::lineup::service::Lineups;
@@ -31,6 +34,7 @@ use crate::session::action::TimerKey;
 use crate::session::command::{Command, Executed, Led, ReplyTo, public};
 use crate::session::cx::{Cx, SessionConfig};
 use crate::session::directory::SessionRef;
+use crate::session::holder::{Holder, Sender};
 use crate::session::transport::Transport;
 use crate::vod::service::Vod;
 
@@ -65,7 +69,7 @@ impl Sessions {
         self.cx.panic_once();
         if command.request.method == Method::Options {
             // Answered whatever becomes of the session (client rule C2).
-            self.note_request(command.reply_to.entry, command.session);
+            self.note_request(&Sender::of(&command), command.session);
             let response = command.response(Status::Ok);
             return Executed::Reply(response.header("Public", public(&command.target.path)));
         }
@@ -76,6 +80,12 @@ impl Sessions {
                 false => command.refuse(Status::SessionNotFound),
             };
         };
+        if !self.is_of(session, &Sender::of(&command)) {
+            return command.refuse(Status::SessionNotFound);
+        }
+        if steers(&command.request) && !self.may_steer(session, id, &command) {
+            return command.refuse(Status::Forbidden);
+        }
         if command.led != Led::Within && self.lineups.has(id) {
             self.touch(session);
             return self.with_lineups(|lineups, room| lineups.execute(room, command, id));
@@ -133,15 +143,61 @@ impl Sessions {
 
     /// A request came, whatever it asks for: a sign of life of the session that it names (RFC 2326
     /// s12.37), or else of all that were made on its connection. Many name none in OPTIONS.
-    pub fn note_request(&mut self, entry: EntryKey, session: Option<SessionId>) {
+    pub fn note_request(&mut self, sender: &Sender<'_>, session: Option<SessionId>) {
         match session {
             Some(id) => {
-                if let Some(session) = self.cx.directory.find(id) {
+                let session = self.cx.directory.find(id);
+                if let Some(session) = session.filter(|session| self.is_of(*session, sender)) {
                     self.touch(session);
                 }
             }
-            None => self.touch_connection(entry),
+            None => self.touch_connection(sender.connection.entry),
         }
+    }
+
+    /// Whether a command was given leave to steer the session that it names. Its connection has
+    /// asked by the URL; what the session plays is known here.
+    fn may_steer(&self, session: SessionRef, id: SessionId, command: &Command) -> bool {
+        let configs = &self.cx.configs;
+        let path = match session {
+            SessionRef::Title(key) => {
+                self.vod.players.session(key).map(|session| session.described.url_path.as_str())
+            }
+            SessionRef::Reader(index) => {
+                self.live.readers.table.get(index as usize).map(|reader| &*reader.path)
+            }
+            // It steers what it publishes.
+            SessionRef::Publisher(_) => return true,
+        };
+        let lineup = self.lineups.channel_info(&self.cx, id).map(|channel| channel.lineup);
+        let Some(path) = lineup.as_deref().or(path) else { return true };
+        configs.find(path).control.is_open()
+            || command.given.controls.as_deref() == Some(path)
+            || admission(&configs.entries(path, Action::Control), command.peer.ip())
+                == Admission::Open
+    }
+
+    /// Whether a session is the sender's, too.
+    fn is_of(&self, session: SessionRef, sender: &Sender<'_>) -> bool {
+        let holder = match session {
+            SessionRef::Title(key) => self.vod.players.session(key).map(|session| {
+                let streams = session.streams.iter();
+                Holder::of(&session.client, streams.map(|stream| stream.outgoing.transport))
+            }),
+            SessionRef::Reader(index) => {
+                self.live.readers.table.get(index as usize).map(|reader| {
+                    let streams = reader.streams.iter();
+                    Holder::of(&reader.client, streams.map(|stream| stream.outgoing.transport))
+                })
+            }
+            SessionRef::Publisher(number) => self
+                .live
+                .sources
+                .publishers
+                .get(&number)
+                .map(|publisher| publisher.holder(self.cx.shard)),
+        };
+        holder.is_some_and(|holder| holder.is(sender, self.cx.config.session_roaming))
     }
 
     /// A request came on a connection that names no session: a sign of life of all that were made
@@ -228,7 +284,7 @@ impl Sessions {
             TimerKey::Lineup(id) => {
                 self.with_lineups(|lineups, room| lineups.handle_due(room, id));
             }
-            TimerKey::Connection(_) | TimerKey::Stream { .. } => {}
+            TimerKey::Connection(_) | TimerKey::Login(_) | TimerKey::Stream { .. } => {}
         }
     }
 

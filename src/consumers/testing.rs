@@ -26,7 +26,7 @@ use crate::rtsp::request::{Method, Request};
 use crate::rtsp::response::{Response, Status};
 use crate::rtsp::uri::parse_target;
 use crate::session::action::{Action, TimerKey};
-use crate::session::command::{Command, Executed, Led, ReplyTo};
+use crate::session::command::{Command, Executed, Given, Led, ReplyTo};
 use crate::session::cx::SessionConfig;
 
 /// The part of a rig that one room's tests have for themselves.
@@ -84,6 +84,9 @@ pub(crate) fn config() -> SessionConfig {
         lag_budget: Duration::ZERO,
         adapts_quality: false,
         retransmits: false,
+        throttle: Arc::default(),
+        session_roaming: false,
+        low_client_ports: false,
     }
 }
 
@@ -105,6 +108,7 @@ pub(crate) fn command(
         local: IpAddr::V4(Ipv4Addr::LOCALHOST),
         title: None,
         led: Led::Not,
+        given: Given::default(),
     }
 }
 

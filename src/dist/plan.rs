@@ -115,11 +115,7 @@ impl Cascade {
         plan
     }
 
-    fn empty(
-        base_up: u64,
-        size: Option<u64>,
-        barred: BTreeSet<(MemberId, MemberId)>,
-    ) -> Self {
+    fn empty(base_up: u64, size: Option<u64>, barred: BTreeSet<(MemberId, MemberId)>) -> Self {
         let base = Sender {
             up: base_up,
             left: base_up,

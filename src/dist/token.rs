@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! hdp_ + 43 of base64url   provider: a client      hdj_   a node that joins      hdn_   a node
+//! hda_                       an operator of an appliance
 //! ```
 //! A token has 256 random bits. What is kept of it is its BLAKE3 where it is only compared. A token
 //! that a base prints goes on with `~` and the fingerprint of its CA's certificate: whoever has the
@@ -37,6 +38,8 @@ pub enum TokenKind {
     Join,
     /// A node that has joined.
     Node,
+    /// An operator of an appliance.
+    Operator,
 }
 
 /// A token. Any text may be one, so that operators can bring their own.
@@ -97,6 +100,7 @@ impl TokenKind {
             Self::Provider => "hdp_",
             Self::Join => "hdj_",
             Self::Node => "hdn_",
+            Self::Operator => "hda_",
         }
     }
 }

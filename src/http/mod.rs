@@ -1,7 +1,7 @@
 //! HTTP for operators, Prometheus and scripts, on one thread: the control thread.
 //!
 //! ```text
-//! server (connections) -> origin (who may ask) -> admin (API, metrics) -> ApplianceView
+//! server (connections) -> operators (who may ask) -> admin (API, metrics) -> ApplianceView
 //!                                                                             |   ^
 //!                                             shards <------- inboxes --------+   | oneshot
 //!                                                 +-------------------------------+
@@ -30,6 +30,7 @@ mod caller;
 mod clerk;
 pub mod ctp;
 pub mod jobs;
+pub mod operators;
 mod origin;
 pub mod peer;
 mod problem;
@@ -41,6 +42,7 @@ pub use server::{Remote, Tls};
 pub use view::{ApplianceView, Reload, ReloadError, ReloadReport, TitleEntry};
 
 use admin::Api;
+use operators::Operators;
 use problem::Problem;
 
 /// Starts the thread, which runs `beside` too: what waits for signals. It ends when `shutdown`
@@ -50,12 +52,12 @@ use problem::Problem;
 /// When the runtime or the thread cannot be made.
 pub fn spawn(
     listener: TcpListener,
-    view: Arc<dyn ApplianceView>,
+    (view, operators): (Arc<dyn ApplianceView>, Operators),
     shutdown: watch::Receiver<bool>,
     beside: impl Future<Output = ()> + Send + 'static,
 ) -> io::Result<JoinHandle<()>> {
     let api = Api::new(view, SHARD_ANSWER_TIMEOUT).map_err(io::Error::other)?;
-    spawn_api(listener, api, shutdown, beside)
+    spawn_api(listener, (api, operators), shutdown, beside)
 }
 
 /// Serves the routes of a base, or of a source of contents, on the runtime that this is awaited on,
@@ -96,7 +98,7 @@ pub async fn serve_standby(
 
 fn spawn_api(
     listener: TcpListener,
-    api: Api,
+    (api, operators): (Api, Operators),
     shutdown: watch::Receiver<bool>,
     beside: impl Future<Output = ()> + Send + 'static,
 ) -> io::Result<JoinHandle<()>> {
@@ -109,7 +111,7 @@ fn spawn_api(
     Builder::new().name("control".into()).spawn(move || {
         let served = runtime.block_on(async move {
             tokio::spawn(beside);
-            server::serve(listener, None, routes(api), server::ADMIN, shutdown).await
+            server::serve(listener, None, routes(api, operators), server::ADMIN, shutdown).await
         });
         if let Err(error) = served {
             tracing::error!(code = "HE-E401", %error, "the admin listener failed");
@@ -120,11 +122,11 @@ fn spawn_api(
 }
 
 /// Everything of the port. Who may ask is checked before any route.
-fn routes(api: Api) -> Router {
+fn routes(api: Api, operators: Operators) -> Router {
     admin::routes(api)
         .fallback(async || Problem::not_found("no such resource; GET / lists them"))
         .method_not_allowed_fallback(async || Problem::method_not_allowed())
-        .layer(axum::middleware::from_fn(origin::check))
+        .layer(axum::middleware::from_fn_with_state(operators, operators::check))
 }
 
 /// A shard's turn takes milliseconds; one that has not answered after this is stuck.

@@ -1,46 +1,52 @@
-//! Who may ask the API: programs, and pages that this server itself has sent.
+//! Pages of others are kept out of the API, for every method and every resource.
 //!
-//! The API has no password, and a browser near it asks whatever any page tells it to. Two checks
-//! keep pages of others out, for every method and every resource:
+//! A browser near the API asks whatever any page tells it to, and this machine needs no token. So:
 //! - `Host` must be a name that no stranger can have in the DNS: an address, `localhost`, a name
 //!   without a dot, or the name of this machine. A page whose own name is led to this address
-//!   (DNS rebinding) sends its own name there.
+//!   (DNS rebinding) sends its own name there. A request with a token may name any host.
 //! - `Origin`, where there is one, must be `http://` and that host.
+//! - `Sec-Fetch-Site`, where there is one, must not be another site's, but for a page that is
+//!   opened by a link: nobody else can read it.
+//!
+//! No answer has a header of CORS, so no page of others reads one.
 
 use std::net::IpAddr;
 
-use axum::extract::Request;
 use axum::http::uri::Authority;
-use axum::http::{HeaderMap, HeaderValue, header};
-use axum::middleware::Next;
-use axum::response::{IntoResponse, Response};
+use axum::http::{HeaderMap, HeaderValue, Method, Uri, header};
 
 use super::problem::Problem;
 
-/// Goes in front of all routes.
-pub(super) async fn check(request: Request, next: Next) -> Response {
-    let named = request.uri().authority().map(|authority| authority.as_str().as_bytes());
-    match check_headers(named, request.headers()) {
-        Ok(()) => next.run(request).await,
-        Err(problem) => problem.into_response(),
-    }
-}
-
-/// `named` is the authority of a request line that has one.
-fn check_headers(named: Option<&[u8]>, headers: &HeaderMap) -> Result<(), Problem> {
-    let hosts = headers.get_all(header::HOST).into_iter().map(HeaderValue::as_bytes);
-    // Without any it is HTTP/1.0, which browsers do not speak.
-    if !hosts.chain(named).all(is_ours) {
-        return Err(Problem::forbidden(
-            "Host must be an IP address, localhost or the name of this machine",
-        ));
+/// Whether a page of this server asks, or no page at all.
+pub(super) fn check_page(headers: &HeaderMap, method: &Method) -> Result<(), Problem> {
+    let refused = || Problem::forbidden("a page of another origin may not ask this");
+    let fetch = |name: &str| headers.get(name).map(HeaderValue::as_bytes);
+    let is_link = [Method::GET, Method::HEAD].contains(method)
+        && fetch("sec-fetch-mode") == Some(b"navigate")
+        && fetch("sec-fetch-dest") == Some(b"document");
+    match fetch("sec-fetch-site") {
+        None | Some(b"none" | b"same-origin") => {}
+        Some(_) if is_link => {}
+        Some(_) => return Err(refused()),
     }
     let Some(origin) = headers.get(header::ORIGIN) else { return Ok(()) };
     let host = headers.get(header::HOST).map(HeaderValue::as_bytes);
     if host.is_some() && origin.as_bytes().strip_prefix(b"http://") == host {
         return Ok(());
     }
-    Err(Problem::forbidden("a page of another origin may not ask this"))
+    Err(refused())
+}
+
+/// Whether the server is asked by a name that nobody else can have.
+pub(super) fn check_host(uri: &Uri, headers: &HeaderMap) -> Result<(), Problem> {
+    // The authority of a request line that has one.
+    let named = uri.authority().map(|authority| authority.as_str().as_bytes());
+    let hosts = headers.get_all(header::HOST).into_iter().map(HeaderValue::as_bytes);
+    // Without any it is HTTP/1.0, which browsers do not speak.
+    if hosts.chain(named).all(is_ours) {
+        return Ok(());
+    }
+    Err(Problem::forbidden("Host must be an IP address, localhost or the name of this machine"))
 }
 
 fn is_ours(host: &[u8]) -> bool {

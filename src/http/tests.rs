@@ -3,6 +3,7 @@
 mod playlists;
 
 mod acts;
+mod operators;
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -71,6 +72,8 @@ impl Fake {
     }
 }
 
+/// Tokens of operators.
+const TOKENS: &str = "grafana read hda_readreadreadread\ndesk control hda_controlcontrol\n";
 /// The path with a playlist.
 const PLAYLIST: &str = "live/c:d e";
 
@@ -89,6 +92,7 @@ fn session(short: &str, path: &str, state: &'static str) -> SessionInfo {
         path: path.into(),
         peer: "192.0.2.7:5000".into(),
         user_agent: None,
+        user: None,
         state,
         transport: "udp",
         npt_s: 1.5,
@@ -389,7 +393,9 @@ impl Running {
         let addr = listener.local_addr().unwrap();
         let (stop, stopped) = watch::channel(false);
         let api = Api::new(fake.clone(), patience).unwrap();
-        let thread = spawn_api(listener, api, stopped, std::future::ready(())).unwrap();
+        let operators = Operators::new(super::operators::read_tokens(TOKENS).unwrap());
+        let thread =
+            spawn_api(listener, (api, operators), stopped, std::future::ready(())).unwrap();
         Self { addr, stop, thread: Some(thread) }
     }
 

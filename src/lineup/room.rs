@@ -15,7 +15,7 @@ use crate::rtsp::range::{NptStart, Range};
 use crate::rtsp::reader::{Method, Request};
 use crate::rtsp::response::Status;
 use crate::rtsp::uri::Target;
-use crate::session::command::{Command, Executed, Led, ReplyTo};
+use crate::session::command::{Command, Executed, Given, Led, ReplyTo};
 use crate::session::cx::Cx;
 use crate::session::directory::SessionRef;
 use crate::session::shown::ShownState;
@@ -88,6 +88,7 @@ impl Room<'_> {
             local: client.peer.ip(),
             title: None,
             led: Led::Within,
+            given: Given { user: client.user.clone(), controls: None },
         })
     }
 

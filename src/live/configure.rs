@@ -25,6 +25,7 @@ impl Live {
     /// Applies a new table of configured paths.
     pub fn configure_paths(&mut self, cx: &mut Cx, new: Arc<PathTable>) {
         let old = std::mem::replace(&mut cx.configs, Arc::clone(&new));
+        cx.configs_count += 1;
         let names: Vec<Arc<str>> = self.hub.registry.names().cloned().collect();
         for path in names {
             let (before, after) = (old.find(&path), new.find(&path));

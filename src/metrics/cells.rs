@@ -201,6 +201,12 @@ pub struct ShardCells {
     pub sessions_refused: Counter,
     /// Sessions refused because their address has as many as one may have.
     pub sessions_refused_address: Counter,
+    /// Logins with a wrong name, password or token.
+    pub logins_failed: Counter,
+    /// Logins that had to wait, or were refused, because their address had failed often.
+    pub logins_slowed: Counter,
+    /// Requests refused because the configuration does not allow them.
+    pub requests_forbidden: Counter,
     /// Requests for live paths refused because too many wait.
     pub commands_not_held: Counter,
     /// Rows of the PollTable in use.
@@ -289,10 +295,12 @@ pub enum TaskKind {
     Resolve = 2,
     /// The description of a live source was read.
     Describe = 3,
+    /// Somebody was found out to be let in, or not.
+    Judge = 4,
 }
 
 /// Names of the kinds of task, by index.
-pub const TASK_KINDS: [&str; 4] = ["open", "window", "resolve", "describe"];
+pub const TASK_KINDS: [&str; 5] = ["open", "window", "resolve", "describe", "judge"];
 
 /// The cells of the worker pool, written by all of its threads.
 #[derive(Debug, Default)]

@@ -144,6 +144,21 @@ pub(super) static FAMILIES: &[Family] = &[
         Read::Shard(|s| &s.sessions_refused_address),
     ),
     row(
+        "headend_logins_failed_total",
+        "Logins with a wrong name, password or token.",
+        Read::Shard(|s| &s.logins_failed),
+    ),
+    row(
+        "headend_logins_slowed_total",
+        "Logins that waited or were refused because their address had failed often.",
+        Read::Shard(|s| &s.logins_slowed),
+    ),
+    row(
+        "headend_rtsp_requests_forbidden_total",
+        "Requests refused because the configuration does not allow them.",
+        Read::Shard(|s| &s.requests_forbidden),
+    ),
+    row(
         "headend_live_requests_refused_total",
         "Requests for live paths refused because too many wait.",
         Read::Shard(|s| &s.commands_not_held),

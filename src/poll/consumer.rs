@@ -35,6 +35,8 @@ pub enum Event<'a> {
     Writable,
     /// The consumer's Task is done.
     Outcome(Outcome),
+    /// The time has come that the consumer waited for.
+    Due,
     /// The TaskQueue is full and has handed the consumer's Task back.
     Refused(Task),
     /// The answer to a command that the consumer forwarded or left with a session.
@@ -52,7 +54,7 @@ pub enum Disposition {
     /// Large work: the entry stays suspended until the Task's outcome.
     Submit(Task),
     /// The entry stays suspended until `Event::Answered`: another shard, or a session that waits
-    /// for its first windows, has the command.
+    /// for its first windows, has the command. Or until `Event::Due`.
     Wait,
     /// The consumer is finished: the entry is removed once what it has written is sent.
     Close,

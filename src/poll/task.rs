@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::poll_table::EntryKey;
+use crate::access::question::{Answer, Question};
 use crate::base::host::Host;
 use crate::base::ids::{CameraName, ShardId};
 use crate::library::title::Title;
@@ -31,7 +32,7 @@ pub struct Task {
 /// What a task is done for, on its shard.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TaskOwner {
-    /// A command on this connection, which waits for a title.
+    /// A request on this connection, which waits for a title or for leave.
     Connection(EntryKey),
     /// Streams that wait for a window, by the number of their request.
     Window(u32),
@@ -108,6 +109,8 @@ pub enum Work {
         /// Which window.
         key: WindowKey,
     },
+    /// Finds out whether a client may do what it requests.
+    Judge(Box<Question>),
     /// Reads the description of a live source.
     ReadDescription {
         /// By its own name, not one of the library: the configuration names it.
@@ -135,6 +138,8 @@ pub enum Outcome {
     Window(Result<Arc<PacketWindow>, WindowFailure>),
     /// Of `Work::WindowBytes`.
     WindowBytes(Result<Box<PayloadWindow>, WindowFailure>),
+    /// Of `Work::Judge`.
+    Judged(Answer),
     /// Of `Work::ReadDescription`.
     Described(Result<Box<SessionSdp>, DescriptionFailure>),
 }

@@ -135,6 +135,12 @@ impl Response {
         self.status
     }
 
+    /// Number of the request that it answers.
+    #[must_use]
+    pub fn cseq(&self) -> Option<u32> {
+        self.cseq
+    }
+
     /// Value of a header that was added.
     #[must_use]
     pub fn header_value(&self, name: &str) -> Option<&str> {

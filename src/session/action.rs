@@ -188,6 +188,8 @@ pub enum TimerKey {
     },
     /// A check whether an RTSP connection is still in use.
     Connection(EntryKey),
+    /// The turn of a login that was slowed down.
+    Login(EntryKey),
     /// A reader of a live path is due.
     LiveReader {
         /// Index of the reader.
@@ -218,6 +220,7 @@ impl TimerKey {
             | Self::Pause { session, .. }
             | Self::Liveness { session, .. } => Some(session),
             Self::Connection(_)
+            | Self::Login(_)
             | Self::LiveReader { .. }
             | Self::LiveTick
             | Self::Relay(_)

@@ -12,11 +12,13 @@ use crate::session::command::Command;
 use crate::session::cx::Cx;
 use crate::session::directory::{SESSIONS_PER_CONNECTION_MAX, SessionRef};
 
-/// When the log last told of refused sessions.
+/// When the log last told of refused sessions, logins and requests.
 #[derive(Debug, Default)]
 pub(crate) struct RefusalsSaid {
     full: Seldom,
     address: Seldom,
+    pub(crate) login: Seldom,
+    pub(crate) forbidden: Seldom,
 }
 
 impl Cx {

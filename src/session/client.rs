@@ -5,6 +5,7 @@
 //! Invariant: a client is counted among the sessions of its address until it is dropped.
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
 use rand::Rng;
 
@@ -29,6 +30,8 @@ pub struct Client {
     pub peer: SocketAddr,
     /// `User-Agent`, cut.
     pub user_agent: Option<String>,
+    /// Who the client has shown to be.
+    pub user: Option<Arc<str>>,
     /// Time of the first SETUP.
     pub created: Mono,
     /// Time of the last sign of life.
@@ -59,6 +62,7 @@ impl Client {
         Self {
             connection: is_local.then_some(command.reply_to.entry),
             user_agent: command.request.header("User-Agent").map(clip),
+            user: command.given.user.clone(),
             _admitted: Some(admitted),
             ..Self::nobody(cx, command.peer)
         }
@@ -72,6 +76,7 @@ impl Client {
             connection: None,
             peer,
             user_agent: None,
+            user: None,
             created: cx.now,
             alive: cx.now,
             cname: format!("{:08x}@{}", rng.next_u32(), cx.config.host),

@@ -42,6 +42,17 @@ pub struct Command {
     pub title: Option<Arc<Title>>,
     /// What a line-up has made of it.
     pub led: Led,
+    /// What its sender has shown.
+    pub given: Given,
+}
+
+/// Leave that a request was given, beyond what anybody has.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Given {
+    /// Who has sent it, where that was asked.
+    pub user: Option<Arc<str>>,
+    /// Path of which it may steer a session.
+    pub controls: Option<Arc<str>>,
 }
 
 /// What a line-up has made of a command.
@@ -108,6 +119,7 @@ impl Command {
             local: self.local,
             title: self.title.clone(),
             led: self.led.clone(),
+            given: self.given.clone(),
         }
     }
 

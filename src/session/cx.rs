@@ -11,6 +11,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::access::throttle::Throttle;
 use crate::base::addresses::Addresses;
 use crate::base::ids::{SessionId, ShardId};
 use crate::base::time::Mono;
@@ -45,6 +46,12 @@ pub struct SessionConfig {
     pub adapts_quality: bool,
     /// Packets that a player has lost are sent again on request.
     pub retransmits: bool,
+    /// Failed logins of each address, counted over all shards.
+    pub throttle: Arc<Throttle>,
+    /// A user may go on with a session from another address.
+    pub session_roaming: bool,
+    /// UDP ports of clients may be below 1024.
+    pub low_client_ports: bool,
 }
 
 /// The shared context of one shard: see the module.
@@ -63,6 +70,8 @@ pub struct Cx {
     pub demux: Demux,
     /// Configuration of paths and titles.
     pub configs: Arc<PathTable>,
+    /// Counts the configurations: what was allowed under one is asked again under the next.
+    pub configs_count: u64,
     /// Everything that falls due on this shard.
     pub wheel: Wheel<TimerKey>,
     /// Actions for the shard, in this order.
@@ -98,6 +107,7 @@ impl Cx {
             sockets: SharedSockets::default(),
             demux: Demux::default(),
             configs: Arc::default(),
+            configs_count: 0,
             wheel: Wheel::new(now),
             out: Vec::new(),
             spare_bytes: (0..SPARE_BYTES_MIN).map(|_| Vec::with_capacity(REPORT_BYTES)).collect(),

@@ -29,6 +29,9 @@ pub struct SessionInfo {
     pub peer: String,
     /// `User-Agent` of the client, when it sent one.
     pub user_agent: Option<String>,
+    /// Name of the user, where the client had to show one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
     /// `ready`, `playing` or `paused`; of a publisher `announced` or `recording`.
     pub state: &'static str,
     /// `udp` or `tcp`; `none` of a publisher before its first SETUP.

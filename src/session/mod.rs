@@ -13,6 +13,7 @@
 //!  transport  the transport of a stream's packets: chosen, placed and answered in SETUP
 //!  admission  room for one more session, and sessions that a player has left behind
 //!  rtcp       RTCP to clients, and the reports of players
+//!  holder     whose a session is, and whether a command comes from there
 //!  feedback   requests of players for lost packets
 //! ```
 //! Players of titles are in `vod`, readers and sources of live paths in `live`; neither uses the
@@ -25,6 +26,7 @@ pub mod command;
 pub mod cx;
 pub mod directory;
 pub mod feedback;
+pub mod holder;
 pub mod info;
 pub mod moving;
 pub mod outgoing;

@@ -74,6 +74,8 @@ pub(crate) struct Situation {
     pub serves_unicast: bool,
     /// Membership in a group is served.
     pub serves_group: bool,
+    /// Ports of the client may be below 1024.
+    pub low_ports: bool,
 }
 
 /// The transport of a client's list that is served.
@@ -149,8 +151,9 @@ impl Situation {
         }
         match offer.protocol {
             Lower::Udp => {
-                let (rtp, rtcp) =
-                    offer.client_port.filter(|ports| self.may_send_to(offer, *ports))?;
+                let is_port = |port: u16| self.low_ports || port >= CLIENT_PORT_MIN;
+                let ports = offer.client_port.filter(|(rtp, rtcp)| is_port(*rtp) && is_port(*rtcp));
+                let (rtp, rtcp) = ports.filter(|ports| self.may_send_to(offer, *ports))?;
                 Some(Asked::Udp(rtp, rtcp))
             }
             Lower::Tcp => self.is_own_connection.then_some(Asked::Tcp(offer.interleaved)),
@@ -308,6 +311,9 @@ impl Cx {
         Executed::Reply(response.header("Transport", reply.write()))
     }
 }
+
+/// Ports below belong to services of a host (RFC 6335 s6), which must not be sent media.
+const CLIENT_PORT_MIN: u16 = 1_024;
 
 impl Owner {
     fn session(self) -> SessionRef {

@@ -10,7 +10,7 @@ use crate::base::time::Mono;
 use crate::rtsp::reader::{Method, Request};
 use crate::rtsp::uri::parse_target;
 use crate::session::client::Client;
-use crate::session::command::{Led, ReplyTo};
+use crate::session::command::{Given, Led, ReplyTo};
 use crate::session::cx::SessionConfig;
 use crate::session::directory::SESSIONS_PER_CONNECTION_MAX;
 
@@ -26,6 +26,7 @@ fn address(port: u16) -> SocketAddr {
 
 /// A player's first stream.
 const FIRST: Situation = Situation {
+    low_ports: false,
     mode: Mode::Play,
     peer: PEER,
     first: None,
@@ -145,6 +146,9 @@ fn cx() -> Cx {
         lag_budget: Duration::ZERO,
         adapts_quality: true,
         retransmits: true,
+        throttle: Arc::default(),
+        session_roaming: false,
+        low_client_ports: false,
     };
     let mut cx = Cx::new(ShardId(0), config, Arc::default(), Mono(0));
     cx.sockets.add_pair(8_000);
@@ -162,6 +166,7 @@ fn command(shard: u8) -> Command {
         local: IpAddr::V4(Ipv4Addr::LOCALHOST),
         title: None,
         led: Led::Not,
+        given: Given::default(),
     }
 }
 

@@ -110,8 +110,8 @@ impl Shard {
             (TaskOwner::Titles { feed, request }, outcome) => {
                 live.sources.handle_title_task(cx, &mut live.hub, (feed, request), outcome);
             }
-            (TaskOwner::Connection(entry), opened @ Outcome::Opened(_)) => {
-                self.dispatch(entry, Event::Outcome(opened));
+            (TaskOwner::Connection(entry), outcome @ (Outcome::Opened(_) | Outcome::Judged(_))) => {
+                self.dispatch(entry, Event::Outcome(outcome));
             }
             (owner, outcome) => debug_assert!(false, "{owner:?} asked for no {outcome:?}"),
         }

@@ -30,7 +30,7 @@ use crate::rtsp::reader::{Input, RequestReader};
 use crate::rtsp::response::{Response, Status};
 use crate::rtsp::uri::parse_target;
 use crate::session::action::{Action, TimerKey};
-use crate::session::command::{Command, Led, ReplyTo};
+use crate::session::command::{Command, Given, Led, ReplyTo};
 use crate::session::cx::SessionConfig;
 use crate::worker::TaskQueue;
 
@@ -68,6 +68,9 @@ impl Bench {
                 lag_budget: Duration::ZERO,
                 adapts_quality: true,
                 retransmits: true,
+                throttle: Arc::default(),
+                session_roaming: false,
+                low_client_ports: false,
             },
             paths: Arc::new(PathTable::default()),
             ring: RingConfig { files_max: 512, run_slots: 128, ..RingConfig::default() },
@@ -377,7 +380,17 @@ fn panic_over_a_timer_of_any_kind_or_a_command_does_not_end_the_shard() {
             let (peer, local) = (bench.address, bench.address.ip());
             let (session, title) = (None, None);
             let led = Led::Not;
-            let command = Command { request, target, session, reply_to, peer, local, title, led };
+            let command = Command {
+                request,
+                target,
+                session,
+                reply_to,
+                peer,
+                local,
+                title,
+                led,
+                given: Given::default(),
+            };
             bench.shard.sessions.cx.out.push(Action::Execute(Box::new(command)));
         }
         let panics = nth as u64 + 1;

@@ -21,6 +21,7 @@ use crate::base::carrier::Lower;
 use crate::base::limits::{TIMERS_A_TURN, TURN_SHARE};
 use crate::base::time::Mono;
 use crate::metrics::cells::Counter;
+use crate::poll::consumer::Event;
 use crate::session::action::TimerKey;
 
 impl Shard {
@@ -127,6 +128,9 @@ impl Shard {
             match key {
                 TimerKey::Connection(entry) => {
                     self.guarded(None, |shard| shard.handle_idle_connection(entry));
+                }
+                TimerKey::Login(entry) => {
+                    self.guarded(None, |shard| shard.dispatch(entry, Event::Due));
                 }
                 key => self.guarded(key.session(), |shard| shard.sessions.handle_timer(key)),
             }

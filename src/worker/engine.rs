@@ -12,6 +12,7 @@ use super::lanes::Lanes;
 use super::lru::Lru;
 use super::read::Reader;
 use super::reply::{Desk, Reply};
+use crate::access::question::{Judge, nobody};
 use crate::base::time::Mono;
 use crate::library::Library;
 use crate::library::title::{FileIdentity, Title};
@@ -35,6 +36,8 @@ pub(super) struct Engine {
     pub(super) open_bytes: AtomicUsize,
     /// Names that are being resolved.
     pub(super) resolving: Arc<AtomicUsize>,
+    /// Answers what a worker must not compute.
+    pub(super) judge: Arc<Judge>,
     /// The shards' clock: what they compare a window's time with.
     pub(super) clock: fn() -> Mono,
     /// False in tests of what happens when nothing is in memory.
@@ -70,6 +73,7 @@ impl Engine {
             desk,
             open_bytes: AtomicUsize::new(0),
             resolving: Arc::default(),
+            judge: nobody(),
             clock: monotonic,
             asks_cache: true,
         }

@@ -6,6 +6,7 @@ use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
 use super::{Pool, PoolConfig};
+use crate::access::question::nobody;
 use crate::base::ids::ShardId;
 use crate::library::Library;
 use crate::library::title::Title;
@@ -36,7 +37,7 @@ impl Bench {
         let deliver = Arc::new(move |_, done| {
             let _ = inbox.send(done);
         });
-        Self { pool: Pool::start(config, Arc::new(library), deliver).unwrap(), answers }
+        Self { pool: Pool::start(config, Arc::new(library), deliver, nobody()).unwrap(), answers }
     }
 
     fn ask(&self, work: Work) -> Outcome {

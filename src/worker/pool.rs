@@ -26,6 +26,7 @@ use super::read::BellReader;
 use super::reply::{Deliver, Desk};
 use super::serve::serve;
 use super::task_queue::{TaskQueue, WORKERS_MAX};
+use crate::access::question::Judge;
 use crate::library::Library;
 use crate::metrics::cells::WorkerCells;
 
@@ -100,8 +101,8 @@ pub struct Pool {
 }
 
 impl Pool {
-    /// Starts the workers and returns when all of them are ready. `deliver` is called on their
-    /// threads; it must neither block nor panic.
+    /// Starts the workers and returns when all of them are ready. `deliver` and `judge` are called
+    /// on their threads; they must neither block nor panic.
     ///
     /// # Errors
     /// See [`PoolError`]; workers that did start are stopped again.
@@ -109,15 +110,16 @@ impl Pool {
         config: PoolConfig,
         library: Arc<Library>,
         deliver: Arc<Deliver>,
+        judge: Arc<Judge>,
     ) -> Result<Self, PoolError> {
-        Self::start_with(&config, library, deliver, Box::new(Media))
+        Self::start_with(&config, library, deliver, (Box::new(Media), judge))
     }
 
     pub(super) fn start_with(
         config: &PoolConfig,
         library: Arc<Library>,
         deliver: Arc<Deliver>,
-        formats: Box<dyn Formats>,
+        (formats, judge): (Box<dyn Formats>, Arc<Judge>),
     ) -> Result<Self, PoolError> {
         let count = config.cpus.len();
         match count {
@@ -132,6 +134,7 @@ impl Pool {
         let caches = (config.titles_max, config.window_cache_bytes);
         let mut engine = Engine::new(library, formats, desk, caches.0, caches.1);
         engine.titles_open_max = config.titles_open_max;
+        engine.judge = judge;
         let engine = Arc::new(engine);
         let kind = Kind::for_limit(getrlimit(Resource::Memlock).current);
         let mut pool = Self { queue: Arc::new(queue), counts, kind, workers: Vec::new() };

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use super::formats::{Formats, OpenJob, OpenStep, WindowJob};
 use super::{Pool, PoolConfig, PoolError, TaskQueue};
+use crate::access::question::nobody;
 use crate::base::ids::ShardId;
 use crate::base::time::Npt;
 use crate::library::Library;
@@ -144,7 +145,7 @@ impl Bench {
         let opens = Arc::new(AtomicUsize::new(0));
         let gate = Gate::default();
         let fake = Fake { opens: Arc::clone(&opens), gate: Arc::clone(&gate) };
-        let pool = Pool::start_with(&config, library, deliver, Box::new(fake)).unwrap();
+        let pool = Pool::start_with(&config, library, deliver, (Box::new(fake), nobody())).unwrap();
         let (queue, counts) = (pool.queue(), pool.counts());
         Self { pool, queue, counts, answers, opens, gate, folder }
     }
@@ -432,7 +433,7 @@ fn pool_that_cannot_start_says_why() {
             titles_open_max: 16,
             concurrency_per_worker: 1,
         };
-        Pool::start(config, library, Arc::new(|_, _| {}))
+        Pool::start(config, library, Arc::new(|_, _| {}), nobody())
     };
     assert!(matches!(start(vec![]), Err(PoolError::NoWorkers)));
     assert!(matches!(start(vec![None; 65]), Err(PoolError::TooManyWorkers { given: 65 })));

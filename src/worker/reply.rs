@@ -7,6 +7,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use crate::access::question::Answer;
 use crate::base::ids::ShardId;
 use crate::metrics::cells::{TaskKind, WorkerCells};
 use crate::poll::task::{
@@ -48,6 +49,7 @@ impl Reply {
             Work::WindowBytes { .. } => {
                 Outcome::WindowBytes(Err(WindowFailure::Unreadable(GAVE_UP.into())))
             }
+            Work::Judge(_) => Outcome::Judged(Answer::Unavailable),
             Work::ReadDescription { .. } => Outcome::Described(Err(DescriptionFailure::Busy)),
         };
         Self {
@@ -72,6 +74,7 @@ impl Drop for Reply {
                 Outcome::Resolved(result) => (TaskKind::Resolve, result.is_err()),
                 Outcome::Window(result) => (TaskKind::Window, result.is_err()),
                 Outcome::WindowBytes(result) => (TaskKind::Window, result.is_err()),
+                Outcome::Judged(answer) => (TaskKind::Judge, *answer == Answer::Unavailable),
                 Outcome::Described(result) => (TaskKind::Describe, result.is_err()),
             };
             let counts = &self.desk.counts;

@@ -3,7 +3,7 @@
 //! ```text
 //!  Work::Open             open          Work::Window            window
 //!  Work::Resolve          resolve       Work::WindowBytes       window_bytes
-//!  Work::ReadDescription  description
+//!  Work::ReadDescription  description   Work::Judge             `access::question`
 //! ```
 //! Invariant: the task is answered once, also when its work panics.
 
@@ -15,7 +15,7 @@ use super::engine::Engine;
 use super::lanes::Lanes;
 use super::reply::Reply;
 use super::{description, open, resolve, window, window_bytes};
-use crate::poll::task::{Task, Work};
+use crate::poll::task::{Outcome, Task, Work};
 
 /// Does a task. Whatever happens inside, the task is answered: a panic drops its reply.
 pub(super) async fn run(engine: &Engine, lanes: &Lanes, task: Task) {
@@ -31,6 +31,13 @@ pub(super) async fn run(engine: &Engine, lanes: &Lanes, task: Task) {
             }
             Work::WindowBytes { title, key } => {
                 window_bytes::window_bytes(engine, lanes, &title, key, reply).await;
+            }
+            Work::Judge(question) => {
+                // It has threads of its own: a hash takes longer than a worker may compute.
+                (engine.judge)(
+                    *question,
+                    Box::new(move |answer| reply.send(Outcome::Judged(answer))),
+                );
             }
             Work::ReadDescription { file } => {
                 description::read(engine, lanes, file, reply).await;

@@ -16,7 +16,8 @@ const LAYERS: &[&[&str]] = &[
     &["mapped", "metrics"],
     &["rtsp", "rtp", "rtcp", "media"],
     &["sdp", "library", "config"],
-    &["poll", "access", "router", "live/core"],
+    &["access"],
+    &["poll", "router", "live/core"],
     &["session", "dist"],
     &["vod", "live", "store", "ledger", "pki"],
     &["lineup"],
@@ -49,6 +50,7 @@ const STRANGERS: &[(&str, &[&str])] = &[
 
 /// (crate, paths that may name it): what is replaceable has one address.
 const ADDRESSES: &[(&str, &[&str])] = &[
+    ("argon2", &["src/access/"]),
     ("axum", &["src/http/"]),
     ("clap", &["src/cli/"]),
     ("core_affinity", &["src/appliance/", "src/worker/executor.rs"]),
@@ -59,6 +61,7 @@ const ADDRESSES: &[(&str, &[&str])] = &[
     ("indicatif", &["src/cli/jobs/"]),
     ("io_uring", &["src/shard/ring/", "src/host/ring.rs"]),
     ("ipnet", &["src/config/", "src/access/", "src/dist/webhook/"]),
+    ("jsonwebtoken", &["src/access/"]),
     ("md5", &["src/access/", "src/http/ctp/"]),
     ("memmap2", &["src/mapped/"]),
     ("mp4_atom", &["src/media/"]),
@@ -66,12 +69,20 @@ const ADDRESSES: &[(&str, &[&str])] = &[
     ("regex", &["src/config/"]),
     ("rusqlite", &["src/ledger/"]),
     ("rcgen", &["src/pki/"]),
-    ("reqwest", &["src/agent/", "src/appliance/base/callbacks.rs", "src/http/peer/tests.rs"]),
+    (
+        "reqwest",
+        &[
+            "src/agent/",
+            "src/appliance/base/callbacks.rs",
+            "src/appliance/gate/",
+            "src/http/peer/tests.rs",
+        ],
+    ),
     (
         "rustls",
         &["src/pki/", "src/agent/", "src/http/server.rs", "src/appliance/node.rs", "src/cli/jobs/"],
     ),
-    ("rustls_native_certs", &["src/appliance/base/callbacks.rs"]),
+    ("rustls_native_certs", &["src/appliance/base/callbacks.rs", "src/appliance/gate/"]),
     ("rtcp_types", &["src/rtcp/"]),
     ("rtp_types", &["src/rtp/"]),
     ("rtsp_types", &["src/rtsp/"]),

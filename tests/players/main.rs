@@ -11,6 +11,7 @@ mod input;
 mod interop;
 mod live;
 mod live_jobs;
+mod login;
 mod multicast;
 mod peek;
 mod pull;

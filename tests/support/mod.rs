@@ -9,6 +9,7 @@
 //! boxes    surgery on MP4 boxes
 //! camera   a camera that a test scripts
 //! compare  frames and bytes of a player held against those of the file
+//! login    users of a server, and answers to its challenges
 //! live     live paths as clients and operators see them
 //! players  FFmpeg and GStreamer as publishers and readers of paths
 //! publish  a raw publisher, and a witness that must not be disturbed
@@ -45,6 +46,7 @@ pub(crate) mod distribution;
 pub(crate) mod http;
 pub(crate) mod lab;
 pub(crate) mod live;
+pub(crate) mod login;
 pub(crate) mod media;
 pub(crate) mod network;
 pub(crate) mod players;

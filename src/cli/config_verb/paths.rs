@@ -183,6 +183,7 @@ mod tests {
     }
 
     #[test]
+    #[expect(clippy::too_many_lines, reason = "a line for each key")]
     fn shown_paths_name_the_origin_of_values_and_no_password() {
         let loaded = config::load(Some(("f", FILE)), [], &[]).unwrap();
         let text = shown(&loaded);
@@ -206,6 +207,8 @@ mod tests {
         lineup_digit_timeout = "1500ms"  # default
         hold = "3s"  # file
         publish = ["any"]  # file
+        read = "auto"  # default
+        control = ["any"]  # default
         override = false  # default
         start = "gop"  # default
         lag_budget = "2s"  # default
@@ -221,6 +224,8 @@ mod tests {
         source_timeout = "auto"  # default
         fallback = []  # default
         hold = "3s"  # path."*"
+        read = "auto"  # default
+        control = ["any"]  # default
         start = "gop"  # default
         lag_budget = "2s"  # default
         buffer = "32MiB"  # default
@@ -237,6 +242,8 @@ mod tests {
         switch_interval = "2s"  # default
         hold = "3s"  # path."*"
         publish = ["any"]  # path."*"
+        read = "auto"  # default
+        control = ["any"]  # default
         override = false  # default
         start = "gop"  # default
         lag_budget = "2s"  # default
@@ -248,6 +255,8 @@ mod tests {
         source_timeout = "auto"  # default
         hold = "3s"  # path."*"
         publish = ["any"]  # path."*"
+        read = "auto"  # default
+        control = ["any"]  # default
         override = true  # file
         start = "gop"  # default
         lag_budget = "2s"  # default
@@ -256,6 +265,8 @@ mod tests {
         # quality is not set
 
         [path."vod/a b.mp4"]
+        read = "auto"  # default
+        control = ["any"]  # default
         quality = "off"  # file
         "#);
     }
@@ -280,6 +291,8 @@ mod tests {
         playlist_clock = "local"  # default
         slate = "s.mp4"  # file
         hold = "10s"  # default
+        read = "auto"  # default
+        control = ["any"]  # default
         start = "gop"  # default
         lag_budget = "2s"  # default
         buffer = "32MiB"  # default
@@ -346,8 +359,12 @@ mod tests {
         lineup_digit_timeout = "1500ms"
         # players wait so long for a source that has gone, up to 1h
         hold = "10s"
-        # who may publish: loopback, private, any, networks, addresses; [] is nobody
-        publish = ["loopback"]
+        # who may publish: auto (loopback; users once there are any), or a list as of `read`
+        publish = "auto"
+        # who may read: auto (any; users once there are any), or a list; [] is nobody
+        read = "auto"
+        # who of those may pause, seek, change rate or channel: a list as of `read`
+        control = ["any"]
         # true: a second publisher takes the path from the first; false: it is refused
         override = false
         # where players begin: gop (newest key frame, at once), live (the next one)

@@ -7,16 +7,19 @@ use std::time::Duration;
 
 use serde_json::Value;
 use ureq::http::Response;
-use ureq::{Agent, Body};
+use ureq::{Agent, Body, RequestBuilder};
 
 use super::super::urls::{encode_path, inward};
 use super::super::{Exit, Failure, printable};
+use crate::base::secret::Secret;
 
 /// A client of a running server's HTTP API.
 #[derive(Debug)]
 pub(super) struct Client {
     server: SocketAddr,
     agent: Agent,
+    /// What a server on another machine wants to see.
+    token: Option<Secret>,
 }
 
 /// What the server says.
@@ -30,7 +33,7 @@ pub(super) enum Answer {
 
 impl Client {
     /// Asks nothing yet.
-    pub(super) fn new(listener: SocketAddr) -> Result<Self, Failure> {
+    pub(super) fn new(listener: SocketAddr, token: Option<Secret>) -> Result<Self, Failure> {
         let server = inward(listener);
         if server.port() == 0 {
             return Err(Failure::usage(
@@ -44,17 +47,21 @@ impl Client {
             // The server is near: a proxy of the environment is for other things.
             .proxy(None)
             .build();
-        Ok(Self { server, agent: config.into() })
+        let is_token = |token: &Secret| token.expose().bytes().all(|b| b.is_ascii_graphic());
+        if !token.as_ref().is_none_or(is_token) {
+            return Err(Failure::usage("the token has characters that no token has"));
+        }
+        Ok(Self { server, agent: config.into(), token })
     }
 
     /// `path` begins with a slash and is encoded.
     pub(super) fn get(&self, path: &str) -> Result<Answer, Failure> {
-        self.read(self.agent.get(self.url(path)).call())
+        self.read(self.shown(self.agent.get(self.url(path))).call())
     }
 
     /// A POST without a body.
     pub(super) fn post(&self, path: &str) -> Result<Answer, Failure> {
-        self.read(self.agent.post(self.url(path)).send_empty())
+        self.read(self.shown(self.agent.post(self.url(path))).send_empty())
     }
 
     /// A POST of JSON, with headers.
@@ -64,7 +71,7 @@ impl Client {
         headers: &[(&str, &str)],
         body: &Value,
     ) -> Result<Answer, Failure> {
-        let request = self.agent.post(self.url(path)).content_type("application/json");
+        let request = self.shown(self.agent.post(self.url(path))).content_type("application/json");
         let request =
             headers.iter().fold(request, |request, (name, value)| request.header(*name, *value));
         self.read(request.send(body.to_string()))
@@ -72,7 +79,7 @@ impl Client {
 
     /// A DELETE.
     pub(super) fn delete(&self, path: &str) -> Result<Answer, Failure> {
-        self.read(self.agent.delete(self.url(path)).call())
+        self.read(self.shown(self.agent.delete(self.url(path))).call())
     }
 
     /// All pages of a list. `query` is empty or ends with `&`.
@@ -89,6 +96,14 @@ impl Client {
             cursor = format!("cursor={}", encode_path(next));
         }
         Ok(all)
+    }
+
+    /// A request with the token, if there is one.
+    fn shown<B>(&self, request: RequestBuilder<B>) -> RequestBuilder<B> {
+        match &self.token {
+            Some(token) => request.header("Authorization", format!("Bearer {}", token.expose())),
+            None => request,
+        }
     }
 
     fn url(&self, path: &str) -> String {
@@ -142,7 +157,7 @@ mod tests {
     fn server(answers: &[(&'static str, &'static str)]) -> (Client, JoinHandle<Vec<String>>) {
         let answers = answers.iter().map(|(status, body)| Scripted::new(status, body));
         let (addr, thread) = serve(answers.collect());
-        (Client::new(addr).unwrap(), thread)
+        (Client::new(addr, None).unwrap(), thread)
     }
 
     #[test]
@@ -180,14 +195,14 @@ mod tests {
     #[test]
     fn server_that_is_not_there_is_unreachable_and_one_without_a_port_is_a_usage_failure() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let client = Client::new(listener.local_addr().unwrap()).unwrap();
+        let client = Client::new(listener.local_addr().unwrap(), None).unwrap();
         drop(listener);
         let failure = client.get("/v1/paths").unwrap_err();
         assert_eq!(failure.exit, Exit::Unreachable);
         assert!(failure.message.contains("--admin"), "{failure}");
-        let failure = Client::new("127.0.0.1:0".parse().unwrap()).unwrap_err();
+        let failure = Client::new("127.0.0.1:0".parse().unwrap(), None).unwrap_err();
         assert_eq!(failure.exit, Exit::Usage);
-        let wildcard = Client::new("[::]:9997".parse().unwrap()).unwrap();
+        let wildcard = Client::new("[::]:9997".parse().unwrap(), None).unwrap();
         assert_eq!(wildcard.url("/"), "http://127.0.0.1:9997/");
     }
 }

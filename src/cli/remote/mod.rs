@@ -14,12 +14,15 @@ mod session;
 pub(super) mod table;
 
 use std::ffi::OsString;
+use std::fmt::Display;
 use std::io::{self, Write};
+use std::path::Path;
 
 use serde_json::Value;
 
 use super::args::{PathVerb, RemoteArgs, SessionVerb};
 use super::{Exit, Failure};
+use crate::base::secret::Secret;
 use client::Client;
 
 /// `headend path VERB`.
@@ -54,7 +57,22 @@ fn connect(
     args: &RemoteArgs,
     env: impl IntoIterator<Item = (OsString, OsString)>,
 ) -> Result<Client, Failure> {
-    Client::new(args.address(env)?)
+    let env: Vec<(OsString, OsString)> = env.into_iter().collect();
+    let of_env = env.iter().find(|(name, _)| name == "HEADEND_ADMIN_TOKEN");
+    let token = match (&args.token, of_env) {
+        (Some(file), _) => Some(read_token(file)?),
+        (None, Some((_, value))) => Some(Secret::new(value.to_string_lossy().trim())),
+        (None, None) => None,
+    };
+    Client::new(args.address(env)?, token)
+}
+
+/// The token in a file: its first word.
+fn read_token(file: &Path) -> Result<Secret, Failure> {
+    let wrong = |why: &dyn Display| Failure::usage(format!("--token: {}: {why}", file.display()));
+    let text = std::fs::read_to_string(file).map_err(|error| wrong(&error))?;
+    let word = text.split_whitespace().next().ok_or_else(|| wrong(&"there is no token in it"))?;
+    Ok(Secret::new(word))
 }
 
 fn write_json(value: &Value, out: &mut impl Write) -> io::Result<()> {

@@ -58,7 +58,7 @@ fn section_sets_every_key() {
     assert_eq!((cam.ring_bytes, cam.readers_max), (64 << 20, 7));
     let studio = paths.find("live/studio");
     assert!(studio.may_override);
-    assert_eq!(studio.publish.texts().collect::<Vec<_>>(), ["10.0.0.0/8", "::1"]);
+    assert_eq!(studio.publish.texts(), ["10.0.0.0/8", "::1"]);
     assert_eq!(paths.find("vod/films/x.mp4").adapts_quality, Some(false));
     assert_eq!(paths.find("vod/films/y.mp4").adapts_quality, None);
     assert_eq!(**paths.find("other"), PathConfig::default());
@@ -132,7 +132,7 @@ fn refusals_say_where_and_what_instead() {
     f:3:11: path."a".publish: means nothing here: it is for paths that are published to
     f:3:14: path."a".idle_close: means nothing here: it is for sources with on_demand = true
     f:2:10: path."a".source: `rtps://...@cam/1` is none of publish, rtsp://.., udp://ADDRESS:PORT, file:NAME.sdp, vod/TITLE
-    f:2:11: path."a".publish: `everybody` is none of loopback, private, any, 10.0.0.0/8, ::1 and the like
+    f:2:11: path."a".publish: `everybody` is none of loopback, private, any, 10.0.0.0/8, users, user:NAME, user:NAME@10.0.0.0/8, jwt, webhook
     f:2:9: path."a".start: `now` is not one of gop, live
     f:2:14: path."a".lag_budget: 1ms is not in 100ms to 60s
     f:2:10: path."a".buffer: `8` is not a size like `512KiB`, `8MiB` or `1GiB`
@@ -140,7 +140,7 @@ fn refusals_say_where_and_what_instead() {
     f:2:11: path."a".quality: means nothing here: it is for titles: demo, vod/..
     f:2:10: path."*".source: a source that is fetched feeds one path: set it where that path is named
     f:2:10: path."~x".source: a source that is fetched feeds one path: set it where that path is named
-    f:2:8: path."vod/a.mp4".hold: is for live paths; of a title only `quality` can be set
+    f:2:8: path."vod/a.mp4".hold: is for live paths; of a title `quality`, `read` and `control` can be set
     f:3:7: duplicate key
     "#);
 }
@@ -184,7 +184,7 @@ fn refusals_of_fallbacks_say_which_entry_of_the_list() {
     f:4:11: path."a".publish: means nothing here: it is for paths that are published to
     f:2:12: path."*".fallback: names the sources of one path: set it where that path is named
     f:2:12: path."~x".fallback: names the sources of one path: set it where that path is named
-    f:2:12: path."vod/a.mp4".fallback: is for live paths; of a title only `quality` can be set
+    f:2:12: path."vod/a.mp4".fallback: is for live paths; of a title `quality`, `read` and `control` can be set
     "#);
 }
 

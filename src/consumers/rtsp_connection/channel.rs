@@ -8,6 +8,7 @@
 
 use std::sync::Arc;
 
+use super::login::WaitsForLeave;
 use super::{Flow, RtspConnection, Waiting, note_not_opened};
 use crate::consumers::asked::Asked;
 use crate::consumers::{Context, describe};
@@ -18,7 +19,7 @@ use crate::poll::task::OpenFailure;
 use crate::rtsp::request::{Method, Request};
 use crate::rtsp::response::{Response, Status};
 use crate::rtsp::uri::Target;
-use crate::session::command::Led;
+use crate::session::command::{Given, Led};
 
 /// A DESCRIBE or SETUP of a line-up that is led to one channel after the other.
 #[derive(Debug)]
@@ -27,6 +28,7 @@ pub(super) struct WaitsForChannel {
     pub(super) target: Target,
     pub(super) asked: Asked,
     pub(super) first: First,
+    pub(super) given: Given,
 }
 
 impl RtspConnection {
@@ -73,7 +75,8 @@ impl RtspConnection {
                     Led::ToChannel { lineup, number }
                 }
             };
-            match self.execute(request, target, None, (None, led), cx) {
+            let given = waits.given.clone();
+            match self.execute(request, target, (None, given), (None, led), cx) {
                 Flow::Answer(response) => match self.handle_channel(&mut waits, response) {
                     Some(response) => return Flow::Answer(response),
                     None => continue,
@@ -128,12 +131,12 @@ impl RtspConnection {
             let local = self.local.ip();
             return Flow::Answer(describe::answer(&waits.request, &title, local, retransmits));
         }
-        let WaitsForChannel { request, target, .. } = *waits;
+        let WaitsForChannel { request, target, given, .. } = *waits;
         let led = Led::ToChannel { lineup, number };
-        self.execute(request, target, None, (Some(title), led), cx)
+        self.execute(request, target, (None, given), (Some(title), led), cx)
     }
 
-    /// What becomes of a request that waited for a channel.
+    /// What becomes of a request that waited for a channel or for leave.
     pub(super) fn end_wait(&mut self, flow: Flow, asked: Asked, cx: &Context<'_>) -> Disposition {
         match flow {
             Flow::Answer(response) => {
@@ -146,6 +149,17 @@ impl RtspConnection {
                 Disposition::Wait
             }
             Flow::Held => Disposition::Wait,
+        }
+    }
+
+    /// The request that waits for leave, if one does; it waits no more.
+    pub(super) fn take_leave(&mut self) -> Option<Box<WaitsForLeave>> {
+        match std::mem::replace(&mut self.waiting, Waiting::Nothing) {
+            Waiting::Leave(waits) => Some(waits),
+            other => {
+                self.waiting = other;
+                None
+            }
         }
     }
 

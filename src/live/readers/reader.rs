@@ -157,6 +157,7 @@ pub(crate) fn reader_info(cx: &Cx, hub: &Hub, reader: &LiveReader) -> SessionInf
         path: reader.path.to_string(),
         peer: reader.client.peer.to_string(),
         user_agent: reader.client.user_agent.clone(),
+        user: reader.client.user.as_deref().map(str::to_owned),
         state: reader.state.shown().as_str(),
         transport: reader.carrier().label(),
         npt_s: 0.0,

@@ -156,6 +156,7 @@ impl Readers {
             // All of a group see one channel.
             serves_group: !cx.path_config(&path).sets_before_key_frames
                 && self.serves_group(hub, &path, reader),
+            low_ports: cx.config.low_client_ports,
         };
         let chosen = choose(command.request.header("Transport"), &situation)?;
         let is_wanted = cx.retransmits() && chosen.wants_retransmission();

@@ -1,7 +1,7 @@
 //! ANNOUNCE, SETUP and RECORD of a publisher (RFC 2326 s10.3, s10.4, s10.11).
 //!
 //! ANNOUNCE is answered when the owner has given the path. Whether the client may publish at all
-//! was asked of `access::publish` before. In SETUP, transport, places and answer are those of
+//! was asked of `access` before. In SETUP, transport, places and answer are those of
 //! `session::transport`. A publisher's own: its packets are told apart by their address
 //! (`live::core::demux`); any mode means record; a `destination` means nothing.
 
@@ -20,6 +20,7 @@ use crate::live::hub::Hub;
 use crate::live::sources::Sources;
 use crate::live::sources::announced::{Origin, description};
 use crate::live::sources::publisher::{Claimant, Publisher, PublisherState, Way};
+use crate::poll::poll_table::EntryKey;
 use crate::rtsp::response::{Response, Status};
 use crate::rtsp::transport::Mode;
 use crate::sdp::publish::{check_announced, media_of_setup};
@@ -36,19 +37,22 @@ impl Sources {
     /// The publisher of a SETUP without a session: some clients name the session from RECORD on
     /// only.
     pub(crate) fn publisher_of(&self, cx: &Cx, command: &Command) -> Option<u32> {
+        let is_ours = command.reply_to.shard == cx.shard;
+        let entry = Some(command.reply_to.entry).filter(|_| is_ours)?;
+        self.publisher_on(cx, entry, &command.request.uri)
+    }
+
+    /// The same, by the connection and the URL.
+    pub(crate) fn publisher_on(&self, cx: &Cx, entry: EntryKey, uri: &str) -> Option<u32> {
         let number_of = |session: &SessionRef| match *session {
             SessionRef::Publisher(number) => {
                 let publisher = self.publishers.get(&number)?;
-                let media =
-                    media_of_setup(&publisher.sdp, publisher.announce_uri()?, &command.request.uri);
+                let media = media_of_setup(&publisher.sdp, publisher.announce_uri()?, uri);
                 media.map(|_| number)
             }
             SessionRef::Reader(_) | SessionRef::Title(_) => None,
         };
-        let is_ours = command.reply_to.shard == cx.shard;
-        let entry = command.reply_to.entry;
-        let sessions = if is_ours { cx.directory.of_connection(entry) } else { &[] };
-        sessions.iter().find_map(number_of)
+        cx.directory.of_connection(entry).iter().find_map(number_of)
     }
 
     pub(crate) fn announce(&mut self, cx: &mut Cx, hub: &mut Hub, command: &Command) -> Executed {
@@ -87,6 +91,7 @@ impl Sources {
             id: SessionId::new(cx.shard, rng.next_u64()),
             uri: command.request.uri.clone(),
             user_agent: command.request.header("User-Agent").map(clip),
+            user: command.given.user.clone(),
             _admitted,
         };
         let (reply_to, peer) = (Some((command.reply_to, command.request.cseq)), command.peer);
@@ -252,6 +257,7 @@ impl Sources {
                 && publisher.connection == Some(command.reply_to.entry),
             serves_unicast: true,
             serves_group: false,
+            low_ports: cx.config.low_client_ports,
         };
         let chosen = match choose(command.request.header("Transport"), &situation) {
             Ok(chosen) => chosen,

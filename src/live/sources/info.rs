@@ -24,6 +24,7 @@ impl Publishers {
             path: publisher.source.path().to_string(),
             peer: source.peer.clone(),
             user_agent: source.user_agent.clone(),
+            user: publisher.user().map(str::to_owned),
             state: source.state,
             transport: source.transport.unwrap_or("none"),
             npt_s: 0.0,

@@ -34,7 +34,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use crate::base::addresses::AddressPlace;
-use crate::base::ids::{SessionId, Ssrc};
+use crate::base::ids::{SessionId, ShardId, Ssrc};
 use crate::base::time::Mono;
 use crate::live::core::batch::Generation;
 use crate::live::core::description::Description;
@@ -46,6 +46,7 @@ use crate::poll::poll_table::EntryKey;
 use crate::rtp::RtpView;
 use crate::sdp::session::SessionSdp;
 use crate::session::command::ReplyTo;
+use crate::session::holder::Holder;
 use crate::session::transport::Transport;
 
 /// A source that feeds a path, or claims one: see the module.
@@ -99,8 +100,14 @@ pub(crate) enum PublisherState {
 #[derive(Debug)]
 pub(crate) enum Way {
     /// A client that sent ANNOUNCE: its session, the URL of ANNOUNCE, which is the base of the URLs
-    /// of SETUP, and its count among the sessions of its address.
-    Announced { id: SessionId, uri: String, user_agent: Option<String>, _admitted: AddressPlace },
+    /// of SETUP, who it has shown to be, and its count among the sessions of its address.
+    Announced {
+        id: SessionId,
+        uri: String,
+        user_agent: Option<String>,
+        user: Option<Arc<str>>,
+        _admitted: AddressPlace,
+    },
     /// A camera: see `live::sources::pull`.
     Pulled,
     /// Sockets of the server: see `live::sources::listen`.
@@ -191,6 +198,25 @@ impl Publisher {
     pub(crate) fn user_agent(&self) -> Option<&str> {
         match &self.way {
             Way::Announced { user_agent, .. } => user_agent.as_deref(),
+            Way::Pulled | Way::Input | Way::Relay { .. } | Way::Title { .. } => None,
+        }
+    }
+
+    /// Whose session it is, of this shard.
+    pub(crate) fn holder(&self, shard: ShardId) -> Holder<'_> {
+        let mut transports = self.tracks.iter().filter_map(|track| track.transport);
+        Holder {
+            peer: self.peer.ip(),
+            connection: self.connection.map(|entry| ReplyTo { shard, entry }),
+            is_interleaved: transports.any(|transport| matches!(transport, Transport::Tcp { .. })),
+            user: self.user(),
+        }
+    }
+
+    /// Who the client has shown to be.
+    pub(crate) fn user(&self) -> Option<&str> {
+        match &self.way {
+            Way::Announced { user, .. } => user.as_deref(),
             Way::Pulled | Way::Input | Way::Relay { .. } | Way::Title { .. } => None,
         }
     }

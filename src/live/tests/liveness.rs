@@ -1,6 +1,8 @@
 //! Signs of life that keep a publisher's path, and silence that ends it.
 
 use super::*;
+use crate::session::command::ReplyTo;
+use crate::session::holder::Sender;
 
 impl Bench {
     /// Publishes on the connection of the publisher.
@@ -45,7 +47,7 @@ fn requests_on_any_connection_keep_a_publisher_over_udp_alive() {
             for _ in 0..10 {
                 bench.pass(Duration::from_secs(9));
                 assert!(bench.is_published(), "{method:?} on {connection}");
-                bench.sessions.note_request(entry(connection), id);
+                bench.sessions.note_request(&sender(connection), id);
                 let (from, url) = ((connection, host(1, 40_000)), URL);
                 bench.request(from, method.clone(), url, id, (&[], ""));
             }
@@ -62,7 +64,7 @@ fn requests_of_other_connections_do_not_keep_a_publisher_alive() {
     let mut bench = Bench::new();
     bench.publish();
     for _ in 0..4 {
-        bench.sessions.note_request(entry(9), None);
+        bench.sessions.note_request(&sender(9), None);
         bench.pass(Duration::from_secs(3));
     }
     assert!(!bench.is_published());
@@ -82,4 +84,10 @@ fn reload_changes_the_source_timeout_of_a_path() {
     assert!(bench.is_published());
     bench.pass(Duration::from_secs(2));
     assert!(!bench.is_published());
+}
+
+/// A client of the publisher's address.
+fn sender(connection: u32) -> Sender<'static> {
+    let connection = ReplyTo { shard: ShardId(0), entry: entry(connection) };
+    Sender { connection, peer: host(1, 1).ip(), user: None }
 }

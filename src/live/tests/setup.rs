@@ -93,7 +93,7 @@ fn further_stream_of_a_reader_has_the_first_ones_transport_and_connection() {
     let id = Some(session_id(&setup(&mut bench, READER, TRACK, None, TCP)));
     let udp = "RTP/AVP;unicast;client_port=6000-6001";
     assert_eq!(setup(&mut bench, READER, second, id, udp).status().code(), 461);
-    assert_eq!(setup(&mut bench, 7, second, id, TCP).status().code(), 461, "elsewhere");
+    assert_eq!(setup(&mut bench, 7, second, id, TCP).status().code(), 454, "elsewhere");
     let answer = setup(&mut bench, READER, second, id, TCP);
     assert_eq!(answer.header_value("Transport"), Some("RTP/AVP/TCP;unicast;interleaved=2-3"));
 }

@@ -76,6 +76,8 @@ fn names_and_types_are_the_documented_ones() {
     headend_live_requests_refused_total counter
     headend_log_lines_limited_total counter
     headend_log_lines_lost_total counter
+    headend_logins_failed_total counter
+    headend_logins_slowed_total counter
     headend_media_cold_reads_total counter
     headend_media_read_bytes_total counter
     headend_nack_received_total counter
@@ -110,6 +112,7 @@ fn names_and_types_are_the_documented_ones() {
     headend_rtsp_connections_refused_address_total counter
     headend_rtsp_connections_refused_total counter
     headend_rtsp_request_duration_seconds histogram
+    headend_rtsp_requests_forbidden_total counter
     headend_rtsp_requests_total counter
     headend_rtx_packets_sent_total counter
     headend_rtx_refused_total counter
@@ -205,6 +208,7 @@ fn shards_are_told_apart_and_transports_too() {
     # HELP headend_tasks_done_total Tasks finished.
     # TYPE headend_tasks_done_total counter
     headend_tasks_done_total{op="describe"} 0
+    headend_tasks_done_total{op="judge"} 0
     headend_tasks_done_total{op="open"} 0
     headend_tasks_done_total{op="resolve"} 0
     headend_tasks_done_total{op="window"} 9

@@ -40,7 +40,7 @@ impl Players {
         command: Command,
         key: Option<SessionKey>,
     ) -> Executed {
-        let request = match self.setup_request(&command, key) {
+        let request = match self.setup_request(cx, &command, key) {
             Ok(request) => request,
             Err(status) => return command.refuse(status),
         };
@@ -67,6 +67,7 @@ impl Players {
     /// Checks a SETUP against the title, the session and the supported transports.
     fn setup_request(
         &self,
+        cx: &Cx,
         command: &Command,
         key: Option<SessionKey>,
     ) -> Result<SetupRequest, Status> {
@@ -105,6 +106,7 @@ impl Players {
             is_own_connection: session.is_none_or(|s| s.client.is_on_connection_of(command)),
             serves_unicast: true,
             serves_group: false,
+            low_ports: cx.config.low_client_ports,
         };
         let chosen = choose(command.request.header("Transport"), &situation)?;
         Ok(SetupRequest { title, track_index, chosen })

@@ -143,7 +143,7 @@ proptest! {
         bench.finish_tasks();
         for key in bench.sessions.vod.players.some_keys(usize::MAX) {
             let id = bench.sessions.vod.players.session(key).unwrap().client.id;
-            bench.request(2, Method::Teardown, BASE, Some(id), &[]);
+            bench.request(1, Method::Teardown, BASE, Some(id), &[]);
         }
         prop_assert_eq!((bench.sessions.vod.players.count(), bench.sessions.cx.wheel.count()), (0, 0));
         prop_assert_eq!(bench.sessions.cx.sockets.tuple_count(), 0);

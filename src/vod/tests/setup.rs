@@ -63,11 +63,11 @@ fn channels_are_never_shared() {
 }
 
 #[test]
-fn tcp_stream_on_a_connection_of_another_shard_with_the_same_index_is_refused() {
+fn interleaved_session_is_unknown_to_a_connection_of_another_shard_with_the_same_index() {
     let mut bench = Bench::new();
     let id = session_id(&bench.setup_tcp(0, None));
     let answer = bench.setup_on_shard(ShardId(1), id);
-    assert_eq!(status(&answer), 461);
+    assert_eq!(status(&answer), 454);
     assert_eq!(bench.session(id).streams.len(), 1);
 }
 

@@ -292,9 +292,10 @@ fn commands_out_of_order_are_refused_and_sessions_of_others_are_out_of_reach() {
     }
     // A stranger's interleaved frames are not the publisher's.
     other.send_raw(support::publish::interleaved(0, &rtp(96, 1, 0, 5, &[0x65; 100])));
-    // Who knows the session may end it from anywhere, as with titles (RFC 2326 s12.37).
+    // Who knows the session may not end it: an interleaved one belongs to its connection.
     let headers = [("Session", publisher.id.as_str())];
-    other.request("TEARDOWN", &url, &headers).expect(200);
+    other.request("TEARDOWN", &url, &headers).expect(454);
+    publisher.request("TEARDOWN").expect(200);
     until("the path is free", || announce(&mut other, &url, SOUND).status == 200);
     // Again on the same connection: it is described anew.
     announce(&mut other, &url, PICTURES_AND_SOUND).expect(200);

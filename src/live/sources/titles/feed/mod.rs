@@ -178,7 +178,10 @@ impl Feed {
         let answered = match outcome {
             Outcome::Opened(opened) => reel.handle_opened(request, opened, &mut self.streams, now),
             Outcome::WindowBytes(made) => reel.handle_window(request, made, now),
-            Outcome::Window(_) | Outcome::Resolved(_) | Outcome::Described(_) => return,
+            Outcome::Window(_)
+            | Outcome::Resolved(_)
+            | Outcome::Judged(_)
+            | Outcome::Described(_) => return,
         };
         let length = reel.end().filter(|_| is_title).map(|end| end.at.0);
         match answered {

@@ -1,0 +1,175 @@
+//! What a request shows of who sends it: `Authorization` (RFC 7617, RFC 7616, RFC 6750), and a
+//! token in its query.
+//!
+//! ```text
+//! Authorization: Basic .. | Digest .. | Bearer ..        rtsp://host/live/a?token=..  (?jwt=..)
+//! ```
+//! Nothing is checked here. Bound: `HEADER_BYTES_MAX`.
+#![deny(clippy::indexing_slicing)]
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use http_auth::{ChallengeParser, ChallengeRef};
+
+use super::digest::DigestAlgorithm;
+use super::guard::Refused;
+use crate::base::secret::Secret;
+
+/// Credentials of a request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Shown {
+    /// None.
+    Nothing,
+    /// Name and password.
+    Basic {
+        /// Name.
+        user: String,
+        /// Password, or a token in its place.
+        password: Secret,
+    },
+    /// An answer to a challenge.
+    Digest(Box<DigestAnswer>),
+    /// A token.
+    Bearer(Secret),
+}
+
+/// An answer to a challenge of Digest.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DigestAnswer {
+    /// Its hash.
+    pub algorithm: DigestAlgorithm,
+    /// Name.
+    pub user: String,
+    /// Nonce of the challenge.
+    pub nonce: String,
+    /// URL that it is for.
+    pub uri: String,
+    /// The answer itself.
+    pub response: String,
+    /// `nc` and `cnonce`, where it has `qop=auth`; without it is RFC 2069's.
+    pub auth: Option<(String, String)>,
+}
+
+impl Shown {
+    /// Reads the value of the header.
+    ///
+    /// # Errors
+    /// [`Refused::Malformed`] for what cannot be read.
+    pub fn read(authorization: Option<&str>) -> Result<Self, Refused> {
+        let text = authorization.map(str::trim).filter(|text| !text.is_empty());
+        let Some(text) = text else { return Ok(Self::Nothing) };
+        if text.len() > HEADER_BYTES_MAX {
+            return Err(Refused::Malformed);
+        }
+        if let Some(token) = strip_scheme(text, "Basic") {
+            return read_basic(token.trim());
+        }
+        if let Some(token) = strip_scheme(text, "Bearer").map(str::trim) {
+            let is_token = !token.is_empty() && token.bytes().all(|b| b.is_ascii_graphic());
+            return if is_token {
+                Ok(Self::Bearer(Secret::new(token)))
+            } else {
+                Err(Refused::Malformed)
+            };
+        }
+        strip_scheme(text, "Digest").ok_or(Refused::Malformed)?;
+        let read = ChallengeParser::new(text).next();
+        let header = read.and_then(Result::ok).ok_or(Refused::Malformed)?;
+        DigestAnswer::read(&header).map(Box::new).map(Self::Digest)
+    }
+
+    /// The token that stands in the query of a URL.
+    #[must_use]
+    pub fn token_in(query: Option<&str>) -> Option<Secret> {
+        let pairs = query?.split(['&', ';']).filter_map(|pair| pair.split_once('='));
+        let mut tokens = pairs.filter(|(name, _)| ["token", "jwt"].contains(name));
+        let (_, value) = tokens.find(|(_, value)| !value.is_empty())?;
+        let decoded = percent_encoding::percent_decode_str(value).decode_utf8().ok()?;
+        Some(Secret::new(decoded.into_owned()))
+    }
+}
+
+impl DigestAnswer {
+    fn read(header: &ChallengeRef<'_>) -> Result<Self, Refused> {
+        let optional = |name| parameter(header, name);
+        let required = |name| optional(name).ok_or(Refused::Malformed);
+        let algorithm = match optional("algorithm") {
+            Some(token) => DigestAlgorithm::from_token(&token).ok_or(Refused::Malformed)?,
+            None => DigestAlgorithm::Md5,
+        };
+        let (user, nonce) = (required("username")?, required("nonce")?);
+        let (uri, response) = (required("uri")?, required("response")?);
+        let auth = match optional("qop") {
+            Some(qop) if qop.eq_ignore_ascii_case("auth") => {
+                Some((required("nc")?, required("cnonce")?))
+            }
+            Some(_) => return Err(Refused::Malformed),
+            None => None,
+        };
+        Ok(Self { algorithm, user, nonce, uri, response, auth })
+    }
+}
+
+/// RFC 7617 s2: the first colon ends the name.
+fn read_basic(token: &str) -> Result<Shown, Refused> {
+    let bytes = STANDARD.decode(token).map_err(|_| Refused::Malformed)?;
+    let text = String::from_utf8(bytes).map_err(|_| Refused::Malformed)?;
+    let (user, password) = text.split_once(':').ok_or(Refused::Malformed)?;
+    Ok(Shown::Basic { user: user.to_owned(), password: Secret::new(password) })
+}
+
+fn parameter(header: &ChallengeRef<'_>, name: &str) -> Option<String> {
+    let found = header.params.iter().find(|(known, _)| known.eq_ignore_ascii_case(name));
+    found.map(|(_, value)| value.to_unescaped())
+}
+
+fn strip_scheme<'a>(text: &'a str, scheme: &str) -> Option<&'a str> {
+    let (name, rest) = text.split_once([' ', '\t'])?;
+    name.eq_ignore_ascii_case(scheme).then_some(rest)
+}
+
+/// A token as the password of Basic may have a few kilobytes.
+const HEADER_BYTES_MAX: usize = 8_192;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn schemes_are_read_in_any_case_and_nothing_else_is() {
+        let basic = |user: &str, password: &str| Shown::Basic {
+            user: user.to_owned(),
+            password: Secret::new(password),
+        };
+        for (text, expected) in [
+            (None, Ok(Shown::Nothing)),
+            (Some(" "), Ok(Shown::Nothing)),
+            (Some("basic YW5uOmE6Yg=="), Ok(basic("ann", "a:b"))),
+            (Some("BEARER abc.def"), Ok(Shown::Bearer(Secret::new("abc.def")))),
+            (Some("Bearer a b"), Err(Refused::Malformed)),
+            (Some("Negotiate abc"), Err(Refused::Malformed)),
+            (Some("Basic"), Err(Refused::Malformed)),
+            (Some("Basic YW5u"), Err(Refused::Malformed)),
+        ] {
+            assert_eq!(Shown::read(text), expected, "{text:?}");
+        }
+        let long = format!("Bearer {}", "x".repeat(8_192));
+        assert_eq!(Shown::read(Some(&long)), Err(Refused::Malformed));
+    }
+
+    #[test]
+    fn token_of_a_query_is_found_and_not_printed() {
+        let token = |query: &str| Shown::token_in(Some(query)).map(|t| t.expose().to_owned());
+        for (query, expected) in [
+            ("token=abc", Some("abc")),
+            ("a=b&jwt=a%2Bb", Some("a+b")),
+            ("token=&jwt=x", Some("x")),
+            ("tokens=abc", None),
+            ("", None),
+        ] {
+            assert_eq!(token(query).as_deref(), expected, "{query}");
+        }
+        assert!(!format!("{:?}", Shown::token_in(Some("token=abc"))).contains("abc"));
+        assert_eq!(Shown::token_in(None), None);
+    }
+}
