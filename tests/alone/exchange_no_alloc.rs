@@ -30,7 +30,7 @@ use headend::rtp::HEADER_BYTES;
 use headend::rtsp::request::{Method, Request};
 use headend::rtsp::uri::parse_target;
 use headend::session::action::{Action, TimerKey};
-use headend::session::command::{Command, Executed, ReplyTo};
+use headend::session::command::{Command, Executed, Given, ReplyTo};
 use headend::session::cx::SessionConfig;
 use headend::session::directory::SessionRef;
 use headend::vod::exchange::NextFeed;
@@ -171,6 +171,9 @@ impl Player {
             lag_budget: Duration::ZERO,
             adapts_quality: true,
             retransmits: true,
+            throttle: Arc::default(),
+            session_roaming: false,
+            low_client_ports: false,
         };
         let start = Mono(1_000_000_000_000);
         let mut sessions = Sessions::new(ShardId(0), config, Arc::default(), start);
@@ -257,6 +260,7 @@ fn command(
         peer: SocketAddr::from((Ipv4Addr::new(192, 0, 2, 1), 40_000)),
         local: IpAddr::V4(Ipv4Addr::LOCALHOST),
         title: title.cloned(),
+        given: Given::default(),
     }
 }
 

@@ -65,7 +65,7 @@ fn ffmpeg_and_gstreamer_get_in(has_digest: bool) {
         reader.assert_ends_well(way);
         assert_read_to_the_end(way, &frames_in(&to(way).with_extension("video")), &frames);
     }
-    drop(wait_for(&mut by_gstreamer.0, PLAYER_PATIENCE));
+    let _ended = wait_for(&mut by_gstreamer.0, PLAYER_PATIENCE);
     let bytes = std::fs::metadata(to("gst.h264")).unwrap().len();
     // It joins late: a second of pictures is enough to know that it was let in.
     assert!(bytes > 10_000, "{bytes} bytes by GStreamer");
@@ -113,7 +113,7 @@ fn gstreamer_publishes_with_a_password() {
         let _publisher = launch(&pipeline, &outputs.path().join("log"));
         wait_until_live(&server);
         let mut reader = read(&url(&server, "live/a", "bob"), "tcp", &outputs.path().join("read"));
-        drop(wait_for(&mut reader.0, Duration::from_secs(30)));
+        let _ended = wait_for(&mut reader.0, Duration::from_secs(30));
         assert!(!frames_in(&outputs.path().join("read.video")).is_empty(), "digest {has_digest}");
     }
 }

@@ -195,10 +195,11 @@ impl World {
         let Shares { above, rates, heard, .. } = &mut self.streams.shares;
         let since = rates.get(&job).map_or(0, |(_, since)| *since);
         let Some(rate) = rate.filter(|_| !self.watch.is_reordered) else { return };
-        // Whoever has not heard of a change yet keeps to the rates of before. Orders are one
-        // stream: what is heard behind the change has it, or comes behind it.
+        // Whoever has not heard of a change yet keeps to the rates of before. Nodes hand it on to
+        // each other; who has not got it so is told by the base, in front of what follows.
         let heard_at = heard.get(&host).copied().unwrap_or(0);
-        if host != BASE && heard_at < since {
+        let is_told_by = if since == 0 { 0 } else { since + HANDED_ON_WITHIN };
+        if host != BASE && heard_at < is_told_by {
             return;
         }
         let (since, count) = above.get(&(host, job, end)).copied().unwrap_or((now, 0));
@@ -219,6 +220,8 @@ impl World {
     }
 }
 
+/// What has not come from another node by then, the base has said itself.
+const HANDED_ON_WITHIN: u64 = 4 * S;
 /// A unit with its header.
 const FRAME_MAX: u64 = 65_536 + 13;
 /// A node hears the time of the base with an answer that a slow ledger holds up.

@@ -10,7 +10,7 @@
 
 use super::{Action, Agent, Held};
 use crate::base::time::Mono;
-use crate::dist::ids::{JobId, NodeName};
+use crate::dist::ids::{CommandId, CommandKey, JobId, NodeName};
 use crate::dist::keys::VerifyKey;
 use crate::dist::relay::{Answer, From, HandId, RelayAction, RelayError};
 use crate::dist::wire::agent::{NodeOrder, Report};
@@ -110,8 +110,10 @@ impl Agent {
                 RelayAction::Take { base, number, orders } => {
                     // A base of before is told nothing.
                     if self.handle_base(base) {
-                        self.take_relayed(orders, now, out);
-                        self.hold(Held::Report(None, Report::Relayed { number }));
+                        // Without a word of this node the base says them itself.
+                        if self.take_relayed(orders, now, out) {
+                            self.hold(Held::Report(None, Report::Relayed { number }));
+                        }
                         // Where there was nothing to journal nothing is waited for.
                         self.handle_journaled(self.durable, out);
                     }
@@ -120,7 +122,10 @@ impl Agent {
         }
     }
 
-    fn take_relayed(&mut self, orders: Vec<NodeOrder>, now: Mono, out: &mut Vec<Action>) {
+    /// False when a command is not taken, because the one in front of it in its job is not known
+    /// here: bodies come by ways of different lengths, and commands of a job count in their order.
+    fn take_relayed(&mut self, orders: Vec<NodeOrder>, now: Mono, out: &mut Vec<Action>) -> bool {
+        let mut are_all_taken = true;
         for order in orders {
             let is_over = match &order {
                 NodeOrder::Command { key, .. } => self.forgotten.contains(&key.job),
@@ -131,10 +136,26 @@ impl Agent {
                 // All others the base says itself.
                 _ => true,
             };
-            if !is_over {
+            let is_early = matches!(&order, NodeOrder::Command { key, .. } if !self.is_next(*key));
+            if is_over {
+                continue;
+            }
+            if is_early {
+                are_all_taken = false;
+            } else {
                 self.handle_order(order, now, out);
             }
         }
+        are_all_taken
+    }
+
+    /// It is the first command of its job, or the one in front of it is known.
+    fn is_next(&self, key: CommandKey) -> bool {
+        let before = key.command.0.checked_sub(1).filter(|before| *before > 0);
+        before.is_none_or(|before| {
+            let before = CommandKey { command: CommandId(before), ..key };
+            self.deliveries.contains_key(&before)
+        })
     }
 }
 

@@ -446,7 +446,9 @@ impl Repair<'_> {
     /// goes on, or the job is held.
     fn fail_open(&mut self, reason: Reason) {
         let mut jobs = BTreeSet::new();
-        for key in self.parts.jobs.open_at(self.node) {
+        // The last first: a command that waits for one before it is not to begin when that is
+        // withdrawn.
+        for key in self.parts.jobs.open_at(self.node).into_iter().rev() {
             let job = self.parts.jobs.get(key.job);
             let is_held = job.is_some_and(|job| !job.terms.is_open());
             let is_blamed = reason == Reason::NodeFailed;

@@ -196,7 +196,8 @@ impl Request<'_> {
             if state.next(JobInput::Cancel).is_none() {
                 return Err(Refusal::JobState { job, state });
             }
-            for index in 0..record.commands.len() {
+            // The last first: none begins because one before it is withdrawn.
+            for index in (0..record.commands.len()).rev() {
                 self.withdraw(CommandKey { job, command: command_at(index) });
             }
             self.parts.change_job(job, JobInput::Cancel);

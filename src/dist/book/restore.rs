@@ -156,6 +156,8 @@ fn catch_up(parts: &mut Parts, heard: &HashMap<NodeName, i64>) {
     for job in closing {
         parts.settle(job);
     }
+    // The last first, as they were said.
+    ends.reverse();
     ends.sort_by_key(|(at_ns, ..)| *at_ns);
     for (at_ns, id, order) in ends {
         let Some(node) = parts.nodes.there_mut(id) else { continue };

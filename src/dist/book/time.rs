@@ -99,7 +99,7 @@ fn end_overdue(parts: &mut Parts) {
         let open = commands.into_iter().flatten().filter(|command| command.totals.open() > 0);
         let open: Vec<_> = open.map(|command| (command.row.key, command.row.content)).collect();
         parts.change_job(id, JobInput::End);
-        for (key, content) in open {
+        for (key, content) in open.into_iter().rev() {
             // A live path ends at its deadline, and is completed by its receipts.
             if parts.is_of_live(key) {
                 fail_dry(parts, key);
