@@ -3,6 +3,7 @@
 //! Rows are taken as they are. What they lack (a ledger that was mended by hand) is filled in: a
 //! node that a job names and no row has counts as retired, a delivery without a row as pending.
 
+use std::cmp::Reverse;
 use std::collections::HashMap;
 
 use crate::dist::book::answers::Answers;
@@ -14,7 +15,7 @@ use crate::dist::book::parts::Parts;
 use crate::dist::book::records::{Delivery, command_at};
 use crate::dist::book::terms::Tell;
 use crate::dist::book::wait::Wait;
-use crate::dist::ids::{CommandKey, NodeName};
+use crate::dist::ids::{CommandId, CommandKey, NodeName};
 use crate::dist::rows::{DeliveryRow, Rows};
 use crate::dist::wire::agent::NodeOrder;
 use crate::dist::wire::job::{DeliveryState, JobState};
@@ -156,9 +157,12 @@ fn catch_up(parts: &mut Parts, heard: &HashMap<NodeName, i64>) {
     for job in closing {
         parts.settle(job);
     }
-    // The last first, as they were said.
-    ends.reverse();
-    ends.sort_by_key(|(at_ns, ..)| *at_ns);
+    // As they were said: the last command first, then that nothing of the job is needed.
+    let last_first = |order: &NodeOrder| match order {
+        NodeOrder::Cancel { key } => (false, Reverse(key.command)),
+        _ => (true, Reverse(CommandId(0))),
+    };
+    ends.sort_by_key(|(at_ns, _, order)| (*at_ns, last_first(order)));
     for (at_ns, id, order) in ends {
         let Some(node) = parts.nodes.there_mut(id) else { continue };
         let heard_ns = heard.get(&node.row.name).copied().unwrap_or(i64::MIN);
