@@ -12,6 +12,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use ureq::http::{Response, Uri};
+use ureq::typestate::WithBody;
 use ureq::{Agent, Body, RequestBuilder};
 use uuid::Uuid;
 
@@ -194,12 +195,7 @@ impl Base {
         key: &str,
         body: &impl Serialize,
     ) -> Result<T, BaseError> {
-        let text = serde_json::to_string(body).unwrap_or_default();
-        self.first(|root| {
-            let request = self.allowed(self.agent.post(format!("{root}{path}")));
-            let request = request.header("idempotency-key", key).content_type("application/json");
-            self.value(request.send(&text))
-        })
+        self.send(Agent::post, path, key, body)
     }
 
     /// PATCH of JSON, as [`Base::post`].
@@ -209,9 +205,19 @@ impl Base {
         key: &str,
         body: &impl Serialize,
     ) -> Result<T, BaseError> {
+        self.send(Agent::patch, path, key, body)
+    }
+
+    fn send<T: DeserializeOwned>(
+        &self,
+        begin: fn(&Agent, String) -> RequestBuilder<WithBody>,
+        path: &str,
+        key: &str,
+        body: &impl Serialize,
+    ) -> Result<T, BaseError> {
         let text = serde_json::to_string(body).unwrap_or_default();
         self.first(|root| {
-            let request = self.allowed(self.agent.patch(format!("{root}{path}")));
+            let request = self.allowed(begin(&self.agent, format!("{root}{path}")));
             let request = request.header("idempotency-key", key).content_type("application/json");
             self.value(request.send(&text))
         })
