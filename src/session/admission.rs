@@ -19,6 +19,8 @@ pub(crate) struct RefusalsSaid {
     address: Seldom,
     pub(crate) login: Seldom,
     pub(crate) forbidden: Seldom,
+    pub(crate) publish: Seldom,
+    pub(crate) fed_otherwise: Seldom,
 }
 
 impl Cx {

@@ -206,7 +206,8 @@ impl RtspConnection {
         };
         let configs = Arc::clone(&cx.sessions.cx.configs);
         if action == Action::Publish {
-            is_published(&configs, path).map_err(|denied| self.note_unpublished(path, &denied))?;
+            is_published(&configs, path)
+                .map_err(|denied| self.note_unpublished(path, &denied, cx))?;
         }
         let path: Arc<str> = path.into();
         match admission(&configs.entries(&path, action), self.peer.ip()) {
@@ -371,11 +372,13 @@ impl RtspConnection {
         let (peer, ip) = (self.peer, self.peer.ip());
         shared.cells.requests_forbidden.add(1);
         if action == Action::Publish {
-            tracing::warn!(
-                code = "HE-W504", %peer, path,
-                fix = format!("add {ip} to `publish` of [path.{section:?}]"),
-                "publishing is refused: the configuration does not allow it"
-            );
+            if let Some(count) = shared.refusals_said.publish.happened(shared.now) {
+                tracing::warn!(
+                    code = "HE-W504", %peer, path, count,
+                    fix = format!("add {ip} to `publish` of [path.{section:?}]"),
+                    "publishing is refused: the configuration does not allow it"
+                );
+            }
         } else if let Some(count) = shared.refusals_said.forbidden.happened(shared.now) {
             let action = action.as_str();
             tracing::warn!(
@@ -387,19 +390,22 @@ impl RtspConnection {
         Status::Forbidden
     }
 
-    fn note_unpublished(&self, path: &str, denied: &Denied<'_>) -> Status {
-        let peer = self.peer;
+    fn note_unpublished(&self, path: &str, denied: &Denied<'_>, cx: &mut Context<'_>) -> Status {
+        let (peer, shared) = (self.peer, &mut cx.sessions.cx);
+        let Some(count) = shared.refusals_said.fed_otherwise.happened(shared.now) else {
+            return Status::Forbidden;
+        };
         match denied {
             Denied::Fetched { address } => tracing::warn!(
-                code = "HE-W505", %peer, path, source = %address,
+                code = "HE-W505", %peer, path, count, source = %address,
                 "publishing is refused: the path's source is fetched"
             ),
             Denied::Playlist => tracing::warn!(
-                code = "HE-W505", %peer, path, source = "playlist",
+                code = "HE-W505", %peer, path, count, source = "playlist",
                 "publishing is refused: the path plays titles"
             ),
             Denied::Lineup => tracing::warn!(
-                code = "HE-W505", %peer, path,
+                code = "HE-W505", %peer, path, count,
                 fix = "publish to the path that a channel of `lineup` names",
                 "publishing is refused: the path is a line-up"
             ),
