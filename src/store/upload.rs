@@ -221,20 +221,19 @@ mod tests {
 
     #[tokio::test]
     async fn streams_share_by_the_weight_of_their_jobs_and_keep_to_the_rate() {
-        // 200 pieces a second.
-        let (upload, began) = (Upload::new(Some(200 * PIECE)), Instant::now());
+        // 40 pieces a second: a busy machine makes no stream miss its turn.
+        let (upload, began) = (Upload::new(Some(40 * PIECE)), Instant::now());
         for (n, weight) in [(1, 9), (2, 1)] {
             upload.set_share(job(n), Some(Share { weight, ..Share::default() }));
         }
-        let until = began + Duration::from_millis(700);
+        let until = began + Duration::from_millis(1_500);
         let (one, two) = tokio::join!(
             pieces(upload.clone(), job(1), until),
             pieces(upload.clone(), job(2), until)
         );
-        let most = 200 * u64::try_from(began.elapsed().as_millis()).unwrap() / 1_000 + 12;
+        let most = 40 * u64::try_from(began.elapsed().as_millis()).unwrap() / 1_000 + 12;
         assert!(one + two <= most, "{one} and {two} of {most}");
-        // How much more is for the plain code: on a machine that is busy a stream misses turns.
-        assert!(two > 0 && one > two, "{one} {two}");
+        assert!(two > 0 && one > 3 * two, "{one} {two}");
     }
 
     #[tokio::test]
