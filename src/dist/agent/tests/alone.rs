@@ -4,7 +4,7 @@
 use super::*;
 use crate::dist::ids::Digest;
 use crate::dist::keys::BaseKeys;
-use crate::dist::relay::Answer;
+use crate::dist::relay::{Answer, RelayError};
 use crate::dist::wire::agent::Server;
 use crate::dist::wire::relay::{Envelope, RelayEntry};
 
@@ -151,32 +151,62 @@ fn source_that_is_not_reached_is_told_once_and_is_last_for_all_contents() {
     assert_eq!(names(&world.connections()), ["a"]);
 }
 
+fn base_keys() -> BaseKeys {
+    BaseKeys::from_bytes(&[5; 32])
+}
+
+/// Orders for all nodes and for this one, signed by the base.
+fn body(number: u64, orders: &[NodeOrder], own: Vec<NodeOrder>) -> RelayBody {
+    let common = serde_json::to_string(orders).unwrap();
+    let digest = Digest(*blake3::hash(common.as_bytes()).as_bytes());
+    let envelope = Envelope {
+        node: me(),
+        addr: "me:1".to_owned(),
+        base: BaseEpoch(3),
+        number,
+        at_ns: 10,
+        common: digest,
+        orders: own,
+    };
+    let envelope = base_keys().seal_envelope(&envelope);
+    let entries = vec![RelayEntry { index: 0, envelope }];
+    RelayBody { number, job: key(1).job, list_version: 1, common, entries }
+}
+
+fn hand(world: &mut World, body: &RelayBody) -> Result<Answer, RelayError> {
+    world.agent.handle_relay(body.clone(), world.now, &mut world.out)
+}
+
+/// An agent that has heard from its base, and takes what nodes bring.
+fn relaying() -> World {
+    let mut world = World::new();
+    world.agent.set_base_key(base_keys().verify_key());
+    world.agent.handle_base_time(5, world.now, &mut world.out);
+    world
+}
+
+#[test]
+fn relayed_command_is_left_to_the_base_while_the_one_in_front_of_it_is_not_known() {
+    let mut world = relaying();
+    assert_eq!(hand(&mut world, &body(7, &[put(1, "a.mp4")], vec![])), Ok(Answer::Taken));
+    world.run();
+    assert_eq!(world.take(), ["1 received", "relayed 7"]);
+    assert_eq!(hand(&mut world, &body(8, &[put(3, "c.mp4")], vec![])), Ok(Answer::Taken));
+    world.run();
+    assert_eq!(world.take(), [""; 0], "neither received nor taken");
+    world.order(put(2, "b.mp4"));
+    world.order(put(3, "c.mp4"));
+    world.run();
+    assert_eq!(world.take(), ["2 received", "3 received"]);
+    assert_eq!(hand(&mut world, &body(9, &[put(4, "d.mp4")], vec![])), Ok(Answer::Taken));
+    world.run();
+    assert_eq!(world.take(), ["4 received", "relayed 9"]);
+}
+
 #[test]
 fn relayed_orders_count_as_those_of_the_base_and_are_told_when_they_are_journaled() {
-    let keys = BaseKeys::from_bytes(&[5; 32]);
-    let body = |number: u64, orders: &[NodeOrder], own: Vec<NodeOrder>| {
-        let common = serde_json::to_string(orders).unwrap();
-        let digest = Digest(*blake3::hash(common.as_bytes()).as_bytes());
-        let envelope = Envelope {
-            node: me(),
-            addr: "me:1".to_owned(),
-            base: BaseEpoch(3),
-            number,
-            at_ns: 10,
-            common: digest,
-            orders: own,
-        };
-        let envelope = keys.seal_envelope(&envelope);
-        let entries = vec![RelayEntry { index: 0, envelope }];
-        RelayBody { number, job: key(1).job, list_version: 1, common, entries }
-    };
-    let mut world = World::new();
-    world.agent.set_base_key(keys.verify_key());
-    world.agent.handle_base_time(5, world.now, &mut world.out);
+    let mut world = relaying();
     let first = body(7, &[put(1, "a.mp4")], vec![sources(1)]);
-    let hand = |world: &mut World, body: &RelayBody| {
-        world.agent.handle_relay(body.clone(), world.now, &mut world.out)
-    };
     assert_eq!(hand(&mut world, &first), Ok(Answer::Taken));
     assert_eq!(world.take(), [""; 0], "nothing is journaled");
     world.run();
