@@ -205,6 +205,8 @@ pub struct ShardCells {
     pub logins_failed: Counter,
     /// Logins that had to wait, or were refused, because their address had failed often.
     pub logins_slowed: Counter,
+    /// Logins that could not be judged: too many wait, or a webhook or its keys did not answer.
+    pub logins_unanswered: Counter,
     /// Requests refused because the configuration does not allow them.
     pub requests_forbidden: Counter,
     /// Requests for live paths refused because too many wait.

@@ -154,6 +154,11 @@ pub(super) static FAMILIES: &[Family] = &[
         Read::Shard(|s| &s.logins_slowed),
     ),
     row(
+        "headend_logins_unanswered_total",
+        "Logins that could not be judged: too many wait, or nobody answered.",
+        Read::Shard(|s| &s.logins_unanswered),
+    ),
+    row(
         "headend_rtsp_requests_forbidden_total",
         "Requests refused because the configuration does not allow them.",
         Read::Shard(|s| &s.requests_forbidden),

@@ -170,6 +170,7 @@ impl RtspConnection {
             }
             Answer::Forbidden => refuse(&request, self.note_forbidden(&wanted, cx)),
             Answer::Unavailable => {
+                cx.sessions.cx.cells.logins_unanswered.add(1);
                 let response = Response::new(Status::ServiceUnavailable, request.cseq);
                 Flow::Answer(response.header("Retry-After", "1"))
             }

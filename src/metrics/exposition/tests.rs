@@ -78,6 +78,7 @@ fn names_and_types_are_the_documented_ones() {
     headend_log_lines_lost_total counter
     headend_logins_failed_total counter
     headend_logins_slowed_total counter
+    headend_logins_unanswered_total counter
     headend_media_cold_reads_total counter
     headend_media_read_bytes_total counter
     headend_nack_received_total counter

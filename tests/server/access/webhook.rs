@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+use crate::support::http::metric;
 use crate::support::login::{ask_as, basic, describe_as, password, users};
 use crate::support::publish::PICTURES_AND_SOUND;
 use crate::support::rtsp::Client;
@@ -174,6 +175,8 @@ fn webhook_that_does_not_answer_holds_up_nobody_and_the_configuration_says_what_
         assert_eq!(answer.status, expected, "{answer:?}");
         assert!(since.elapsed() >= Duration::from_millis(450), "{:?}", since.elapsed());
         server.assert_logs("HE-W508");
+        let unanswered = if expected == 503 { 1.0 } else { 0.0 };
+        assert_eq!(metric(server.admin, "headend_logins_unanswered_total"), Some(unanswered));
     }
 }
 
