@@ -45,7 +45,7 @@ use crate::dist::ids::{ContentId, JobId, NodeName};
 use crate::dist::wire::peer::{Capability, ContentState, UNITS_TYPE};
 use crate::store::{Content, Store, Upload};
 pub use hand::router as hand_router;
-use slots::{Slot, Slots, Wish};
+use slots::{Lane, Slot, Slots, Wish};
 
 /// Is told of bytes of a content as they go out.
 pub type Sent = Arc<dyn Fn(ContentId, u64) + Send + Sync>;
@@ -77,7 +77,7 @@ pub struct PeerState {
     bearers: Bearers,
 }
 
-/// `?from=OFFSET&leaves=NODE&port=PORT`.
+/// `?from=OFFSET&leaves=NODE&port=PORT&to=OFFSET&spare=true`.
 #[derive(Debug, Deserialize)]
 struct UnitsQuery {
     #[serde(default)]
@@ -87,6 +87,11 @@ struct UnitsQuery {
     /// Where the node serves others, at the address that the request comes from.
     #[serde(default)]
     port: u16,
+    /// The byte behind the part that is asked for.
+    to: Option<u64>,
+    /// The node has another source for the rest.
+    #[serde(default)]
+    spare: bool,
 }
 
 /// The routes.
@@ -176,7 +181,7 @@ impl PeerState {
                 let len = bytes.len() as u64;
                 slot.set_waiting(true);
                 tokio::select! {
-                    () = upload.take(job, len) => {}
+                    () = upload.take_as(slot.rank(), job, len) => {}
                     () = slot.lost().cancelled() => return Err(lost_place()),
                 }
                 slot.set_waiting(false);
@@ -217,16 +222,29 @@ async fn units(
         return Err(Problem::new(StatusCode::RANGE_NOT_SATISFIABLE, detail));
     }
     let Capability { node, job, .. } = capability;
-    let UnitsQuery { from, leaves, port } = query;
+    let UnitsQuery { from, leaves, port, to, spare } = query;
+    let to = to.unwrap_or(u64::MAX);
+    // Who has another source does not wait here for bytes to come.
+    let have = content.have();
+    if spare && (to > have || from >= to) {
+        let behind = Problem::conflict("not all of that part is here yet");
+        return Err(behind.with("have", json!(have)));
+    }
+    let lane = match (spare, to) {
+        (true, _) => Lane::Spare(from),
+        (false, u64::MAX) => Lane::Main,
+        (false, _) => Lane::Part,
+    };
     let slot = state.slot(&Wish {
         node,
         content: content.id(),
         job,
         from,
+        lane,
         leaves,
         addr: caller.server(port),
     })?;
-    let body = state.body((content.id(), job), slot, content.frames(from));
+    let body = state.body((content.id(), job), slot, content.frames_until(from, to));
     Ok(([(header::CONTENT_TYPE, UNITS_TYPE)], body).into_response())
 }
 
@@ -265,7 +283,9 @@ async fn whole(
     };
     let Capability { node, job, .. } = capability;
     let (from, id) = (range.start, content.id());
-    let slot = state.slot(&Wish { node, content: id, job, from, leaves: None, addr: None })?;
+    let lane = Lane::Main;
+    let wish = Wish { node, content: id, job, from, lane, leaves: None, addr: None };
+    let slot = state.slot(&wish)?;
     let body = state.body((id, job), slot, content.bytes(range.clone()));
     let mut response = (status, body).into_response();
     let headers = response.headers_mut();

@@ -4,8 +4,9 @@
 //! take --room for the node (dist::fanout)--> Slot: counts what its stream sends
 //!        '--none--> others that have more: streams that are further, nodes that have all
 //! ```
-//! A node has one stream of a content: a newer one ends the older, whose connection the node has
-//! given up or lost without our noticing. Bounds: nodes as set and as the uplink has room for,
+//! A node has one stream of a content, and parts beside it: a newer one ends the older, whose
+//! connection the node has given up or lost without our noticing. Parts for nodes that have another
+//! source take no place of a node. Bounds: nodes as set and as the uplink has room for,
 //! [`STREAMS_MAX`] streams of all, [`OTHERS_MAX`] others in an answer, [`FED_MAX`] nodes that are
 //! remembered as having all.
 
@@ -20,8 +21,9 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::base::time::Mono;
-use crate::dist::fanout::{Asker, ChildMeter, Fed, has_room};
+use crate::dist::fanout::{Asker, ChildMeter, Fed, has_room, has_spare};
 use crate::dist::ids::{ContentId, JobId, NodeName};
+use crate::dist::uplink::Rank;
 use crate::dist::wire::peer::Alternative;
 
 /// All places.
@@ -39,6 +41,18 @@ pub(super) struct Slot {
     number: u64,
     lost: CancellationToken,
     waits: Arc<AtomicBool>,
+    lane: Lane,
+}
+
+/// Streams of a content to a node that may be there at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Lane {
+    /// All from a byte on.
+    Main,
+    /// A part; the node has it from here mainly.
+    Part,
+    /// A part from this byte on; the node has another source.
+    Spare(u64),
 }
 
 /// Who asks for a stream.
@@ -49,6 +63,7 @@ pub(super) struct Wish {
     pub(super) job: Option<JobId>,
     /// First byte that is wanted.
     pub(super) from: u64,
+    pub(super) lane: Lane,
     /// Whom the node leaves for this stream.
     pub(super) leaves: Option<NodeName>,
     /// Where the node serves others.
@@ -80,9 +95,12 @@ struct Stream {
     meter: ChildMeter,
 }
 
+/// Of a node.
+type Streams = BTreeMap<(ContentId, Lane), Stream>;
+
 #[derive(Debug, Default)]
 struct Table {
-    children: BTreeMap<NodeName, BTreeMap<ContentId, Stream>>,
+    children: BTreeMap<NodeName, Streams>,
     streams: usize,
     last_number: u64,
     /// Nodes that were sent the last byte, the newest last, and when.
@@ -102,7 +120,7 @@ impl Slots {
     }
 
     pub(super) fn children(&self) -> usize {
-        self.shared.lock().children.len()
+        self.shared.lock().count_nodes()
     }
 
     /// A place for a stream.
@@ -114,15 +132,22 @@ impl Slots {
     }
 
     fn take_at(&self, wish: &Wish, now: Mono) -> Result<Slot, Vec<Alternative>> {
-        let Wish { node, content, job, from, leaves, addr } = wish;
+        let Wish { node, content, job, from, lane, leaves, addr } = wish;
         let children_max = self.shared.children_max.load(Ordering::Relaxed);
         let uplink = self.shared.uplink.as_ref().map(|uplink| uplink());
         let mut table = self.shared.lock();
-        let older = table.children.get(node).is_some_and(|streams| streams.contains_key(content));
-        let is_full = table.streams >= STREAMS_MAX && !older
-            || table.children.len() >= children_max && !table.children.contains_key(node);
-        let asker = Asker { node, job: *job, leaves: leaves.as_ref() };
-        let fits = uplink.is_none_or(|uplink| has_room(uplink, asker, table.streams(now)));
+        // A part that begins elsewhere takes the place of one of before, which the node has got or
+        // given up.
+        let key = table.place_of(node, *content, *lane);
+        let older = table.children.get(node).is_some_and(|streams| streams.contains_key(&key));
+        let is_full = table.streams >= STREAMS_MAX && !older;
+        let fits = if lane.is_spare() {
+            uplink.is_none_or(|uplink| older || has_spare(uplink, table.streams(now)))
+        } else {
+            let asker = Asker { node, job: *job, leaves: leaves.as_ref() };
+            let has_place = table.count_nodes() < children_max || table.is_child(node);
+            has_place && uplink.is_none_or(|uplink| has_room(uplink, asker, table.streams(now)))
+        };
         if is_full || !fits {
             return Err(table.others(wish, now));
         }
@@ -139,25 +164,36 @@ impl Slots {
             meter: ChildMeter::new(now),
         };
         let streams = table.children.entry(node.clone()).or_default();
-        if let Some(older) = streams.insert(*content, stream) {
+        if let Some(older) = streams.remove(&key) {
             older.lost.cancel();
-        } else {
+            table.streams -= 1;
+        }
+        if let Some(streams) = table.children.get_mut(node) {
+            streams.insert((*content, *lane), stream);
             table.streams += 1;
         }
         drop(table);
         let (shared, node) = (Arc::clone(&self.shared), node.clone());
-        Ok(Slot { shared, node, content: *content, number, lost, waits })
+        Ok(Slot { shared, node, content: *content, number, lost, waits, lane: *lane })
     }
 
     /// Whether the stream of a content to a node has bytes that may not leave yet.
     pub(super) fn waits(&self, node: &NodeName, content: ContentId) -> bool {
         let table = self.shared.lock();
-        let stream = table.children.get(node).and_then(|streams| streams.get(&content));
-        stream.is_some_and(|stream| stream.waits.load(Ordering::Relaxed))
+        let streams = table.children.get(node).into_iter().flat_map(|streams| streams.iter());
+        let mut streams = streams.filter(|((of, lane), _)| *of == content && !lane.is_spare());
+        streams.any(|(_, stream)| stream.waits.load(Ordering::Relaxed))
     }
 }
 
 impl Slot {
+    /// Whether pieces of others go before those of the stream. A source whose uplink is not bounded
+    /// by its children, which is the base, gives what the plan of the node says.
+    pub(super) fn rank(&self) -> Rank {
+        let is_left_over = self.lane.is_spare() && self.shared.uplink.is_some();
+        if is_left_over { Rank::Spare } else { Rank::Child }
+    }
+
     /// Cancelled when a newer stream has the place.
     pub(super) const fn lost(&self) -> &CancellationToken {
         &self.lost
@@ -175,7 +211,8 @@ impl Slot {
 
     fn count_at(&self, bytes: u64, now: Mono) {
         let mut table = self.shared.lock();
-        let stream = table.children.get_mut(&self.node).and_then(|of| of.get_mut(&self.content));
+        let key = (self.content, self.lane);
+        let stream = table.children.get_mut(&self.node).and_then(|of| of.get_mut(&key));
         if let Some(stream) = stream.filter(|stream| stream.number == self.number) {
             stream.position = stream.position.saturating_add(bytes);
             stream.meter.add(bytes, now);
@@ -189,7 +226,11 @@ impl Slot {
 
     fn set_fed_at(&self, now: Mono) {
         let mut table = self.shared.lock();
-        let stream = table.children.get(&self.node).and_then(|of| of.get(&self.content));
+        if self.lane != Lane::Main {
+            return;
+        }
+        let key = (self.content, self.lane);
+        let stream = table.children.get(&self.node).and_then(|of| of.get(&key));
         let stream = stream.filter(|stream| stream.number == self.number);
         let Some(addr) = stream.and_then(|stream| stream.addr) else { return };
         table.fed.retain(|(content, node, ..)| (*content, node) != (self.content, &self.node));
@@ -205,10 +246,11 @@ impl Drop for Slot {
         let mut table = self.shared.lock();
         let Some(streams) = table.children.get_mut(&self.node) else { return };
         // A newer stream has the place: it gives it back.
-        if streams.get(&self.content).is_none_or(|stream| stream.number != self.number) {
+        let key = (self.content, self.lane);
+        if streams.get(&key).is_none_or(|stream| stream.number != self.number) {
             return;
         }
-        streams.remove(&self.content);
+        streams.remove(&key);
         if streams.is_empty() {
             table.children.remove(&self.node);
         }
@@ -232,12 +274,41 @@ impl std::fmt::Debug for Shared {
     }
 }
 
+impl Lane {
+    const fn is_spare(self) -> bool {
+        matches!(self, Self::Spare(_))
+    }
+}
+
 impl Table {
+    /// The place of a stream that a new one takes, or its own. A node with another source has two
+    /// parts of a content at most: one that ends and one that begins.
+    fn place_of(&self, node: &NodeName, content: ContentId, lane: Lane) -> (ContentId, Lane) {
+        let streams = self.children.get(node).into_iter().flat_map(|streams| streams.iter());
+        let mut parts = streams.filter(|((of, other), _)| *of == content && other.is_spare());
+        let oldest = parts.clone().min_by_key(|(_, stream)| stream.number).map(|(key, _)| *key);
+        let is_full = lane.is_spare() && parts.clone().count() >= PARTS_OF_NODE_MAX;
+        let is_known = parts.any(|((_, other), _)| *other == lane);
+        oldest.filter(|_| is_full && !is_known).unwrap_or((content, lane))
+    }
+
+    /// Nodes with a stream that is not one of a part for who has another source.
+    fn count_nodes(&self) -> usize {
+        self.children.values().filter(|streams| has_main(streams)).count()
+    }
+
+    fn is_child(&self, node: &NodeName) -> bool {
+        self.children.get(node).is_some_and(has_main)
+    }
+
     fn streams(&self, now: Mono) -> impl Iterator<Item = Fed<'_>> {
         self.children.iter().flat_map(move |(node, streams)| {
-            let fed =
-                move |stream: &Stream| Fed { node, job: stream.job, rate: stream.meter.rate(now) };
-            streams.values().map(fed)
+            streams.iter().map(move |((_, lane), stream)| Fed {
+                node,
+                job: stream.job,
+                rate: stream.meter.rate(now),
+                is_spare: lane.is_spare(),
+            })
         })
     }
 
@@ -254,7 +325,10 @@ impl Table {
             .children
             .iter()
             .filter_map(|(node, streams)| {
-                let stream = streams.get(&wish.content)?;
+                let mut streams = streams.iter();
+                let is_of =
+                    |(of, lane): &(ContentId, Lane)| *of == wish.content && *lane == Lane::Main;
+                let stream = streams.find(|(key, _)| is_of(key)).map(|(_, stream)| stream)?;
                 // It has what was sent a moment ago, and goes on.
                 let is_ahead = stream.position >= wish.from.saturating_add(AHEAD_BYTES);
                 let flows = stream.meter.rate(now) != Some(0);
@@ -268,6 +342,12 @@ impl Table {
     }
 }
 
+fn has_main(streams: &Streams) -> bool {
+    streams.keys().any(|(_, lane)| !lane.is_spare())
+}
+
+/// Parts of a content for one node that has another source.
+const PARTS_OF_NODE_MAX: usize = 2;
 /// Streams of all nodes: many small contents at once go to few nodes.
 const STREAMS_MAX: usize = 1_024;
 /// Others that are named to whoever finds no room.
@@ -301,6 +381,7 @@ mod tests {
             content: content(number),
             job: None,
             from: 0,
+            lane: Lane::Main,
             leaves: None,
             addr: Some(SocketAddr::from(([10, 0, 0, 1], port))),
         }
