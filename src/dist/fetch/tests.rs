@@ -1,4 +1,6 @@
-//! A fetch against scripted sources.
+//! A fetch against scripted sources; `further` has those from several at once.
+
+mod further;
 
 use proptest::prelude::*;
 
@@ -56,7 +58,7 @@ impl Rig {
     }
 
     fn grow(&mut self, link: u32, have: u64, bytes: u64) {
-        assert_eq!(self.link(link, LinkEvent::Grew { have, bytes }), [""; 0]);
+        assert_eq!(self.link(link, LinkEvent::Grew { have, bytes, at: have }), [""; 0]);
     }
 
     fn answer(&mut self, ask: u32, state: Option<ContentState>) -> Vec<String> {
@@ -95,7 +97,12 @@ impl Rig {
 fn short(action: &FetchAction) -> String {
     let peer = |peer: &Peer| peer.as_ref().map_or_else(|| "base".to_owned(), NodeName::to_string);
     match action {
-        FetchAction::Connect { link, source, from } => {
+        FetchAction::Connect { link, source, from, part: Some(part) } => {
+            let to = part.to.map_or_else(|| "end".to_owned(), |to| to.to_string());
+            let kind = if part.is_spare { "spare" } else { "part" };
+            format!("{kind} {} {} {from}-{to}", link.0, peer(&source.node))
+        }
+        FetchAction::Connect { link, source, from, part: None } => {
             format!("connect {} {} {from}", link.0, peer(&source.node))
         }
         FetchAction::Use { link } => format!("use {}", link.0),
@@ -105,6 +112,10 @@ fn short(action: &FetchAction) -> String {
         FetchAction::BadUnit { source, unit } => format!("bad {} {unit}", peer(source)),
         FetchAction::GaveUp(GaveUp { reason, busy, is_refused }) => {
             format!("gave up {reason:?} {busy:?} {is_refused}")
+        }
+        FetchAction::Further { sources } => {
+            let names: Vec<_> = sources.iter().map(peer).collect();
+            format!("further {}", names.join(" "))
         }
         FetchAction::Whole => "whole".to_owned(),
     }
@@ -426,7 +437,11 @@ fn own_name_in_a_plan_is_passed_over() {
 fn arb_event() -> impl Strategy<Value = LinkEvent> {
     prop_oneof![
         4 => Just(LinkEvent::FirstByte),
-        6 => (1_u64..100).prop_map(|units| LinkEvent::Grew { have: units << 16, bytes: 65_536 }),
+        6 => (1_u64..100).prop_map(|units| LinkEvent::Grew {
+            have: units << 16,
+            bytes: 65_536,
+            at: units << 16,
+        }),
         2 => Just(LinkEvent::Lost),
         1 => Just(LinkEvent::Busy { retry_after: Duration::from_secs(1) }),
         2 => Just(LinkEvent::NotYet),
@@ -468,7 +483,7 @@ proptest! {
         for step in steps {
             for action in out.drain(..) {
                 match action {
-                    FetchAction::Connect { link, source, from } => {
+                    FetchAction::Connect { link, source, from, .. } => {
                         prop_assert!(link.0 > newest && !bad.contains(&source.node));
                         prop_assert_eq!(from, fetch.have());
                         newest = link.0;
@@ -484,7 +499,9 @@ proptest! {
                     FetchAction::Ask { ask, .. } => asked = ask.0,
                     FetchAction::BadUnit { source, .. } => { bad.insert(source); }
                     FetchAction::GaveUp(_) => is_over = true,
-                    FetchAction::Switched { .. } | FetchAction::Whole => {}
+                    FetchAction::Switched { .. }
+                    | FetchAction::Further { .. }
+                    | FetchAction::Whole => {}
                 }
             }
             prop_assert!(open.len() <= 2);
