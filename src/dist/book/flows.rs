@@ -11,7 +11,7 @@ use crate::dist::book::link::{BaseLink, NS_PER_S, SlowLinks};
 use crate::dist::book::nodes::NodeId;
 use crate::dist::book::records::{Delivery, Job};
 use crate::dist::ids::{CommandId, ContentId, Epoch};
-use crate::dist::plan::{Cascade, MemberId};
+use crate::dist::plan::{Cascade, Edge, MemberId};
 use crate::dist::wire::job::DeliveryState;
 
 /// Plan of a content, while it is on its way.
@@ -29,6 +29,8 @@ pub(super) struct Flow {
     trials: HashMap<MemberId, Trial>,
     /// Members that are to leave their source although the next one has nothing for them yet.
     yields: HashSet<MemberId>,
+    /// Further sources of members, and what each gives.
+    pub(super) further: BTreeMap<MemberId, Vec<Edge>>,
 }
 
 /// A receiver that could be faster.
@@ -118,6 +120,7 @@ impl Flow {
             moved: HashMap::new(),
             trials: HashMap::new(),
             yields: HashSet::new(),
+            further: BTreeMap::new(),
         }
     }
 
