@@ -14,8 +14,8 @@ use std::time::Duration;
 
 use headend::base::time::Mono;
 use headend::dist::agent::Failure;
-use headend::dist::fanout::{Asker, ChildMeter, Fed, has_room};
-use headend::dist::fetch::{AskId, LinkEvent, LinkId};
+use headend::dist::fanout::{Asker, ChildMeter, Fed, has_room, has_spare};
+use headend::dist::fetch::{AskId, LinkEvent, LinkId, Part};
 use headend::dist::ids::{ContentId, JobId};
 use headend::dist::units::{Accepted, EndFrame, Frame, FrameReader, UNIT_BYTES, UnitError};
 use headend::dist::uplink::PieceId;
@@ -62,6 +62,8 @@ pub(crate) struct Stream {
     meter: ChildMeter,
     capability: String,
     from: u64,
+    /// What was asked for, if not all.
+    pub(crate) part: Option<Part>,
     asked_at: u64,
     cursor: Cursor,
     is_open: bool,
@@ -93,15 +95,34 @@ impl Streams {
 
     fn children(&self, source: Host) -> BTreeSet<usize> {
         let open = self.serving.range((source, FIRST)..=(source, LAST));
-        open.flat_map(|(_, ids)| ids).filter_map(|id| Some(self.all.get(id)?.node)).collect()
+        let open = open.flat_map(|(_, ids)| ids).filter_map(|id| self.all.get(id));
+        open.filter(|stream| !stream.is_spare()).map(|stream| stream.node).collect()
+    }
+}
+
+impl Stream {
+    /// It is a part for a node that has another source.
+    pub(crate) fn is_spare(&self) -> bool {
+        self.part.is_some_and(|part| part.is_spare)
     }
 }
 
 impl World {
     /// A node opens a stream.
-    pub(crate) fn connect(&mut self, n: usize, content: ContentId, link: LinkId, source: &Source) {
+    pub(crate) fn connect(
+        &mut self,
+        n: usize,
+        content: ContentId,
+        link: LinkId,
+        source: &Source,
+        (from, part): (u64, Option<Part>),
+    ) {
         let Some(held) = self.nodes[n].disk.contents.get(&content) else { return };
-        let from = held.have();
+        let from = from.max(held.have());
+        let to = part.and_then(|part| part.to).unwrap_or(u64::MAX);
+        if to <= from {
+            return self.tell_link(n, content, link, LinkEvent::Done);
+        }
         let host = self.host_at(source);
         self.streams.last += 1;
         let id = self.streams.last;
@@ -117,8 +138,9 @@ impl World {
             meter: ChildMeter::new(self.mono()),
             capability: source.capability.clone(),
             from,
+            part,
             asked_at: self.now,
-            cursor: Cursor::from(from),
+            cursor: Cursor::between(from, to),
             is_open: false,
             unsent: 0,
             is_dead: false,
@@ -168,14 +190,25 @@ impl World {
         if frames.end.as_ref().is_some_and(|end| from > end.end().size) {
             return self.end_stream(id, LinkEvent::Lost);
         }
+        let have = frames.units.iter().map(|unit| unit.bytes().len() as u64).sum();
+        let (is_spare, to) = self.part_of(id);
+        if is_spare && to > have {
+            return self.end_stream(id, LinkEvent::Behind { have });
+        }
         let children = self.streams.children(source);
         let is_full = children.len() >= self.setup.children_max && !children.contains(&child);
-        if is_full || !self.has_room(id) {
+        if is_full && !is_spare || !self.has_room(id) {
             self.name_others(id);
             let retry_after = Duration::from_secs(1);
             return self.end_stream(id, LinkEvent::Busy { retry_after });
         }
-        let same = |other: &StreamId| self.streams.all.get(other).is_some_and(|s| s.node == child);
+        // One stream, and one part, of each kind.
+        let kind = |stream: &Stream| stream.part.map(|part| (part.is_spare, part.to.is_some()));
+        let of_this = self.streams.all.get(&id).map(kind);
+        let same = |other: &StreamId| {
+            let other = self.streams.all.get(other);
+            other.is_some_and(|stream| stream.node == child && Some(kind(stream)) == of_this)
+        };
         let serving = self.streams.serving.get(&(source, content));
         let older: Vec<_> = serving.into_iter().flatten().copied().filter(same).collect();
         for older in older {
@@ -197,15 +230,30 @@ impl World {
         let name = |n: usize| &self.nodes[n].name;
         let of_source = self.streams.serving.range((stream.source, FIRST)..=(stream.source, LAST));
         let fed = of_source.flat_map(|(_, ids)| ids).filter_map(|id| self.streams.all.get(id));
-        let fed =
-            fed.map(|fed| Fed { node: name(fed.node), job: fed.job, rate: fed.meter.rate(now) });
+        let fed = fed.map(|fed| Fed {
+            node: name(fed.node),
+            job: fed.job,
+            rate: fed.meter.rate(now),
+            is_spare: fed.is_spare(),
+        });
+        let uplink = self.nodes[stream.source - 1].up_rate;
+        if stream.is_spare() {
+            return has_spare(uplink, fed);
+        }
         let is_left = |other: &&Stream| {
-            (other.node, other.content, other.is_used) == (stream.node, stream.content, true)
+            let is_same = (other.node, other.content) == (stream.node, stream.content);
+            is_same && other.is_used && !other.is_spare()
         };
         let left = self.streams.all.values().find(is_left);
         let leaves = left.filter(|left| left.source != BASE).map(|left| name(left.source - 1));
         let asker = Asker { node: name(stream.node), job: stream.job, leaves };
-        has_room(self.nodes[stream.source - 1].up_rate, asker, fed)
+        has_room(uplink, asker, fed)
+    }
+
+    /// Whether a stream is one of a part for a node with another source, and what is behind it.
+    fn part_of(&self, id: StreamId) -> (bool, u64) {
+        let part = self.streams.all.get(&id).and_then(|stream| stream.part);
+        part.map_or((false, u64::MAX), |part| (part.is_spare, part.to.unwrap_or(u64::MAX)))
     }
 
     /// A source that has no room says who is ahead of the node.
@@ -369,10 +417,15 @@ impl World {
             self.streams.remove(id);
             return;
         };
-        let bytes = match &frame {
-            Frame::Unit(unit) => unit.bytes().len() as u64,
-            Frame::Hashes(_) | Frame::End(_) => 0,
+        let (bytes, at) = match &frame {
+            Frame::Unit(unit) => {
+                let bytes = unit.bytes().len() as u64;
+                (bytes, unit.number() * UNIT_BYTES + bytes)
+            }
+            Frame::Hashes(_) | Frame::End(_) => (0, 0),
         };
+        let is_end = matches!(frame, Frame::End(_));
+        let part = self.streams.all.get(&id).and_then(|stream| stream.part);
         let is_full = (held.have() + bytes).saturating_sub(held.reserved) > free;
         if is_full && bytes > 0 {
             self.streams.remove(id);
@@ -382,27 +435,35 @@ impl World {
             return self.after(TELL, Event::Unwritable { n, run, content, failure });
         }
         let before = held.have();
-        let accepted = held.append(frame, &key);
+        let accepted = held.append(frame, &key, part.is_some());
         let have = held.have();
         assert!(have >= before, "verified bytes of a content went from {before} to {have}");
         let is_whole = held.is_whole();
         match accepted {
-            Ok(Accepted::Unit) => {
-                self.trace.note(self.now, "unit", n as u64, have);
-                self.tell_link(n, content, link, LinkEvent::Grew { have, bytes });
-                self.wake(host_of(n), content);
+            Ok(Accepted::Unit | Accepted::Ahead) => {
+                self.trace.note(self.now, "unit", n as u64, at);
+                self.tell_link(n, content, link, LinkEvent::Grew { have, bytes, at });
+                if have > before {
+                    self.wake(host_of(n), content);
+                }
             }
             Ok(Accepted::Hashes) => {}
             Ok(Accepted::End(_) | Accepted::Known) => {
                 if is_whole {
                     self.end_stream(id, LinkEvent::Whole);
+                } else if is_end {
+                    self.end_stream(id, LinkEvent::Done);
                 }
                 self.wake(host_of(n), content);
             }
+            Err(UnitError::TooFar { .. }) => self.end_stream(id, LinkEvent::Lost),
             Err(UnitError::BadUnit { unit }) => {
                 self.end_stream(id, LinkEvent::BadUnit { unit });
             }
             Err(_) => self.end_stream(id, LinkEvent::BadUnit { unit: have / UNIT_BYTES }),
+        }
+        if at > 0 && part.and_then(|part| part.to).is_some_and(|to| at >= to) {
+            self.end_stream(id, LinkEvent::Done);
         }
     }
 
@@ -411,8 +472,11 @@ impl World {
         let Some(id) = self.link(n, content, link) else { return };
         let Some(stream) = self.streams.all.get_mut(&id) else { return };
         stream.is_used = true;
-        let source = stream.source;
+        let (source, is_spare) = (stream.source, stream.is_spare());
         let via = (source != BASE).then(|| self.nodes[source - 1].name.clone());
+        if is_spare {
+            return self.take_frames(id);
+        }
         if let Some(held) = self.nodes[n].disk.contents.get_mut(&content) {
             held.via = via.into_iter().collect();
         }

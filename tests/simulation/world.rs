@@ -151,7 +151,10 @@ impl World {
         rates.extend(setup.nodes.iter().map(|node| (node.up, node.down)));
         let nodes = setup.nodes.iter().enumerate();
         let nodes: Vec<Node> = nodes
-            .map(|(n, node)| Node::new(n, node.disk, node.declares.then_some(node.up)))
+            .map(|(n, node)| {
+                let up = node.declares.then_some(node.up);
+                Node::new(n, node.disk, (up, node.declares_down.then_some(node.down)))
+            })
             .collect();
         let clients = setup.jobs.iter().cloned().enumerate();
         let clients: Vec<Client> = clients.map(|(c, plan)| Client::new(c, plan)).collect();
