@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use super::base::Client;
-use super::lab::Lab;
+use super::lab::{GOODPUT, Lab};
 use super::process::{Finished, Kept, run_command};
 use super::wait::{PATIENCE, until_within};
 
@@ -20,10 +20,20 @@ pub(crate) struct Distribution {
     is_secure: bool,
     /// Of the base.
     flags: Vec<String>,
+    /// Of each node.
+    node_flags: Vec<Vec<String>>,
     base: Option<Kept>,
     nodes: Vec<Option<Kept>>,
     /// CPU of processes that have been killed.
     cpu_before: Duration,
+}
+
+/// Links of a lab, which base and nodes declare.
+pub(crate) struct Rates<'a> {
+    /// Bits per second.
+    pub(crate) link: u64,
+    /// The uplink of a node (1, 2, ..) is the link over this.
+    pub(crate) parts: &'a dyn Fn(usize) -> u64,
 }
 
 impl Distribution {
@@ -52,21 +62,70 @@ impl Distribution {
         rate: u64,
         (is_secure, flags): (bool, &[&str]),
     ) -> Self {
+        let flags = flags.iter().map(|flag| (*flag).to_owned()).collect();
+        let mut started =
+            Self::build((headend, folder), Lab::build(nodes + 1, rate), nodes, is_secure, flags);
+        started.start_all();
+        started
+    }
+
+    /// The same where base and nodes declare what their links carry.
+    pub(crate) fn start_with_rates(
+        headend: &Path,
+        folder: &Path,
+        nodes: usize,
+        is_secure: bool,
+        Rates { link, parts }: Rates<'_>,
+    ) -> Self {
+        let lab = Lab::build(nodes + 1, link);
+        // What TCP carries of a limit, and a little less: the queue is in the program then.
+        #[expect(
+            clippy::cast_precision_loss,
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "a rate in kbit/s"
+        )]
+        let kbit = |bits: u64| format!("{}k", (bits as f64 * GOODPUT * 0.98 / 1_000.0) as u64);
+        let flags = vec!["--up-rate".to_owned(), kbit(link)];
+        let mut started = Self::build((headend, folder), lab, nodes, is_secure, flags);
+        for node in 1..=nodes {
+            let up = link / parts(node);
+            if up < link {
+                started.lab.set_rates(node, up, link);
+            }
+            let rates = ["--up-rate".to_owned(), kbit(up), "--down-rate".to_owned(), kbit(link)];
+            started.node_flags[node - 1] = rates.into();
+        }
+        started.start_all();
+        started
+    }
+
+    fn build(
+        (headend, folder): (&Path, &Path),
+        lab: Lab,
+        nodes: usize,
+        is_secure: bool,
+        flags: Vec<String>,
+    ) -> Self {
         let files = tempfile::tempdir_in(folder).unwrap();
-        let mut started = Self {
-            lab: Lab::build(nodes + 1, rate),
+        Self {
+            lab,
             headend: headend.to_owned(),
             files,
             is_secure,
-            flags: flags.iter().map(|flag| (*flag).to_owned()).collect(),
+            flags,
+            node_flags: vec![Vec::new(); nodes],
             base: None,
             nodes: (0..nodes).map(|_| None).collect(),
             cpu_before: Duration::ZERO,
-        };
-        started.start_base();
-        (1..=nodes).for_each(|node| started.start_node(node));
-        started.wait_until_active(nodes);
-        started
+        }
+    }
+
+    fn start_all(&mut self) {
+        let nodes = self.nodes.len();
+        self.start_base();
+        (1..=nodes).for_each(|node| self.start_node(node));
+        self.wait_until_active(nodes);
     }
 
     /// Starts the base, the first time or again.
@@ -91,7 +150,7 @@ impl Distribution {
         command.args((!self.is_secure).then_some("--insecure"));
         command.arg("--media").arg(media).args(["--name", &Self::name(node)]);
         command.args(["--listen", &format!("{}:8554", Lab::ip(node))]);
-        command.args(["--shards", "1", "--workers", "1"]);
+        command.args(["--shards", "1", "--workers", "1"]).args(&self.node_flags[node - 1]);
         let child = self.spawn(command, &Self::name(node));
         self.nodes[node - 1] = Some(child);
     }
