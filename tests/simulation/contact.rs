@@ -337,7 +337,12 @@ impl World {
     }
 
     /// Takes an order, unless a later base has spoken meanwhile.
-    fn take_order(&mut self, n: usize, epoch: BaseEpoch, order: NodeOrder) {
+    fn take_order(&mut self, n: usize, epoch: BaseEpoch, mut order: NodeOrder) {
+        if let NodeOrder::Sources { further, .. } = &mut order
+            && self.setup.has_one_source
+        {
+            further.clear();
+        }
         self.with_agent(n, |agent, now, out| {
             if agent.handle_base(epoch) {
                 agent.handle_order(order, now, out);

@@ -38,6 +38,8 @@ pub(crate) struct Setup {
     pub(crate) children_max: usize,
     /// Nodes from which on orders go from node to node.
     pub(crate) relay_from: usize,
+    /// Nodes do not read of further sources: as those that do not know them.
+    pub(crate) has_one_source: bool,
     pub(crate) idle_job_s: u64,
     pub(crate) idle_upload_s: u64,
     pub(crate) capability_s: u64,
@@ -91,6 +93,7 @@ impl Setup {
             as_json: false,
             children_max: 16,
             relay_from: RELAY_FROM,
+            has_one_source: false,
             idle_job_s: 120,
             idle_upload_s: 90,
             capability_s: 3_600,
@@ -181,6 +184,9 @@ fn draw_several_sources(seed: u64, setup: &mut Setup) {
     if let Some(job) = setup.jobs.first_mut() {
         job.commands.push(put("j0/large.mp4", units * 65_536 + dice.index(65_536)));
         job.chunk = 300_000;
+        // At some kilobytes a second there would be no end in time.
+        (job.policy.max_rate, job.policy.per_node_rate) = (None, None);
+        job.changes.clear();
         job.pause_ms = dice.between(5, 40);
     }
 }
