@@ -120,7 +120,7 @@ impl Planner<'_> {
     }
 
     /// Nodes that have everything and feed nobody give parts to receivers that get much less than
-    /// was seen to fit through their downlinks. Nobody loses anything by that, so no rate has to be
+    /// others were seen to. Nobody loses anything by that, so no rate has to be
     /// known. Whoever was told of some keeps them as long as they are there.
     fn add_idle(
         &self,
@@ -141,10 +141,12 @@ impl Planner<'_> {
         if idle.is_empty() {
             return;
         }
+        // What one node was seen to receive fits through the downlinks of others, too, as far as is
+        // known; where it does not, nobody loses anything.
+        let seen = flow.cascade.members().filter_map(|member| self.nodes.get(member.into()));
+        let seen = seen.map(|node| node.row.down_rate_seen).max().unwrap_or(0);
         let is_needy = |member: &MemberId| {
-            let node = NodeId::from(*member);
-            let Some(delivery) = job.delivery(command, node) else { return false };
-            let seen = self.nodes.get(node).map_or(0, |node| node.row.down_rate_seen);
+            let Some(delivery) = job.delivery(command, (*member).into()) else { return false };
             let is_far = size.saturating_sub(delivery.offset) / delivery.rate.max(1) >= FAR_S;
             let is_slow = delivery.rate < seen - seen / 4;
             let is_told = flow.further.contains_key(member);
