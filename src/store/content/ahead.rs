@@ -96,7 +96,11 @@ impl Content {
     }
 }
 
-fn write_batch(files: &Files, batch: &Batch, records: &[u8]) -> Result<(), StoreError> {
+fn write_batch(
+    files: &Files,
+    batch: &[(HashFrame, UnitFrame)],
+    records: &[u8],
+) -> Result<(), StoreError> {
     for (_, unit) in batch {
         disk::write_pieces(&files.data, &[unit.bytes()], unit.number() * UNIT_BYTES)?;
     }

@@ -245,7 +245,8 @@ fn last_further(orders: &[NodeOrder]) -> Vec<(String, u64)> {
     else {
         panic!("{orders:?}")
     };
-    let name = |source: &Source| source.node.as_ref().map_or("-".to_owned(), NodeName::to_string);
+    let name =
+        |source: &Source| source.node.as_ref().map_or_else(|| "-".to_owned(), NodeName::to_string);
     further.iter().map(|source| (name(source), source.rate)).collect()
 }
 
