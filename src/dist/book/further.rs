@@ -1,16 +1,16 @@
 //! Who is told of further sources, and of which.
 //!
 //! ```text
-//! rates of uplinks are known --> level: some give up a little, so that the last one lacks nothing
-//! nodes that have all, without children --> whoever gets less than it could, and is far from the end
+//! rates of uplinks are known --> level: some give up a little, so that the last lacks nothing
+//! nodes that have all, without children --> whoever gets less than it could, far from the end
 //! ```
-//! Both are looked at when a plan changes, and each second. What is lacking counts at the start of a
-//! content, and later when it lasts: a plan that changes is out of balance for a while, and while
+//! Both are looked at when a plan changes, and each second. What is lacking counts at the start of
+//! a content, and later when it lasts: a plan that changes is out of balance for a while, and while
 //! it is being found out what is slow ([`Flow::has_trials`]) nothing is levelled anew. A node is
 //! told when its further sources are others than before, or are to give much more or less.
-//! Invariants: what a node does not have it is not named for, but for one that is to get it in time;
-//! a job that keeps to a rate has no further sources. Bounds: those of [`level`], and `IDLE_MAX`
-//! idle nodes for each of `NEEDY_MAX` receivers of a plan.
+//! Invariants: nobody is named to a node behind it; a job that keeps to a rate has no further
+//! sources. Bounds: those of [`level`], and `IDLE_MAX` idle nodes for each of `NEEDY_MAX` receivers
+//! of a plan.
 
 use std::collections::{BTreeMap, BTreeSet};
 
