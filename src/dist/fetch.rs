@@ -473,8 +473,9 @@ impl Fetch {
         let id = LinkId(self.next_link);
         self.next_link = self.next_link.wrapping_add(1);
         let cause = if self.has_switched { cause } else { SwitchCause::First };
-        let (link, from) = (id, self.have);
-        out.push(FetchAction::Connect { link, source: source.clone(), from, part: None });
+        let (link, from, is_slow) = (id, self.have, cause == SwitchCause::Slow);
+        let to = source.clone();
+        out.push(FetchAction::Connect { link, source: to, from, part: None, is_slow });
         self.opening = Some(Link {
             id,
             source,

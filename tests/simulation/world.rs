@@ -89,6 +89,8 @@ pub(crate) enum Event {
     StateAsked { n: usize, run: u64, content: ContentId, ask: AskId, host: Host, since: u64 },
     StreamAsked(StreamId),
     StreamSent(StreamId),
+    /// A stream has given way to another one long enough.
+    StreamGoesOn(StreamId),
     StreamFrame(StreamId, Frame),
     StreamLost(StreamId),
     StreamHeld(StreamId),
@@ -242,6 +244,7 @@ impl World {
             Event::Line { n } => self.line_arrives(n),
             Event::StreamAsked(id) => self.stream_asked(id),
             Event::StreamSent(id) => self.stream_sent(id),
+            Event::StreamGoesOn(id) => self.pump(id),
             Event::StreamFrame(id, frame) => self.stream_frame(id, frame),
             Event::StreamHeld(id) => self.take_frames(id),
             Event::Uplink(host) => self.uplink_due(host),

@@ -97,12 +97,12 @@ impl Rig {
 fn short(action: &FetchAction) -> String {
     let peer = |peer: &Peer| peer.as_ref().map_or_else(|| "base".to_owned(), NodeName::to_string);
     match action {
-        FetchAction::Connect { link, source, from, part: Some(part) } => {
+        FetchAction::Connect { link, source, from, part: Some(part), .. } => {
             let to = part.to.map_or_else(|| "end".to_owned(), |to| to.to_string());
             let kind = if part.is_spare { "spare" } else { "part" };
             format!("{kind} {} {} {from}-{to}", link.0, peer(&source.node))
         }
-        FetchAction::Connect { link, source, from, part: None } => {
+        FetchAction::Connect { link, source, from, part: None, .. } => {
             format!("connect {} {} {from}", link.0, peer(&source.node))
         }
         FetchAction::Use { link } => format!("use {}", link.0),
