@@ -286,47 +286,8 @@ impl Link {
                 if *control.borrow() != Wanted::Use {
                     return End::Closed;
                 }
-                let bytes = match &frame {
-                    Frame::Unit(unit) => {
-                        let bytes = unit.bytes().len() as u64;
-                        self.at = unit.number() * UNIT_BYTES + bytes;
-                        bytes
-                    }
-                    _ => 0,
-                };
-                let is_end = matches!(frame, Frame::End(_));
-                let appended = match self.part {
-                    Some(_) => self.content.append_part(frame).await,
-                    None => self.content.append_frame(frame).await,
-                };
-                match appended {
-                    Ok(Appended::Unit { .. } | Appended::Ahead) => self.grew(bytes).await,
-                    Ok(Appended::Hashes) => {}
-                    Ok(Appended::End(_) | Appended::Known) => {
-                        let end = self.content.end();
-                        if end.is_some_and(|end| end.size == self.content.have()) {
-                            return End::Event(LinkEvent::Whole);
-                        }
-                        // Other parts of the content are missing.
-                        if is_end {
-                            return End::Event(LinkEvent::Done);
-                        }
-                    }
-                    // It was taken for one that is less far ahead.
-                    Err(StoreError::Frames(UnitError::TooFar { .. })) => {
-                        return End::Event(LinkEvent::Lost);
-                    }
-                    Err(StoreError::BadUnit { unit }) => {
-                        return End::Event(LinkEvent::BadUnit { unit });
-                    }
-                    Err(StoreError::BadSignature | StoreError::Frames(_)) => {
-                        return self.bad_unit();
-                    }
-                    Err(StoreError::Removed) => return End::Closed,
-                    Err(error) => return End::Unwritable(error),
-                }
-                if self.part.and_then(|part| part.to).is_some_and(|to| self.at >= to) {
-                    return End::Event(LinkEvent::Done);
+                if let Some(end) = self.append(frame).await {
+                    return end;
                 }
             }
             let chunk = tokio::select! {
@@ -343,6 +304,49 @@ impl Link {
                 Err(_) => self.tell().await,
             }
         }
+    }
+
+    /// Gives a frame to the store. Gives how the link ends, where it does.
+    async fn append(&mut self, frame: Frame) -> Option<End> {
+        let bytes = match &frame {
+            Frame::Unit(unit) => {
+                let bytes = unit.bytes().len() as u64;
+                self.at = unit.number() * UNIT_BYTES + bytes;
+                bytes
+            }
+            Frame::Hashes(_) | Frame::End(_) => 0,
+        };
+        let is_end = matches!(frame, Frame::End(_));
+        let appended = match self.part {
+            Some(_) => self.content.append_part(frame).await,
+            None => self.content.append_frame(frame).await,
+        };
+        match appended {
+            Ok(Appended::Unit { .. } | Appended::Ahead) => self.grew(bytes).await,
+            Ok(Appended::Hashes) => {}
+            Ok(Appended::End(_) | Appended::Known) => {
+                let end = self.content.end();
+                if end.is_some_and(|end| end.size == self.content.have()) {
+                    return Some(End::Event(LinkEvent::Whole));
+                }
+                // Other parts of the content are missing.
+                if is_end {
+                    return Some(End::Event(LinkEvent::Done));
+                }
+            }
+            // It was asked for when more was expected to be here by now.
+            Err(StoreError::Frames(UnitError::TooFar { .. })) => {
+                return Some(End::Event(LinkEvent::Lost));
+            }
+            Err(StoreError::BadUnit { unit }) => {
+                return Some(End::Event(LinkEvent::BadUnit { unit }));
+            }
+            Err(StoreError::BadSignature | StoreError::Frames(_)) => return Some(self.bad_unit()),
+            Err(StoreError::Removed) => return Some(End::Closed),
+            Err(error) => return Some(End::Unwritable(error)),
+        }
+        let is_done = self.part.and_then(|part| part.to).is_some_and(|to| self.at >= to);
+        is_done.then_some(End::Event(LinkEvent::Done))
     }
 
     /// Waits until the caps let `bytes` in. Meanwhile the agent hears that they are there.

@@ -21,11 +21,13 @@ use std::collections::BTreeMap;
 
 use super::plan::{Cascade, Edge, MemberId};
 
-/// Further sources by receiver, those nearest to the base first. `knows`: whether an uplink was
-/// declared or measured; `None` is the base.
+/// Further sources by receiver, those nearest to the base first. `base_up`: bytes per second that
+/// the base can send, which may be more than was known when the plan was made. `knows`: whether an
+/// uplink was declared or measured; `None` is the base.
 #[must_use]
 pub fn further(
     plan: &Cascade,
+    base_up: u64,
     knows: impl Fn(Option<MemberId>) -> bool,
 ) -> BTreeMap<MemberId, Vec<Edge>> {
     let none = BTreeMap::new();
@@ -40,13 +42,13 @@ pub fn further(
     if !senders.iter().filter(|id| feeds(id)).all(|id| knows(*id)) {
         return none;
     }
-    let level = Level { plan, senders: &senders, knows: &knows };
+    let level = Level { plan, base_up, senders: &senders, knows: &knows };
     let fetching = members.iter().filter(|id| plan.edge(**id).is_some());
     let Some(most) = fetching.clone().map(|id| plan.down(*id)).max() else { return none };
     // What most have without this, and what the last one has.
-    let inflows: Vec<u64> = fetching.map(|id| level.inflow(*id)).collect();
-    let least = inflows.iter().copied().min().unwrap_or(0);
-    let usual = inflows.iter().copied().max().unwrap_or(0);
+    let rates = level.rates();
+    let (least, usual) = (rates.values().min(), rates.values().max());
+    let (least, usual) = (least.copied().unwrap_or(0), usual.copied().unwrap_or(0));
     let (mut fits, mut lacks) = (0, most.saturating_add(1));
     while lacks - fits > most / 256 + 1 {
         let rate = fits + (lacks - fits) / 2;
@@ -68,22 +70,31 @@ pub fn further(
 /// What a plan is levelled by.
 struct Level<'a, F> {
     plan: &'a Cascade,
+    base_up: u64,
     /// Those nearest to the base first.
     senders: &'a [Option<MemberId>],
     knows: &'a F,
 }
 
 impl<F: Fn(Option<MemberId>) -> bool> Level<'_, F> {
-    /// Bytes per second that a member gets by the tree alone.
-    fn inflow(&self, id: MemberId) -> u64 {
-        let mut rate = u64::MAX;
-        let mut at = id;
-        while let Some(edge) = self.plan.edge(at) {
-            rate = rate.min(edge.rate).min(self.plan.down(at));
-            let Some(source) = edge.source else { break };
-            at = source;
+    fn up_of(&self, sender: Option<MemberId>) -> u64 {
+        let up = self.plan.up_of(sender);
+        if sender.is_none() { up.max(self.base_up) } else { up }
+    }
+
+    /// Bytes per second that members get by the tree alone.
+    fn rates(&self) -> BTreeMap<MemberId, u64> {
+        let mut rates: BTreeMap<MemberId, u64> = BTreeMap::new();
+        for sender in self.senders {
+            let inflow = sender.and_then(|id| rates.get(&id).copied()).unwrap_or(u64::MAX);
+            let mut rest = self.up_of(*sender);
+            for child in self.plan.children_of(*sender) {
+                let gives = rest.min(inflow).min(self.plan.down(*child));
+                rest -= gives;
+                rates.insert(*child, gives);
+            }
         }
-        rate
+        rates
     }
 
     /// What each gets of whom when all are to have `rate`; `None` when something is lacking. Of
@@ -92,7 +103,7 @@ impl<F: Fn(Option<MemberId>) -> bool> Level<'_, F> {
         let mut left: BTreeMap<Option<MemberId>, u64> = BTreeMap::new();
         let mut lacking = Vec::new();
         for sender in self.senders {
-            let mut rest = self.plan.up_of(*sender);
+            let mut rest = self.up_of(*sender);
             for child in self.plan.children_of(*sender) {
                 let wanted = rate.min(self.plan.down(*child));
                 let gives = wanted.min(rest);
@@ -176,7 +187,7 @@ mod tests {
 
     #[test]
     fn node_behind_a_slow_uplink_gets_the_rest_from_the_base_and_others() {
-        let found = further(&budget(), |_| true);
+        let found = further(&budget(), 0, |_| true);
         assert_eq!(found.len(), 1, "{found:?}");
         let (node, edges) = found.first_key_value().unwrap();
         let own = budget().edge(*node).unwrap();
@@ -192,14 +203,15 @@ mod tests {
 
     #[test]
     fn where_rates_are_not_known_or_all_are_well_nothing_is_planned() {
-        assert!(further(&budget(), |id| id != Some(MemberId(2))).is_empty());
-        assert!(further(&budget(), |id| id.is_some()).is_empty());
-        assert!(further(&plan(200, &[(200, 200); 8]), |_| true).is_empty());
-        assert!(further(&plan(200, &[(200, 200)]), |_| true).is_empty());
+        assert!(further(&budget(), 0, |id| id != Some(MemberId(2))).is_empty());
+        assert!(further(&budget(), 0, |id| id.is_some()).is_empty());
+        assert!(further(&plan(200, &[(200, 200); 8]), 0, |_| true).is_empty());
+        assert!(further(&plan(200, &[(200, 200)]), 0, |_| true).is_empty());
         // Nobody has anything to give.
-        assert!(further(&plan(20, &[(1, 200); 3]), |_| true).is_empty());
+        assert!(further(&plan(20, &[(1, 200); 3]), 0, |_| true).is_empty());
         // A downlink is no fault of a source.
-        assert!(further(&plan(200, &[(200, 200), (200, 200), (200, 20)]), |_| true).is_empty());
+        let slow_down = plan(200, &[(200, 200), (200, 200), (200, 20)]);
+        assert!(further(&slow_down, 0, |_| true).is_empty());
     }
 
     proptest::proptest! {
@@ -209,7 +221,7 @@ mod tests {
             nodes in proptest::collection::vec((1_u64..400, 20_u64..400), 2..20),
         ) {
             let plan = plan(base, &nodes);
-            let found = further(&plan, |_| true);
+            let found = further(&plan, 0, |_| true);
             let mut given: BTreeMap<Option<MemberId>, u64> = BTreeMap::new();
             for (id, edges) in &found {
                 proptest::prop_assert!(edges.len() <= FURTHER_MAX);

@@ -407,8 +407,8 @@ impl World {
             first: batch.0,
             reports: batch.1,
             free_bytes,
-            up_rate_seen: 0,
-            down_rate_seen: 0,
+            up_rate_seen: node.sent.best,
+            down_rate_seen: node.received.best,
             relays: agent.relay_counts(),
         };
         self.trace.note(now, "report", n as u64, reports.reports.len() as u64);

@@ -37,6 +37,9 @@ pub(crate) struct Node {
     pub(crate) addr: String,
     pub(crate) up_rate: Option<u64>,
     pub(crate) down_rate: Option<u64>,
+    /// Bytes of contents that it sent, and received.
+    pub(crate) sent: Seen,
+    pub(crate) received: Seen,
     pub(crate) disk: Disk,
     /// What it keeps of its base.
     pub(crate) identity: Identity,
@@ -53,6 +56,24 @@ pub(crate) struct Node {
     completed: BTreeSet<CommandKey>,
     /// Jobs of which the base has said that nothing is needed any more.
     pub(crate) forgotten: BTreeSet<JobId>,
+}
+
+/// Bytes of the best second so far.
+#[derive(Debug, Default)]
+pub(crate) struct Seen {
+    second: u64,
+    bytes: u64,
+    pub(crate) best: u64,
+}
+
+impl Seen {
+    pub(crate) fn add(&mut self, bytes: u64, now: u64) {
+        if now / S != self.second {
+            self.best = self.best.max(self.bytes);
+            (self.second, self.bytes) = (now / S, 0);
+        }
+        self.bytes += bytes;
+    }
 }
 
 #[derive(Debug, Default)]
@@ -91,6 +112,8 @@ impl Node {
             addr: format!("10.{}.{}.{}:9996", 1 + host / 62_500, host / 250 % 250, 1 + host % 250),
             up_rate: rates.0,
             down_rate: rates.1,
+            sent: Seen::default(),
+            received: Seen::default(),
             disk: Disk::new(capacity),
             identity: Identity::default(),
             skew_ns: 0,

@@ -273,7 +273,8 @@ impl World {
         let left = self.streams.all.values().find(is_left);
         let leaves = left.filter(|left| left.source != BASE).map(|left| name(left.source - 1));
         let asker = Asker { node: name(stream.node), job: stream.job, leaves };
-        has_room(uplink, asker, fed)
+        // Who takes parts keeps its place between two of them.
+        stream.part.is_some() || has_room(uplink, asker, fed)
     }
 
     /// Whether a stream is one of a part for a node with another source, and what is behind it.
@@ -357,6 +358,9 @@ impl World {
         stream.unsent += 1;
         stream.ahead += 1;
         let at = stream.last_at;
+        if source != BASE {
+            self.nodes[source - 1].sent.add(bytes, self.now);
+        }
         if source == BASE {
             *self.base.sent.entry(content).or_default() += bytes;
         }
@@ -405,6 +409,8 @@ impl World {
             let Some(frame) = stream.waiting.pop_front() else { return };
             stream.ahead -= 1;
             self.take(n, job, frame.encoded().len() as u64);
+            let now = self.now;
+            self.nodes[n].received.add(frame.encoded().len() as u64, now);
             self.take_frame(id, n, content, link, frame);
             self.pump(id);
         }

@@ -149,6 +149,8 @@ fn further_source_that_spoils_units_is_named_and_left() {
 #[test]
 fn main_source_that_dies_is_replaced_while_further_ones_give() {
     let (mut world, n, _) = with_helpers();
+    // It rests in between.
+    world.until(5, "the main source gives", |world| world.source(n).is_some());
     let main = world.source(n).unwrap();
     assert_ne!(main, BASE);
     world.fault(Fault::Crash { n: main - 1, is_dark: false });
@@ -178,12 +180,14 @@ fn node_killed_with_parts_ahead_of_a_gap_goes_on_with_what_was_written() {
 #[test]
 fn base_that_goes_away_leaves_the_sources_as_they_are() {
     let (mut world, n, _) = with_helpers();
+    // The first copy is out by then.
+    let others =
+        |world: &World| (0..NODES).filter(|other| *other != n).any(|n| world.is_published(n));
+    world.until(20, "one has it", others);
     world.fault(Fault::CrashBase { is_dark: true });
-    world.pass(20);
+    world.until(20, "all have it", |world| (0..NODES).all(|n| world.is_published(n)));
     world.fault(Fault::StartBase);
-    let outcome = world.run();
-    all_completed(&outcome, 8);
-    assert!(world.have(n) > 0 && world.now > 25 * S);
+    all_completed(&world.run(), 8);
 }
 
 /// What a further source sends to others, its child does not lose: the child has the bytes in the
@@ -198,4 +202,44 @@ fn children_of_further_sources_keep_their_rate() {
     let link = LINK / 4;
     assert!(rate >= link * 75 / 100, "{rate} of {link} bytes a second");
     all_completed(&world.run(), 8);
+}
+
+#[test]
+fn trace_unknown() {
+    for knows in [false, true] {
+        let mut world = World::new(budget(knows, 1), false);
+        for _ in 0..60 {
+            world.pass(1);
+            if world.now < 5 * S {
+                continue;
+            }
+            let line: Vec<String> = (0..NODES)
+                .map(|n| {
+                    let spare: Vec<usize> = world
+                        .streams
+                        .all
+                        .values()
+                        .filter(|s| s.is_spare() && s.node == n)
+                        .map(|s| s.source)
+                        .collect();
+                    format!(
+                        "{}:{:3}%<{:?}{}",
+                        n,
+                        world.have(n) * 100 / SIZE as u64,
+                        world
+                            .source(n)
+                            .map(|h| if h == 0 { "b".to_owned() } else { (h - 1).to_string() })
+                            .unwrap_or_default(),
+                        if spare.is_empty() { String::new() } else { format!("+{spare:?}") }
+                    )
+                })
+                .collect();
+            println!("{} {}", world.now / S, line.join(" "));
+            if (0..NODES).all(|n| world.is_published(n)) {
+                break;
+            }
+        }
+        let c = &world.base.ledger.counts;
+        println!("{c:?}");
+    }
 }

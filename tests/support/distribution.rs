@@ -28,56 +28,48 @@ pub(crate) struct Distribution {
     cpu_before: Duration,
 }
 
-/// Links of a lab, which base and nodes declare.
-pub(crate) struct Rates<'a> {
-    /// Bits per second.
-    pub(crate) link: u64,
-    /// The uplink of a node (1, 2, ..) is the link over this.
-    pub(crate) parts: &'a dyn Fn(usize) -> u64,
+/// Links between the hosts, and how the base is started.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Setup<'a> {
+    /// Upload and download limit of each host, bits per second.
+    pub(crate) rate: u64,
+    /// Of each cable, in each direction.
+    pub(crate) delay: Duration,
+    /// With TLS.
+    pub(crate) is_secure: bool,
+    /// Of the base.
+    pub(crate) flags: &'a [&'a str],
 }
 
 impl Distribution {
     /// Starts a base and `nodes` nodes, all links of `rate` bits per second, and waits until the
     /// base knows all of them. Files are made in `folder`.
     pub(crate) fn start(headend: &Path, folder: &Path, nodes: usize, rate: u64) -> Self {
-        Self::start_with(headend, folder, nodes, rate, true)
+        let setup = Setup { rate, delay: Duration::ZERO, is_secure: true, flags: &[] };
+        Self::start_with(headend, folder, nodes, &setup)
     }
 
-    /// The same with TLS or without.
+    /// The same with links, transport and flags of the base.
     pub(crate) fn start_with(
         headend: &Path,
         folder: &Path,
         nodes: usize,
-        rate: u64,
-        is_secure: bool,
+        setup: &Setup<'_>,
     ) -> Self {
-        Self::start_flagged(headend, folder, nodes, rate, (is_secure, &[]))
+        let mut built = Self::build(headend, folder, nodes, setup);
+        built.start_all();
+        built
     }
 
-    /// The same with flags for the base.
-    pub(crate) fn start_flagged(
+    /// The same where the uplinks of `slow` nodes (1, 2, ..) have a quarter of the rate, and base
+    /// and nodes declare what their links carry.
+    pub(crate) fn start_declared(
         headend: &Path,
         folder: &Path,
         nodes: usize,
-        rate: u64,
-        (is_secure, flags): (bool, &[&str]),
+        setup: &Setup<'_>,
+        slow: &[usize],
     ) -> Self {
-        let flags = flags.iter().map(|flag| (*flag).to_owned()).collect();
-        let mut started =
-            Self::build((headend, folder), Lab::build(nodes + 1, rate), nodes, is_secure, flags);
-        started.start_all();
-        started
-    }
-
-    /// The same where base and nodes declare what their links carry.
-    pub(crate) fn start_with_rates(
-        headend: &Path,
-        folder: &Path,
-        nodes: usize,
-        is_secure: bool,
-        Rates { link, parts }: Rates<'_>,
-    ) -> Self {
-        let lab = Lab::build(nodes + 1, link);
         // What TCP carries of a limit, and a little less: the queue is in the program then.
         #[expect(
             clippy::cast_precision_loss,
@@ -86,34 +78,29 @@ impl Distribution {
             reason = "a rate in kbit/s"
         )]
         let kbit = |bits: u64| format!("{}k", (bits as f64 * GOODPUT * 0.98 / 1_000.0) as u64);
-        let flags = vec!["--up-rate".to_owned(), kbit(link)];
-        let mut started = Self::build((headend, folder), lab, nodes, is_secure, flags);
+        let mut built = Self::build(headend, folder, nodes, setup);
+        built.flags.extend(["--up-rate".to_owned(), kbit(setup.rate)]);
         for node in 1..=nodes {
-            let up = link / parts(node);
-            if up < link {
-                started.lab.set_rates(node, up, link);
+            let up = if slow.contains(&node) { setup.rate / 4 } else { setup.rate };
+            if up < setup.rate {
+                built.lab.set_rates(node, up, setup.rate);
             }
-            let rates = ["--up-rate".to_owned(), kbit(up), "--down-rate".to_owned(), kbit(link)];
-            started.node_flags[node - 1] = rates.into();
+            let (up, down) = (kbit(up), kbit(setup.rate));
+            built.node_flags[node - 1] =
+                ["--up-rate".to_owned(), up, "--down-rate".to_owned(), down].into();
         }
-        started.start_all();
-        started
+        built.start_all();
+        built
     }
 
-    fn build(
-        (headend, folder): (&Path, &Path),
-        lab: Lab,
-        nodes: usize,
-        is_secure: bool,
-        flags: Vec<String>,
-    ) -> Self {
+    fn build(headend: &Path, folder: &Path, nodes: usize, setup: &Setup<'_>) -> Self {
         let files = tempfile::tempdir_in(folder).unwrap();
         Self {
-            lab,
+            lab: Lab::build(nodes + 1, setup.rate, setup.delay),
             headend: headend.to_owned(),
             files,
-            is_secure,
-            flags,
+            is_secure: setup.is_secure,
+            flags: setup.flags.iter().map(|flag| (*flag).to_owned()).collect(),
             node_flags: vec![Vec::new(); nodes],
             base: None,
             nodes: (0..nodes).map(|_| None).collect(),

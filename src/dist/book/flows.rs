@@ -31,6 +31,8 @@ pub(super) struct Flow {
     yields: HashSet<MemberId>,
     /// Further sources of members, and what each gives.
     pub(super) further: BTreeMap<MemberId, Vec<Edge>>,
+    /// Since when members lack something that others could give.
+    pub(super) lacking: BTreeMap<MemberId, u64>,
 }
 
 /// A receiver that could be faster.
@@ -121,6 +123,7 @@ impl Flow {
             trials: HashMap::new(),
             yields: HashSet::new(),
             further: BTreeMap::new(),
+            lacking: BTreeMap::new(),
         }
     }
 
@@ -171,6 +174,11 @@ impl Flow {
     /// A member has left a slow source.
     pub(super) fn begin_trial(&mut self, member: MemberId, trial: Trial) {
         self.trials.insert(member, trial);
+    }
+
+    /// Somebody has left a slow source, and it is not known yet what was slow.
+    pub(super) fn has_trials(&self) -> bool {
+        !self.trials.is_empty()
     }
 
     /// A member has so many bytes now: what was slow, once that can be told. It is told once.

@@ -6,29 +6,29 @@
 //! node down, failed, barred --> its children go on to others --> Sources to those, epoch + 1
 //! idle uplink, bytes to give --> tend: it is offered to who is slow and far from the end
 //! node left a slow source --> judge: more from the next one? the source is slow : the node is
-//! a source has too little --> level: others give parts of it at the same time
+//! a source has too little --> further: others give parts of it at the same time
 //! rates of the policy changed --> plan_again: who gets more from another goes there
 //! ```
 //! Invariant: a plan has only nodes that live, with the command open or completed. Bounds: a plan
 //! is improved once a second at most, and a round of tending looks at `LOOKS_A_TICK` members of
 //! plans; a node is moved by that at most each three seconds.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::HashSet;
 
 use serde_json::json;
 
 use crate::dist::book::contents::{Content, Contents};
 use crate::dist::book::effects::{About, Effects};
 use crate::dist::book::flows::{Flow, Flows, Offer, Slow, Trial};
+use crate::dist::book::further::When;
 use crate::dist::book::jobs::Jobs;
-use crate::dist::book::link::{NS_PER_S, SlowLinks, is_planned_by_what_is_known, planned_rate};
+use crate::dist::book::link::{NS_PER_S, SlowLinks, planned_rate};
 use crate::dist::book::nodes::{NodeId, Nodes};
 use crate::dist::book::options::{BookOptions, ns};
 use crate::dist::book::records::Job;
 use crate::dist::ids::{ContentId, JobId};
 use crate::dist::keys::BaseKeys;
-use crate::dist::level;
-use crate::dist::plan::{Cascade, Edge, MemberId, Receiver};
+use crate::dist::plan::{Cascade, MemberId, Receiver};
 use crate::dist::wire::agent::{NodeOrder, Source};
 use crate::dist::wire::job::DeliveryState;
 use crate::dist::wire::peer::Capability;
@@ -62,7 +62,7 @@ impl<'a> Planner<'a> {
         let barred = self.flows.barred();
         let cascade = Cascade::without(base_up, content.row.size, &receivers, barred);
         self.flows.insert(id, Flow::new(cascade, self.fx.new_epoch()));
-        self.level(id);
+        self.level(id, When::Now);
         for receiver in receivers {
             let node = NodeId::from(receiver.id);
             if told != Some(node) {
@@ -121,7 +121,6 @@ impl<'a> Planner<'a> {
             flow.epoch = epoch;
         }
         self.flows.list(id, node);
-        self.level_and_say(id);
     }
 
     /// A node has left its source by itself: the plan follows it. Those behind it, whose lists name
@@ -268,57 +267,9 @@ impl<'a> Planner<'a> {
             Some(Source { node: name, addr, capability, rate: edge.rate, is_last_resort })
         });
         let sources = sources.collect();
-        let further = flow.further.get(&node.member()).map(Vec::as_slice).unwrap_or_default();
-        let further = further.iter().filter_map(|edge| {
-            let (node, addr) = match edge.source {
-                None => (None, self.options.base_addr.clone()),
-                Some(source) => {
-                    let row = &self.nodes.get(source.into())?.row;
-                    (Some(row.name.clone()), row.addr.clone())
-                }
-            };
-            let capability = String::new();
-            Some(Source { node, addr, capability, rate: edge.rate, is_last_resort: false })
-        });
-        let further = further.collect();
-        Some(NodeOrder::Sources { content: id, epoch: flow.epoch, sources, further })
-    }
-
-    /// Finds out who takes parts from further sources. Gives those for whom that has changed.
-    fn level(&mut self, id: ContentId) -> Vec<MemberId> {
-        let Some((_, job)) = self.content_and_job(id) else { return Vec::new() };
-        // A job that keeps to a rate takes no more of a source than its part.
-        let policy = &job.row.policy;
-        let is_capped = policy.max_rate.is_some() || policy.per_node_rate.is_some();
-        let (nodes, base) = (self.nodes, self.flows.base.known());
-        let knows = |member: Option<MemberId>| match member {
-            None => base.is_some(),
-            Some(member) => nodes.get(member.into()).is_some_and(|node| {
-                is_planned_by_what_is_known(node.row.up_rate_cap, node.row.up_rate_seen)
-            }),
-        };
-        let Some(flow) = self.flows.get_mut(id) else { return Vec::new() };
-        let found = if is_capped { BTreeMap::new() } else { level::further(&flow.cascade, knows) };
-        let changed = |member: &&MemberId| {
-            let [now, before] = [&found, &flow.further].map(|of| of.get(*member));
-            now.is_none() || before.is_none_or(|before| now.is_some_and(|now| differ(now, before)))
-        };
-        let both = found.keys().chain(flow.further.keys()).collect::<BTreeSet<_>>();
-        let changed: Vec<MemberId> = both.into_iter().filter(changed).copied().collect();
-        for member in &changed {
-            match found.get(member) {
-                Some(edges) => flow.further.insert(*member, edges.clone()),
-                None => flow.further.remove(member),
-            };
-        }
-        changed
-    }
-
-    /// The same, and says so to them.
-    fn level_and_say(&mut self, id: ContentId) {
-        for member in self.level(id) {
-            self.say_sources(id, member.into());
-        }
+        let further = self.further_of(id, node);
+        let epoch = self.flows.get(id)?.epoch;
+        Some(NodeOrder::Sources { content: id, epoch, sources, further })
     }
 
     /// Each second: capabilities that end soon are made anew, idle uplinks are given away, edges
@@ -469,7 +420,7 @@ impl<'a> Planner<'a> {
         let Some(flow) = self.flows.get_mut(id) else { return };
         let moved = change(&mut flow.cascade);
         flow.epoch = epoch;
-        let levelled = self.level(id);
+        let levelled = self.level(id, When::Lasting);
         let (mut told, mut row) = (HashSet::new(), moved);
         for _ in 0..LISTED_BEHIND {
             row.retain(|member| told.insert(*member));
@@ -485,7 +436,7 @@ impl<'a> Planner<'a> {
         }
     }
 
-    fn say_sources(&mut self, id: ContentId, node: NodeId) {
+    pub(super) fn say_sources(&mut self, id: ContentId, node: NodeId) {
         if !self.nodes.is_live(node, self.fx.now) {
             return;
         }
@@ -517,7 +468,7 @@ impl<'a> Planner<'a> {
         })
     }
 
-    fn content_and_job(&self, id: ContentId) -> Option<(&'a Content, &'a Job)> {
+    pub(super) fn content_and_job(&self, id: ContentId) -> Option<(&'a Content, &'a Job)> {
         let content = self.contents.get(id)?;
         Some((content, self.jobs.get(content.row.key.job)?))
     }
@@ -525,15 +476,6 @@ impl<'a> Planner<'a> {
     fn now_s(&self) -> i64 {
         self.fx.now.utc_ns.div_euclid(1_000_000_000)
     }
-}
-
-/// Whether further sources are others than before, or give much more or less. What changes a little
-/// is not said each second.
-fn differ(now: &[Edge], before: &[Edge]) -> bool {
-    let is_same = |now: &Edge, before: &Edge| {
-        now.source == before.source && now.rate.abs_diff(before.rate) <= before.rate / 4
-    };
-    now.len() != before.len() || !now.iter().zip(before).all(|(now, before)| is_same(now, before))
 }
 
 /// A list names the sources of three nodes above: two rows behind a node that moved.

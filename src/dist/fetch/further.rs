@@ -62,6 +62,8 @@ struct Running {
     from: u64,
     to: u64,
     since: Mono,
+    /// From when on its rate counts: when it might have been asked for, had somebody looked.
+    paced_from: Mono,
     alive_at: Mono,
     due: Mono,
 }
@@ -183,7 +185,7 @@ impl Further {
         helper.rate = if helper.rate == 0 { rate } else { helper.rate / 2 + rate / 2 };
         helper.failures = 0;
         if helper.source.rate > 0 {
-            helper.free_at = part.since + time_of(bytes, helper.source.rate);
+            helper.free_at = part.paced_from + time_of(bytes, helper.source.rate);
         }
     }
 
@@ -263,6 +265,11 @@ impl Further {
                 from: part.start,
                 to: part.end,
                 since: view.now,
+                paced_from: if view.now.since(helper.free_at) < PACE_LATE {
+                    helper.free_at
+                } else {
+                    view.now
+                },
                 alive_at: view.now,
                 due: view.now + expected.max(LATE_MIN),
             };
@@ -390,6 +397,8 @@ const BEHIND: Duration = Duration::from_millis(50);
 const HAS_COUNTS: Duration = Duration::from_millis(200);
 /// A source that may be asked again within this is worth a part of the main source that ends.
 const SOON: Duration = Duration::from_millis(500);
+/// A part that is asked for so late is asked for in time: time is looked at some times a second.
+const PACE_LATE: Duration = Duration::from_millis(100);
 /// Without a byte for so long a source does not count as one that gives.
 const LATELY: Duration = Duration::from_secs(3);
 const TELL_EVERY: Duration = Duration::from_secs(1);

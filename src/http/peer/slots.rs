@@ -111,6 +111,9 @@ struct Table {
     children: BTreeMap<NodeName, Streams>,
     streams: usize,
     last_number: u64,
+    /// Nodes that were sent a part of what they mainly have from here, the newest last, and when:
+    /// they have their place until they ask for the next one.
+    parted: VecDeque<(NodeName, ContentId, Mono)>,
     /// Nodes that were sent the last byte, the newest last, and when.
     fed: VecDeque<(ContentId, NodeName, SocketAddr, Mono)>,
 }
@@ -154,7 +157,9 @@ impl Slots {
         } else {
             let asker = Asker { node, job: *job, leaves: leaves.as_ref() };
             let has_place = table.count_nodes() < children_max || table.is_child(node);
-            has_place && uplink.is_none_or(|uplink| has_room(uplink, asker, table.streams(now)))
+            let goes_on = table.takes_parts(node, *content, now);
+            let fits = |uplink| goes_on || has_room(uplink, asker, table.streams(now));
+            has_place && uplink.is_none_or(fits)
         };
         if is_full || !fits {
             return Err(table.others(wish, now));
@@ -277,7 +282,18 @@ impl Drop for Slot {
             return;
         }
         streams.remove(&key);
-        if streams.is_empty() {
+        let is_empty = streams.is_empty();
+        if self.lane == Lane::Part {
+            let now = self.shared.now();
+            table
+                .parted
+                .retain(|(node, content, _)| (node, content) != (&self.node, &self.content));
+            if table.parted.len() >= FED_MAX {
+                table.parted.pop_front();
+            }
+            table.parted.push_back((self.node.clone(), self.content, now));
+        }
+        if is_empty {
             table.children.remove(&self.node);
         }
         table.streams -= 1;
@@ -340,6 +356,13 @@ impl Table {
         self.children.values().filter(|streams| has_main(streams)).count()
     }
 
+    /// The node was sent a part a moment ago, or gets one.
+    fn takes_parts(&self, node: &NodeName, content: ContentId, now: Mono) -> bool {
+        self.parted
+            .iter()
+            .any(|(of, what, at)| (of, *what) == (node, content) && now.since(*at) < PARTED_KEPT)
+    }
+
     fn is_child(&self, node: &NodeName) -> bool {
         self.children.get(node).is_some_and(has_main)
     }
@@ -399,6 +422,8 @@ const OTHERS_MAX: usize = 4;
 const FED_MAX: usize = 64;
 /// and for how long: a file may be replaced.
 const FED_KEPT: Duration = Duration::from_secs(60);
+/// For so long a node that is sent parts may ask for the next one.
+const PARTED_KEPT: Duration = Duration::from_secs(2);
 /// By so much somebody has to be ahead of who asks: what is in the buffers of a connection may be
 /// lost.
 const AHEAD_BYTES: u64 = 4 << 20;
@@ -451,6 +476,41 @@ mod tests {
         assert_eq!(slots.children(), 0);
         slots.set_children_max(0);
         assert!(slots.take(&wish("a", 1)).is_err());
+    }
+
+    #[test]
+    fn parts_for_who_has_another_source_take_no_place_and_others_keep_theirs_between_two() {
+        let slots = Slots::new(1, Some(Box::new(|| Some(10_000_000))));
+        let at = |ms: u64| Mono(1) + Duration::from_millis(ms);
+        let with = |name: &str, lane| Wish { lane, ..wish(name, 1) };
+        let spare: Vec<_> = (0..2)
+            .map(|part| slots.take_at(&with("a", Lane::Spare(part << 20)), at(0)).unwrap())
+            .collect();
+        assert_eq!((slots.children(), spare[0].rank()), (0, Rank::Spare));
+        let child = slots.take_at(&with("b", Lane::Part), at(0)).unwrap();
+        assert_eq!((slots.children(), child.rank()), (1, Rank::Child));
+        // A third part of a node takes the place of its first.
+        let third = slots.take_at(&with("a", Lane::Spare(5 << 20)), at(0)).unwrap();
+        assert!(spare[0].lost().is_cancelled() && !spare[1].lost().is_cancelled());
+        for step in 1..=4 {
+            child.count_at(5_000_000, at(step * 500));
+        }
+        let refused = slots.take_at(&with("c", Lane::Spare(0)), at(2_000));
+        assert!(refused.is_err(), "the child takes all");
+        drop((spare, third));
+        assert_eq!(slots.shared.table.lock().unwrap().streams, 1);
+        drop(child);
+        assert_eq!(slots.children(), 0);
+        // Another one takes all meanwhile.
+        slots.set_children_max(2);
+        let other = slots.take(&with("d", Lane::Main)).unwrap();
+        let now = slots.shared.now();
+        for step in 0..=20 {
+            other.count_at(1_000_000, now + Duration::from_millis(step * 50));
+        }
+        let then = now + Duration::from_millis(1_000);
+        assert!(slots.take_at(&with("e", Lane::Part), then).is_err());
+        assert!(slots.take_at(&with("b", Lane::Part), then).is_ok());
     }
 
     #[test]

@@ -246,7 +246,7 @@ fn source_that_spoils_a_unit_is_not_asked_again() {
     }
     let bad = lab.of("c").pop().unwrap();
     lab.event(bad, LinkEvent::BadUnit { unit: 9 });
-    for _ in 0..300 {
+    for _ in 0..600 {
         lab.flow(&[("a", 2), ("d", 4)], 50);
         assert!(lab.of("c").is_empty());
     }
