@@ -391,6 +391,8 @@ impl Fetch {
             About::Pace(link) => {
                 let is_needed = self.active.as_ref().is_some_and(|active| active.id == link);
                 match state.filter(|state| is_needed && !state.via.contains(&self.me)) {
+                    // It is slow on purpose: nothing of before counts.
+                    Some(state) if state.is_held => self.watch.restart(now),
                     Some(state) => self.compare(state.have, now, out),
                     None => self.watch.pass(now),
                 }

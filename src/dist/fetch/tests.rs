@@ -363,6 +363,22 @@ fn source_that_gives_a_tenth_of_what_it_gets_is_left_for_the_one_above() {
 }
 
 #[test]
+fn source_that_holds_the_stream_back_for_another_is_not_slow() {
+    let (mut rig, _) = Rig::new("a b c base");
+    rig.link(1, LinkEvent::FirstByte);
+    assert_eq!(rig.go(1, 100_000, 1_000_000, 1_500), [""; 0]);
+    let asked = (0..10).find_map(|_| {
+        let out = rig.wait(100 * MS);
+        let ask = out.first()?.strip_prefix("ask ")?.split_once(' ')?.0.parse().ok();
+        ask
+    });
+    let held = ContentState { is_held: true, ..state(9_000_000, "") };
+    assert_eq!(rig.answer(asked.expect("it asks"), Some(held)), [""; 0]);
+    assert_eq!(rig.go(1, 100_000, 1_000_000, 1_800), [""; 0], "what was before does not count");
+    assert_eq!(rig.go(1, 100_000, 1_000_000, 4_000).len(), 1, "it is slow afterwards, too");
+}
+
+#[test]
 fn node_that_gets_no_more_from_the_next_source_is_slow_itself_and_stays() {
     let (mut rig, _) = Rig::new("a b c base");
     rig.link(1, LinkEvent::FirstByte);

@@ -293,7 +293,8 @@ async fn whole(
     let Capability { node, job, .. } = capability;
     let (from, id) = (range.start, content.id());
     let lane = Lane::Main;
-    let wish = Wish { node, content: id, job, from, lane, leaves: None, is_slow: false, addr: None };
+    let wish =
+        Wish { node, content: id, job, from, lane, leaves: None, is_slow: false, addr: None };
     let slot = state.slot(&wish)?;
     let body = state.body((id, job), slot, content.bytes(range.clone()));
     let mut response = (status, body).into_response();
