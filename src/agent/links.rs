@@ -100,7 +100,7 @@ impl Links {
         (content, job): (Arc<Content>, Option<JobId>),
         id: LinkId,
         source: &Source,
-        (from, part): (u64, Option<Part>),
+        (from, part, is_slow): (u64, Option<Part>, bool),
     ) {
         let from = from.max(content.have());
         if part.and_then(|part| part.to).is_some_and(|to| to <= from) {
@@ -121,6 +121,7 @@ impl Links {
         } else if let Some(node) = self.source_of(content.id()) {
             path.push_str("&leaves=");
             path.push_str(node.as_str());
+            path.push_str(if is_slow { "&slow=true" } else { "" });
         }
         let (wanted, control) = watch::channel(Wanted::Wait);
         let (held, node) = (Arc::clone(&content), source.node.clone());

@@ -14,6 +14,10 @@
 //! another source for the rest: such a node is no child and takes no place. It is served where the
 //! children leave something over ([`has_spare`]).
 //!
+//! A node that leaves a slow child of this source for the source itself has the uplink for a while,
+//! without that child ([`GIVE_WAY`]). So what the node gets tells whose link is slow, and those that
+//! wait behind the node do not get half of what there is.
+//!
 //! Invariants: whoever is fed already, and the first of a job, finds room; so does a node that
 //! leaves a child of this source for the source itself: what it takes, that child passes on no
 //! more. Who is refused would have had less than those who are served.
@@ -148,6 +152,10 @@ pub const CHILD_RATE_MIN: u64 = 625_000;
 pub const PARTS_MAX: usize = 4;
 /// A twentieth of an uplink is nothing to give away.
 const SPARE_PART: u64 = 20;
+/// So long the stream of a child that another one leaves as slow, for the source itself, sends
+/// nothing: until a base has judged by what comes from the source instead, and has told the child
+/// where it is to go.
+pub const GIVE_WAY: Duration = Duration::from_millis(1_500);
 /// Nodes that a node feeds at once.
 pub const CHILDREN_MAX: usize = 16;
 const SECOND: Duration = Duration::from_secs(1);

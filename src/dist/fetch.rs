@@ -391,6 +391,8 @@ impl Fetch {
             About::Pace(link) => {
                 let is_needed = self.active.as_ref().is_some_and(|active| active.id == link);
                 match state.filter(|state| is_needed && !state.via.contains(&self.me)) {
+                    // It is slow on purpose: nothing of before counts.
+                    Some(state) if state.is_held => self.watch.restart(now),
                     Some(state) => self.compare(state.have, now, out),
                     None => self.watch.pass(now),
                 }
@@ -473,8 +475,9 @@ impl Fetch {
         let id = LinkId(self.next_link);
         self.next_link = self.next_link.wrapping_add(1);
         let cause = if self.has_switched { cause } else { SwitchCause::First };
-        let (link, from) = (id, self.have);
-        out.push(FetchAction::Connect { link, source: source.clone(), from, part: None });
+        let (link, from, is_slow) = (id, self.have, cause == SwitchCause::Slow);
+        let to = source.clone();
+        out.push(FetchAction::Connect { link, source: to, from, part: None, is_slow });
         self.opening = Some(Link {
             id,
             source,

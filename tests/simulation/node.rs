@@ -278,8 +278,8 @@ impl World {
                 let strange: Vec<ContentId> = held.filter(|id| !known.contains(id)).collect();
                 strange.into_iter().for_each(|content| self.discard(n, content));
             }
-            Action::Connect { content, link, source, from, part } => {
-                self.connect(n, content, link, &source, (from, part));
+            Action::Connect { content, link, source, from, part, is_slow } => {
+                self.connect(n, content, link, &source, (from, part, is_slow));
             }
             Action::Use { content, link } => self.use_link(n, content, link),
             Action::Close { content, link } => self.close_link(n, content, link),

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use headend::base::time::Mono;
 use headend::dist::agent::Failure;
-use headend::dist::fanout::{Asker, ChildMeter, Fed, has_room, has_spare};
+use headend::dist::fanout::{Asker, ChildMeter, Fed, GIVE_WAY, has_room, has_spare};
 use headend::dist::fetch::{AskId, LinkEvent, LinkId, Part};
 use headend::dist::ids::{ContentId, JobId};
 use headend::dist::units::{Accepted, EndFrame, Frame, FrameReader, UNIT_BYTES, UnitError};
@@ -59,6 +59,10 @@ pub(crate) struct Stream {
     ready: Option<(Frame, Cursor)>,
     /// When the node looks at it again, for the rate of its job.
     held_until: u64,
+    /// The node leaves its source of now as slow for this one.
+    leaves_slow: bool,
+    /// Until when the source sends nothing, for another stream.
+    way_until: u64,
     meter: ChildMeter,
     capability: String,
     from: u64,
@@ -115,7 +119,7 @@ impl World {
         content: ContentId,
         link: LinkId,
         source: &Source,
-        (from, part): (u64, Option<Part>),
+        (from, part, is_slow): (u64, Option<Part>, bool),
     ) {
         let Some(held) = self.nodes[n].disk.contents.get(&content) else { return };
         let from = from.max(held.have());
@@ -135,6 +139,8 @@ impl World {
             ask: None,
             ready: None,
             held_until: 0,
+            leaves_slow: is_slow,
+            way_until: 0,
             meter: ChildMeter::new(self.mono()),
             capability: source.capability.clone(),
             from,
@@ -214,11 +220,31 @@ impl World {
         for older in older {
             self.end_stream(older, LinkEvent::Lost);
         }
+        self.give_way(id);
         self.streams.serving.entry((source, content)).or_default().insert(id);
         if let Some(stream) = self.streams.all.get_mut(&id) {
             stream.is_open = true;
         }
         self.pump(id);
+    }
+
+    /// The stream of a child that the node leaves as slow waits.
+    fn give_way(&mut self, id: StreamId) {
+        let stream = self.streams.all.get(&id).filter(|stream| stream.leaves_slow);
+        let Some((source, content, node)) = stream.map(|s| (s.source, s.content, s.node)) else {
+            return;
+        };
+        let mut used = self.streams.all.values().filter(|s| s.is_used && !s.is_spare());
+        let left = used.find(|s| (s.node, s.content) == (node, content)).map(|s| s.source);
+        let until = self.now + u64::try_from(GIVE_WAY.as_nanos()).unwrap_or(u64::MAX);
+        let ids = self.streams.serving.get(&(source, content)).cloned().unwrap_or_default();
+        for id in ids {
+            let stream = self.streams.all.get_mut(&id).filter(|stream| !stream.is_spare());
+            if let Some(stream) = stream.filter(|s| Some(host_of(s.node)) == left) {
+                stream.way_until = until;
+                self.at(until, Event::StreamGoesOn(id));
+            }
+        }
     }
 
     /// Whether the uplink of the source has room for the stream; the base's has.
@@ -298,6 +324,7 @@ impl World {
     fn next_frame(&mut self, id: StreamId) -> Option<(Host, Frame, Cursor)> {
         let stream = self.streams.all.get(&id)?;
         let is_free = stream.is_open && stream.unsent < UNSENT_MAX && !stream.is_dead;
+        let is_free = is_free && self.now >= stream.way_until;
         if !is_free || stream.ahead >= AHEAD_MAX {
             return None;
         }
@@ -562,10 +589,11 @@ impl World {
     ) {
         let run = self.nodes[n].runs;
         let streams = self.streams.serving.get(&(host, content)).into_iter().flatten();
-        let mut streams = streams.filter_map(|id| self.streams.all.get(id));
-        let waits = streams.find(|stream| stream.node == n && stream.ask.is_some());
-        let job = waits.map(|stream| stream.job);
-        let is_held = job.is_some_and(|job| self.holds(host, job));
+        let streams = streams.filter_map(|id| self.streams.all.get(id));
+        let mut streams = streams.filter(|stream| stream.node == n);
+        let gives_way = streams.clone().any(|stream| stream.way_until > self.now);
+        let job = streams.find(|stream| stream.ask.is_some()).map(|stream| stream.job);
+        let is_held = gives_way || job.is_some_and(|job| self.holds(host, job));
         let state = self.state_of(host, content);
         let state = state.map(|state| ContentState { is_held, ..state });
         if state.is_none() && self.is_up(host) && self.now - since < STATE_PATIENCE {

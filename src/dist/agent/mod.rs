@@ -80,6 +80,8 @@ pub enum Action {
         from: u64,
         /// Not all from there on, but a part.
         part: Option<Part>,
+        /// The source in use gives less than it gets, and is left for this one.
+        is_slow: bool,
     },
     /// Take the bytes of a link from now on.
     Use {

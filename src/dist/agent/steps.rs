@@ -128,9 +128,9 @@ impl Agent {
     ) {
         for action in actions {
             match action {
-                FetchAction::Connect { link, source, from, part } => {
+                FetchAction::Connect { link, source, from, part, is_slow } => {
                     self.edges.open(content, link, &source);
-                    out.push(Action::Connect { content, link, source, from, part });
+                    out.push(Action::Connect { content, link, source, from, part, is_slow });
                 }
                 FetchAction::Use { link } => out.push(Action::Use { content, link }),
                 FetchAction::Close { link } => {

@@ -84,6 +84,8 @@ pub enum FetchAction {
         from: u64,
         /// Not all from there on, but a part.
         part: Option<Part>,
+        /// The source in use gives less than it gets, and is left for this one.
+        is_slow: bool,
     },
     /// Take the bytes of this link. Of links without a part no other one is open when this is done.
     Use {

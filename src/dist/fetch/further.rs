@@ -275,7 +275,13 @@ impl Further {
             };
             self.parts.insert(link, running);
             let asked = Part { to: Some(part.end), is_spare: true };
-            out.push(FetchAction::Connect { link, source, from: part.start, part: Some(asked) });
+            out.push(FetchAction::Connect {
+                link,
+                source,
+                from: part.start,
+                part: Some(asked),
+                is_slow: false,
+            });
         }
     }
 

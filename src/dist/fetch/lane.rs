@@ -198,7 +198,13 @@ impl Fetch {
             meter,
         };
         let part = (!is_whole).then_some(Part { to, is_spare: false });
-        out.push(FetchAction::Connect { link: id, source: active.source.clone(), from, part });
+        out.push(FetchAction::Connect {
+            link: id,
+            source: active.source.clone(),
+            from,
+            part,
+            is_slow: false,
+        });
     }
 
     /// The main source has nothing to do. What all wait for may be with a slow further source.

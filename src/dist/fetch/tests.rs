@@ -97,12 +97,12 @@ impl Rig {
 fn short(action: &FetchAction) -> String {
     let peer = |peer: &Peer| peer.as_ref().map_or_else(|| "base".to_owned(), NodeName::to_string);
     match action {
-        FetchAction::Connect { link, source, from, part: Some(part) } => {
+        FetchAction::Connect { link, source, from, part: Some(part), .. } => {
             let to = part.to.map_or_else(|| "end".to_owned(), |to| to.to_string());
             let kind = if part.is_spare { "spare" } else { "part" };
             format!("{kind} {} {} {from}-{to}", link.0, peer(&source.node))
         }
-        FetchAction::Connect { link, source, from, part: None } => {
+        FetchAction::Connect { link, source, from, part: None, .. } => {
             format!("connect {} {} {from}", link.0, peer(&source.node))
         }
         FetchAction::Use { link } => format!("use {}", link.0),
@@ -360,6 +360,22 @@ fn source_that_gives_a_tenth_of_what_it_gets_is_left_for_the_one_above() {
     assert_eq!(rig.link(2, LinkEvent::FirstByte), ["close 1", "use 2", "from b Slow"]);
     // It keeps up: nobody is left, and the plan's first choice is not taken again.
     assert_eq!(rig.go(2, 1_000_000, 1_000_000, 20_000), [""; 0]);
+}
+
+#[test]
+fn source_that_holds_the_stream_back_for_another_is_not_slow() {
+    let (mut rig, _) = Rig::new("a b c base");
+    rig.link(1, LinkEvent::FirstByte);
+    assert_eq!(rig.go(1, 100_000, 1_000_000, 1_500), [""; 0]);
+    let asked = (0..10).find_map(|_| {
+        let out = rig.wait(100 * MS);
+        let ask = out.first()?.strip_prefix("ask ")?.split_once(' ')?.0.parse().ok();
+        ask
+    });
+    let held = ContentState { is_held: true, ..state(9_000_000, "") };
+    assert_eq!(rig.answer(asked.expect("it asks"), Some(held)), [""; 0]);
+    assert_eq!(rig.go(1, 100_000, 1_000_000, 1_800), [""; 0], "what was before does not count");
+    assert_eq!(rig.go(1, 100_000, 1_000_000, 4_000).len(), 1, "it is slow afterwards, too");
 }
 
 #[test]

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! GET /peer/v1/contents/{content}/units?from=OFFSET     Authorization: Bearer CAPABILITY
-//!                                       &leaves=NODE&port=PORT&to=OFFSET&spare=true
+//!                                       &leaves=NODE&slow=true&port=PORT&to=OFFSET&spare=true
 //!   -> 200 application/vnd.headend.units: frames, for as long as the content grows
 //!   -> 401 403 404, 503 with Retry-After and NoRoom: take another source
 //!   -> 409 with Behind: not all of the part that is asked for is here

@@ -77,13 +77,16 @@ pub struct PeerState {
     bearers: Bearers,
 }
 
-/// `?from=OFFSET&leaves=NODE&port=PORT&to=OFFSET&spare=true`.
+/// `?from=OFFSET&leaves=NODE&slow=true&port=PORT&to=OFFSET&spare=true`.
 #[derive(Debug, Deserialize)]
 struct UnitsQuery {
     #[serde(default)]
     from: u64,
     /// From whom the node fetches now, and would not any more.
     leaves: Option<NodeName>,
+    /// It gives less than it gets.
+    #[serde(default)]
+    slow: bool,
     /// Where the node serves others, at the address that the request comes from.
     #[serde(default)]
     port: u16,
@@ -180,8 +183,12 @@ impl PeerState {
                 };
                 let len = bytes.len() as u64;
                 slot.set_waiting(true);
+                let may_leave = async {
+                    slot.give_way().await;
+                    upload.take_as(slot.rank(), job, len).await;
+                };
                 tokio::select! {
-                    () = upload.take_as(slot.rank(), job, len) => {}
+                    () = may_leave => {}
                     () = slot.lost().cancelled() => return Err(lost_place()),
                 }
                 slot.set_waiting(false);
@@ -222,7 +229,7 @@ async fn units(
         return Err(Problem::new(StatusCode::RANGE_NOT_SATISFIABLE, detail));
     }
     let Capability { node, job, .. } = capability;
-    let UnitsQuery { from, leaves, port, to, spare } = query;
+    let UnitsQuery { from, leaves, slow, port, to, spare } = query;
     let to = to.unwrap_or(u64::MAX);
     // Who has another source does not wait here for bytes to come.
     let have = content.have();
@@ -242,6 +249,7 @@ async fn units(
         from,
         lane,
         leaves,
+        is_slow: slow,
         addr: caller.server(port),
     })?;
     let body = state.body((content.id(), job), slot, content.frames_until(from, to));
@@ -256,8 +264,9 @@ async fn content_state(
 ) -> Result<Json<ContentState>, Problem> {
     let capability = state.authorize(&caller, &headers, &content)?;
     let content = state.content(capability.content, STATE_PATIENCE).await?;
-    let is_held =
-        state.slots.waits(&capability.node, content.id()) && state.upload.holds(capability.job);
+    let (node, id) = (&capability.node, content.id());
+    let is_held = state.slots.gives_way(node, id)
+        || state.slots.waits(node, id) && state.upload.holds(capability.job);
     Ok(Json(ContentState { is_held, ..content.peer_state() }))
 }
 
@@ -284,7 +293,8 @@ async fn whole(
     let Capability { node, job, .. } = capability;
     let (from, id) = (range.start, content.id());
     let lane = Lane::Main;
-    let wish = Wish { node, content: id, job, from, lane, leaves: None, addr: None };
+    let wish =
+        Wish { node, content: id, job, from, lane, leaves: None, is_slow: false, addr: None };
     let slot = state.slot(&wish)?;
     let body = state.body((id, job), slot, content.bytes(range.clone()));
     let mut response = (status, body).into_response();

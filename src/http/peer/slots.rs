@@ -13,7 +13,7 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -21,7 +21,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::base::time::Mono;
-use crate::dist::fanout::{Asker, ChildMeter, Fed, has_room, has_spare};
+use crate::dist::fanout::{Asker, ChildMeter, Fed, GIVE_WAY, has_room, has_spare};
 use crate::dist::ids::{ContentId, JobId, NodeName};
 use crate::dist::uplink::Rank;
 use crate::dist::wire::peer::Alternative;
@@ -41,6 +41,7 @@ pub(super) struct Slot {
     number: u64,
     lost: CancellationToken,
     waits: Arc<AtomicBool>,
+    gives_way: Arc<GivesWay>,
     lane: Lane,
 }
 
@@ -66,6 +67,8 @@ pub(super) struct Wish {
     pub(super) lane: Lane,
     /// Whom the node leaves for this stream.
     pub(super) leaves: Option<NodeName>,
+    /// That one gives less than it gets.
+    pub(super) is_slow: bool,
     /// Where the node serves others.
     pub(super) addr: Option<SocketAddr>,
 }
@@ -88,12 +91,17 @@ struct Stream {
     lost: CancellationToken,
     /// It has bytes that may not leave yet.
     waits: Arc<AtomicBool>,
+    gives_way: Arc<GivesWay>,
     job: Option<JobId>,
     addr: Option<SocketAddr>,
     /// Bytes of the content that the node has, about.
     position: u64,
     meter: ChildMeter,
 }
+
+/// Until when a stream sends nothing, nanoseconds of [`Shared::now`].
+#[derive(Debug, Default)]
+struct GivesWay(AtomicU64);
 
 /// Of a node.
 type Streams = BTreeMap<(ContentId, Lane), Stream>;
@@ -135,7 +143,7 @@ impl Slots {
     }
 
     fn take_at(&self, wish: &Wish, now: Mono) -> Result<Slot, Vec<Alternative>> {
-        let Wish { node, content, job, from, lane, leaves, addr } = wish;
+        let Wish { node, content, job, from, lane, leaves, is_slow, addr } = wish;
         let children_max = self.shared.children_max.load(Ordering::Relaxed);
         let uplink = self.shared.uplink.as_ref().map(|uplink| uplink());
         let mut table = self.shared.lock();
@@ -158,11 +166,15 @@ impl Slots {
         }
         table.last_number += 1;
         let (number, lost) = (table.last_number, CancellationToken::new());
-        let waits = Arc::<AtomicBool>::default();
+        let (waits, gives_way) = (Arc::<AtomicBool>::default(), Arc::<GivesWay>::default());
+        if let Some(left) = leaves.as_ref().filter(|_| *is_slow) {
+            table.give_way(left, *content, now);
+        }
         let stream = Stream {
             number,
             lost: lost.clone(),
             waits: Arc::clone(&waits),
+            gives_way: Arc::clone(&gives_way),
             job: *job,
             addr: *addr,
             position: *from,
@@ -179,7 +191,14 @@ impl Slots {
         }
         drop(table);
         let (shared, node) = (Arc::clone(&self.shared), node.clone());
-        Ok(Slot { shared, node, content: *content, number, lost, waits, lane: *lane })
+        Ok(Slot { shared, node, content: *content, number, lost, waits, gives_way, lane: *lane })
+    }
+
+    /// Whether the stream of a content to a node gives way to another one.
+    pub(super) fn gives_way(&self, node: &NodeName, content: ContentId) -> bool {
+        let (table, now) = (self.shared.lock(), self.shared.now());
+        let stream = table.children.get(node).and_then(|of| of.get(&(content, Lane::Main)));
+        stream.is_some_and(|stream| stream.gives_way.rest(now).is_some())
     }
 
     /// Whether the stream of a content to a node has bytes that may not leave yet.
@@ -202,6 +221,13 @@ impl Slot {
     /// Cancelled when a newer stream has the place.
     pub(super) const fn lost(&self) -> &CancellationToken {
         &self.lost
+    }
+
+    /// Waits as long as the stream gives way to another one.
+    pub(super) async fn give_way(&self) {
+        while let Some(rest) = self.gives_way.rest(self.shared.now()) {
+            tokio::time::sleep(rest).await;
+        }
     }
 
     /// The stream has bytes that may not leave yet, or they have left.
@@ -296,7 +322,24 @@ impl Lane {
     }
 }
 
+impl GivesWay {
+    /// How long it still does.
+    fn rest(&self, now: Mono) -> Option<Duration> {
+        let until = Mono(self.0.load(Ordering::Relaxed));
+        (until > now).then(|| until.since(now))
+    }
+}
+
 impl Table {
+    /// A node has left a child of this source for the source itself: the child's stream sends
+    /// nothing until it is known whose link is slow.
+    fn give_way(&self, child: &NodeName, content: ContentId, now: Mono) {
+        let stream = self.children.get(child).and_then(|of| of.get(&(content, Lane::Main)));
+        if let Some(stream) = stream {
+            stream.gives_way.0.store((now + GIVE_WAY).0, Ordering::Relaxed);
+        }
+    }
+
     /// The place of a stream that a new one takes, or its own. A node with another source has two
     /// parts of a content at most: one that ends and one that begins.
     fn place_of(&self, node: &NodeName, content: ContentId, lane: Lane) -> (ContentId, Lane) {
@@ -408,6 +451,7 @@ mod tests {
             from: 0,
             lane: Lane::Main,
             leaves: None,
+            is_slow: false,
             addr: Some(SocketAddr::from(([10, 0, 0, 1], port))),
         }
     }
@@ -486,6 +530,26 @@ mod tests {
         assert_eq!(slots.children(), 0);
         let table = slots.shared.table.lock().unwrap();
         assert_eq!(table.streams, 0);
+    }
+
+    #[test]
+    fn child_that_is_left_as_slow_gives_way_for_a_while() {
+        let slots = Slots::new(16, Some(Box::new(|| None)));
+        let at = |ms: u64| Mono(1) + Duration::from_millis(ms);
+        let slow = slots.take_at(&wish("a", 1), at(0)).unwrap();
+        let other = slots.take_at(&wish("a", 2), at(0)).unwrap();
+        let leaves = |is_slow| Wish { leaves: Some(node("a")), is_slow, ..wish("b", 1) };
+        let _by_plan = slots.take_at(&leaves(false), at(10)).unwrap();
+        assert_eq!(slow.gives_way.rest(at(10)), None);
+        let newer = slots.take_at(&leaves(true), at(20)).unwrap();
+        assert_eq!(slow.gives_way.rest(at(20)), Some(GIVE_WAY));
+        assert_eq!(slow.gives_way.rest(at(520)), Some(GIVE_WAY - Duration::from_millis(500)));
+        assert_eq!(slow.gives_way.rest(at(20) + GIVE_WAY), None);
+        // Neither another content nor the one that has come.
+        assert_eq!((other.gives_way.rest(at(20)), newer.gives_way.rest(at(20))), (None, None));
+        // The one that is left is no child of this source.
+        let strange = Wish { leaves: Some(node("x")), is_slow: true, ..wish("c", 1) };
+        drop(slots.take_at(&strange, at(30)).unwrap());
     }
 
     #[test]

@@ -75,7 +75,7 @@ impl Lab {
 
     fn perform(&mut self, action: FetchAction) {
         match action {
-            FetchAction::Connect { link, source, from, part } => {
+            FetchAction::Connect { link, source, from, part, .. } => {
                 let at = (from / UNIT_BYTES).max(self.have);
                 let to = part.and_then(|part| part.to).map(|to| to.div_ceil(UNIT_BYTES));
                 let source = source.node;
