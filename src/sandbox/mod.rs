@@ -12,10 +12,13 @@
 
 mod account;
 mod capabilities;
+mod seccomp;
+mod syscalls;
 
 use std::io;
 
 pub use account::Account;
+pub use syscalls::Role;
 
 /// Why the process cannot give up what it was told to give up.
 #[derive(Debug, thiserror::Error)]
