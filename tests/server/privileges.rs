@@ -396,6 +396,26 @@ fn base_and_node_keep_their_files_as_nobody_and_deliver() {
 }
 
 #[test]
+fn base_says_which_user_must_read_its_tokens() {
+    if !is_root("a change of the user") {
+        return;
+    }
+    let home = open_folder();
+    let tokens = home.path().join("tokens");
+    std::fs::write(&tokens, "hdp_0123456789abcdef0123456789abcdef\n").unwrap();
+    std::fs::set_permissions(&tokens, Permissions::from_mode(0o600)).unwrap();
+    let mut start = Command::new(binary());
+    start.args(["base", "--insecure", "--listen", "127.0.0.1:0", "--user", "nobody", "--data"]);
+    start.arg(home.path().join("base")).arg("--provider-token-file").arg(&tokens);
+    let (code, said) = refusal(&mut start);
+    assert_eq!(code, Some(2), "{said}");
+    assert!(
+        said.contains("tokens: Permission denied (os error 13): user `nobody` must be"),
+        "{said}"
+    );
+}
+
+#[test]
 fn base_with_a_command_for_repairs_confines_nothing_but_its_user() {
     let home = tempfile::tempdir_in(scratch()).unwrap();
     let base = Base::start_with(&home.path().join("base"), &["--repair-hook", "true"]);
