@@ -2,7 +2,7 @@
 # Makes what is installed elsewhere: a package for Debian, a static program, a container's folder.
 #
 #   scripts/package.sh deb          target/package/headend_VERSION_ARCH.deb        (cargo-deb)
-#   scripts/package.sh static       target/package/headend-static                  (musl)
+#   scripts/package.sh static       target/package/headend-static                  (no libraries)
 #   scripts/package.sh container    target/package/container/: Containerfile, the static program,
 #                                   seccomp.json, names of its user; podman build -t headend DIR
 #
@@ -10,8 +10,7 @@
 #   PACKAGE_DIR=DIR          instead of target/package
 #
 # Man pages, completions and the profile come out of the program itself (headend generate). What is
-# missing is named: scripts/test-setup.sh installs cargo-deb; the static program needs
-# `rustup target add x86_64-unknown-linux-musl` and musl-tools.
+# missing is named: scripts/test-setup.sh installs cargo-deb.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -46,16 +45,13 @@ make_deb() {
     ls "$out"/*.deb
 }
 
+# By glibc: glommio does not compile for musl (its timers are pointers there, which no thread may have).
 make_static() {
     local triple
-    triple="$(uname -m)-unknown-linux-musl"
-    command -v musl-gcc >/dev/null || fail "musl-gcc is missing: apt-get install musl-tools"
-    # musl has no headers of the kernel; SQLite, ring and liburing read those of this machine.
-    local variable="${triple//-/_}"
-    export "CC_$variable=musl-gcc"
-    export "CFLAGS_$variable=-D_GNU_SOURCE -idirafter /usr/include -idirafter /usr/include/$(uname -m)-linux-gnu"
-    cargo build --quiet --profile "$profile" -p headend --bin headend --target "$triple" ||
-        fail "not built; is the target there? rustup target add $triple"
+    triple="$(uname -m)-unknown-linux-gnu"
+    # --target keeps the flag from macros and build scripts, which are not static.
+    RUSTFLAGS="-C target-feature=+crt-static" \
+        cargo build --quiet --profile "$profile" -p headend --bin headend --target "$triple"
     cp "$target_dir/$triple/$folder/headend" "$out/headend-static"
     [[ $profile == dev ]] || strip "$out/headend-static"
     ls "$out/headend-static"
