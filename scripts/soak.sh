@@ -14,8 +14,8 @@
 #   config     a reload now and then
 #
 # Every SOAK_EVERY seconds a line: memory (resident, anonymous, mapped), descriptors, threads, rows of
-# PollTables, connections, sessions, open titles, cached windows, tasks that wait. Then the load
-# leaves, and everything has to be back.
+# PollTables, connections, sessions, open titles, cached windows, tasks that wait, live readers and
+# sources. Then the load leaves, and everything has to be back.
 #
 # The judgement, of each number: the samples of the first third are warm-up. Of the rest, medians of
 # BLOCKS blocks; a line is fitted. Growth over the rest of the time may be three standard errors of
@@ -241,16 +241,16 @@ tuning() {
 # ---------------------------------------------------------------- samples
 
 columns=(seconds rss_kib anon_kib mapped_kib fds threads rows connections sessions titles windows
-    window_kib tasks uptasks)
+    window_kib tasks disk readers sources)
 # What a number may grow in any case: noise of allocators, a title more in the cache.
-allowances=(0 4096 3072 4096 4 2 4 4 4 2 64 8192 4 4)
+allowances=(0 4096 3072 4096 4 2 4 4 4 2 64 8192 4 4 4 1)
 
 # Sums of metrics, and the kernel's view: one line of numbers in the order of `columns`.
 sample() {
     local metrics
     metrics=$(curl -s -m 10 "$admin/metrics") || return 1
     awk -v seconds="$1" -v fds="$(find "/proc/$server/fd" -mindepth 1 2>/dev/null | wc -l)" '
-        FILENAME != "-" { kernel[$1] = $2; next }
+        FILENAME ~ /status$/ { kernel[$1] = $2; next }
         /^#/ { next }
         { name = $1; sub(/\{.*/, "", name); sum[name] += $NF }
         END {
@@ -259,12 +259,13 @@ sample() {
                 sum["headend_rtsp_connections"], sum["headend_sessions"],
                 sum["headend_titles_open"], sum["headend_windows_cached"],
                 int(sum["headend_windows_cached_bytes"] / 1024), sum["headend_task_queue_depth"],
-                sum["headend_tasks_waiting_for_disk"]
+                sum["headend_tasks_waiting_for_disk"], sum["headend_path_readers"] + 0,
+                sum["headend_source_up"] + 0
         }' "/proc/$server/status" - <<<"$metrics"
 }
 
-show() { printf '%8s' "$@"; echo; }
-heads=(s rss anon mapped fds threads rows conns sessions titles windows winKiB tasks disk)
+show() { printf '%8s ' "$@"; echo; }
+heads=(s rss anon mapped fds threads rows conns sessions titles windows winKiB tasks disk readers sources)
 
 # ---------------------------------------------------------------- the run
 
@@ -304,7 +305,7 @@ for ((waited = 0; waited < timeout_s + 50; waited++)); do
     # Rows, connections, sessions and tasks as before; descriptors but for titles that stay open.
     if awk -v before="$before" -v after="$after" 'BEGIN {
         split(before, b); split(after, a)
-        ok = a[7] <= b[7] && a[8] <= b[8] && a[9] <= b[9] && a[13] == 0 && a[14] == 0
+        ok = a[15] <= b[15] && a[16] <= b[16] && a[7] <= b[7] && a[8] <= b[8] && a[9] <= b[9] && a[13] == 0 && a[14] == 0
         ok = ok && a[5] - a[10] <= b[5] - b[10]
         exit !ok }'; then
         back=yes
