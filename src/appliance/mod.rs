@@ -249,8 +249,6 @@ fn serve(
     let control =
         start_control((admin, operators), &view, shutdown, &poller, (end.clone(), early))?;
     let features = running.iter().flatten().next().map_or(&[][..], |first| &first.features);
-    let sandbox = sandbox.close();
-    told.extend(sandbox.warnings);
     let startup = Startup {
         version: env!("CARGO_PKG_VERSION").into(),
         kernel: host::kernel_release(),
@@ -263,7 +261,7 @@ fn serve(
         rtp_port,
         admin: admin_addr,
         example_paths: example_paths(&library),
-        sandbox: sandbox.line,
+        sandbox: close(sandbox, &mut told),
         warnings: warnings(&config, &library, told, &running),
         ready_in_ms: u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
     };
@@ -280,6 +278,13 @@ fn serve(
     pool.stop();
     let _panicked = control.join();
     result
+}
+
+/// Gives up system calls, and says what is in force.
+fn close(sandbox: Entered, told: &mut Vec<String>) -> String {
+    let report = sandbox.close();
+    told.extend(report.warnings);
+    report.line
 }
 
 /// Counts the sessions of all shards that play.
