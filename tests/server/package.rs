@@ -3,7 +3,11 @@
 //!
 //! What takes a tool that is not there is skipped, with a line that says so.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed, and says where")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a test that cannot go on has failed, and says where"
+)]
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};

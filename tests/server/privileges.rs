@@ -4,7 +4,11 @@
 //! What only root can show is skipped, with a line that says so, for any other user. Folders lie in
 //! /tmp, because another user has to reach them.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed, and says where")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a test that cannot go on has failed, and says where"
+)]
 
 use std::collections::BTreeMap;
 use std::fs::Permissions;
