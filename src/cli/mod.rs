@@ -25,6 +25,7 @@ pub mod banner;
 mod base;
 mod config_verb;
 pub mod doctor;
+mod generate;
 mod jobs;
 pub mod log;
 pub mod missing;
@@ -131,5 +132,6 @@ fn run(cli: Cli, out: &mut impl Write) -> Result<Exit, Failure> {
         Some(Command::Path { verb }) => remote::run_path(&verb, std::env::vars_os(), out),
         Some(Command::Session { verb }) => remote::run_session(&verb, std::env::vars_os(), out),
         Some(Command::Job { verb }) => jobs::run_job(&verb, std::env::vars_os(), out),
+        Some(Command::Generate(args)) => generate::run(&args),
     }
 }
