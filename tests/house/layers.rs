@@ -106,6 +106,7 @@ const ADDRESSES: &[(&str, &[&str])] = &[
     ("ureq", &["src/cli/remote/", "src/cli/jobs/"]),
     ("url", &["src/dist/webhook/"]),
     ("x509_parser", &["src/pki/"]),
+    ("xml", &["src/http/ctp/"]),
     ("xmltree", &["src/http/ctp/"]),
 ];
 
