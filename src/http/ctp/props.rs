@@ -153,6 +153,12 @@ pub(super) async fn patch(
     Ok(response)
 }
 
+/// How many properties the body of a PROPPATCH names; `None` where it is refused.
+pub(super) fn count(body: &[u8]) -> Option<usize> {
+    let is_taken = body.len() <= BODY_BYTES_MAX && is_shallow(body);
+    is_taken.then(|| patches(body, &Attributes::default()).ok().map(|patches| patches.len()))?
+}
+
 fn patches(body: &[u8], known: &Attributes) -> Result<Vec<Patch>, Problem> {
     let wrong = || Problem::bad_request("the body is not a propertyupdate of DAV:");
     let root = Element::parse(body).map_err(|_| wrong())?;
