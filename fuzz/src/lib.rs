@@ -1,0 +1,29 @@
+//! Bodies of the fuzz targets: every parser of bytes that a stranger, a camera, a file, another
+//! node or a disk gives.
+//!
+//! ```text
+//! fuzz_targets/NAME.rs --scripts/fuzz.sh--> body(bytes) <--tests/replay.rs-- corpus/NAME/
+//! ```
+//! A body takes any bytes. It returns, or panics when one of these does not hold:
+//! - a parser does not panic, and what it gives is bounded by what it was given;
+//! - what was read, written and read again is the same;
+//! - bytes in pieces, cut anywhere, give the same as all of them at once;
+//! - the invariants that the header of the parser's module names.
+//!
+//! A new target is a body here, its line in [`TARGETS`], a file in `fuzz_targets/`, its lines in
+//! `Cargo.toml` and at least one input in `corpus/`; `tests/replay.rs` compares these lists.
+#![allow(clippy::expect_used, reason = "a body panics to tell of a fault: it is for that")]
+
+pub mod canary;
+pub mod input;
+pub mod rtcp;
+
+/// Takes any bytes, and panics when they show a fault.
+pub type Body = fn(&[u8]);
+
+/// Every target but [`canary`], by the name of its program and of its folder in `corpus/`.
+pub const TARGETS: &[(&str, Body)] = &[
+    ("rtcp_clock", rtcp::clock),
+    ("rtcp_read", rtcp::read),
+    ("rtcp_write", rtcp::write),
+];
