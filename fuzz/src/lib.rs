@@ -17,6 +17,7 @@
 pub mod canary;
 pub mod input;
 pub mod rtcp;
+pub mod rtsp;
 
 /// Takes any bytes, and panics when they show a fault.
 pub type Body = fn(&[u8]);
@@ -26,4 +27,10 @@ pub const TARGETS: &[(&str, Body)] = &[
     ("rtcp_clock", rtcp::clock),
     ("rtcp_read", rtcp::read),
     ("rtcp_write", rtcp::write),
+    ("rtsp_headers", rtsp::headers),
+    ("rtsp_range", rtsp::range),
+    ("rtsp_reader", rtsp::reader),
+    ("rtsp_transport", rtsp::transport),
+    ("rtsp_uri", rtsp::uri),
+    ("rtsp_write", rtsp::write),
 ];
