@@ -18,6 +18,7 @@ pub mod canary;
 pub mod input;
 pub mod rtcp;
 pub mod rtsp;
+pub mod sdp;
 
 /// Takes any bytes, and panics when they show a fault.
 pub type Body = fn(&[u8]);
@@ -33,4 +34,5 @@ pub const TARGETS: &[(&str, Body)] = &[
     ("rtsp_transport", rtsp::transport),
     ("rtsp_uri", rtsp::uri),
     ("rtsp_write", rtsp::write),
+    ("sdp_read", sdp::read),
 ];
