@@ -17,6 +17,7 @@
 pub mod canary;
 pub mod input;
 pub mod rtcp;
+pub mod rtp;
 pub mod rtsp;
 pub mod sdp;
 
@@ -28,6 +29,10 @@ pub const TARGETS: &[(&str, Body)] = &[
     ("rtcp_clock", rtcp::clock),
     ("rtcp_read", rtcp::read),
     ("rtcp_write", rtcp::write),
+    ("rtp_cut", rtp::cut),
+    ("rtp_detect", rtp::detect),
+    ("rtp_sequence", rtp::sequence),
+    ("rtp_view", rtp::view),
     ("rtsp_headers", rtsp::headers),
     ("rtsp_range", rtsp::range),
     ("rtsp_reader", rtsp::reader),
