@@ -16,6 +16,7 @@
 
 pub mod canary;
 pub mod input;
+pub mod live;
 pub mod rtcp;
 pub mod rtp;
 pub mod rtsp;
@@ -26,6 +27,8 @@ pub type Body = fn(&[u8]);
 
 /// Every target but [`canary`], by the name of its program and of its folder in `corpus/`.
 pub const TARGETS: &[(&str, Body)] = &[
+    ("live_sniff", live::sniff),
+    ("live_source", live::source),
     ("rtcp_clock", rtcp::clock),
     ("rtcp_read", rtcp::read),
     ("rtcp_write", rtcp::write),
