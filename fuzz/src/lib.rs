@@ -17,6 +17,8 @@
 pub mod canary;
 pub mod input;
 pub mod live;
+pub mod media;
+pub mod packetize;
 pub mod rtcp;
 pub mod rtp;
 pub mod rtsp;
@@ -29,6 +31,14 @@ pub type Body = fn(&[u8]);
 pub const TARGETS: &[(&str, Body)] = &[
     ("live_sniff", live::sniff),
     ("live_source", live::source),
+    ("media_hint", media::hint),
+    ("media_open", media::open),
+    ("packetize_audio", packetize::audio),
+    ("packetize_av1", packetize::av1),
+    ("packetize_h264", packetize::h264),
+    ("packetize_h265", packetize::h265),
+    ("packetize_jpeg", packetize::jpeg),
+    ("packetize_video", packetize::video),
     ("rtcp_clock", rtcp::clock),
     ("rtcp_read", rtcp::read),
     ("rtcp_write", rtcp::write),
