@@ -14,7 +14,9 @@
 //! `Cargo.toml` and at least one input in `corpus/`; `tests/replay.rs` compares these lists.
 #![allow(clippy::expect_used, reason = "a body panics to tell of a fault: it is for that")]
 
+pub mod access;
 pub mod canary;
+pub mod config;
 pub mod input;
 pub mod live;
 pub mod media;
@@ -29,6 +31,11 @@ pub type Body = fn(&[u8]);
 
 /// Every target but [`canary`], by the name of its program and of its folder in `corpus/`.
 pub const TARGETS: &[(&str, Body)] = &[
+    ("access_authorization", access::authorization),
+    ("access_jwt", access::jwt),
+    ("access_login", access::login),
+    ("config_file", config::file),
+    ("config_values", config::values),
     ("live_sniff", live::sniff),
     ("live_source", live::source),
     ("media_hint", media::hint),
