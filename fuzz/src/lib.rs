@@ -17,6 +17,7 @@
 pub mod access;
 pub mod canary;
 pub mod config;
+pub mod dist;
 pub mod input;
 pub mod live;
 pub mod media;
@@ -25,6 +26,7 @@ pub mod rtcp;
 pub mod rtp;
 pub mod rtsp;
 pub mod sdp;
+pub mod wire;
 
 /// Takes any bytes, and panics when they show a fault.
 pub type Body = fn(&[u8]);
@@ -36,6 +38,13 @@ pub const TARGETS: &[(&str, Body)] = &[
     ("access_login", access::login),
     ("config_file", config::file),
     ("config_values", config::values),
+    ("dist_chain", dist::chain),
+    ("dist_frames", dist::frames),
+    ("dist_journal", dist::journal),
+    ("dist_names", dist::names),
+    ("dist_relay", dist::relay),
+    ("dist_tokens", dist::tokens),
+    ("dist_wire", wire::wire),
     ("live_sniff", live::sniff),
     ("live_source", live::source),
     ("media_hint", media::hint),
