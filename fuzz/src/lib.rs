@@ -18,14 +18,17 @@ pub mod access;
 pub mod canary;
 pub mod config;
 pub mod dist;
+pub mod http;
 pub mod input;
 pub mod live;
 pub mod media;
 pub mod packetize;
+pub mod pki;
 pub mod rtcp;
 pub mod rtp;
 pub mod rtsp;
 pub mod sdp;
+pub mod store;
 pub mod wire;
 
 /// Takes any bytes, and panics when they show a fault.
@@ -45,6 +48,8 @@ pub const TARGETS: &[(&str, Body)] = &[
     ("dist_relay", dist::relay),
     ("dist_tokens", dist::tokens),
     ("dist_wire", wire::wire),
+    ("http_peer", http::peer),
+    ("http_upload", http::upload),
     ("live_sniff", live::sniff),
     ("live_source", live::source),
     ("media_hint", media::hint),
@@ -55,6 +60,7 @@ pub const TARGETS: &[(&str, Body)] = &[
     ("packetize_h265", packetize::h265),
     ("packetize_jpeg", packetize::jpeg),
     ("packetize_video", packetize::video),
+    ("pki_pem", pki::pem),
     ("rtcp_clock", rtcp::clock),
     ("rtcp_read", rtcp::read),
     ("rtcp_write", rtcp::write),
@@ -69,4 +75,5 @@ pub const TARGETS: &[(&str, Body)] = &[
     ("rtsp_uri", rtsp::uri),
     ("rtsp_write", rtsp::write),
     ("sdp_read", sdp::read),
+    ("store_journal", store::journal),
 ];
