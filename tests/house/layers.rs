@@ -111,6 +111,7 @@ const ADDRESSES: &[(&str, &[&str])] = &[
     ("ureq", &["src/cli/remote/", "src/cli/jobs/"]),
     ("url", &["src/dist/webhook/"]),
     ("x509_parser", &["src/pki/"]),
+    ("xml", &["src/http/ctp/"]),
     ("xmltree", &["src/http/ctp/"]),
 ];
 
@@ -308,7 +309,8 @@ fn readme_leads_to_files_that_exist() {
     let readme = fs::read_to_string(root().join("README.md")).unwrap();
     let quoted = readme.split('`').skip(1).step_by(2);
     let paths = quoted.filter(|text| !text.contains([' ', '<', '*', ':']));
-    let starts = ["src/", "tests/", "scripts/", "loadgen/", "tuning/", "benches/", "LICENSE"];
+    let starts =
+        ["src/", "tests/", "scripts/", "loadgen/", "tuning/", "benches/", "fuzz/", "LICENSE"];
     let paths = paths.filter(|text| starts.iter().any(|start| text.starts_with(start)));
     report(paths.filter(|path| !root().join(path).exists()).map(str::to_owned));
 }
@@ -401,7 +403,7 @@ fn walk(folder: &Path, depth: usize, paths: &mut Vec<PathBuf>) {
         let entry = entry.unwrap();
         let (path, kind) = (entry.path(), entry.file_type().unwrap());
         // Built, fetched or recorded by tools.
-        if ["target", ".git"].iter().any(|name| entry.file_name() == *name) {
+        if ["target", ".git", "corpus"].iter().any(|name| entry.file_name() == *name) {
             continue;
         }
         if kind.is_dir() {

@@ -14,7 +14,7 @@
 //! and take turns there by the weight of their jobs.
 
 mod hand;
-mod range;
+pub mod range;
 mod slots;
 #[cfg(test)]
 mod tests;
