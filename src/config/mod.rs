@@ -34,6 +34,7 @@ pub mod paths;
 pub mod playlist;
 pub mod priority;
 pub mod section;
+pub mod secure;
 pub mod source;
 mod source_paths;
 mod user_file;
@@ -50,6 +51,7 @@ use key::Key;
 use keys::KEYS;
 use multicast::MulticastConfig;
 use paths::PathTable;
+use secure::{HttpConfig, TlsConfig};
 use value::Setting;
 use value_error::ValueError;
 
@@ -67,6 +69,10 @@ pub struct Config {
     pub rtp_port: u16,
     /// Groups that live paths are sent to.
     pub multicast: MulticastConfig,
+    /// RTSP over TLS.
+    pub tls: TlsConfig,
+    /// RTSP over HTTP.
+    pub http: HttpConfig,
     /// Which CPUs run a shard.
     pub shards: CpuList,
     /// Which CPUs run a worker.
@@ -121,6 +127,8 @@ impl Default for Config {
             admin_tokens: None,
             rtp_port: 8_000,
             multicast: MulticastConfig::default(),
+            tls: TlsConfig::default(),
+            http: HttpConfig::default(),
             shards: CpuList::Auto,
             workers: CpuList::Auto,
             shard_priority: ShardPriority::Normal,
@@ -161,6 +169,7 @@ impl Config {
             ));
         }
         warnings.extend(self.access_warnings());
+        warnings.extend(self.tls.warning());
         let open = self.paths.open_sections();
         if let Some(first) = open.first() {
             let more = match open.len() {
