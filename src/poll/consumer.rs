@@ -63,7 +63,9 @@ pub enum TunnelEvent {
     },
     /// The bytes are worked through: more may come.
     Taken,
-    /// The other half is gone, or was replaced.
+    /// The client has made another connection in place of this one.
+    Replaced,
+    /// The other half is gone.
     Gone,
 }
 

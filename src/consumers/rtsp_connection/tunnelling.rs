@@ -127,8 +127,8 @@ impl RtspConnection {
                 let from = ReplyTo { shard, entry };
                 if let Some(before) = down.up.replace(from).filter(|before| *before != from) {
                     // The client has made another POST: this one goes on.
-                    let gone = TunnelMessage::To(before.entry, TunnelEvent::Gone);
-                    cx.tunnels.push((before.shard, gone));
+                    let replaced = TunnelMessage::To(before.entry, TunnelEvent::Replaced);
+                    cx.tunnels.push((before.shard, replaced));
                 }
                 down.owes = true;
                 self.read(&bytes, cx);
@@ -139,6 +139,7 @@ impl RtspConnection {
                 self.heard = now;
                 Some(Disposition::Handled)
             }
+            (Carries::Up(_), TunnelEvent::Replaced) => Some(self.carry_nothing()),
             (Carries::Up(up), TunnelEvent::Gone) => {
                 if let Some(down) = up.down {
                     // The table may not have been told, when an inbox was full.
