@@ -132,7 +132,8 @@ fn filter(variable: impl Fn(&str) -> Option<OsString>) -> Result<EnvFilter, Fail
             Failure::usage(format!("{name}: `{text}` is not a log filter like `debug`: {error}"))
         });
     }
-    Ok(EnvFilter::new("info"))
+    // Strangers cause warnings of the TLS library; what matters of them has lines of our own.
+    Ok(EnvFilter::new("info,rustls=error"))
 }
 
 /// Local time of day: a person at a terminal knows the date.
