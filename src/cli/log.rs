@@ -158,10 +158,10 @@ mod tests {
 
     #[test]
     fn own_variable_beats_the_common_one() {
-        assert_eq!(with(&[]).unwrap(), "info");
+        assert_eq!(with(&[]).unwrap(), "rustls=error,info");
         assert_eq!(with(&[("RUST_LOG", "warn")]).unwrap(), "warn");
         assert_eq!(with(&[("RUST_LOG", "warn"), ("HEADEND_LOG", "debug")]).unwrap(), "debug");
-        assert_eq!(with(&[("HEADEND_LOG", "")]).unwrap(), "info");
+        assert_eq!(with(&[("HEADEND_LOG", "")]).unwrap(), "rustls=error,info");
     }
 
     #[test]

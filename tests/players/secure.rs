@@ -62,7 +62,8 @@ fn gstreamer_refuses_a_certificate_that_it_does_not_know() {
     let args = ["-q", "rtspsrc", &location, "!", "fakesink"];
     let finished = run_any("gst-launch-1.0", &args, PLAYER_PATIENCE);
     assert!(!finished.status.success(), "{finished:?}");
-    server.assert_logs("no TLS with a client");
+    // It looks at the certificate behind the handshake, and says no more than that.
+    assert!(finished.stderr.contains("Could not open resource"), "{finished:?}");
 }
 
 #[test]
@@ -87,11 +88,12 @@ fn live_path_is_published_and_read_over_tls_by_ffmpeg() {
 
 #[test]
 fn gstreamer_publishes_over_tls() {
+    // It asks for UDP first, and gives up when that is refused.
     let (server, _files) = start("[path.\"live/a\"]\n", &Options::default());
     let outputs = tempfile::tempdir_in(support::scratch()).unwrap();
     let pipeline = format!(
         "filesrc location={} ! qtdemux name=d d.video_0 ! queue ! h264parse ! \
-         rtspclientsink name=s location={} {ANY_CERTIFICATE} d.audio_0 ! queue ! aacparse ! s.",
+         rtspclientsink name=s location={} {ANY_CERTIFICATE} protocols=tcp d.audio_0 ! queue ! aacparse ! s.",
         demo_clip().display(),
         url(&server, "live/a"),
     );
