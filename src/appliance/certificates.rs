@@ -1,4 +1,4 @@
-//! The certificate of the RTSPS port while the server runs, and the CAs that cameras are verified by.
+//! The certificate of the RTSPS port while the server runs, and the CAs that verify cameras.
 //!
 //! ```text
 //!  start, SIGHUP, reload, a look every `LOOK_INTERVAL` --> files --read--> every shard

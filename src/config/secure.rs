@@ -4,7 +4,7 @@
 //!  rtsp.tls.certificate = "/etc/headend/cert.pem"   without one there is no TLS
 //!  rtsp.tls.key         = "/etc/headend/key.pem"    else it is in the certificate's file
 //!  rtsp.tls.listen      = ["[::]:8322"]             as MediaMTX has it
-//!  rtsp.http.listen     = []                        ports of tunnels alone; each RTSP port takes them
+//!  rtsp.http.listen     = []                        ports beside those of RTSP, which take tunnels
 //! ```
 
 use std::net::SocketAddr;

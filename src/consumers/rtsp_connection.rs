@@ -676,8 +676,8 @@ fn check(request: &Request) -> Result<(), Response> {
     Ok(())
 }
 
-/// Media does not go beside TLS in the clear: of what a SETUP offers, interleaved transport is left,
-/// and 461 has the client offer it.
+/// Media does not go beside TLS in the clear: of what a SETUP offers, interleaved transport is
+/// left, and 461 has the client offer it.
 fn keep_interleaved(request: &mut Request) -> Result<(), Response> {
     let Some(offered) = request.header("Transport") else { return Ok(()) };
     let Some(kept) = only_interleaved(offered) else {

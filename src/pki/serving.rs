@@ -5,7 +5,7 @@
 //! names, now --self_signed--> both texts
 //! ```
 //! Sessions of TLS are not resumed: a table or a key of tickets would be shared by all shards, and
-//! players make one connection. AES-128-GCM comes first: it costs least, and nothing is won by more.
+//! players make one connection. AES-128-GCM comes first: it costs least, and more wins nothing.
 
 use std::fmt;
 use std::sync::Arc;

@@ -1,5 +1,5 @@
-//! FFmpeg and GStreamer over TLS and over HTTP: titles, live paths, publishers, and sources that are
-//! pulled over TLS; what they decode is compared with what was sent.
+//! FFmpeg and GStreamer over TLS and over HTTP: titles, live paths, publishers, and sources that
+//! are pulled over TLS; what they decode is compared with what was sent.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed, and says where")]
 

@@ -1,7 +1,7 @@
 //! The first bytes of a connection: RTSP, or the head of an HTTP request.
 //!
-//! `GET ` and `POST ` are no methods of RTSP (`GET_PARAMETER` has no blank), and nothing else begins
-//! with them. Bounds: `HEAD_BYTES_MAX`, `HEADERS_MAX`.
+//! `GET ` and `POST ` are no methods of RTSP (`GET_PARAMETER` has no blank), and nothing else
+//! begins with them. Bounds: `HEAD_BYTES_MAX`, `HEADERS_MAX`.
 
 use super::Cookie;
 

@@ -1,4 +1,4 @@
-//! What frames become on a connection with TLS: records of whole frames, with the bytes of the file.
+//! What frames become on a connection with TLS: records of whole frames, with the file's bytes.
 
 use std::time::Duration;
 
