@@ -4,6 +4,7 @@
 #   ffmpeg                   makes the media of the tests, plays it, decodes it
 #   gstreamer1.0-*           plays it: rtspsrc (plugins-good), depayloaders, decoders; publishes it:
 #                            rtspclientsink (gstreamer1.0-rtsp)
+#   glib-networking          TLS of GStreamer
 #   gcc, pkg-config          the linker that cargo calls
 #   iproute2                 narrows a route in a network namespace
 #   nftables                 drops packets in a network namespace
@@ -63,6 +64,8 @@ missing_packages() {
             echo "${elements[$name]}"
         fi
     done
+    # GLib's TLS is a module that no program of its own shows.
+    compgen -G "/usr/lib/*/gio/modules/libgio*tls.so" >/dev/null || echo glib-networking
     # Debian keeps these programs off the path.
     command -v initdb >/dev/null || compgen -G "/usr/lib/postgresql/*/bin/initdb" >/dev/null ||
         echo postgresql

@@ -46,6 +46,13 @@
 //! they share in [`session::cx`] -> `vod::methods`, one file for each method, or `live::readers`
 //! and `live::sources` -> the answer leaves through `shard::send::tcp`.
 //!
+//! Bytes of RTSPS, in: `consumers::tls` has [`pki::stream`] decrypt them. Out: `shard::send::tls`
+//! makes records of answers and frames, and reads what they have of files.
+//!
+//! A tunnel over HTTP: the first bytes of a connection tell (`consumers::rtsp_connection`) -> its
+//! cookie's shard knows it ([`consumers::tunnel`], `shard::tunnels`) -> what a POST brings is read
+//! by the connection of the GET.
+//!
 //! A login: `consumers::rtsp_connection` asks [`access`] before it executes a request -> an answer
 //! to Digest is checked there; the rest is a question in a [`poll::task::Task`] -> `worker` hands
 //! it to the judge of `appliance`, which has threads of its own -> the answer is an outcome.

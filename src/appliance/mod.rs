@@ -10,6 +10,7 @@
 //! its user and files ([`crate::sandbox`]): threads would keep them.
 
 pub mod base;
+mod certificates;
 mod end;
 mod gate;
 mod limits;
@@ -56,6 +57,7 @@ use crate::shard::ring::RingConfig;
 use crate::shard::sockets::groups;
 use crate::shard::{Shard, ShardConfig};
 use crate::worker::{Pool, PoolConfig, PoolError, has_topology};
+use certificates::Certificates;
 use end::End;
 use limits::LockedMemory;
 pub use listen::GivesWay;
@@ -166,6 +168,7 @@ struct Prepared {
     library: Arc<Library>,
     playlists: Arc<PlaylistStore>,
     operators: Operators,
+    certificates: Arc<Certificates>,
     sockets: Sockets,
     sandbox: Entered,
 }
@@ -179,12 +182,25 @@ impl Prepared {
         let sandbox = sandbox(&config, role)?;
         let fit = fit(config, sandbox.keeps_capabilities())?;
         let sockets = listen::open(&fit.config, fit.cpus.shards.len(), gives_way)?;
+        // The key may be one that root alone reads.
+        let certificates = Certificates::open(&fit.config).map_err(RunError::Config)?;
+        let certificates = Arc::new(certificates);
         let sandbox = sandbox.enter().map_err(given_up)?;
         cli::log::start_writer().map_err(system("the log's thread does not start"))?;
         let library = open_library(&fit.config)?;
         let playlists = open_playlists(&fit.config)?;
         let operators = Operators::new(operators::read(&fit.config).map_err(RunError::Config)?);
-        Ok(Self { started, started_with, fit, library, playlists, operators, sockets, sandbox })
+        Ok(Self {
+            started,
+            started_with,
+            fit,
+            library,
+            playlists,
+            operators,
+            certificates,
+            sockets,
+            sandbox,
+        })
     }
 }
 
@@ -207,8 +223,9 @@ fn serve(
     companion: Option<Companion>,
     end: &End,
 ) -> Result<(), RunError> {
-    let Prepared { started, started_with, fit, library, playlists, operators, sockets, sandbox } =
-        prepared;
+    let Prepared { started, started_with, fit, library, playlists, operators, .. } = prepared;
+    let (certificates, sockets, sandbox) =
+        (prepared.certificates, prepared.sockets, prepared.sandbox);
     let Fit { config, cpus, priority, titles, ring_entries, warnings: mut told } = fit;
     let paths = playlists.restore(&config.paths);
     let kept = (Arc::clone(&playlists), Arc::clone(&library));
@@ -216,21 +233,24 @@ fn serve(
     let poller = poller(&config, &cpus)?;
     let pool = start_pool(&config, &cpus, titles, &library, &poller)?;
     let cells: Vec<Arc<ShardCells>> = cpus.shards.iter().map(|_| Arc::default()).collect();
-    let Sockets { shards: shard_sockets, admin, rtsp_addrs, rtp_port, pair_host, warnings: other } =
-        sockets;
-    told.extend(other);
+    let Sockets { shards: shard_sockets, admin, rtsp_addrs, rtp_port, pair_host, .. } = sockets;
+    told.extend(sockets.warnings);
+    told.extend(certificates.warning());
     let admin_addr = admin.local_addr().map_err(system("the admin listener has no address"))?;
     let (ended, has_ended) = mpsc::channel();
     let shared = limits::of_addresses(&config, cpus.shards.len());
     let mut running = Vec::with_capacity(cpus.shards.len());
-    for (index, (listeners, pair)) in shard_sockets.into_iter().enumerate() {
+    for (index, of_shard) in shard_sockets.into_iter().enumerate() {
         let shard = ShardConfig {
             id: ShardId(u8::try_from(index).unwrap_or(u8::MAX)),
             poller: Arc::clone(&poller),
             queue: pool.queue(),
             cells: Arc::clone(&cells[index]),
-            listeners,
-            pair,
+            listeners: of_shard.listeners,
+            secure_listeners: of_shard.secure_listeners,
+            tls: certificates.settings(),
+            tunnels_max: config.http.tunnels_max,
+            pair: of_shard.pair,
             pair_host,
             multicast: multicast(&config.multicast, (pair_host.ip(), rtp_port), cpus.shards.len()),
             poll_entries_max: config.poll_entries_max,
@@ -243,7 +263,8 @@ fn serve(
         running.push(Some(start_shard(shard, cpu, priority, ended.clone())?));
     }
     let (counts, held, viewers) = (pool.counts(), Arc::clone(&library), viewers(&cells));
-    let view = View::new(Arc::clone(&poller), cells, counts, held, reloader, playlists);
+    let reloading = (reloader, certificates);
+    let view = View::new(Arc::clone(&poller), cells, counts, held, reloading, playlists);
     let view = Arc::new(view);
     let (stop, shutdown) = watch::channel(false);
     let control =
@@ -258,6 +279,8 @@ fn serve(
         worker_cpus: cpus.workers,
         media: media_summary(&config, &library),
         rtsp_addrs,
+        rtsps_addrs: sockets.rtsps_addrs,
+        http_addrs: sockets.http_addrs,
         rtp_port,
         admin: admin_addr,
         example_paths: example_paths(&library),
@@ -453,6 +476,7 @@ fn session_config(
         throttle: Arc::clone(&shared.throttle),
         session_roaming: config.session_roaming,
         low_client_ports: config.low_client_ports,
+        plain_media: config.tls.plain_media,
     }
 }
 
@@ -539,13 +563,16 @@ fn start_control(
         if reloads.is_reloadable() {
             // What it says is in the log.
             drop(reloads.reload());
+        } else if reloads.reload_certificate() {
+            // The same.
         } else {
             let fix = "start with -c FILE to have a configuration that can be read again";
             tracing::warn!(code = "HE-W403", fix, "SIGHUP: there is no configuration file to read");
         }
     });
+    let watch = view.watch_certificate();
     let signals = async move {
-        tokio::join!(on_stop, on_hangup);
+        tokio::join!(on_stop, on_hangup, watch);
     };
     let view: Arc<dyn ApplianceView> = Arc::clone(view) as _;
     let served = http::spawn(admin, (view, operators), shutdown, signals);

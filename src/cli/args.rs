@@ -11,12 +11,14 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 mod base;
+mod cert;
 pub mod job;
 mod node;
 mod server;
 mod user;
 
 pub use base::BaseArgs;
+pub use cert::{CertVerb, SelfSignedArgs};
 pub use node::{NodeArgs, NodeStartArgs};
 pub use server::ServerArgs;
 pub use user::{TokenRole, UserAddArgs, UserTokenArgs, UserVerb};
@@ -66,6 +68,12 @@ pub enum Command {
         /// What to do with it.
         #[command(subcommand)]
         verb: ConfigVerb,
+    },
+    /// Make a certificate for RTSP over TLS
+    Cert {
+        /// What to make.
+        #[command(subcommand)]
+        verb: CertVerb,
     },
     /// Make passwords and tokens for the configuration
     User {

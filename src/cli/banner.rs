@@ -31,6 +31,10 @@ pub struct Startup {
     pub media: Option<MediaSummary>,
     /// Addresses that RTSP listeners are bound to.
     pub rtsp_addrs: Vec<SocketAddr>,
+    /// The same, of RTSPS.
+    pub rtsps_addrs: Vec<SocketAddr>,
+    /// The same, of ports for tunnels over HTTP.
+    pub http_addrs: Vec<SocketAddr>,
     /// RTP port of shard 0; RTCP has the next one.
     pub rtp_port: u16,
     /// Address that the admin listener is bound to.
@@ -98,6 +102,17 @@ impl Startup {
             let rtcp = self.rtp_port.saturating_add(1);
             writeln!(out, "rtsp    {url:<34} udp rtp {} rtcp {rtcp}", self.rtp_port)?;
             told.push(addr);
+        }
+        for (what, scheme, addrs) in
+            [("rtsps", "rtsps", &self.rtsps_addrs), ("tunnel", "http", &self.http_addrs)]
+        {
+            let mut told = Vec::new();
+            for addr in addrs.iter().map(|addr| routes.outward(*addr)) {
+                if !told.contains(&addr) {
+                    writeln!(out, "{what:<7} {scheme}://{addr}/")?;
+                    told.push(addr);
+                }
+            }
         }
         let admin = inward(self.admin);
         writeln!(out, "admin   http://{admin}/   metrics /metrics   sessions /v1/sessions")?;
@@ -230,6 +245,8 @@ mod tests {
             worker_cpus: vec![1],
             media: None,
             rtsp_addrs: vec!["[::]:8554".parse().unwrap()],
+            rtsps_addrs: Vec::new(),
+            http_addrs: Vec::new(),
             rtp_port: 8_000,
             admin: "127.0.0.1:9997".parse().unwrap(),
             sandbox: "user headend   landlock on (ABI 7)   seccomp on (180 calls)".into(),
@@ -301,6 +318,8 @@ mod tests {
     fn bound_ports_stand_in_the_lines_that_scripts_read() {
         let startup = Startup {
             rtsp_addrs: vec!["127.0.0.1:40001".parse().unwrap(), "[::1]:40002".parse().unwrap()],
+            rtsps_addrs: Vec::new(),
+            http_addrs: Vec::new(),
             admin: "127.0.0.1:40003".parse().unwrap(),
             rtp_port: 40_004,
             ..startup()
@@ -321,6 +340,8 @@ mod tests {
     fn listeners_with_the_same_url_are_told_once() {
         let startup = Startup {
             rtsp_addrs: vec!["[::]:8554".parse().unwrap(), "0.0.0.0:8554".parse().unwrap()],
+            rtsps_addrs: Vec::new(),
+            http_addrs: Vec::new(),
             ..startup()
         };
         assert_eq!(printed(&startup).matches("\nrtsp ").count(), 1);

@@ -191,6 +191,18 @@ mod tests {
         multicast.ttl = 8
         # an IPv4 address of the interface that groups are reached by; auto = by the routes
         multicast.interface = "auto"
+        # addresses of RTSPS listeners, 1 to 64, once there is a certificate
+        tls.listen = ["[::]:8322"]
+        # file of the certificate (PEM), with those that lead to its CA; none: no RTSPS
+        # tls.certificate = "..."
+        # file of its private key (PEM); without one the key is in the certificate's file
+        # tls.key = "..."
+        # true: RTSPS clients may have media by UDP, unencrypted; false: 461, TCP alone
+        tls.plain_media = false
+        # further ports for RTSP over HTTP, up to 64; every RTSP port takes tunnels
+        http.listen = []
+        # tunnels over HTTP on one shard, 0 to 1048576; 0 = none at all
+        http.tunnels_max = 1024
 
         [vod]
         # folder that is served under /vod; without one the built-in clip is
@@ -272,6 +284,12 @@ mod tests {
         multicast.rtp = 8002  # default
         multicast.ttl = 8  # default
         multicast.interface = "auto"  # default
+        tls.listen = ["[::]:8322"]  # default
+        # tls.certificate is not set
+        # tls.key is not set
+        tls.plain_media = false  # default
+        http.listen = []  # default
+        http.tunnels_max = 1024  # default
 
         [vod]
         root = '/a "b"'  # file
@@ -298,6 +316,7 @@ mod tests {
         [path."*"]
         source = "publish"  # default
         source_transport = "auto"  # default
+        source_tls = "verify"  # default
         on_demand = false  # default
         idle_close = "10s"  # default
         source_timeout = "auto"  # default

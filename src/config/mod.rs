@@ -35,6 +35,7 @@ pub mod paths;
 pub mod playlist;
 pub mod priority;
 pub mod section;
+pub mod secure;
 pub mod source;
 mod source_paths;
 mod user_file;
@@ -52,6 +53,7 @@ use key::Key;
 use keys::KEYS;
 use multicast::MulticastConfig;
 use paths::PathTable;
+use secure::{HttpConfig, TlsConfig};
 use value::Setting;
 use value_error::ValueError;
 
@@ -69,6 +71,10 @@ pub struct Config {
     pub rtp_port: u16,
     /// Groups that live paths are sent to.
     pub multicast: MulticastConfig,
+    /// RTSP over TLS.
+    pub tls: TlsConfig,
+    /// RTSP over HTTP.
+    pub http: HttpConfig,
     /// Which CPUs run a shard.
     pub shards: CpuList,
     /// Which CPUs run a worker.
@@ -127,6 +133,8 @@ impl Default for Config {
             admin_tokens: None,
             rtp_port: 8_000,
             multicast: MulticastConfig::default(),
+            tls: TlsConfig::default(),
+            http: HttpConfig::default(),
             shards: CpuList::Auto,
             workers: CpuList::Auto,
             shard_priority: ShardPriority::Normal,
@@ -169,6 +177,7 @@ impl Config {
             ));
         }
         warnings.extend(self.access_warnings());
+        warnings.extend(self.tls.warning());
         let open = self.paths.open_sections();
         if let Some(first) = open.first() {
             let more = match open.len() {

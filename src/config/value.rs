@@ -20,7 +20,7 @@ use super::multicast::MulticastConfig;
 use super::paths::{SourceTransport, StartConfig};
 use super::playlist::{PlaylistClock, PlaylistItem, parse_playlist, parse_title};
 use super::priority::ShardPriority;
-use super::source::SourceAddress;
+use super::source::{SourceAddress, SourceTls};
 use super::source_paths::parse_fallbacks;
 use super::value_error::ValueError;
 use crate::base::mode::Mode;
@@ -209,6 +209,18 @@ impl Setting {
             }
             _ => texts.into_iter().map(address).collect(),
         }
+    }
+
+    /// Addresses with ports, or none.
+    pub(super) fn addresses_or_none(&self) -> Result<Vec<SocketAddr>, ValueError> {
+        if self.texts()?.is_empty() { Ok(Vec::new()) } else { self.addresses() }
+    }
+
+    /// Who is believed at `rtsps://`.
+    pub(super) fn source_tls(&self) -> Result<SourceTls, ValueError> {
+        let text = self.text()?;
+        let refused = || ValueError::SourceTls { text: text.clone().into_owned() };
+        SourceTls::parse(&text).ok_or_else(refused)
     }
 
     /// One address with a port.

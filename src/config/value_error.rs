@@ -60,6 +60,12 @@ pub enum ValueError {
         /// What was found.
         port: u16,
     },
+    /// Nobody to be believed.
+    #[error("`{text}` is none of verify, off, sha256: and the 64 digits of a fingerprint")]
+    SourceTls {
+        /// What was found.
+        text: String,
+    },
     /// Not a duration.
     #[error("`{text}` is not a duration like `500ms`, `10s`, `5m` or `1h`")]
     Duration {

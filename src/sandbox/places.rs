@@ -75,6 +75,9 @@ impl Places {
         if let Some(JwksSource::File(path)) = &config.auth.jwks {
             places.reads_again(Some(Path::new(path)));
         }
+        // The certificate of RTSPS is read again when it changes.
+        places.reads_again(config.tls.certificate.as_deref());
+        places.reads_again(config.tls.key.as_deref());
         // Descriptions of RTP: `source = "file:NAME.sdp"`, when a path is fetched.
         for path in config.paths.named.values() {
             described(path).for_each(|file| places.reads_again(Some(file)));

@@ -86,7 +86,14 @@ const ADDRESSES: &[(&str, &[&str])] = &[
         "rustls",
         &["src/pki/", "src/agent/", "src/http/server.rs", "src/appliance/node.rs", "src/cli/jobs/"],
     ),
-    ("rustls_native_certs", &["src/appliance/base/callbacks.rs", "src/appliance/gate/"]),
+    (
+        "rustls_native_certs",
+        &[
+            "src/appliance/base/callbacks.rs",
+            "src/appliance/certificates.rs",
+            "src/appliance/gate/",
+        ],
+    ),
     ("rtcp_types", &["src/rtcp/"]),
     ("rtp_types", &["src/rtp/"]),
     ("rtsp_types", &["src/rtsp/"]),

@@ -88,6 +88,16 @@ impl Server {
         Self { child, stdout, banner, rtsp, admin, files }
     }
 
+    /// Address of the RTSPS port.
+    pub(crate) fn rtsps(&self) -> SocketAddr {
+        address_in(&self.banner, "rtsps", "rtsps://")
+    }
+
+    /// Address of the port for tunnels over HTTP.
+    pub(crate) fn tunnels(&self) -> SocketAddr {
+        address_in(&self.banner, "tunnel", "http://")
+    }
+
     /// `rtsp://HOST:PORT/demo`.
     pub(crate) fn demo_url(&self) -> String {
         self.url("demo")
