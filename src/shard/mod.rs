@@ -21,9 +21,9 @@
 //! | `sockets` | how each kind of socket is opened, received from and closed |
 //! | `phase`, `stop` | whether a shard serves or stops, and how it ends sessions and connections |
 //! | `warnings` | warnings that are logged once |
-//! | `clock` | the monotonic clock |
+//! | `clock` | the clocks |
 //! | `priority` | the scheduling priority of the thread |
-//! | `ring` | io_uring; no other module knows it |
+//! | `ring` | io_uring; no other module knows it. `ring::kernel`: all that is asked of a kernel |
 
 mod actions;
 mod arrivals;

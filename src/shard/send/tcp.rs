@@ -16,6 +16,7 @@ use crate::base::time::Mono;
 use crate::poll::poll_table::{EntryKey, Polling};
 use crate::session::directory::SessionRef;
 use crate::session::directory::StreamRef;
+use crate::shard::ring::kernel::Kernel;
 use crate::shard::state::Shard;
 
 /// What a connection is looked up for when it is flushed; kept for its storage.
@@ -27,7 +28,7 @@ pub(in crate::shard) struct Flushing {
     ready: Vec<(Mono, StreamRef)>,
 }
 
-impl Shard {
+impl<K: Kernel> Shard<K> {
     /// Sends on every connection that has something to send and nothing in flight.
     pub(in crate::shard) fn flush(&mut self) {
         let mut dirty = std::mem::take(&mut self.net.entries.dirty);

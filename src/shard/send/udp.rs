@@ -20,11 +20,12 @@ use crate::consumers::sessions::Sessions;
 use crate::session::action::TimerKey;
 use crate::shard::network::Network;
 use crate::shard::ring::SendFailure;
+use crate::shard::ring::kernel::Kernel;
 use crate::shard::sockets::pairs::Fragmentation;
 use crate::vod::pump::Refused;
 use crate::vod::stream::RunMark;
 
-impl Network {
+impl<K: Kernel> Network<K> {
     /// Pumps the stream or connection of a timer key that is due.
     pub(in crate::shard) fn pump(&mut self, sessions: &mut Sessions, key: TimerKey) {
         let Self { ring, runs, pairs, .. } = self;
