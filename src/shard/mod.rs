@@ -21,6 +21,7 @@
 //! | `sockets` | how each kind of socket is opened, received from and closed |
 //! | `phase`, `stop` | whether a shard serves or stops, and how it ends sessions and connections |
 //! | `warnings` | warnings that are logged once |
+//! | `held` | what a shard holds, for tests |
 //! | `clock` | the clocks |
 //! | `priority` | the scheduling priority of the thread |
 //! | `ring` | io_uring; no other module knows it. `ring::kernel`: all that is asked of a kernel |
@@ -32,6 +33,7 @@ mod clock;
 mod connections;
 mod dispatch;
 mod entries;
+pub mod held;
 pub mod inbox;
 mod messages;
 mod network;
