@@ -3,6 +3,7 @@
 //! ```text
 //! B1  8 nodes, equal links          last node / bound, bytes out of the base / size, CPU per GiB
 //! B2  16 nodes                      the same
+//! B4  8 nodes, 10 ms each cable     the same: 40 ms from a node to its source and back
 //! B5  middle node killed, link cut  the others / bound
 //! B6  a middle uplink gets slow     last node / bound: to a tenth, at a quarter of the time
 //! B7  two slow uplinks of eight     the same: a quarter of the others' from the start
@@ -34,7 +35,7 @@ use std::time::{Duration, Instant};
 
 use clap::Parser;
 
-use support::distribution::Distribution;
+use support::distribution::{Distribution, Setup};
 use support::lab::GOODPUT;
 use support::process::{Kept, wait_for};
 use support::wait::until_within;
@@ -50,7 +51,7 @@ struct Options {
     #[arg(long, default_value = "/tmp")]
     folder: PathBuf,
     /// Scenarios
-    #[arg(long, value_delimiter = ',', default_value = "b1,b2,b5,b6,b7,b8,b9,b10,b11,b12,b13")]
+    #[arg(long, value_delimiter = ',', default_value = "b1,b2,b4,b5,b6,b7,b8,b9,b10,b11,b12,b13")]
     only: Vec<String>,
     /// Size of a content, MiB
     #[arg(long, default_value_t = 64)]
@@ -64,6 +65,9 @@ struct Options {
     /// Limit of each link, Mbit/s
     #[arg(long, default_value_t = 200)]
     mbit: u64,
+    /// Delay of each cable in each direction, ms; B4 has 10 at least
+    #[arg(long, default_value_t = 0)]
+    delay: u64,
     /// Folder of the ledgers of B11, on the disk that is measured
     #[arg(long, default_value = "/var/tmp")]
     disk: PathBuf,
@@ -79,12 +83,16 @@ struct Options {
     /// Faults of a storm
     #[arg(long, default_value_t = 1)]
     seed: u64,
+    /// Prints what each job reports, after B6, B7 and B8
+    #[arg(long)]
+    events: bool,
     /// What cargo passes to benches; ignored
     #[arg(long, hide = true)]
     bench: bool,
 }
 
 /// What all scenarios share.
+#[derive(Debug, Clone)]
 pub(crate) struct Setting {
     headend: PathBuf,
     folder: PathBuf,
@@ -92,8 +100,11 @@ pub(crate) struct Setting {
     is_secure: bool,
     /// Bits per second.
     rate: u64,
+    /// Of each cable, in each direction.
+    delay: Duration,
     content: PathBuf,
     bytes: u64,
+    prints_events: bool,
 }
 
 fn main() {
@@ -109,8 +120,10 @@ fn main() {
         nodes: options.nodes,
         is_secure: !options.insecure,
         rate: options.mbit * 1_000_000,
+        delay: Duration::from_millis(options.delay),
         content,
         bytes,
+        prints_events: options.events,
     };
     println!(
         "{} MiB, links of {} Mbit/s, {}; bound {:.2} s",
@@ -123,6 +136,10 @@ fn main() {
         match name.as_str() {
             "b1" => cascade("B1", &setting, setting.nodes),
             "b2" => cascade("B2", &setting, setting.nodes * 2),
+            "b4" => {
+                let delay = setting.delay.max(Duration::from_millis(10));
+                cascade("B4", &Setting { delay, ..setting.clone() }, setting.nodes);
+            }
             "b5" => lost_node(&setting),
             "b6" => slowed_node(&setting),
             "b7" => slow_nodes(&setting),
@@ -146,8 +163,26 @@ fn main() {
 
 impl Setting {
     fn start(&self, nodes: usize) -> Distribution {
-        let (headend, folder) = (&self.headend, &self.folder);
-        Distribution::start_with(headend, folder, nodes, self.rate, self.is_secure)
+        let (rate, delay, is_secure) = (self.rate, self.delay, self.is_secure);
+        let setup = Setup { rate, delay, is_secure, flags: &[] };
+        Distribution::start_with(&self.headend, &self.folder, nodes, &setup)
+    }
+
+    /// Prints the events of all jobs, if that is asked for.
+    fn print_events(&self, lab: &Distribution) {
+        if !self.prints_events {
+            return;
+        }
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let api = lab.api();
+        let jobs = runtime.block_on(api.found("/v1/jobs?limit=100"));
+        for job in jobs["jobs"].as_array().map(Vec::as_slice).unwrap_or_default() {
+            let path = format!("/v1/jobs/{}/events?limit=1000", job["job_id"].as_str().unwrap());
+            let events = runtime.block_on(api.found(&path));
+            for event in events["events"].as_array().map(Vec::as_slice).unwrap_or_default() {
+                println!("     {event}");
+            }
+        }
     }
 
     /// Time that the content takes on one link.
@@ -226,6 +261,7 @@ fn slowed_node(setting: &Setting) {
     let took = began.elapsed();
     assert!(ended.is_some_and(|status| status.success()), "{ended:?}");
     lab.assert_delivered(&setting.content);
+    setting.print_events(&lab);
     print_times("B6", "middle uplink to a tenth", setting, took);
 }
 
@@ -236,6 +272,7 @@ fn slow_nodes(setting: &Setting) {
     }
     let took = lab.push(&[&setting.content]);
     lab.assert_delivered(&setting.content);
+    setting.print_events(&lab);
     print_times("B7", "two uplinks of a quarter", setting, took);
 }
 
@@ -272,6 +309,7 @@ fn jobs_at_once(setting: &Setting) {
         pushes.iter().all(Option::is_none)
     });
     files.iter().for_each(|file| lab.assert_delivered(file));
+    setting.print_events(&lab);
     let last = took.iter().max().unwrap().as_secs_f64();
     let bound = setting.bound().as_secs_f64() / 2.0 * took.len() as f64;
     // Jain, Chiu and Hawe 1984: 1 where all jobs are as fast, 1/n where one has everything.

@@ -22,7 +22,7 @@ pub(crate) fn run(setting: &Setting) {
             println!("B12  {name}: {program} is not installed");
             continue;
         }
-        let lab = Lab::build(setting.nodes + 1, setting.rate);
+        let lab = Lab::build(setting.nodes + 1, setting.rate, setting.delay);
         let (sent, cpu) = (lab.sent_bytes(0), cpu_of_children());
         let took = fetch(setting, &lab);
         let (sent, cpu) = (lab.sent_bytes(0) - sent, cpu_of_children() - cpu);

@@ -2,13 +2,16 @@
 //! the middle of it. No time is asserted: `scripts/distribution.sh` measures.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed, and says where")]
 
+use std::io::ErrorKind;
+use std::net::TcpStream;
 use std::path::PathBuf;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use tokio::runtime::Runtime;
 
-use crate::support::distribution::Distribution;
+use crate::support::distribution::{Distribution, Setup};
+use crate::support::lab::Lab;
 use crate::support::network::in_own_network;
 use crate::support::process::{Kept, wait_for};
 use crate::support::scratch;
@@ -153,12 +156,31 @@ fn node_that_starts_while_the_base_is_away_completes_its_file() {
 }
 
 #[test]
+fn cables_of_the_lab_take_the_time_that_they_are_told() {
+    in_own_network(
+        module_path!(),
+        "cables_of_the_lab_take_the_time_that_they_are_told",
+        "true",
+        || {
+            let delay = Duration::from_millis(10);
+            let _lab = Lab::build(1, RATE, delay);
+            let nobody_listens = format!("{}:9", Lab::ip(0)).parse().unwrap();
+            let began = Instant::now();
+            let refused = TcpStream::connect_timeout(&nobody_listens, PATIENCE).unwrap_err();
+            assert_eq!(refused.kind(), ErrorKind::ConnectionRefused);
+            assert!(began.elapsed() >= delay * 2, "{:?}", began.elapsed());
+        },
+    );
+}
+
+#[test]
 fn orders_go_from_node_to_node_and_are_counted() {
     in_own_network(module_path!(), "orders_go_from_node_to_node_and_are_counted", "true", || {
         let files: Vec<_> = (0..20).map(|n| content(&format!("relay{n}.bin"), 70_000)).collect();
         let headend = env!("CARGO_BIN_EXE_headend").as_ref();
         let flags = ["--relay-from", "2"];
-        let lab = Distribution::start_flagged(headend, scratch(), 4, RATE, (true, &flags));
+        let setup = Setup { rate: RATE, delay: Duration::ZERO, is_secure: true, flags: &flags };
+        let lab = Distribution::start_with(headend, scratch(), 4, &setup);
         let counted = |line: &str| {
             let mut curl = lab.lab.command(0, "curl");
             curl.args(["-s", "-k", &format!("{}/metrics", lab.url())]);

@@ -26,39 +26,41 @@ pub(crate) struct Distribution {
     cpu_before: Duration,
 }
 
+/// Links between the hosts, and how the base is started.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Setup<'a> {
+    /// Upload and download limit of each host, bits per second.
+    pub(crate) rate: u64,
+    /// Of each cable, in each direction.
+    pub(crate) delay: Duration,
+    /// With TLS.
+    pub(crate) is_secure: bool,
+    /// Of the base.
+    pub(crate) flags: &'a [&'a str],
+}
+
 impl Distribution {
     /// Starts a base and `nodes` nodes, all links of `rate` bits per second, and waits until the
     /// base knows all of them. Files are made in `folder`.
     pub(crate) fn start(headend: &Path, folder: &Path, nodes: usize, rate: u64) -> Self {
-        Self::start_with(headend, folder, nodes, rate, true)
+        let setup = Setup { rate, delay: Duration::ZERO, is_secure: true, flags: &[] };
+        Self::start_with(headend, folder, nodes, &setup)
     }
 
-    /// The same with TLS or without.
+    /// The same with links, transport and flags of the base.
     pub(crate) fn start_with(
         headend: &Path,
         folder: &Path,
         nodes: usize,
-        rate: u64,
-        is_secure: bool,
-    ) -> Self {
-        Self::start_flagged(headend, folder, nodes, rate, (is_secure, &[]))
-    }
-
-    /// The same with flags for the base.
-    pub(crate) fn start_flagged(
-        headend: &Path,
-        folder: &Path,
-        nodes: usize,
-        rate: u64,
-        (is_secure, flags): (bool, &[&str]),
+        setup: &Setup<'_>,
     ) -> Self {
         let files = tempfile::tempdir_in(folder).unwrap();
         let mut started = Self {
-            lab: Lab::build(nodes + 1, rate),
+            lab: Lab::build(nodes + 1, setup.rate, setup.delay),
             headend: headend.to_owned(),
             files,
-            is_secure,
-            flags: flags.iter().map(|flag| (*flag).to_owned()).collect(),
+            is_secure: setup.is_secure,
+            flags: setup.flags.iter().map(|flag| (*flag).to_owned()).collect(),
             base: None,
             nodes: (0..nodes).map(|_| None).collect(),
             cpu_before: Duration::ZERO,

@@ -5,12 +5,17 @@
 //! ```text
 //!  host eth0 --[TBF: upload]--> port p0, p1, .. of the bridge --[TBF: download]--> host
 //! ```
+//! With a delay, two TAP devices stand for each cable ([`super::delay`]): a bit takes the delay on
+//! each cable in each direction, so a question from host to host and back crosses four.
+//!
 //! With the hosts goes the switch, so that another lab may follow in the same network.
 //! Bound: `HOSTS_MAX`.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
+use super::delay::DelayedCable;
 use super::process::{Kept, run};
 use super::wait::until;
 
@@ -18,11 +23,14 @@ use super::wait::until;
 #[derive(Debug)]
 pub(crate) struct Lab {
     hosts: Vec<Kept>,
+    /// Of hosts whose cables have a delay.
+    cables: Vec<DelayedCable>,
 }
 
 impl Lab {
-    /// `count` hosts, each with an upload and download limit of `rate` bits per second.
-    pub(crate) fn build(count: usize, rate: u64) -> Self {
+    /// `count` hosts, each with an upload and download limit of `rate` bits per second, and a cable
+    /// that takes `delay`.
+    pub(crate) fn build(count: usize, rate: u64, delay: Duration) -> Self {
         assert!((1..=HOSTS_MAX).contains(&count));
         let bridge = format!(
             "ip link add {BRIDGE} type bridge forward_delay 0 stp_state 0 mcast_snooping 0 \
@@ -30,15 +38,15 @@ impl Lab {
              && ip link set lo up"
         );
         run("sh", &["-c", &bridge]);
-        let mut lab = Self { hosts: Vec::new() };
+        let mut lab = Self { hosts: Vec::new(), cables: Vec::new() };
         for host in 0..count {
-            lab.add_host(host);
+            lab.add_host(host, delay);
             lab.set_rates(host, rate, rate);
         }
         lab
     }
 
-    fn add_host(&mut self, host: usize) {
+    fn add_host(&mut self, host: usize, delay: Duration) {
         let mut command = Command::new("unshare");
         command.args(["-n", "cat"]).stdin(Stdio::piped()).stdout(Stdio::null());
         let keeper = Kept(command.spawn().unwrap());
@@ -48,11 +56,13 @@ impl Lab {
             network(&pid).is_ok_and(|there| there != network("self").unwrap())
         });
         self.hosts.push(keeper);
-        let here = format!(
-            "ip link add eth0 netns {pid} type veth peer name p{host} \
-             && ip link set p{host} master {BRIDGE} up"
-        );
-        run("sh", &["-c", &here]);
+        let cable = if delay.is_zero() {
+            format!("ip link add eth0 netns {pid} type veth peer name p{host}")
+        } else {
+            self.cables.push(DelayedCable::connect([&format!("p{host}"), "far"], delay));
+            format!("ip link set far netns {pid} name eth0")
+        };
+        run("sh", &["-c", &format!("{cable} && ip link set p{host} master {BRIDGE} up")]);
         let ip = Self::ip(host);
         let there = format!(
             "ip link set lo up && ip addr add {ip}/24 dev eth0 && ip link set eth0 up \

@@ -18,6 +18,7 @@
 //! base     a base of distribution, a client of it, and a node that follows a script
 //! network  a network namespace for one test
 //! lab      hosts on a switch with limits of what they send and receive
+//! delay    a cable that takes time
 //! distribution  a base and nodes on the hosts of a lab
 //! postgres a PostgreSQL server with a database for each test
 //! process  real players with a time limit
@@ -42,6 +43,7 @@ pub(crate) mod base;
 pub(crate) mod boxes;
 pub(crate) mod camera;
 pub(crate) mod compare;
+pub(crate) mod delay;
 pub(crate) mod distribution;
 pub(crate) mod http;
 pub(crate) mod lab;
