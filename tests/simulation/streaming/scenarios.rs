@@ -29,7 +29,7 @@ fn client_that_reads_nothing_for_a_while_gets_whole_frames_in_order_afterwards()
     let acts = vec![Act::Wait(300), Act::Deaf(2_500), Act::KeepAlive, Act::Wait(500)];
     let outcome = run(vec![Plan { is_tcp: true, acts, ..player() }], |_| {});
     assert_eq!(outcome.counts["torn down"], 1);
-    assert!(outcome.counts["packet"] > 150, "{outcome:?}");
+    assert!(outcome.counts["packet"] > 50, "{outcome:?}");
 }
 
 #[test]
