@@ -325,6 +325,17 @@ impl Watch {
         self.count("tuned");
     }
 
+    /// An operator tunes a session of a line-up: what it plays from now on, its client did not ask
+    /// for.
+    pub(crate) fn tuned_by_operator(&mut self, id: &str) {
+        let session = self.sessions.get_mut(id);
+        let is_tv = |session: &&mut Session| session.streams.iter().any(|s| !s.track.is_title);
+        if let Some(session) = session.filter(is_tv) {
+            session.plays += 1;
+            self.count("operator.tuned");
+        }
+    }
+
     fn set_state(&mut self, asked: &Asked, state: State) {
         let Some(session) = asked.session.as_ref().and_then(|id| self.sessions.get_mut(id)) else {
             return;

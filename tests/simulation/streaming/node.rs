@@ -24,6 +24,8 @@ use headend::config::access_list::AccessList;
 use headend::config::lineup::Lineup;
 use headend::config::paths::{PathConfig, PathTable};
 use headend::library::Library;
+use headend::lineup::event::Input as Key;
+use headend::lineup::requests::EventsRequest;
 use headend::metrics::cells::ShardCells;
 use headend::poll::poller::Poller;
 use headend::session::cx::SessionConfig;
@@ -404,7 +406,7 @@ impl Node {
         net.watch.count("operator");
         let id = net.dice.index(self.shards.len());
         let Some(shard) = &self.shards[id] else { return };
-        let what = net.dice.index(6);
+        let (what, channel) = (net.dice.index(7), net.dice.pick(&[1, 2, 3]));
         drop(net);
         let token = Arc::new(());
         self.asked.push(Arc::clone(&token));
@@ -420,6 +422,15 @@ impl Node {
             },
             2 => {
                 Message::Configure { paths: Arc::new(paths()), done: Box::new(move || drop(token)) }
+            }
+            4 => {
+                let Some(id) = shard.some_session() else { return };
+                self.net.borrow_mut().watch.tuned_by_operator(&id.to_string());
+                Message::Events {
+                    id,
+                    request: EventsRequest { inputs: vec![Key::Channel(channel)], key: None },
+                    reply: Box::new(move |_| drop(token)),
+                }
             }
             _ => match shard.some_session() {
                 Some(id) => Message::EndSession { id, reply: Box::new(move |_| drop(token)) },

@@ -158,7 +158,7 @@ fn entry_that_is_suspended_for_too_long_is_found() {
 }
 
 /// What some seed of a thousand comes to: faults that do nothing would prove nothing.
-const KINDS: [&str; 39] = [
+const KINDS: [&str; 40] = [
     "act.deaf",
     "act.keep-alive",
     "act.nack",
@@ -182,6 +182,7 @@ const KINDS: [&str; 39] = [
     "end.teardown",
     "end.vanish",
     "operator",
+    "operator.tuned",
     "packet",
     "packet.again",
     "packet.live",
