@@ -13,6 +13,8 @@
 //! | `Fault` | a file was truncated: the session ends |
 //! | `Unreachable`, `Other` | the packets are lost, like any others on the network |
 //! | `Closed` | nothing: no client uses the pair any more |
+//!
+//! An RTCP packet that finds no room in the socket is given up and counted, as on the network.
 
 use super::sink::{RingSink, RunOwner};
 use crate::base::carrier::Lower;
@@ -44,7 +46,12 @@ impl<K: Kernel> Network<K> {
         result: Result<(), SendFailure>,
     ) {
         // RTCP datagrams and some retransmissions have no owner.
-        let Some(owner) = self.runs.get(token as usize) else { return };
+        let Some(owner) = self.runs.get(token as usize) else {
+            if packets == 0 && result == Err(SendFailure::Again) {
+                self.cells.rtcp_packets_dropped.add(1);
+            }
+            return;
+        };
         if result.is_ok() {
             let payload_bytes = match owner {
                 RunOwner::Title(mark) => Some(mark.payload_bytes),

@@ -629,6 +629,7 @@ impl Net {
         if self.dice.chance(self.weather.again) {
             self.machines[shard].complete(user_data, -libc::EAGAIN, 0);
             if port % 2 == 1 {
+                self.watch.count("report.refused");
                 packets.push(Sent { port, to, bytes: Vec::new(), refused: 1 });
             }
             return false;

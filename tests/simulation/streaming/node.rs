@@ -471,6 +471,8 @@ impl Node {
         if self.cells.iter().any(|cells| cells.tasks_refused.value() > 0) {
             net.watch.count("tasks.refused");
         }
+        let dropped = self.cells.iter().map(|cells| cells.rtcp_packets_dropped.value()).sum();
+        net.watch.counts.insert("report.dropped", dropped);
         let asked = self.asked.iter().filter(|token| Arc::strong_count(token) > 1).count();
         assert_eq!(asked, 0, "operators were not answered");
         let unanswered = net.watch.unanswered();

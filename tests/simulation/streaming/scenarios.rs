@@ -67,6 +67,16 @@ fn server_that_is_stopped_says_bye_on_every_stream_and_closes_all() {
     assert_eq!(outcome.counts["bye"], 4, "two streams each: {outcome:?}");
 }
 
+/// Such packets were lost without a count.
+#[test]
+fn reports_that_find_no_room_in_the_socket_are_counted_as_dropped() {
+    let outcome = run(vec![Plan { acts: vec![Act::Wait(5_000)], ..player() }], |setup| {
+        setup.weather = Weather { again: 400, ..Weather::fair() };
+    });
+    assert!(outcome.counts["report.refused"] > 0, "{outcome:?}");
+    assert_eq!(outcome.counts["report.dropped"], outcome.counts["report.refused"]);
+}
+
 #[test]
 fn crowd_beyond_the_tables_is_refused_and_the_rest_is_served() {
     let clients = (0..40).map(|host| Plan { host, acts: vec![Act::Wait(2_000)], ..player() });
