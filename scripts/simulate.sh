@@ -1,14 +1,21 @@
 #!/bin/bash
-# Runs seeds of the simulation of distribution: any number of them, from any first one.
+# Runs seeds of a simulation, of distribution or of a streaming node: any number, from any first one.
 #
-#   scripts/simulate.sh SEEDS [FIRST]     many seeds, each checked
-#   scripts/simulate.sh 1 SEED            one seed again, shown step by step
+#   scripts/simulate.sh SEEDS [FIRST]          many seeds of distribution, each checked
+#   scripts/simulate.sh 1 SEED                 one seed again, shown step by step
+#   scripts/simulate.sh node SEEDS [FIRST]     the same of a node: shards, workers and clients
+#   scripts/simulate.sh node 1 SEED
 #
 # One seed is one run, to the last step. A seed that breaks a rule is named at the end, with the
 # command that runs it again. OPTIMISED=1 builds the release profile first: for many thousands.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
+runs=every_seed
+if [[ ${1:-} == node ]]; then
+    runs=every_run_of_a_node
+    shift
+fi
 if (($# < 1 || $# > 2)); then
     sed -n '2,/^set /{/^#/s/^# \{0,1\}//p}' "$0" >&2
     exit 2
@@ -18,4 +25,4 @@ profile=()
 if [[ -n ${OPTIMISED:-} ]]; then
     profile=(--release)
 fi
-cargo test -p headend "${profile[@]}" --test simulation every_seed -- --nocapture
+cargo test -p headend "${profile[@]}" --test simulation "$runs" -- --nocapture

@@ -6,7 +6,8 @@
 #   scripts/test.sh PROGRAM.. -- PART..   of these, the tests whose names contain a PART
 #
 #   house     rules over the text of the repository
-#   simulation  distribution in virtual time, a thousand seeds: scripts/simulate.sh runs more
+#   simulation  distribution and streaming nodes in virtual time, a thousand seeds each:
+#             scripts/simulate.sh runs more
 #   server    the server over loopback: scripts/test.sh server -- conformance:: live::abuse
 #   players   FFmpeg and GStreamer:      scripts/test.sh players -- interop::ffmpeg
 #   alone     crowds, and allocations that are counted

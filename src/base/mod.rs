@@ -8,6 +8,7 @@ pub mod ids;
 pub mod limits;
 pub mod mode;
 pub mod names;
+pub mod random;
 pub mod rate;
 pub mod secret;
 pub mod secrets;

@@ -11,6 +11,7 @@ use rand::Rng;
 
 use crate::base::addresses::AddressPlace;
 use crate::base::ids::SessionId;
+use crate::base::random;
 use crate::base::time::Mono;
 use crate::poll::poll_table::EntryKey;
 use crate::rtsp::reader::Request;
@@ -70,7 +71,7 @@ impl Client {
 
     /// In place of a client where the server sends of its own accord to `peer`, a group.
     pub(crate) fn nobody(cx: &Cx, peer: SocketAddr) -> Self {
-        let mut rng = rand::rng();
+        let mut rng = random::rng();
         Self {
             id: SessionId::new(cx.shard, rng.next_u64()),
             connection: None,

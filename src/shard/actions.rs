@@ -10,6 +10,7 @@
 //! Bounds: `SETTLE_ROUNDS_MAX`; `UNSENT_MAX`.
 
 use super::inbox::Message;
+use super::ring::kernel::Kernel;
 use super::send::sink::NO_RUN;
 use super::state::Shard;
 use crate::base::ids::ShardId;
@@ -21,7 +22,7 @@ use crate::rtsp::response::{Response, Status};
 use crate::session::action::Action;
 use crate::session::command::{Command, Executed, ReplyTo};
 
-impl Shard {
+impl<K: Kernel> Shard<K> {
     /// Submits a task to the workers. A task that the queue refuses fails for its owner.
     pub(super) fn submit(&mut self, task: Task) {
         self.cells.tasks_submitted.add(1);

@@ -21,7 +21,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 
-use super::clock::clock;
+use super::ring::kernel::Kernel;
 use super::ring::{Completion, Received};
 use super::state::Shard;
 use crate::base::budget::Budget;
@@ -60,11 +60,15 @@ struct Datagram {
 
 impl Arrivals {
     pub(super) fn is_empty(&self) -> bool {
-        self.accepted.is_empty() && self.visits.is_empty() && self.datagrams.is_empty()
+        self.len() == 0
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.accepted.len() + self.visits.len() + self.datagrams.len()
     }
 }
 
-impl Shard {
+impl<K: Kernel> Shard<K> {
     /// Handles the datagrams that found no room in the turn before; they come first.
     pub(super) fn take_waiting_datagrams(&mut self) {
         self.arrivals.datagrams_left = DATAGRAMS_A_TURN;
@@ -132,14 +136,14 @@ impl Shard {
     /// Opens connections and handles requests within their shares of the turn.
     pub(super) fn serve_arrivals(&mut self) {
         let mut budget = Budget::new(CONNECTIONS_A_TURN, TURN_SHARE);
-        while budget.has_room(clock)
+        while budget.has_room(|| self.net.ring.kernel().now())
             && let Some((token, result)) = self.arrivals.accepted.pop_front()
         {
             budget.spend();
             self.handle_accepted(token, result);
         }
         let mut budget = Budget::new(VISITS_A_TURN, TURN_SHARE);
-        while budget.has_room(clock)
+        while budget.has_room(|| self.net.ring.kernel().now())
             && let Some(visit) = self.arrivals.visits.pop_front()
         {
             budget.spend();

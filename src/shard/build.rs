@@ -9,14 +9,14 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use super::arrivals::Arrivals;
-use super::clock::clock;
 use super::dispatch::shard_count;
 use super::entries::Entries;
 use super::inbox::Inbox;
 use super::network::Network;
 use super::phase::Phase;
 use super::questions::Questions;
-use super::ring::{Ring, RingConfig, RingError};
+use super::ring::kernel::Kernel;
+use super::ring::{Ring, RingConfig, RingError, Uring};
 use super::send::tcp::Flushing;
 use super::send::tls::Sealing;
 use super::sockets::UdpPair;
@@ -80,8 +80,18 @@ impl Shard {
     /// # Errors
     /// The ring cannot be made, or has no room for the shard's own descriptors.
     pub fn new(config: ShardConfig) -> Result<Self, RingError> {
-        let mut ring = Ring::new(&config.ring)?;
-        let now = clock();
+        Self::on(Uring::new(&config.ring)?, config)
+    }
+}
+
+impl<K: Kernel> Shard<K> {
+    /// Builds the shard on a kernel.
+    ///
+    /// # Errors
+    /// As `new`.
+    pub fn on(kernel: K, config: ShardConfig) -> Result<Self, RingError> {
+        let mut ring = Ring::on(kernel, &config.ring)?;
+        let now = ring.kernel().now();
         let mut entries = Entries::new(config.poll_entries_max);
         let Some(inbox) = config.poller.inbox(config.id).cloned() else {
             return Err(RingError::unavailable("the shard has no inbox"));

@@ -15,8 +15,7 @@ use std::time::Duration;
 
 use super::dispatch::shard_count;
 use super::network::Network;
-use super::sockets::peer_state::peer_state;
-use super::sockets::{local_addr, peer_addr, set_stream_options};
+use super::ring::kernel::Kernel;
 use super::state::Shard;
 use crate::base::addresses::AddressPlace;
 use crate::base::limits::HALF_OPEN_MAX;
@@ -28,7 +27,7 @@ use crate::poll::consumer::Event;
 use crate::poll::poll_table::EntryKey;
 use crate::session::action::TimerKey;
 
-impl Shard {
+impl<K: Kernel> Shard<K> {
     pub(super) fn handle_accepted(&mut self, token: u32, result: io::Result<OwnedFd>) {
         let Some(key) = self.net.entries.table.key_at(token) else { return };
         let fd = match result {
@@ -40,8 +39,9 @@ impl Shard {
             }
         };
         // A client that has closed its connection already has no address.
-        let (Ok(peer), Ok(local)) = (peer_addr(&fd), local_addr(&fd)) else { return };
-        let _dead_already = set_stream_options(&fd);
+        let kernel = self.net.ring.kernel();
+        let (Ok(peer), Ok(local)) = (kernel.peer_addr(&fd), kernel.local_addr(&fd)) else { return };
+        let _dead_already = kernel.set_stream_options(&fd);
         self.dispatch(key, Event::Accepted { fd, peer, local });
     }
 
@@ -51,7 +51,7 @@ impl Shard {
         let ip = peer.ip().to_canonical();
         let place = self.addresses.enter(ip);
         if place.is_none() {
-            let _unsaid = rustix::io::write(fd, REFUSAL);
+            self.net.ring.kernel().write_last(fd, REFUSAL);
             self.cells.connections_refused.add(1);
             self.cells.connections_refused_address.add(1);
             if let Some(count) = self.refusals_said.happened(self.sessions.cx.now) {
@@ -162,7 +162,8 @@ impl Shard {
         }
         // A client that has sent something lately is alive.
         let stall = if silent >= timeout / 2 || link.is_sending {
-            let peer = peer_state(self.net.ring.fd(link.slot));
+            let ring = &self.net.ring;
+            let peer = ring.kernel().peer_state(ring.fd(link.slot));
             peer.ok().and_then(|peer| connection.judge_taking(&peer, now, timeout))
         } else {
             None
@@ -204,11 +205,10 @@ impl Shard {
     }
 }
 
-impl Network {
+impl<K: Kernel> Network<K> {
     /// Sends 503 on a connection for which there is no row. The caller closes the connection.
     pub(super) fn refuse(&mut self, fd: impl AsFd, why: &dyn Display) {
-        // Best effort: a client that has gone needs no answer.
-        let _unsaid = rustix::io::write(fd, REFUSAL);
+        self.ring.kernel().write_last(fd, REFUSAL);
         self.cells.connections_refused.add(1);
         self.warnings.once("HE-W605", "a connection is refused with 503", why);
     }

@@ -13,6 +13,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::inbox::Inbox;
+use super::ring::kernel::Kernel;
 use super::state::Shard;
 use crate::base::ids::ShardId;
 use crate::consumers::rtsp_listener::Accepted;
@@ -33,7 +34,7 @@ struct Asked {
     tunnels: Vec<(ShardId, TunnelMessage)>,
 }
 
-impl Shard {
+impl<K: Kernel> Shard<K> {
     /// Hands an event to the consumer of an entry; the entry is suspended until it is handled.
     pub(super) fn dispatch(&mut self, key: EntryKey, event: Event<'_>) {
         self.net.entries.table.suspend(key);

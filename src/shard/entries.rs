@@ -9,6 +9,7 @@
 
 use std::os::fd::OwnedFd;
 
+use super::ring::kernel::Kernel;
 use super::ring::{FileSlot, Ring, RingError};
 use crate::consumers::Consumer;
 use crate::consumers::camera::Camera;
@@ -52,7 +53,7 @@ impl Entries {
     /// The table or the ring is full. The descriptor is handed back, nothing has changed.
     pub(super) fn install(
         &mut self,
-        ring: &mut Ring,
+        ring: &mut Ring<impl Kernel>,
         consumer: Consumer,
         fd: OwnedFd,
     ) -> Result<(EntryKey, FileSlot), (OwnedFd, RingError)> {
@@ -89,7 +90,7 @@ impl Entries {
     /// As `install`; the descriptor is closed.
     pub(super) fn install_own(
         &mut self,
-        ring: &mut Ring,
+        ring: &mut Ring<impl Kernel>,
         consumer: Consumer,
         fd: OwnedFd,
     ) -> Result<(), RingError> {
@@ -110,7 +111,7 @@ impl Entries {
     /// As `install`; the socket is closed.
     pub(super) fn install_datagrams(
         &mut self,
-        ring: &mut Ring,
+        ring: &mut Ring<impl Kernel>,
         consumer: Consumer,
         fd: OwnedFd,
     ) -> Result<(EntryKey, FileSlot), RingError> {
@@ -121,7 +122,11 @@ impl Entries {
     }
 
     /// Frees the row and closes its descriptor. The consumer comes back unless it is running.
-    pub(super) fn remove(&mut self, ring: &mut Ring, key: EntryKey) -> Option<Consumer> {
+    pub(super) fn remove(
+        &mut self,
+        ring: &mut Ring<impl Kernel>,
+        key: EntryKey,
+    ) -> Option<Consumer> {
         let link = self.link(key)?;
         self.links[key.index as usize] = None;
         ring.remove(link.slot);
@@ -176,7 +181,7 @@ impl Entries {
 
     /// Arms an entry again. A connection whose client does not take its answers stays suspended
     /// until it does.
-    pub(super) fn enable(&mut self, ring: &mut Ring, key: EntryKey) {
+    pub(super) fn enable(&mut self, ring: &mut Ring<impl Kernel>, key: EntryKey) {
         let Some(link) = self.link(key) else { return };
         if let Some(connection) = self.connection_mut(key)
             && (connection.is_congested() || connection.is_closing() || connection.is_waiting())

@@ -191,6 +191,12 @@ impl Inbox {
         self.messages.pop()
     }
 
+    /// Whether nothing waits to be read.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.outcomes.is_empty() && self.messages.is_empty() && self.live.is_empty()
+    }
+
     #[cfg(test)]
     pub(super) fn message_count(&self) -> usize {
         self.messages.len()
@@ -201,7 +207,7 @@ impl Inbox {
     pub fn announce_sleep(&self) -> bool {
         self.sleeps.store(true, Ordering::SeqCst);
         fence(Ordering::SeqCst);
-        let is_empty = self.outcomes.is_empty() && self.messages.is_empty() && self.live.is_empty();
+        let is_empty = self.is_empty();
         if !is_empty {
             self.sleeps.store(false, Ordering::SeqCst);
         }

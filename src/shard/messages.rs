@@ -7,8 +7,8 @@
 
 use std::sync::Arc;
 
-use super::clock::clock;
 use super::inbox::Message;
+use super::ring::kernel::Kernel;
 use super::state::Shard;
 use crate::base::budget::Budget;
 use crate::base::limits::{MESSAGES_A_TURN, TURN_SHARE};
@@ -16,7 +16,7 @@ use crate::consumers::sessions::Sessions;
 use crate::poll::consumer::Event;
 use crate::poll::task::{Outcome, TaskDone, TaskOwner};
 
-impl Shard {
+impl<K: Kernel> Shard<K> {
     /// Reads the inbox as far as the share of the turn goes. The shard does not sleep on the rest:
     /// see `Inbox::announce_sleep`.
     pub(super) fn read_inbox(&mut self) {
@@ -24,7 +24,7 @@ impl Shard {
         let share = || Budget::new(MESSAGES_A_TURN, TURN_SHARE);
         let mut budget = share();
         // Each is settled at once: a command that was held comes before one that is not yet read.
-        while budget.has_room(clock)
+        while budget.has_room(|| self.net.ring.kernel().now())
             && let Some(done) = inbox.pop_outcome()
         {
             budget.spend();
@@ -34,7 +34,7 @@ impl Shard {
             });
         }
         let mut budget = share();
-        while budget.has_room(clock)
+        while budget.has_room(|| self.net.ring.kernel().now())
             && let Some(message) = inbox.pop_live()
         {
             budget.spend();
@@ -44,7 +44,7 @@ impl Shard {
         }
         self.settle();
         let mut budget = share();
-        while budget.has_room(clock)
+        while budget.has_room(|| self.net.ring.kernel().now())
             && let Some(message) = inbox.pop_message()
         {
             budget.spend();

@@ -23,9 +23,10 @@
 //! | `tunnels` | messages of tunnels over HTTP |
 //! | `phase`, `stop` | whether a shard serves or stops, and how it ends sessions and connections |
 //! | `warnings` | warnings that are logged once |
-//! | `clock` | the monotonic clock |
+//! | `held` | what a shard holds, for tests |
+//! | `clock` | the clocks |
 //! | `priority` | the scheduling priority of the thread |
-//! | `ring` | io_uring; no other module knows it |
+//! | `ring` | io_uring; no other module knows it. `ring::kernel`: all that is asked of a kernel |
 
 mod actions;
 mod arrivals;
@@ -34,6 +35,7 @@ mod clock;
 mod connections;
 mod dispatch;
 mod entries;
+pub mod held;
 pub mod inbox;
 mod messages;
 mod network;

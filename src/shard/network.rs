@@ -18,12 +18,13 @@ use std::sync::Arc;
 use slab::Slab;
 
 use super::entries::Entries;
-use super::ring::{Ring, RingError};
+use super::ring::kernel::Kernel;
+use super::ring::{Ring, RingError, Uring};
 use super::send::sink::RunOwner;
 use super::sockets::groups::{GroupSockets, group_pair};
 use super::sockets::inputs::Inputs;
 use super::sockets::pairs::Pairs;
-use super::sockets::{Family, UdpPair, udp_pair};
+use super::sockets::{Family, UdpPair};
 use super::warnings::Warnings;
 use crate::base::host::Host;
 use crate::base::ids::ShardId;
@@ -35,10 +36,10 @@ use crate::session::action::{GroupAction, InputSocket};
 
 /// The ring of a shard and everything that has a place in it.
 #[derive(Debug)]
-pub(super) struct Network {
+pub(super) struct Network<K: Kernel = Uring> {
     pub(super) id: ShardId,
     pub(super) cells: Arc<ShardCells>,
-    pub(super) ring: Ring,
+    pub(super) ring: Ring<K>,
     pub(super) entries: Entries,
     pub(super) pairs: Pairs,
     /// Address to which further pairs are bound.
@@ -52,12 +53,12 @@ pub(super) struct Network {
     pub(super) warnings: Warnings,
 }
 
-impl Network {
+impl<K: Kernel> Network<K> {
     /// A network without sockets other than those of `entries`.
     pub(super) fn new(
         id: ShardId,
         cells: Arc<ShardCells>,
-        (ring, entries): (Ring, Entries),
+        (ring, entries): (Ring<K>, Entries),
         pair_host: Host,
     ) -> Self {
         Self {
@@ -103,7 +104,10 @@ impl Network {
 
     /// Opens one more pair to clients on any free ports. False: there is none, which is logged.
     pub(super) fn add_free_pair(&mut self, sessions: &mut Sessions) -> bool {
-        let opened = udp_pair(self.pair_host, None)
+        let opened = self
+            .ring
+            .kernel()
+            .udp_pair(self.pair_host)
             .map_err(|error| error.to_string())
             .and_then(|pair| self.add_pair(sessions, pair).map_err(|error| error.to_string()));
         if let Err(error) = &opened {

@@ -16,6 +16,8 @@ use super::inbox::Inbox;
 use super::network::Network;
 use super::phase::Phase;
 use super::questions::Questions;
+use super::ring::Uring;
+use super::ring::kernel::Kernel;
 use super::send::tcp::Flushing;
 use super::send::tls::Sealing;
 use super::tls::TlsSettings;
@@ -33,13 +35,13 @@ use crate::worker::TaskQueue;
 
 /// One shard. `build` makes it, `turn` runs it.
 #[derive(Debug)]
-pub struct Shard {
+pub struct Shard<K: Kernel = Uring> {
     pub(super) id: ShardId,
     pub(super) poller: Arc<Poller<Inbox>>,
     pub(super) inbox: Arc<Inbox>,
     pub(super) queue: Arc<TaskQueue>,
     pub(super) cells: Arc<ShardCells>,
-    pub(super) net: Network,
+    pub(super) net: Network<K>,
     pub(super) sessions: Sessions,
     /// The connection that is flushed; kept for its storage.
     pub(super) flushing: Flushing,

@@ -10,9 +10,10 @@
 use std::time::Duration;
 
 use super::phase::Phase;
+use super::ring::kernel::Kernel;
 use super::state::Shard;
 
-impl Shard {
+impl<K: Kernel> Shard<K> {
     /// Ends sessions while there are some to end, then closes connections.
     pub(super) fn end_sessions(&mut self) {
         let Phase::Ending { since } = self.phase else { return };

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use super::clock::clock;
+use super::clock::monotonic as clock;
 use super::inbox::{Inbox, Message};
 use super::network::Network;
 use super::questions::Question;

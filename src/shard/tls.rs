@@ -7,6 +7,7 @@
 
 use std::net::SocketAddr;
 
+use super::ring::kernel::Kernel;
 use super::state::Shard;
 use crate::base::limits::TLS_HANDSHAKES_MAX;
 use crate::consumers::tls::Secured;
@@ -24,7 +25,7 @@ pub struct TlsSettings {
     pub roots: CameraRoots,
 }
 
-impl Shard {
+impl<K: Kernel> Shard<K> {
     /// Begins the handshake of a connection. `None`: there are too many, or no certificate.
     pub(super) fn begin_tls(&mut self, peer: SocketAddr) -> Option<Secured> {
         if self.cells.tls_handshakes_open.value() >= TLS_HANDSHAKES_MAX {

@@ -5,6 +5,7 @@
 //! was for or from.
 
 use super::inbox::Message;
+use super::ring::kernel::Kernel;
 use super::state::Shard;
 use crate::base::ids::ShardId;
 use crate::consumers::tunnel::TunnelMessage;
@@ -12,7 +13,7 @@ use crate::poll::consumer::{Event, TunnelEvent};
 use crate::poll::poll_table::EntryKey;
 use crate::session::command::ReplyTo;
 
-impl Shard {
+impl<K: Kernel> Shard<K> {
     pub(super) fn post_tunnel(&mut self, shard: ShardId, message: TunnelMessage) {
         let Some(inbox) = self.poller.inbox(shard) else { return };
         let Err(message) = inbox.push(Message::Tunnel(Box::new(message))) else { return };

@@ -10,11 +10,12 @@
 //! Bounds: every step that strangers can feed without end has a share of the turn, so the pumps run
 //! in every turn; `REAP_ROUNDS_MAX`.
 
+use std::ops::ControlFlow;
 use std::time::Duration;
 
-use super::clock::clock;
 use super::phase::Phase;
 use super::ring::RingError;
+use super::ring::kernel::Kernel;
 use super::state::Shard;
 use crate::base::budget::Budget;
 use crate::base::carrier::Lower;
@@ -24,25 +25,35 @@ use crate::metrics::cells::Counter;
 use crate::poll::consumer::Event;
 use crate::session::action::TimerKey;
 
-impl Shard {
+impl<K: Kernel> Shard<K> {
     /// Runs turns until the shard is stopped and drained.
     ///
     /// # Errors
     /// The ring cannot be used any more.
     pub fn run(mut self) -> Result<(), RingError> {
-        loop {
-            self.work()?;
-            if self.is_drained() {
-                // The last BYEs are queued and not yet submitted.
-                return self.net.ring.enter(Some(0));
-            }
-            self.publish();
-            match self.idle_until().filter(|_| self.inbox.announce_sleep()) {
-                Some(deadline) => self.net.ring.enter_until(self.sessions.cx.now, deadline)?,
-                None => self.net.ring.enter(Some(0))?,
-            }
-            self.inbox.announce_awake();
+        while self.turn()?.is_continue() {}
+        Ok(())
+    }
+
+    /// Takes a turn with its system call, which submits all operations and waits. `Break`: the
+    /// shard is stopped and drained.
+    ///
+    /// # Errors
+    /// The ring cannot be used any more.
+    pub fn turn(&mut self) -> Result<ControlFlow<()>, RingError> {
+        self.inbox.announce_awake();
+        self.work()?;
+        if self.is_drained() {
+            // The last BYEs are queued and not yet submitted.
+            self.net.ring.enter(Some(0))?;
+            return Ok(ControlFlow::Break(()));
         }
+        self.publish();
+        match self.idle_until().filter(|_| self.inbox.announce_sleep()) {
+            Some(deadline) => self.net.ring.enter_until(self.sessions.cx.now, deadline)?,
+            None => self.net.ring.enter(Some(0))?,
+        }
+        Ok(ControlFlow::Continue(()))
     }
 
     /// Takes a turn without its system call.
@@ -97,10 +108,8 @@ impl Shard {
     }
 
     pub(super) fn read_clock(&mut self) {
-        self.sessions.cx.now = clock();
-        let utc = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-        let utc_ns = utc.map_or(0, |since| since.as_nanos());
-        self.sessions.cx.utc_ns = i64::try_from(utc_ns).unwrap_or(i64::MAX);
+        let kernel = self.net.ring.kernel();
+        (self.sessions.cx.now, self.sessions.cx.utc_ns) = (kernel.now(), kernel.utc_ns());
     }
 
     fn handle_timers(&mut self) {
@@ -121,7 +130,7 @@ impl Shard {
         let mut budget = Budget::new(TIMERS_A_TURN, TURN_SHARE).with_stride(16);
         // No more reports and BYEs than the ring has sends for in this turn.
         while self.sessions.cx.out.len() < self.net.ring.free_run_count()
-            && budget.has_room(clock)
+            && budget.has_room(|| self.net.ring.kernel().now())
             && let Some(key) = self.waiting_timers.pop_front()
         {
             budget.spend();

@@ -14,6 +14,7 @@ use std::collections::VecDeque;
 
 use rand::Rng;
 
+use crate::base::random;
 use crate::base::time::{Mono, rescale};
 use crate::live::core::clock::ClockPoint;
 use crate::live::core::crossing::{WireTime, wait_ns};
@@ -97,7 +98,7 @@ impl Vod {
             state: State::Playing,
             liveness_due: now,
             // Never the epoch number of an earlier session in the same place.
-            epoch_count: rand::rng().next_u32(),
+            epoch_count: random::rng().next_u32(),
             epoch: None,
             end: None,
             pause_point: None,

@@ -6,6 +6,7 @@
 use rand::RngExt;
 
 use crate::base::ids::{SessionId, Ssrc};
+use crate::base::random;
 use crate::base::time::Mono;
 use crate::metrics::cells::{QUALITY_CAUSES, ShardCells};
 use crate::rtcp::interval::interval;
@@ -34,7 +35,7 @@ impl Players {
         self.send_reports(cx, key);
         self.observe_lag(cx, key);
         let bandwidth = self.session(key).map_or(0, session_bandwidth_bits);
-        let random = rand::rng().random_range(0.0..1.0);
+        let random = random::rng().random_range(0.0..1.0);
         // Two members: the player, and the server as the only sender.
         let wait = interval(bandwidth, 2, 1, true, REPORT_BYTES, false, random);
         self.wait_for_report(cx, key, cx.now + wait);

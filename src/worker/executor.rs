@@ -114,15 +114,34 @@ fn run_on_threads<F: Future<Output = ()> + 'static>(
         return Err(io::Error::other(format!("it cannot be pinned to CPU {id}")));
     }
     // The threads that read inherit the CPU.
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_time()
-        .max_blocking_threads(READ_THREADS_MAX)
-        .thread_name("worker-read")
-        .build()?;
+    let runtime = reading_runtime()?;
     tokio::task::LocalSet::new().block_on(&runtime, main());
     // A read that a disk does not answer must not keep the program from its end.
     runtime.shutdown_background();
     Ok(())
+}
+
+fn reading_runtime() -> io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .max_blocking_threads(READ_THREADS_MAX)
+        .thread_name("worker-read")
+        .build()
+}
+
+/// Runs futures on the calling thread, with reads on further threads.
+#[derive(Debug)]
+pub(super) struct Threads(tokio::runtime::Runtime);
+
+impl Threads {
+    pub(super) fn new() -> io::Result<Self> {
+        reading_runtime().map(Self)
+    }
+
+    pub(super) fn block_on<T>(&self, future: impl Future<Output = T>) -> T {
+        KIND.set(Kind::Threads);
+        tokio::task::LocalSet::new().block_on(&self.0, future)
+    }
 }
 
 /// Lets the other tasks of this executor go first.

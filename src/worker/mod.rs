@@ -26,6 +26,7 @@ mod engine;
 mod executor;
 mod formats;
 mod lanes;
+mod lone;
 mod lru;
 mod media;
 #[cfg(test)]
@@ -47,6 +48,7 @@ mod task_queue;
 mod window;
 mod window_bytes;
 
+pub use lone::LoneWorker;
 pub use pool::{Pool, PoolConfig, PoolError, has_topology, reads_on_threads};
 pub use reply::Deliver;
 pub use task_queue::{TaskQueue, WORKERS_MAX};

@@ -46,6 +46,7 @@ mod seeds;
 mod setup;
 mod shares;
 mod sink;
+mod streaming;
 mod streams;
 mod stripes;
 mod upload;

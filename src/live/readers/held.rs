@@ -80,7 +80,6 @@ impl HeldCommands {
     }
 
     /// Number of held commands.
-    #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
         self.by_name.len()
     }

@@ -10,7 +10,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use rand::RngExt;
+
 use crate::base::carrier::Carrier;
+use crate::base::random;
 use crate::base::time::Mono;
 use crate::base::wheel::Timer;
 use crate::live::core::clock::{ClockPoint, PLAUSIBLE_NS};
@@ -245,7 +248,8 @@ fn moving_stream(
     let last_sent = place.and_then(|place| place.cursor.last_sent.as_ref());
     let known = outgoing.ssrc().zip(last_sent.zip(place));
     let Some((ssrc, (last_sent, place))) = known else {
-        let mut own = Own::new(crate::base::ids::Ssrc(rand::random()), rand::random());
+        let mut rng = random::rng();
+        let mut own = Own::new(crate::base::ids::Ssrc(rng.random()), rng.random());
         own.sent = Sent::default();
         outgoing.numbers = Numbers::Own(own);
         return MovingStream { outgoing, time: None };

@@ -5,6 +5,7 @@ use std::time::Duration;
 use rand::RngExt;
 
 use crate::base::ids::Ssrc;
+use crate::base::random;
 use crate::live::hub::Hub;
 use crate::live::readers::Readers;
 use crate::live::readers::reader::{LiveStream, ReaderState};
@@ -15,7 +16,7 @@ use crate::session::rtcp::{observe_report, send_rtcp, sender_info};
 impl Readers {
     /// Sends a sender report on every stream of a reader that has been sent packets.
     pub(crate) fn send_live_reports(&mut self, cx: &mut Cx, hub: &mut Hub, index: u32) {
-        let interval = Duration::from_millis(rand::rng().random_range(2_500..7_500));
+        let interval = Duration::from_millis(random::rng().random_range(2_500..7_500));
         let Some(reader) = self.table.get_mut(index as usize) else { return };
         // A player that has just joined a group needs a report to synchronise sound and video (RFC
         // 3550 s6.2: the reduced minimum).

@@ -11,6 +11,7 @@ use rand::{Rng, RngExt};
 use crate::base::carrier::Carrier;
 use crate::base::ids::{SeqNo, Ssrc};
 use crate::base::names::Name;
+use crate::base::random;
 use crate::base::wheel::Timer;
 use crate::live::core::retransmit::rtx_payload_type;
 use crate::live::hub::Hub;
@@ -251,7 +252,7 @@ impl Readers {
         let Some(reader) = self.table.get_mut(index as usize) else {
             return command.refuse(Status::SessionNotFound);
         };
-        let mut rng = rand::rng();
+        let mut rng = random::rng();
         let control_url = command.request.uri.clone();
         let mut outgoing =
             Outgoing::new(wish.payload, Numbers::Source(None), transport, control_url);

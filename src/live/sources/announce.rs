@@ -12,6 +12,7 @@ use rand::Rng;
 use crate::base::host::Host;
 use crate::base::ids::SessionId;
 use crate::base::names::Name;
+use crate::base::random;
 use crate::live::core::demux::Target;
 use crate::live::core::latch::AddressLatch;
 use crate::live::core::limits::PATHS_MAX;
@@ -65,7 +66,7 @@ impl Sources {
             Err(status) => return command.refuse(status),
         };
         let path: Arc<str> = cx.configs.publish_path(path).into();
-        let mut rng = rand::rng();
+        let mut rng = random::rng();
         let origin = Origin {
             local: command.local,
             session_id: u64::from(rng.next_u32()),

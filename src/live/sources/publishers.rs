@@ -15,6 +15,7 @@ use std::sync::Arc;
 use rand::Rng;
 
 use crate::base::ids::Ssrc;
+use crate::base::random;
 use crate::base::time::Mono;
 use crate::live::core::latch::AddressLatch;
 use crate::live::core::message::{OwnerRequest, SourceRef};
@@ -91,7 +92,7 @@ impl Publishers {
         claimant: Claimant,
     ) {
         let Claimant { way, reply_to, sdp, origin, description, connection, peer } = claimant;
-        let mut rng = rand::rng();
+        let mut rng = random::rng();
         let (now, own_ssrc) = (cx.now, Ssrc(rng.next_u32()));
         let (of_source, described) = (Arc::clone(path), Arc::clone(&description));
         let mut source = Source::new(of_source, described, own_ssrc, false, now);

@@ -15,10 +15,10 @@ use std::io;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU16, Ordering};
 
-use io_uring::Submitter;
 use io_uring::types::BufRingEntry;
 
 use super::config::RingError;
+use super::kernel::Kernel;
 
 /// A registered buffer ring with its memory.
 #[derive(Debug)]
@@ -36,7 +36,7 @@ pub(super) struct BufferRing {
 impl BufferRing {
     /// Registers `count` buffers, rounded up to a power of two, as buffer group `group`.
     pub(super) fn new(
-        submitter: &Submitter<'_>,
+        kernel: &impl Kernel,
         group: u16,
         count: u16,
         buffer_bytes: u32,
@@ -59,8 +59,7 @@ impl BufferRing {
         // - It is freed only by `Drop`; `Ring` drops its memory after the kernel's side is closed,
         //   and only when no operation is left, otherwise never.
         // Test: `drop_with_operations_in_flight_frees_everything`.
-        unsafe { submitter.register_buf_ring_with_flags(address, count, group, 0) }
-            .map_err(failure)?;
+        unsafe { kernel.register_buffers(address, count, group) }.map_err(failure)?;
         for buffer in 0..count {
             ring.publish(buffer);
         }

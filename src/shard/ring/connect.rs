@@ -18,6 +18,7 @@ use io_uring::{cqueue, opcode, types};
 use super::Ring;
 use super::completion::Completion;
 use super::files::FileSlot;
+use super::kernel::Kernel;
 use super::key::{Op, OpKey};
 use super::message::Name;
 
@@ -36,7 +37,7 @@ struct ConnectSlot {
     token: u32,
 }
 
-impl Ring {
+impl<K: Kernel> Ring<K> {
     /// Connects a socket to `to`, an address of its family. False: the slot is not open.
     pub fn start_connect(&mut self, slot: FileSlot, to: SocketAddr, token: u32) -> bool {
         if !self.files.is_open(slot) {

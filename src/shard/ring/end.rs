@@ -13,17 +13,17 @@ use io_uring::opcode;
 use io_uring::types::CancelBuilder;
 
 use super::Ring;
+use super::kernel::{Kernel, Wait};
 use super::key::{Arm, Op, OpKey};
 use super::receive::accepted;
-use super::uring::Wait;
 
-impl Drop for Ring {
+impl<K: Kernel> Drop for Ring<K> {
     fn drop(&mut self) {
         let is_over = self.end_all_operations();
         // The kernel takes a closed ring apart later, on a thread of its own. Until then it would
         // hold the registered files, and a server that is started at once would find its own port
         // taken. It fails only where nothing is registered.
-        let _ = self.uring.submitter().unregister_files();
+        let _ = self.uring.unregister_files();
         if is_over && self.unregister_buffers() {
             // SAFETY: `drop` requires that the value is not used again: this is the end of `Ring`,
             // and its other fields do not refer to it. All that the kernel knew of it is over: no
@@ -34,7 +34,7 @@ impl Drop for Ring {
     }
 }
 
-impl Ring {
+impl<K: Kernel> Ring<K> {
     /// Cancels all operations and waits for them. True: none is in flight any more.
     fn end_all_operations(&mut self) -> bool {
         self.uring.drop_queued();
@@ -62,8 +62,7 @@ impl Ring {
 
     fn unregister_buffers(&self) -> bool {
         let groups = [self.memory.stream_buffers.group(), self.memory.datagram_buffers.group()];
-        let submitter = self.uring.submitter();
-        groups.into_iter().all(|group| submitter.unregister_buf_ring(group).is_ok())
+        groups.into_iter().all(|group| self.uring.unregister_buffers(group).is_ok())
     }
 }
 

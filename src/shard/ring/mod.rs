@@ -25,6 +25,7 @@ mod end;
 mod files;
 mod gather;
 mod gso;
+pub mod kernel;
 mod key;
 mod message;
 mod receive;
@@ -49,6 +50,7 @@ pub use config::{RangeOutside, RingConfig, RingError};
 pub use files::FileSlot;
 pub use run::{DATAGRAM_BYTES_MAX, RUN_PACKETS_MAX, Run};
 pub use stream::StreamSend;
+pub use uring::Uring;
 pub use zerocopy::ZerocopyStats;
 
 use buffers::BufferRing;
@@ -56,20 +58,20 @@ use bytes::BytePool;
 use connect::ConnectSlots;
 use files::Files;
 use gso::GsoRoutes;
+use kernel::{Kernel, Wait};
 use key::{Op, OpKey};
 use receive::{DATAGRAM_BUFFER_BYTES, STREAM_BUFFER_BYTES, Shared};
 use run::{OpenChain, RunSlots};
 use stream::StreamSlots;
-use uring::{Uring, Wait};
 use zerocopy::Zerocopy;
 
 use crate::base::mode::Mode;
 use crate::base::time::Mono;
 
 /// The ring of one shard. It stays on the thread that made it.
-pub struct Ring {
+pub struct Ring<K: Kernel = Uring> {
     /// Declared before `memory`, so that it is closed first.
-    uring: Uring,
+    uring: K,
     /// Memory that the kernel has pointers to. `Drop` frees it when nothing is in flight, or leaks
     /// it.
     memory: ManuallyDrop<Memory>,
@@ -116,12 +118,20 @@ impl Ring {
     /// # Errors
     /// The kernel refuses the ring, lacks an operation, or has no memory.
     pub fn new(config: &RingConfig) -> Result<Self, RingError> {
-        let uring = Uring::new(config)?;
-        let submitter = uring.submitter();
+        Self::on(Uring::new(config)?, config)
+    }
+}
+
+impl<K: Kernel> Ring<K> {
+    /// Makes a ring on a kernel.
+    ///
+    /// # Errors
+    /// The kernel refuses the buffers, or has no memory.
+    pub fn on(uring: K, config: &RingConfig) -> Result<Self, RingError> {
         let stream_buffers =
-            BufferRing::new(&submitter, STREAM_GROUP, config.stream_buffers, STREAM_BUFFER_BYTES)?;
+            BufferRing::new(&uring, STREAM_GROUP, config.stream_buffers, STREAM_BUFFER_BYTES)?;
         let (count, bytes) = (config.datagram_buffers, DATAGRAM_BUFFER_BYTES);
-        let datagram_buffers = match BufferRing::new(&submitter, DATAGRAM_GROUP, count, bytes) {
+        let datagram_buffers = match BufferRing::new(&uring, DATAGRAM_GROUP, count, bytes) {
             Ok(buffers) => buffers,
             Err(error) => {
                 // The ring goes first, so that no group is left that names freed memory.
@@ -148,6 +158,18 @@ impl Ring {
             sends_unreaped: 0,
             stats: RingStats::default(),
         })
+    }
+
+    /// The kernel that the ring is on.
+    #[must_use]
+    pub fn kernel(&self) -> &K {
+        &self.uring
+    }
+
+    /// Number of stream sends that have not ended.
+    #[must_use]
+    pub fn stream_send_count(&self) -> usize {
+        self.memory.streams.in_use()
     }
 
     /// Names of the kernel features in use, for the banner.
@@ -312,7 +334,7 @@ impl Ring {
     }
 }
 
-impl fmt::Debug for Ring {
+impl<K: Kernel> fmt::Debug for Ring<K> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Ring").field("in_kernel", &self.uring.in_kernel()).finish_non_exhaustive()
     }

@@ -21,6 +21,7 @@ use io_uring::{cqueue, opcode, squeue};
 
 use super::completion::Completion;
 use super::files::FileSlot;
+use super::kernel::Kernel;
 use super::key::{Arm, Op, OpKey};
 use super::message::{ADDRESS_BYTES, empty_message, parse_address};
 use super::{Memory, Ring};
@@ -43,7 +44,7 @@ impl Shared {
     }
 }
 
-impl Ring {
+impl<K: Kernel> Ring<K> {
     /// Accepts connections until the slot is removed.
     pub fn arm_accept(&mut self, slot: FileSlot, token: u32) {
         self.arm_file(slot, Arm::Accept, token);

@@ -27,8 +27,10 @@ use super::completion::{Completion, SendFailure};
 use super::config::RangeOutside;
 use super::files::FileSlot;
 use super::gather::{Gather, GatherLimits};
+use super::kernel::Kernel;
 use super::key::{Op, OpKey};
 use super::message::{Name, SegmentControl, empty_message};
+use super::uring::Uring;
 use super::zerocopy::{Outlet, REPORT_USAGE, Shape, fragments};
 use crate::library::title::Title;
 use crate::live::core::batch::{LivePacket, LiveRun, PacketBatch};
@@ -72,8 +74,8 @@ pub(super) struct OpenChain {
 }
 
 /// A run that takes packets. Dropped without `submit`, it sends nothing.
-pub struct Run<'a> {
-    ring: &'a mut Ring,
+pub struct Run<'a, K: Kernel = Uring> {
+    ring: &'a mut Ring<K>,
     index: u32,
     gso: bool,
     segment_bytes: usize,
@@ -81,11 +83,11 @@ pub struct Run<'a> {
     is_submitted: bool,
 }
 
-impl Ring {
+impl<K: Kernel> Ring<K> {
     /// Starts a run to one client. `to` must be of the socket's family: see
     /// `sockets::to_socket_address`. `None`: no slot is free, or the chain of linked runs has its
     /// largest length; the caller tries again in the next turn.
-    pub fn start_run(&mut self, slot: FileSlot, to: SocketAddr, token: u32) -> Option<Run<'_>> {
+    pub fn start_run(&mut self, slot: FileSlot, to: SocketAddr, token: u32) -> Option<Run<'_, K>> {
         let chain_is_full = self.chain.is_some_and(|chain| {
             chain.file == slot && chain.to == to && chain.runs >= self.chain_runs_max()
         });
@@ -233,7 +235,7 @@ impl Ring {
     }
 }
 
-impl Run<'_> {
+impl<K: Kernel> Run<'_, K> {
     /// Adds a packet. False: the run is full (too many packets, out of room), or the packet does
     /// not fit (larger than the first, behind a shorter one, no segmentation on this route). The
     /// caller submits the run and starts another.
@@ -358,7 +360,7 @@ impl Run<'_> {
     }
 }
 
-impl Drop for Run<'_> {
+impl<K: Kernel> Drop for Run<'_, K> {
     fn drop(&mut self) {
         if !self.is_submitted {
             self.ring.memory.runs.give_back(self.index);
@@ -366,7 +368,7 @@ impl Drop for Run<'_> {
     }
 }
 
-impl fmt::Debug for Run<'_> {
+impl<K: Kernel> fmt::Debug for Run<'_, K> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Run({} packets of {} bytes)", self.packet_count(), self.segment_bytes)
     }

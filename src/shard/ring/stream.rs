@@ -21,8 +21,10 @@ use super::completion::{Completion, stream_result};
 use super::config::RangeOutside;
 use super::files::FileSlot;
 use super::gather::{Gather, GatherLimits};
+use super::kernel::Kernel;
 use super::key::{Op, OpKey};
 use super::message::empty_message;
+use super::uring::Uring;
 use super::zerocopy::{Outlet, REPORT_USAGE, Shape, fragments};
 use crate::library::title::Title;
 use crate::live::core::batch::{LivePacket, PacketBatch};
@@ -47,15 +49,15 @@ struct StreamSlot {
 }
 
 /// A send that takes bytes and packets. Dropped without `submit`, it sends nothing.
-pub struct StreamSend<'a> {
-    ring: &'a mut Ring,
+pub struct StreamSend<'a, K: Kernel = Uring> {
+    ring: &'a mut Ring<K>,
     index: u32,
     is_submitted: bool,
 }
 
-impl Ring {
+impl<K: Kernel> Ring<K> {
     /// Starts a send on a connection. `None`: one is in flight, or the slot is not open.
-    pub fn start_stream_send(&mut self, slot: FileSlot, token: u32) -> Option<StreamSend<'_>> {
+    pub fn start_stream_send(&mut self, slot: FileSlot, token: u32) -> Option<StreamSend<'_, K>> {
         if !self.files.start_stream(slot) {
             return None;
         }
@@ -131,7 +133,7 @@ impl Ring {
     }
 }
 
-impl StreamSend<'_> {
+impl<K: Kernel> StreamSend<'_, K> {
     /// Appends a copy of bytes (RTSP replies, interleaved RTCP). False: there is no room, and
     /// nothing was added; the caller submits, and goes on when the send has ended.
     pub fn push_bytes(&mut self, bytes: &[u8]) -> bool {
@@ -202,7 +204,7 @@ impl StreamSend<'_> {
     }
 }
 
-impl Drop for StreamSend<'_> {
+impl<K: Kernel> Drop for StreamSend<'_, K> {
     fn drop(&mut self) {
         if !self.is_submitted {
             let file = self.ring.memory.streams.slot(self.index).file;
@@ -212,7 +214,7 @@ impl Drop for StreamSend<'_> {
     }
 }
 
-impl fmt::Debug for StreamSend<'_> {
+impl<K: Kernel> fmt::Debug for StreamSend<'_, K> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "StreamSend({} bytes)", self.bytes())
     }
@@ -220,7 +222,6 @@ impl fmt::Debug for StreamSend<'_> {
 
 impl StreamSlots {
     /// Number of slots in use.
-    #[cfg(test)]
     pub(super) fn in_use(&self) -> usize {
         self.slots.len() - self.free.len()
     }

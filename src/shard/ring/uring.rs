@@ -12,6 +12,7 @@
 #![allow(unsafe_code, reason = "system calls with pointers; a room with unsafe code")]
 
 use std::collections::VecDeque;
+use std::fmt;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
@@ -19,10 +20,11 @@ use io_uring::types::{SubmitArgs, Timespec};
 use io_uring::{EnterFlags, IoUring, Probe, cqueue, opcode, squeue};
 
 use super::config::{RingConfig, RingError};
+use super::kernel::{Kernel, Wait};
 use crate::base::time::Mono;
 
-/// One io_uring with the queue before it.
-pub(super) struct Uring {
+/// One io_uring with the queue before it, and the system calls of the product.
+pub struct Uring {
     uring: IoUring,
     queue: VecDeque<Queued>,
     in_kernel: u32,
@@ -33,15 +35,6 @@ pub(super) struct Uring {
     has_absolute_waits: bool,
 }
 
-/// How long `enter` waits at most.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Wait {
-    /// Nanoseconds from when all is submitted; `None` for as long as it takes.
-    For(Option<u64>),
-    /// Until the kernel's monotonic clock shows this.
-    Until(Mono),
-}
-
 struct Queued {
     entry: squeue::Entry,
     /// The next entry of the queue starts only when this one has succeeded.
@@ -49,7 +42,11 @@ struct Queued {
 }
 
 impl Uring {
-    pub(super) fn new(config: &RingConfig) -> Result<Self, RingError> {
+    /// Makes an io_uring.
+    ///
+    /// # Errors
+    /// The kernel refuses it, lacks an operation, or has no memory.
+    pub fn new(config: &RingConfig) -> Result<Self, RingError> {
         let uring = build(config)?;
         let params = uring.params();
         if !params.is_feature_ext_arg() || !params.is_feature_nodrop() {
@@ -79,111 +76,6 @@ impl Uring {
             has_zerocopy,
             has_absolute_waits,
         })
-    }
-
-    pub(super) fn submitter(&self) -> io_uring::Submitter<'_> {
-        self.uring.submitter()
-    }
-
-    pub(super) fn has_no_iowait(&self) -> bool {
-        self.enter_flags.contains(EnterFlags::NO_IOWAIT)
-    }
-
-    /// Whether the kernel has sends without a copy.
-    pub(super) fn has_zerocopy(&self) -> bool {
-        self.has_zerocopy
-    }
-
-    pub(super) fn sq_entries(&self) -> u32 {
-        self.uring.params().sq_entries()
-    }
-
-    pub(super) fn cq_entries(&self) -> u32 {
-        self.uring.params().cq_entries()
-    }
-
-    /// Number of operations that are queued or in the kernel, and not completed.
-    pub(super) fn in_kernel(&self) -> u32 {
-        self.in_kernel
-    }
-
-    /// Number of operations queued since the start.
-    pub(super) fn queued_count(&self) -> u64 {
-        self.queued_count
-    }
-
-    /// Number of system calls to submit and wait.
-    pub(super) fn enters(&self) -> u64 {
-        self.enters
-    }
-
-    /// Queues an operation; the next `enter` starts it.
-    ///
-    /// # Safety
-    /// Every pointer in `entry` must be valid, and what the kernel may write to must not be used
-    /// otherwise, until the operation's last completion was taken by `next_cqe`. When the ring is
-    /// dropped before that, until `in_kernel` was 0, or else for ever.
-    pub(super) unsafe fn queue(&mut self, entry: squeue::Entry) {
-        self.queued_count += 1;
-        self.queue.push_back(Queued { entry, links_next: false });
-    }
-
-    /// Makes the operation queued last the condition for the one queued next.
-    pub(super) fn link_last(&mut self) {
-        if let Some(last) = self.queue.back_mut() {
-            last.links_next = true;
-        }
-    }
-
-    /// Drops operations that were not handed to the kernel. Only for the end of the ring.
-    pub(super) fn drop_queued(&mut self) {
-        self.queue.clear();
-    }
-
-    /// Whether the kernel can wait until a time.
-    pub(super) fn has_absolute_waits(&self) -> bool {
-        self.has_absolute_waits
-    }
-
-    /// Hands over the queue and waits for `want` completions. On return, all completions that are
-    /// ready are in the completion queue.
-    pub(super) fn enter(&mut self, want: u32, wait: Wait) -> Result<(), RingError> {
-        loop {
-            let all = self.fill();
-            let room_before = self.uring.submission().len();
-            let (want, wait) = if all { (want, wait) } else { (0, Wait::For(Some(0))) };
-            let result = self.enter_once(want, wait);
-            let progress = self.uring.submission().len() < room_before;
-            match result {
-                Ok(()) if all => return Ok(()),
-                Ok(()) if progress => {}
-                // The kernel takes no more now: completions must be reaped first.
-                Ok(()) => return Ok(()),
-                Err(source) => return Err(RingError::Enter { source }),
-            }
-        }
-    }
-
-    pub(super) fn has_cqe(&mut self) -> bool {
-        !self.uring.completion().is_empty()
-    }
-
-    pub(super) fn next_cqe(&mut self) -> Option<cqueue::Entry> {
-        let cqe = self.uring.completion().next()?;
-        if !cqueue::more(cqe.flags()) {
-            self.in_kernel -= 1;
-        }
-        Some(cqe)
-    }
-
-    /// Registers a descriptor at `index`.
-    pub(super) fn register(&self, index: u32, fd: BorrowedFd<'_>) -> io::Result<()> {
-        self.uring.submitter().register_files_update(index, &[fd.as_raw_fd()]).map(drop)
-    }
-
-    /// Removes the descriptor at `index`.
-    pub(super) fn unregister(&self, index: u32) -> io::Result<()> {
-        self.uring.submitter().register_files_update(index, &[-1]).map(drop)
     }
 
     /// Moves entries to the submission queue, chains as a whole. True: the queue is empty.
@@ -219,7 +111,7 @@ impl Uring {
         let args = SubmitArgs::new();
         let args = time.as_ref().map_or(args, |time| args.timespec(time));
         let submit = u32::try_from(self.uring.submission().len()).unwrap_or(u32::MAX);
-        let want = want.min(self.cq_entries());
+        let want = want.min(self.uring.params().cq_entries());
         let flags = (self.enter_flags | kind).bits();
         // SAFETY: `enter` requires parameters as io_uring_enter(2) describes them.
         // - `submit` is the number of entries in the submission queue.
@@ -236,6 +128,110 @@ impl Uring {
                 _ => Err(error),
             },
         }
+    }
+}
+
+impl fmt::Debug for Uring {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Uring").field("in_kernel", &self.in_kernel).finish_non_exhaustive()
+    }
+}
+
+impl Kernel for Uring {
+    // SAFETY: the duties are the caller's, as the trait says; the entry is handed over unchanged.
+    unsafe fn queue(&mut self, entry: squeue::Entry) {
+        self.queued_count += 1;
+        self.queue.push_back(Queued { entry, links_next: false });
+    }
+
+    fn link_last(&mut self) {
+        if let Some(last) = self.queue.back_mut() {
+            last.links_next = true;
+        }
+    }
+
+    fn drop_queued(&mut self) {
+        self.queue.clear();
+    }
+
+    fn in_kernel(&self) -> u32 {
+        self.in_kernel
+    }
+
+    fn queued_count(&self) -> u64 {
+        self.queued_count
+    }
+
+    fn enters(&self) -> u64 {
+        self.enters
+    }
+
+    fn sq_entries(&self) -> u32 {
+        self.uring.params().sq_entries()
+    }
+
+    fn has_zerocopy(&self) -> bool {
+        self.has_zerocopy
+    }
+
+    fn has_no_iowait(&self) -> bool {
+        self.enter_flags.contains(EnterFlags::NO_IOWAIT)
+    }
+
+    fn has_absolute_waits(&self) -> bool {
+        self.has_absolute_waits
+    }
+
+    fn enter(&mut self, want: u32, wait: Wait) -> Result<(), RingError> {
+        loop {
+            let all = self.fill();
+            let room_before = self.uring.submission().len();
+            let (want, wait) = if all { (want, wait) } else { (0, Wait::For(Some(0))) };
+            let result = self.enter_once(want, wait);
+            let progress = self.uring.submission().len() < room_before;
+            match result {
+                Ok(()) if all => return Ok(()),
+                Ok(()) if progress => {}
+                // The kernel takes no more now: completions must be reaped first.
+                Ok(()) => return Ok(()),
+                Err(source) => return Err(RingError::Enter { source }),
+            }
+        }
+    }
+
+    fn has_cqe(&mut self) -> bool {
+        !self.uring.completion().is_empty()
+    }
+
+    fn next_cqe(&mut self) -> Option<cqueue::Entry> {
+        let cqe = self.uring.completion().next()?;
+        if !cqueue::more(cqe.flags()) {
+            self.in_kernel -= 1;
+        }
+        Some(cqe)
+    }
+
+    fn register(&self, index: u32, fd: BorrowedFd<'_>) -> io::Result<()> {
+        self.uring.submitter().register_files_update(index, &[fd.as_raw_fd()]).map(drop)
+    }
+
+    fn unregister(&self, index: u32) -> io::Result<()> {
+        self.uring.submitter().register_files_update(index, &[-1]).map(drop)
+    }
+
+    fn unregister_files(&self) -> io::Result<()> {
+        self.uring.submitter().unregister_files()
+    }
+
+    // SAFETY: the duties are the caller's, as the trait says.
+    unsafe fn register_buffers(&self, address: u64, count: u16, group: u16) -> io::Result<()> {
+        // SAFETY: the duties are those of this function, and the caller's.
+        // Test: `drop_with_operations_in_flight_frees_everything`.
+        unsafe { self.uring.submitter().register_buf_ring_with_flags(address, count, group, 0) }
+    }
+
+    fn unregister_buffers(&self, group: u16) -> io::Result<()> {
+        self.uring.submitter().unregister_buf_ring(group)
     }
 }
 

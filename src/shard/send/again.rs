@@ -18,9 +18,10 @@ use crate::session::directory::{SessionRef, StreamRef};
 use crate::session::transport::Transport;
 use crate::shard::network::Network;
 use crate::shard::ring::SendFailure;
+use crate::shard::ring::kernel::Kernel;
 use crate::vod::playback::Session;
 
-impl Network {
+impl<K: Kernel> Network<K> {
     /// Sends a packet of a stream again, within the budget of the stream.
     pub(in crate::shard) fn resend(
         &mut self,

@@ -16,8 +16,9 @@ use crate::metrics::cells::ShardCells;
 use crate::session::directory::SessionRef;
 use crate::shard::network::Network;
 use crate::shard::ring::SendFailure;
+use crate::shard::ring::kernel::Kernel;
 
-impl Network {
+impl<K: Kernel> Network<K> {
     /// Pumps the readers that have packets due.
     pub(in crate::shard) fn pump_live(&mut self, sessions: &mut Sessions) {
         if std::mem::take(&mut sessions.live.hub.is_ready) {

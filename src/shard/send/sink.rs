@@ -17,6 +17,7 @@ use crate::live::core::batch::{LivePacket, LiveRun, PacketBatch};
 use crate::live::core::pump::{BatchFrames, BatchRun, BatchSink, LiveRunMark};
 use crate::media::window::{Packet, PacketWindow};
 use crate::rtp::HEADER_BYTES;
+use crate::shard::ring::kernel::Kernel;
 use crate::shard::ring::{FileSlot, RangeOutside, Ring, Run, StreamSend};
 use crate::shard::sockets::pairs::Pairs;
 use crate::vod::pump::{TitleFrames, TitleRun, TitleSink};
@@ -37,25 +38,25 @@ pub(in crate::shard) enum RunOwner {
 pub(in crate::shard) const NO_RUN: u32 = u32::MAX;
 
 /// The ring of a shard with its pairs and the owners of its runs.
-pub(in crate::shard) struct RingSink<'a> {
-    pub(in crate::shard) ring: &'a mut Ring,
+pub(in crate::shard) struct RingSink<'a, K: Kernel> {
+    pub(in crate::shard) ring: &'a mut Ring<K>,
     pub(in crate::shard) runs: &'a mut Slab<RunOwner>,
     pub(in crate::shard) pairs: &'a Pairs,
 }
 
 /// A run under construction, with the vacant place of its owner.
-pub(in crate::shard) struct RingRun<'a> {
-    pub(in crate::shard) run: Run<'a>,
+pub(in crate::shard) struct RingRun<'a, K: Kernel> {
+    pub(in crate::shard) run: Run<'a, K>,
     entry: VacantEntry<'a, RunOwner>,
 }
 
-impl RingSink<'_> {
+impl<K: Kernel> RingSink<'_, K> {
     /// Starts a run. `None`: the ring has no room in this turn.
     #[inline]
     pub(in crate::shard) fn start(
         &mut self,
         (socket, to): (FileSlot, SocketAddr),
-    ) -> Option<RingRun<'_>> {
+    ) -> Option<RingRun<'_, K>> {
         let entry = self.runs.vacant_entry();
         let token = u32::try_from(entry.key()).unwrap_or(u32::MAX);
         let run = self.ring.start_run(socket, to, token)?;
@@ -63,7 +64,7 @@ impl RingSink<'_> {
     }
 }
 
-impl RingRun<'_> {
+impl<K: Kernel> RingRun<'_, K> {
     /// Queues the run; see `Run::submit`.
     #[inline]
     pub(in crate::shard) fn submit(self, owner: RunOwner, linked: bool) {
@@ -72,7 +73,7 @@ impl RingRun<'_> {
     }
 }
 
-impl RunSink for RingSink<'_> {
+impl<K: Kernel> RunSink for RingSink<'_, K> {
     type Way = (FileSlot, SocketAddr);
 
     fn way_to(&self, pair: u16, client: SocketAddr) -> Option<Self::Way> {
@@ -85,20 +86,20 @@ impl RunSink for RingSink<'_> {
     }
 }
 
-impl TitleSink for RingSink<'_> {
+impl<K: Kernel> TitleSink for RingSink<'_, K> {
     type Error = RangeOutside;
     type Run<'a>
-        = RingRun<'a>
+        = RingRun<'a, K>
     where
         Self: 'a;
 
     #[inline]
-    fn start_title_run(&mut self, way: Self::Way) -> Option<RingRun<'_>> {
+    fn start_title_run(&mut self, way: Self::Way) -> Option<RingRun<'_, K>> {
         self.start(way)
     }
 }
 
-impl TitleRun for RingRun<'_> {
+impl<K: Kernel> TitleRun for RingRun<'_, K> {
     type Error = RangeOutside;
 
     #[inline]
@@ -118,19 +119,19 @@ impl TitleRun for RingRun<'_> {
     }
 }
 
-impl BatchSink for RingSink<'_> {
+impl<K: Kernel> BatchSink for RingSink<'_, K> {
     type Run<'a>
-        = RingRun<'a>
+        = RingRun<'a, K>
     where
         Self: 'a;
 
     #[inline]
-    fn start_batch_run(&mut self, way: Self::Way) -> Option<RingRun<'_>> {
+    fn start_batch_run(&mut self, way: Self::Way) -> Option<RingRun<'_, K>> {
         self.start(way)
     }
 }
 
-impl BatchRun for RingRun<'_> {
+impl<K: Kernel> BatchRun for RingRun<'_, K> {
     #[inline]
     fn set_range(&mut self, batch: &Arc<PacketBatch>, range: &LiveRun) -> bool {
         self.run.set_range(batch, range)
@@ -157,7 +158,7 @@ impl BatchRun for RingRun<'_> {
     }
 }
 
-impl TitleFrames for StreamSend<'_> {
+impl<K: Kernel> TitleFrames for StreamSend<'_, K> {
     type Error = RangeOutside;
 
     #[inline]
@@ -173,7 +174,7 @@ impl TitleFrames for StreamSend<'_> {
     }
 }
 
-impl BatchFrames for StreamSend<'_> {
+impl<K: Kernel> BatchFrames for StreamSend<'_, K> {
     #[inline]
     fn push_packet(
         &mut self,

@@ -15,6 +15,7 @@ use crate::base::sink::Gathered;
 use crate::base::time::Mono;
 use crate::poll::poll_table::{EntryKey, Polling};
 use crate::session::directory::{SessionKey, SessionRef, StreamRef};
+use crate::shard::ring::kernel::Kernel;
 use crate::shard::state::Shard;
 
 /// What a connection is looked up for when it is flushed; kept for its storage.
@@ -26,7 +27,7 @@ pub(in crate::shard) struct Flushing {
     ready: Vec<(Mono, StreamRef)>,
 }
 
-impl Shard {
+impl<K: Kernel> Shard<K> {
     /// Sends on every connection that has something to send and nothing in flight.
     pub(in crate::shard) fn flush(&mut self) {
         self.sealing.begin_turn();

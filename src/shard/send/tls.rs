@@ -35,6 +35,7 @@ use crate::rtp::HEADER_BYTES;
 use crate::session::directory::{SessionRef, StreamRef};
 use crate::shard::network::Network;
 use crate::shard::ring::RangeOutside;
+use crate::shard::ring::kernel::Kernel;
 use crate::shard::state::Shard;
 use crate::vod::pump::TitleFrames;
 
@@ -84,7 +85,7 @@ impl Sealing {
     }
 }
 
-impl Shard {
+impl<K: Kernel> Shard<K> {
     /// As `send_on_connection`, on a connection with TLS.
     pub(in crate::shard) fn send_on_tls(
         &mut self,

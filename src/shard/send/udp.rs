@@ -13,6 +13,8 @@
 //! | `Fault` | a file was truncated: the session ends |
 //! | `Unreachable`, `Other` | the packets are lost, like any others on the network |
 //! | `Closed` | nothing: no client uses the pair any more |
+//!
+//! An RTCP packet that finds no room in the socket is given up and counted, as on the network.
 
 use super::sink::{RingSink, RunOwner};
 use crate::base::carrier::Lower;
@@ -20,11 +22,12 @@ use crate::consumers::sessions::Sessions;
 use crate::session::action::TimerKey;
 use crate::shard::network::Network;
 use crate::shard::ring::SendFailure;
+use crate::shard::ring::kernel::Kernel;
 use crate::shard::sockets::pairs::Fragmentation;
 use crate::vod::pump::Refused;
 use crate::vod::stream::RunMark;
 
-impl Network {
+impl<K: Kernel> Network<K> {
     /// Pumps the stream or connection of a timer key that is due.
     pub(in crate::shard) fn pump(&mut self, sessions: &mut Sessions, key: TimerKey) {
         let Self { ring, runs, pairs, .. } = self;
@@ -43,7 +46,12 @@ impl Network {
         result: Result<(), SendFailure>,
     ) {
         // RTCP datagrams and some retransmissions have no owner.
-        let Some(owner) = self.runs.get(token as usize) else { return };
+        let Some(owner) = self.runs.get(token as usize) else {
+            if packets == 0 && result == Err(SendFailure::Again) {
+                self.cells.rtcp_packets_dropped.add(1);
+            }
+            return;
+        };
         if result.is_ok() {
             let payload_bytes = match owner {
                 RunOwner::Title(mark) => Some(mark.payload_bytes),

@@ -9,7 +9,7 @@
 use std::io;
 use std::net::SocketAddr;
 
-use super::open::{local_addr, stream_to, unmapped};
+use super::open::unmapped;
 use crate::base::ids::CameraName;
 use crate::consumers::Consumer;
 use crate::consumers::camera::Camera;
@@ -20,10 +20,11 @@ use crate::poll::poll_table::EntryKey;
 use crate::session::action::CameraSecurity;
 use crate::shard::entries::Link;
 use crate::shard::network::Network;
+use crate::shard::ring::kernel::Kernel;
 use crate::shard::send::sink::NO_RUN;
 use crate::shard::state::Shard;
 
-impl Shard {
+impl<K: Kernel> Shard<K> {
     /// Begins to connect to a camera.
     pub(in crate::shard) fn connect_camera(
         &mut self,
@@ -63,7 +64,8 @@ impl Shard {
     pub(in crate::shard) fn handle_connected(&mut self, token: u32, result: io::Result<()>) {
         let Some(key) = self.net.entries.table.key_at(token) else { return };
         let Some(link) = self.net.entries.link(key) else { return };
-        let local = result.and_then(|()| local_addr(self.net.ring.fd(link.slot)));
+        let ring = &self.net.ring;
+        let local = result.and_then(|()| ring.kernel().local_addr(ring.fd(link.slot)));
         self.dispatch(key, Event::Connected(local.map(|local| local.ip())));
     }
 
@@ -96,7 +98,7 @@ impl Shard {
     }
 }
 
-impl Shard {
+impl<K: Kernel> Shard<K> {
     /// As `flush_camera`, on a connection with TLS.
     fn flush_secure_camera(&mut self, key: EntryKey, link: Link) {
         let Network { ring, entries, .. } = &mut self.net;
@@ -121,14 +123,14 @@ impl Shard {
     }
 }
 
-impl Network {
+impl<K: Kernel> Network<K> {
     fn enter_camera(
         &mut self,
         camera: CameraName,
         to: SocketAddr,
         tls: Option<TlsStream>,
     ) -> Result<EntryKey, String> {
-        let socket = stream_to(to).map_err(|error| error.to_string())?;
+        let socket = self.ring.kernel().stream_to(to).map_err(|error| error.to_string())?;
         let consumer = Consumer::Camera(Box::new(Camera::new(camera, tls)));
         let entered = self.entries.install(&mut self.ring, consumer, socket);
         entered.map(|(key, _)| key).map_err(|(_, error)| error.to_string())

@@ -25,6 +25,7 @@ use crate::consumers::receivers::GroupReceiver;
 use crate::live::core::groups::{Group, MulticastSettings};
 use crate::poll::poll_table::EntryKey;
 use crate::shard::entries::Entries;
+use crate::shard::ring::kernel::Kernel;
 use crate::shard::ring::{Ring, RingError};
 
 /// RTCP sockets of groups.
@@ -83,7 +84,7 @@ impl GroupSockets {
     /// A socket cannot be opened; the sockets of earlier tracks are open.
     pub(in crate::shard) fn open(
         &mut self,
-        ring: &mut Ring,
+        ring: &mut Ring<impl Kernel>,
         entries: &mut Entries,
         (path, group, tracks): (&Arc<str>, Group, u8),
         settings: &MulticastSettings,
@@ -107,7 +108,12 @@ impl GroupSockets {
     }
 
     /// Closes the RTCP sockets of a path's group.
-    pub(in crate::shard) fn close(&mut self, ring: &mut Ring, entries: &mut Entries, path: &str) {
+    pub(in crate::shard) fn close(
+        &mut self,
+        ring: &mut Ring<impl Kernel>,
+        entries: &mut Entries,
+        path: &str,
+    ) {
         for entry in self.by_path.remove(path).into_iter().flatten() {
             entries.remove(ring, entry);
         }

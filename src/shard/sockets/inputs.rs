@@ -22,6 +22,7 @@ use crate::consumers::input_receiver::InputReceiver;
 use crate::poll::poll_table::EntryKey;
 use crate::session::action::InputSocket;
 use crate::shard::entries::Entries;
+use crate::shard::ring::kernel::Kernel;
 use crate::shard::ring::{Ring, RingError};
 
 /// Open sockets of all inputs of a shard.
@@ -76,7 +77,7 @@ impl Inputs {
     /// The socket cannot be opened, or its entry made; other sockets of the input stay open.
     pub(in crate::shard) fn open(
         &mut self,
-        ring: &mut Ring,
+        ring: &mut Ring<impl Kernel>,
         entries: &mut Entries,
         number: u32,
         socket: &InputSocket,
@@ -91,7 +92,12 @@ impl Inputs {
     }
 
     /// Closes all sockets of an input.
-    pub(in crate::shard) fn close(&mut self, ring: &mut Ring, entries: &mut Entries, number: u32) {
+    pub(in crate::shard) fn close(
+        &mut self,
+        ring: &mut Ring<impl Kernel>,
+        entries: &mut Entries,
+        number: u32,
+    ) {
         for (_, entry) in self.open.extract_if(.., |(of, _)| *of == number) {
             entries.remove(ring, entry);
         }

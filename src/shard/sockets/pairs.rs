@@ -10,12 +10,13 @@
 
 use std::net::SocketAddr;
 
-use super::open::{Family, UdpPair, set_fragmentation, to_socket_address};
+use super::open::{Family, UdpPair, to_socket_address};
 use crate::base::time::Mono;
 use crate::consumers::Consumer;
 use crate::consumers::receivers::{RtcpReceiver, RtpReceiver};
 use crate::poll::poll_table::EntryKey;
 use crate::shard::entries::Entries;
+use crate::shard::ring::kernel::Kernel;
 use crate::shard::ring::{FileSlot, Ring, RingError};
 
 /// Open pairs of a shard, by their places.
@@ -56,7 +57,7 @@ impl Pairs {
     /// The table or the ring is full; both sockets are closed.
     pub(in crate::shard) fn open(
         &mut self,
-        ring: &mut Ring,
+        ring: &mut Ring<impl Kernel>,
         entries: &mut Entries,
         place: u16,
         sockets: UdpPair,
@@ -78,7 +79,12 @@ impl Pairs {
         Ok(())
     }
 
-    pub(in crate::shard) fn close(&mut self, ring: &mut Ring, entries: &mut Entries, place: u16) {
+    pub(in crate::shard) fn close(
+        &mut self,
+        ring: &mut Ring<impl Kernel>,
+        entries: &mut Entries,
+        place: u16,
+    ) {
         let pair = self.pairs.get_mut(usize::from(place)).and_then(Option::take);
         for entry in pair.into_iter().flat_map(|pair| pair.entries) {
             entries.remove(ring, entry);
@@ -92,7 +98,7 @@ impl Pairs {
     /// Allows fragments of the pair's packets, since one is larger than its route takes whole.
     pub(in crate::shard) fn allow_fragments(
         &mut self,
-        ring: &Ring,
+        ring: &Ring<impl Kernel>,
         place: u16,
         now: Mono,
     ) -> Fragmentation {
@@ -104,7 +110,7 @@ impl Pairs {
             Some(_) => return Fragmentation::Useless,
             None => pair.fragments_since = Some(now),
         }
-        match set_fragmentation(ring.fd(pair.rtp), pair.family, true) {
+        match ring.kernel().set_fragmentation(ring.fd(pair.rtp), pair.family, true) {
             Ok(()) => Fragmentation::Allowed,
             Err(error) => Fragmentation::Refused(error),
         }

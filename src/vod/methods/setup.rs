@@ -9,6 +9,7 @@ use std::sync::Arc;
 use rand::{Rng, RngExt};
 
 use crate::base::ids::{SeqNo, Ssrc};
+use crate::base::random;
 use crate::library::title::Title;
 use crate::media::codec::MediaKind;
 use crate::rtp::RtxStream;
@@ -128,7 +129,7 @@ impl Players {
             streams: Vec::with_capacity(2),
             liveness_due: cx.now,
             // Never the epoch number of an earlier session in the same place.
-            epoch_count: rand::rng().next_u32(),
+            epoch_count: random::rng().next_u32(),
             epoch: None,
             end: None,
             pause_point: None,
@@ -167,7 +168,7 @@ impl Players {
         request: &SetupRequest,
         transport: Transport,
     ) -> Executed {
-        let mut rng = rand::rng();
+        let mut rng = random::rng();
         let Some(session) = self.slab.get_mut(key.0 as usize) else {
             return command.refuse(Status::SessionNotFound);
         };

@@ -20,6 +20,7 @@ use std::time::Duration;
 use rand::Rng;
 
 use crate::base::ids::Ssrc;
+use crate::base::random;
 use crate::base::time::Mono;
 use crate::base::wheel::Timer;
 use crate::config::paths::PathConfig;
@@ -601,7 +602,7 @@ impl RelaySource {
 impl Identity {
     /// As of the first source of a path.
     fn of(described: &Description, always_sets: bool) -> Option<Self> {
-        let mut rng = rand::rng();
+        let mut rng = random::rng();
         let sdp = read_session(described.text(false).as_bytes()).ok()?;
         let tracks = described.tracks.iter();
         let wire = Wire::new(tracks.map(|track| (Ssrc(rng.next_u32()), track.clock_rate_hz)));

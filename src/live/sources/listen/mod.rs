@@ -29,6 +29,7 @@ use std::sync::Arc;
 use rand::Rng;
 
 use crate::base::ids::{SeqNo, Ssrc};
+use crate::base::random;
 use crate::config::source::UdpSource;
 use crate::live::core::demux::Target;
 use crate::live::core::description::{Description, DescriptionError};
@@ -234,7 +235,7 @@ impl Inputs {
                 if verdict == SenderVerdict::Begins
                     && let Some(ts) = ts
                 {
-                    ts.begin_anew(Ssrc(rand::rng().next_u32()));
+                    ts.begin_anew(Ssrc(random::rng().next_u32()));
                 }
                 self.feed(cx, publishers, target, bytes);
             }
@@ -290,7 +291,7 @@ impl Inputs {
         found: Found,
     ) -> Vec<Box<[u8]>> {
         let Some(input) = self.table.get_mut(number) else { return Vec::new() };
-        let mut rng = rand::rng();
+        let mut rng = random::rng();
         let ts = match found {
             Found::Ts { stride } => {
                 let seq = SeqNo((rng.next_u32() & 0xffff) as u16);

@@ -22,6 +22,7 @@ use rand::Rng;
 
 use crate::base::host::Host;
 use crate::base::ids::CameraName;
+use crate::base::random;
 use crate::live::core::demux::{SocketName, Target};
 use crate::live::core::latch::AddressLatch;
 use crate::live::core::limits::PATHS_MAX;
@@ -309,7 +310,7 @@ impl Pulls {
         sdp: SessionSdp,
     ) {
         let Some(pull) = self.table.get_mut(number) else { return };
-        let mut rng = rand::rng();
+        let mut rng = random::rng();
         let path = Arc::clone(&pull.path);
         let origin = Origin {
             local: pull.local,

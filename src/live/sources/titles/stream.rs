@@ -14,6 +14,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use rand::Rng;
 
 use crate::base::ids::{RtpTs, SeqNo, Ssrc};
+use crate::base::random;
 use crate::base::time::Npt;
 use crate::library::title::Title;
 use crate::live::core::limits::LIVE_TRACKS_MAX;
@@ -43,7 +44,7 @@ pub(crate) struct Stream {
 
 impl Stream {
     fn new(index: u8, track: &Track) -> Self {
-        let mut rng = rand::rng();
+        let mut rng = random::rng();
         let form = track.form();
         let [high, low, ..] = rng.next_u32().to_be_bytes();
         Self {

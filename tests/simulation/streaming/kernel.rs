@@ -1,0 +1,672 @@
+//! The kernel of a shard in the simulation: io_uring and sockets, as far as a shard asks for them.
+//!
+//! ```text
+//!  Shard --queue--> operations --enter--> done at once, or waiting on a socket --> completions
+//!                                                          ^-- Net: bytes, datagrams, time
+//! ```
+//! `enter` does not wait: the shard's turn is over, and the world takes the next one when the wait
+//! would have ended (`Machine::wakes`).
+//!
+//! Invariant: an operation is completed once, and a cancelled one before its cancel.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, VecDeque};
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, IntoRawFd as _, OwnedFd};
+use std::rc::Rc;
+use std::time::Duration;
+
+use headend::base::host::Host;
+use headend::base::time::Mono;
+use headend::consumers::taking::PeerState;
+use headend::shard::ring::RingError;
+use headend::shard::ring::kernel::{Kernel, Wait};
+use headend::shard::sockets::{Family, UdpPair};
+use io_uring::{cqueue, squeue};
+
+use super::abi::{self, BUFFER, Buffers, Cqe, MORE, Message, Op, Sqe};
+use super::network::{ConnId, Event, Mutation, Net, SERVER, START_NS, Socket};
+use crate::dice::MS;
+
+/// What a kernel knows of the ring of one shard.
+#[derive(Debug, Default)]
+pub(crate) struct Machine {
+    queue: VecDeque<(Sqe, bool)>,
+    in_kernel: u32,
+    queued_count: u64,
+    enters: u64,
+    files: BTreeMap<u32, Socket>,
+    groups: BTreeMap<u16, Buffers>,
+    waiting: BTreeMap<u32, Waiting>,
+    cqes: VecDeque<Cqe>,
+    timeouts: Vec<u64>,
+    wake: Option<OwnedFd>,
+    /// Connections that wait to be accepted.
+    pub(crate) backlog: VecDeque<ConnId>,
+    /// Connections that were accepted and not registered yet.
+    pub(crate) accepted: Vec<ConnId>,
+    /// The shard sleeps: completions that it waits for, and until when.
+    pub(crate) sleeps: Option<(usize, Option<u64>)>,
+    /// Number of the turn that is to come.
+    pub(crate) turn: u64,
+    pub(crate) turns: u64,
+}
+
+/// Operations that wait on a file.
+#[derive(Debug, Default)]
+struct Waiting {
+    accept: Option<u64>,
+    receive: Option<(u64, u16)>,
+    datagrams: Option<(u64, u16)>,
+    count: Option<(u64, u64)>,
+    send: Option<Sending>,
+}
+
+/// A send on a connection that has found no room for all of its bytes.
+#[derive(Debug)]
+struct Sending {
+    user_data: u64,
+    total: usize,
+    rest: VecDeque<u8>,
+}
+
+/// A datagram that is sent, or as many as were refused at once.
+struct Sent {
+    port: u16,
+    to: SocketAddr,
+    bytes: Vec<u8>,
+    refused: usize,
+}
+
+/// The kernel of one shard.
+pub(crate) struct SimKernel {
+    pub(crate) shard: usize,
+    pub(crate) net: Rc<RefCell<Net>>,
+}
+
+impl SimKernel {
+    fn with<T>(&self, read: impl FnOnce(&mut Machine) -> T) -> T {
+        read(&mut self.net.borrow_mut().machines[self.shard])
+    }
+
+    fn socket_of(&self, fd: impl AsFd) -> io::Result<Socket> {
+        let fd = fd.as_fd().as_raw_fd();
+        self.net.borrow().fds.get(&fd).copied().ok_or_else(|| io::ErrorKind::NotConnected.into())
+    }
+
+    fn conn_of(&self, fd: impl AsFd) -> io::Result<ConnId> {
+        match self.socket_of(fd)? {
+            Socket::Conn(conn) => Ok(conn),
+            _ => Err(io::ErrorKind::NotConnected.into()),
+        }
+    }
+}
+
+#[allow(unsafe_code, reason = "duties of callers, which the ring has")]
+impl Kernel for SimKernel {
+    // SAFETY: the duties are the caller's, as the trait says: `abi` relies on them.
+    unsafe fn queue(&mut self, entry: squeue::Entry) {
+        self.with(|machine| {
+            machine.queued_count += 1;
+            machine.queue.push_back((Sqe::read(&entry), false));
+        });
+    }
+
+    fn link_last(&mut self) {
+        self.with(|machine| {
+            if let Some((_, links_next)) = machine.queue.back_mut() {
+                *links_next = true;
+            }
+        });
+    }
+
+    fn drop_queued(&mut self) {
+        self.with(|machine| machine.queue.clear());
+    }
+
+    fn in_kernel(&self) -> u32 {
+        self.with(|machine| machine.in_kernel)
+    }
+
+    fn queued_count(&self) -> u64 {
+        self.with(|machine| machine.queued_count)
+    }
+
+    fn enters(&self) -> u64 {
+        self.with(|machine| machine.enters)
+    }
+
+    fn sq_entries(&self) -> u32 {
+        1_024
+    }
+
+    fn has_zerocopy(&self) -> bool {
+        false
+    }
+
+    fn has_no_iowait(&self) -> bool {
+        true
+    }
+
+    fn has_absolute_waits(&self) -> bool {
+        true
+    }
+
+    fn enter(&mut self, want: u32, wait: Wait) -> Result<(), RingError> {
+        let net = &mut *self.net.borrow_mut();
+        net.submit(self.shard);
+        net.look_after_refused(self.shard);
+        let deadline = match wait {
+            Wait::For(None) => None,
+            Wait::For(Some(ns)) => Some(net.now + ns),
+            // As the shard's clock shows it.
+            Wait::Until(Mono(at)) if net.mutation == Some(Mutation::Early) => {
+                Some((at * EARLY + START_NS) / (EARLY + 1))
+            }
+            Wait::Until(Mono(at)) => Some(at),
+        };
+        let is_over = wait == Wait::For(Some(0)) || net.mutation == Some(Mutation::Spins);
+        let machine = &mut net.machines[self.shard];
+        machine.enters += 1;
+        machine.sleeps = (!is_over).then_some((want as usize, deadline));
+        Ok(())
+    }
+
+    fn has_cqe(&mut self) -> bool {
+        self.with(|machine| !machine.cqes.is_empty())
+    }
+
+    fn next_cqe(&mut self) -> Option<cqueue::Entry> {
+        self.with(|machine| {
+            let cqe = machine.cqes.pop_front()?;
+            if cqe.flags & MORE == 0 {
+                machine.in_kernel -= 1;
+            }
+            Some(cqe.entry())
+        })
+    }
+
+    fn register(&self, index: u32, fd: BorrowedFd<'_>) -> io::Result<()> {
+        let net = &mut *self.net.borrow_mut();
+        let socket = net.fds.get(&fd.as_raw_fd()).copied().unwrap_or(Socket::Wake);
+        match socket {
+            Socket::Conn(conn) => {
+                net.conns[conn].file = Some(index);
+                if net.mutation == Some(Mutation::DescriptorKept) {
+                    net.kept.push(fd.try_clone_to_owned()?);
+                }
+            }
+            Socket::Datagrams(port) => {
+                if let Some(socket) = net.datagrams.get_mut(&port) {
+                    socket.file = Some(index);
+                }
+            }
+            Socket::Wake => net.machines[self.shard].wake = Some(fd.try_clone_to_owned()?),
+            Socket::Listener => {}
+        }
+        let before = net.machines[self.shard].files.insert(index, socket);
+        assert_eq!(before, None, "file {index} was registered twice");
+        Ok(())
+    }
+
+    fn unregister(&self, index: u32) -> io::Result<()> {
+        let net = &mut *self.net.borrow_mut();
+        let machine = &mut net.machines[self.shard];
+        let Some(socket) = machine.files.remove(&index) else {
+            return Err(io::ErrorKind::NotFound.into());
+        };
+        let waiting = machine.waiting.remove(&index).unwrap_or_default();
+        assert!(waiting.is_empty(), "file {index} is closed under {waiting:?}");
+        match socket {
+            Socket::Conn(conn) => net.closed_by_server(conn),
+            Socket::Datagrams(port) => {
+                net.datagrams.remove(&port);
+            }
+            Socket::Wake | Socket::Listener => {}
+        }
+        Ok(())
+    }
+
+    fn unregister_files(&self) -> io::Result<()> {
+        let indices: Vec<u32> = self.with(|machine| machine.files.keys().copied().collect());
+        indices.into_iter().try_for_each(|index| self.unregister(index))
+    }
+
+    // SAFETY: as for `queue`.
+    unsafe fn register_buffers(&self, address: u64, count: u16, group: u16) -> io::Result<()> {
+        self.with(|machine| machine.groups.insert(group, Buffers::new(address, count)));
+        Ok(())
+    }
+
+    fn unregister_buffers(&self, group: u16) -> io::Result<()> {
+        let known = self.with(|machine| machine.groups.remove(&group));
+        known.map(drop).ok_or_else(|| io::ErrorKind::NotFound.into())
+    }
+
+    fn now(&self) -> Mono {
+        let net = self.net.borrow();
+        let ahead = if net.mutation == Some(Mutation::Early) {
+            // The shard's clock runs too fast.
+            (net.now - START_NS) / EARLY
+        } else {
+            0
+        };
+        Mono(net.now + ahead)
+    }
+
+    fn utc_ns(&self) -> i64 {
+        let net = self.net.borrow();
+        let since = i64::try_from(net.now - START_NS).expect("a short run");
+        let jump = if net.weather.jumps && since > JUMP_AT_NS { DAY_NS } else { 0 };
+        crate::world::EPOCH_NS + since + jump
+    }
+
+    fn udp_pair(&self, _host: Host) -> io::Result<UdpPair> {
+        let (rtp, rtcp, rtp_port) = self.net.borrow_mut().bind_pair(self.shard);
+        Ok(UdpPair { rtp, rtcp, rtp_port })
+    }
+
+    fn stream_to(&self, _to: SocketAddr) -> io::Result<OwnedFd> {
+        Err(io::ErrorKind::NetworkUnreachable.into())
+    }
+
+    fn peer_addr(&self, fd: impl AsFd) -> io::Result<SocketAddr> {
+        let conn = self.conn_of(fd)?;
+        let net = self.net.borrow();
+        let conn = &net.conns[conn];
+        if conn.is_reset { Err(io::ErrorKind::NotConnected.into()) } else { Ok(conn.from) }
+    }
+
+    fn local_addr(&self, fd: impl AsFd) -> io::Result<SocketAddr> {
+        self.conn_of(fd).map(|_| SERVER)
+    }
+
+    fn set_stream_options(&self, _fd: impl AsFd) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn set_fragmentation(&self, _: impl AsFd, _: Family, _: bool) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn peer_state(&self, fd: impl AsFd) -> io::Result<PeerState> {
+        let id = self.conn_of(fd)?;
+        let net = self.net.borrow();
+        let conn = &net.conns[id];
+        // A client that is there answers the probes of a closed window.
+        let last_ack = if conn.is_half_open { conn.last_ack } else { net.now };
+        Ok(PeerState {
+            acked_bytes: conn.acked_bytes,
+            data_segments: conn.segments,
+            is_outstanding: !conn.tx.is_empty(),
+            is_unanswered: conn.is_half_open && !conn.tx.is_empty(),
+            last_ack: Duration::from_nanos(net.now - last_ack),
+        })
+    }
+}
+
+impl Waiting {
+    fn is_empty(&self) -> bool {
+        self.accept.is_none()
+            && self.receive.is_none()
+            && self.datagrams.is_none()
+            && self.count.is_none()
+            && self.send.is_none()
+    }
+}
+
+impl Machine {
+    pub(crate) fn complete(&mut self, user_data: u64, result: i32, flags: u32) {
+        self.cqes.push_back(Cqe { user_data, result, flags });
+    }
+
+    /// A pause is over, unless it was cancelled.
+    pub(crate) fn time_out(&mut self, user_data: u64) {
+        if let Some(place) = self.timeouts.iter().position(|known| *known == user_data) {
+            self.timeouts.remove(place);
+            self.complete(user_data, -libc::ETIME, 0);
+        }
+    }
+
+    /// When the shard's wait ends: `None` for not yet known.
+    pub(crate) fn wakes(&self, now: u64) -> Option<u64> {
+        match self.sleeps {
+            None => Some(now),
+            Some((want, _)) if self.cqes.len() >= want => Some(now),
+            Some((_, deadline)) => deadline,
+        }
+    }
+
+    /// Whether completions wait that the shard wants to be woken for.
+    pub(crate) fn is_woken(&self) -> bool {
+        self.sleeps.is_some_and(|(want, _)| self.cqes.len() >= want)
+    }
+
+    /// Operations and completions that the ring of a shard that is gone has left behind.
+    pub(crate) fn left_behind(&self) -> (u32, usize, usize) {
+        (self.in_kernel, self.files.len(), self.groups.len())
+    }
+
+    fn at(&mut self, file: i32) -> &mut Waiting {
+        self.waiting.entry(u32::try_from(file).expect("a file")).or_default()
+    }
+}
+
+impl Net {
+    /// Starts the operations that a shard has queued.
+    fn submit(&mut self, shard: usize) {
+        let mut packets = Vec::new();
+        let mut is_chain_broken = false;
+        while let Some((sqe, links_next)) = self.machines[shard].queue.pop_front() {
+            self.machines[shard].in_kernel += 1;
+            if std::mem::take(&mut is_chain_broken) {
+                is_chain_broken = links_next;
+                self.machines[shard].complete(sqe.user_data, -libc::ECANCELED, 0);
+                continue;
+            }
+            let is_sent = self.start(shard, sqe, &mut packets);
+            is_chain_broken = !is_sent && links_next;
+        }
+        // Answers of a turn leave beside its packets: they are looked at first.
+        let now = self.now;
+        for Sent { port, to, bytes, refused } in packets {
+            if refused > 0 {
+                self.watch.refused(port, to, refused);
+                continue;
+            }
+            self.watch.datagram(now, port, to, &bytes);
+            if self.mutation == Some(Mutation::SentWhilePaused) && to.port() % 2 == 0 {
+                self.last_packet = Some((port, to, bytes.clone()));
+            }
+            self.note("packet", u64::from(port), bytes.len() as u64);
+            for delay in self.ways() {
+                self.after(delay, Event::ToClient { port, to, bytes: bytes.clone() });
+            }
+        }
+    }
+
+    /// Starts an operation. False: a send has failed.
+    fn start(&mut self, shard: usize, sqe: Sqe, packets: &mut Vec<Sent>) -> bool {
+        let Sqe { op, file, user_data } = sqe;
+        let index = u32::try_from(file).unwrap_or(u32::MAX);
+        let socket = self.machines[shard].files.get(&index).copied();
+        match (op, socket) {
+            (Op::Timeout, _) => {
+                self.machines[shard].timeouts.push(user_data);
+                self.after(PAUSE_NS, Event::Timeout { shard, user_data });
+            }
+            (Op::CancelAll, _) => {
+                let files: Vec<u32> = self.machines[shard].waiting.keys().copied().collect();
+                files.into_iter().for_each(|file| self.cancel(shard, file));
+                for user_data in std::mem::take(&mut self.machines[shard].timeouts) {
+                    self.machines[shard].complete(user_data, -libc::ECANCELED, 0);
+                }
+                self.machines[shard].complete(user_data, 0, 0);
+            }
+            (Op::CancelFile, _) => {
+                self.cancel(shard, index);
+                self.machines[shard].complete(user_data, 0, 0);
+            }
+            (Op::Accept, Some(Socket::Listener)) => {
+                self.machines[shard].at(file).accept = Some(user_data);
+                self.try_accept(shard);
+            }
+            (Op::Receive { group }, Some(Socket::Conn(conn))) => {
+                self.machines[shard].at(file).receive = Some((user_data, group));
+                self.try_receive(conn);
+            }
+            (Op::ReceiveDatagrams { group }, Some(Socket::Datagrams(port))) => {
+                self.machines[shard].at(file).datagrams = Some((user_data, group));
+                self.try_receive_datagrams(port);
+            }
+            (Op::ReadCount { into }, Some(Socket::Wake)) => {
+                self.machines[shard].at(file).count = Some((user_data, into));
+                self.try_wake(shard);
+            }
+            (Op::Send { message }, Some(Socket::Conn(conn))) => {
+                self.send_stream(conn, user_data, abi::gather(message));
+            }
+            (Op::Send { message }, Some(Socket::Datagrams(port))) => {
+                return self.send_datagrams(
+                    (shard, port),
+                    user_data,
+                    abi::gather(message),
+                    packets,
+                );
+            }
+            (op, socket) => panic!("{op:?} on {socket:?}"),
+        }
+        true
+    }
+
+    /// Sends one more packet of a stream that is paused: a fault that is switched on.
+    pub(crate) fn send_while_paused(&mut self) {
+        if self.watch.counts.contains_key("paused")
+            && let Some((port, to, mut bytes)) = self.last_packet.take()
+        {
+            let seq = u16::from_be_bytes([bytes[2], bytes[3]]).wrapping_add(1);
+            bytes[2..4].copy_from_slice(&seq.to_be_bytes());
+            self.watch.datagram(self.now, port, to, &bytes);
+        }
+    }
+
+    fn cancel(&mut self, shard: usize, file: u32) {
+        let machine = &mut self.machines[shard];
+        let waiting = machine.waiting.remove(&file).unwrap_or_default();
+        let of_arms = [
+            waiting.accept,
+            waiting.receive.map(|(user_data, _)| user_data),
+            waiting.datagrams.map(|(user_data, _)| user_data),
+            waiting.count.map(|(user_data, _)| user_data),
+            waiting.send.map(|sending| sending.user_data),
+        ];
+        for user_data in of_arms.into_iter().flatten() {
+            machine.complete(user_data, -libc::ECANCELED, 0);
+        }
+    }
+
+    fn closed_by_server(&mut self, id: ConnId) {
+        let conn = &mut self.conns[id];
+        conn.server_closed = true;
+        conn.file = None;
+        self.note("closed", id as u64, 0);
+        self.watch.connection_left(id);
+        self.begin_delivery(id);
+    }
+
+    pub(crate) fn try_accept(&mut self, shard: usize) {
+        let machine = &self.machines[shard];
+        let armed = machine.waiting.iter().find_map(|(file, w)| w.accept.map(|a| (*file, a)));
+        let Some((file, user_data)) = armed else { return };
+        while let Some(id) = self.machines[shard].backlog.pop_front() {
+            if self.dice.chance(self.weather.no_descriptor) {
+                let machine = &mut self.machines[shard];
+                machine.backlog.push_front(id);
+                machine.complete(user_data, -libc::EMFILE, 0);
+                machine.waiting.entry(file).or_default().accept = None;
+                return;
+            }
+            let fd = self.descriptor(Socket::Conn(id));
+            self.machines[shard].accepted.push(id);
+            self.machines[shard].complete(user_data, fd.into_raw_fd(), MORE);
+        }
+    }
+
+    pub(crate) fn try_receive(&mut self, id: ConnId) {
+        let conn = &mut self.conns[id];
+        let Some(file) = conn.file else { return };
+        let machine = &mut self.machines[conn.shard];
+        let Some(waiting) = machine.waiting.get_mut(&file) else { return };
+        let Some((user_data, group)) = waiting.receive else { return };
+        if conn.is_reset {
+            waiting.receive = None;
+            return machine.complete(user_data, -libc::ECONNRESET, 0);
+        }
+        if conn.rx.is_empty() {
+            if conn.rx_ended {
+                waiting.receive = None;
+                machine.complete(user_data, 0, 0);
+            }
+            return;
+        }
+        waiting.receive = None;
+        let count = conn.rx.len().min(BUFFER_BYTES);
+        let bytes: Vec<u8> = conn.rx.iter().take(count).copied().collect();
+        let buffers = machine.groups.get_mut(&group).expect("a group of buffers");
+        match buffers.fill(&bytes) {
+            Some(number) => {
+                conn.rx.drain(..count);
+                let result = i32::try_from(count).expect("a buffer");
+                machine.complete(user_data, result, BUFFER | u32::from(number) << 16);
+            }
+            None => {
+                machine.complete(user_data, -libc::ENOBUFS, 0);
+                self.watch.count("buffers.short");
+            }
+        }
+    }
+
+    pub(crate) fn try_receive_datagrams(&mut self, port: u16) {
+        let Some(socket) = self.datagrams.get_mut(&port) else { return };
+        let Some(file) = socket.file else { return };
+        let machine = &mut self.machines[socket.shard];
+        let Some(waiting) = machine.waiting.get_mut(&file) else { return };
+        let Some((user_data, group)) = waiting.datagrams else { return };
+        let buffers = machine.groups.get_mut(&group).expect("a group of buffers");
+        while let Some((from, bytes)) = socket.rx.pop_front() {
+            let laid_out = abi::datagram(from, &bytes);
+            let Some(number) = buffers.fill(&laid_out) else {
+                socket.rx.push_front((from, bytes));
+                waiting.datagrams = None;
+                machine.complete(user_data, -libc::ENOBUFS, 0);
+                return self.watch.count("buffers.short");
+            };
+            let result = i32::try_from(laid_out.len()).expect("a buffer");
+            let flags = BUFFER | MORE | u32::from(number) << 16;
+            machine.cqes.push_back(Cqe { user_data, result, flags });
+        }
+    }
+
+    /// Completes the read of a shard's eventfd when it was written to.
+    pub(crate) fn try_wake(&mut self, shard: usize) {
+        let is_lost = self.mutation == Some(Mutation::WakeLost);
+        let machine = &mut self.machines[shard];
+        let Some(wake) = &machine.wake else { return };
+        let mut armed = machine.waiting.values_mut().filter(|waiting| waiting.count.is_some());
+        let Some(waiting) = armed.next() else { return };
+        let mut count = [0; 8];
+        if rustix::io::read(wake, &mut count).is_ok()
+            && !is_lost
+            && let Some((user_data, into)) = waiting.count.take()
+        {
+            abi::write_count(into, u64::from_ne_bytes(count));
+            machine.complete(user_data, 8, 0);
+        }
+    }
+
+    fn send_stream(&mut self, id: ConnId, user_data: u64, message: Message) {
+        let now = self.now;
+        self.note("send", id as u64, message.bytes.len() as u64);
+        let conn = &mut self.conns[id];
+        let (shard, file) = (conn.shard, conn.file.expect("a registered connection"));
+        if conn.is_reset {
+            return self.machines[shard].complete(user_data, -libc::EPIPE, 0);
+        }
+        self.watch.stream(now, id, &message.bytes);
+        if self.mutation == Some(Mutation::AnsweredTwice) && message.bytes.starts_with(b"RTSP") {
+            self.watch.stream(now, id, &message.bytes);
+        }
+        let total = message.bytes.len();
+        let sending = Sending { user_data, total, rest: message.bytes.into() };
+        let waiting = self.machines[shard].waiting.entry(file).or_default();
+        assert!(waiting.send.is_none(), "two sends on one connection");
+        waiting.send = Some(sending);
+        self.go_on_sending(id);
+    }
+
+    /// Takes bytes of the send that waits, as far as there is room.
+    pub(crate) fn go_on_sending(&mut self, id: ConnId) {
+        let conn = &mut self.conns[id];
+        let machine = &mut self.machines[conn.shard];
+        let Some(waiting) = conn.file.and_then(|file| machine.waiting.get_mut(&file)) else {
+            return;
+        };
+        let Some(sending) = &mut waiting.send else { return };
+        // A client that has gone takes all and answers nothing, until its host says so.
+        let room = conn.tx_max.saturating_sub(conn.tx.len()).min(sending.rest.len());
+        conn.tx.extend(sending.rest.drain(..room));
+        if sending.rest.is_empty() {
+            let (user_data, total) = (sending.user_data, sending.total);
+            waiting.send = None;
+            let is_last = self.watch.counts.contains_key("torn down");
+            if self.mutation != Some(Mutation::CompletionLost) || !is_last {
+                machine.complete(user_data, i32::try_from(total).expect("a send"), 0);
+            }
+        }
+        self.begin_delivery(id);
+    }
+
+    pub(crate) fn end_stream_send(&mut self, id: ConnId, result: i32) {
+        let conn = &self.conns[id];
+        let machine = &mut self.machines[conn.shard];
+        let waiting = conn.file.and_then(|file| machine.waiting.get_mut(&file));
+        if let Some(sending) = waiting.and_then(|waiting| waiting.send.take()) {
+            machine.complete(sending.user_data, result, 0);
+        }
+    }
+
+    fn send_datagrams(
+        &mut self,
+        (shard, port): (usize, u16),
+        user_data: u64,
+        message: Message,
+        packets: &mut Vec<Sent>,
+    ) -> bool {
+        let Message { bytes, to, segment } = message;
+        let to = to.expect("datagrams have an address");
+        let total = i32::try_from(bytes.len()).expect("a datagram");
+        if self.dice.chance(self.weather.again) {
+            self.machines[shard].complete(user_data, -libc::EAGAIN, 0);
+            if port % 2 == 1 {
+                self.watch.count("report.refused");
+                packets.push(Sent { port, to, bytes: Vec::new(), refused: 1 });
+            }
+            return false;
+        }
+        let parts = bytes.chunks(segment.unwrap_or(bytes.len()).max(1));
+        if self.dice.chance(self.weather.unreachable) {
+            let errno = self.dice.pick(&ERRNOS);
+            packets.push(Sent { port, to, bytes: Vec::new(), refused: parts.len() });
+            self.machines[shard].complete(user_data, -errno, 0);
+            return false;
+        }
+        let first = packets.len();
+        packets.extend(parts.map(|part| Sent { port, to, bytes: part.to_vec(), refused: 0 }));
+        if self.mutation == Some(Mutation::Swapped) && packets.len() > first + 1 {
+            packets.swap(first, first + 1);
+        }
+        self.machines[shard].complete(user_data, total, 0);
+        true
+    }
+}
+
+/// One nanosecond in so many.
+const EARLY: u64 = 20;
+/// How long the ring waits before it accepts again.
+const PAUSE_NS: u64 = 100 * MS;
+/// How sends of datagrams fail for good, or are to be tried in another way; the last one is that of
+/// a file that was truncated.
+const ERRNOS: [i32; 7] = [
+    libc::ECONNREFUSED,
+    libc::ENETUNREACH,
+    libc::EPERM,
+    libc::EMSGSIZE,
+    libc::EINVAL,
+    libc::ENOBUFS,
+    libc::EFAULT,
+];
+const JUMP_AT_NS: i64 = 2_000_000_000;
+const DAY_NS: i64 = 86_400_000_000_000;
+/// Bytes of a receive buffer of connections.
+const BUFFER_BYTES: usize = 4_096;

@@ -1,0 +1,104 @@
+//! Runs that are not drawn: one situation each, and what must have come of it.
+
+use super::client::{Act, End, Kind, Plan};
+use super::network::Weather;
+use super::node::{Node, Outcome, Setup};
+use super::setup::player;
+use crate::dice::MS;
+
+fn run(clients: Vec<Plan>, change: impl FnOnce(&mut Setup)) -> Outcome {
+    let mut setup = Setup { clients, ..Setup::one_player(false, Vec::new()) };
+    change(&mut setup);
+    Node::new(setup, None, false).run()
+}
+
+#[test]
+fn players_that_vanish_in_play_or_pause_are_given_up_and_leave_nothing() {
+    for is_tcp in [false, true] {
+        for acts in [vec![Act::Wait(700)], vec![Act::Wait(300), Act::Pause, Act::Wait(300)]] {
+            let plan = Plan { is_tcp, acts, end: End::Vanish, ..player() };
+            // `run` fails when anything is left.
+            let outcome = run(vec![plan], |_| {});
+            assert_eq!(outcome.counts["end.vanish"], 1);
+        }
+    }
+}
+
+#[test]
+fn client_that_reads_nothing_for_a_while_gets_whole_frames_in_order_afterwards() {
+    let acts = vec![Act::Wait(300), Act::Deaf(2_500), Act::KeepAlive, Act::Wait(500)];
+    let outcome = run(vec![Plan { is_tcp: true, acts, ..player() }], |_| {});
+    assert_eq!(outcome.counts["torn down"], 1);
+    assert!(outcome.counts["packet"] > 50, "{outcome:?}");
+}
+
+#[test]
+fn publisher_that_flaps_feeds_its_readers_in_order_each_time() {
+    let publisher = Plan {
+        kind: Kind::Publisher,
+        path: "live/a",
+        is_tcp: true,
+        acts: vec![Act::Wait(0)],
+        end: End::Close,
+        returns: 2,
+        ..player()
+    };
+    let reader = |begins, is_tcp| Plan {
+        path: "live/a",
+        begins: begins * MS,
+        is_tcp,
+        acts: vec![Act::Wait(600)],
+        returns: 2,
+        ..player()
+    };
+    let outcome =
+        run(vec![publisher, reader(200, false), reader(300, true)], |setup| setup.shards = 3);
+    assert_eq!(outcome.counts["recorded"], 3, "{outcome:?}");
+    assert!(outcome.counts["packet.live"] > 60, "{outcome:?}");
+}
+
+#[test]
+fn server_that_is_stopped_says_bye_on_every_stream_and_closes_all() {
+    let clients = vec![
+        Plan { acts: vec![Act::Wait(5_000)], ..player() },
+        Plan { is_tcp: true, acts: vec![Act::Wait(5_000)], host: 2, ..player() },
+    ];
+    let outcome = run(clients, |setup| setup.stops_early = Some(900 * MS));
+    assert_eq!(outcome.counts["bye"], 4, "two streams each: {outcome:?}");
+}
+
+/// Such packets were lost without a count.
+#[test]
+fn reports_that_find_no_room_in_the_socket_are_counted_as_dropped() {
+    let outcome = run(vec![Plan { acts: vec![Act::Wait(5_000)], ..player() }], |setup| {
+        setup.weather = Weather { again: 400, ..Weather::fair() };
+    });
+    assert!(outcome.counts["report.refused"] > 0, "{outcome:?}");
+    assert_eq!(outcome.counts["report.dropped"], outcome.counts["report.refused"]);
+}
+
+#[test]
+fn crowd_beyond_the_tables_is_refused_and_the_rest_is_served() {
+    let clients = (0..40).map(|host| Plan { host, acts: vec![Act::Wait(2_000)], ..player() });
+    let outcome = run(clients.collect(), |_| {});
+    assert!(outcome.counts["played"] >= 8, "{outcome:?}");
+    assert!(outcome.counts["client.refused"] >= 10, "{outcome:?}");
+}
+
+#[test]
+fn two_players_behind_one_port_are_placed_on_two_pairs() {
+    let twin = Plan { ports: Some(19_000), acts: vec![Act::Wait(800)], ..player() };
+    let outcome = run(vec![twin.clone(), twin], |_| {});
+    assert_eq!(outcome.counts["torn down"], 2, "{outcome:?}");
+}
+
+#[test]
+fn disk_that_is_slow_for_every_task_delays_and_breaks_nothing() {
+    let acts = vec![Act::Wait(500), Act::Seek(7.0), Act::Wait(500), Act::Pipeline];
+    let clients = vec![Plan { acts: acts.clone(), ..player() }, Plan { host: 2, acts, ..player() }];
+    let outcome = run(clients, |setup| {
+        setup.weather = Weather { slow: 1_000, ..Weather::fair() };
+        setup.leaves = 20_000 * MS;
+    });
+    assert_eq!(outcome.counts["torn down"], 2, "{outcome:?}");
+}
