@@ -16,6 +16,7 @@ use super::inbox::Inbox;
 use super::state::Shard;
 use crate::base::ids::ShardId;
 use crate::consumers::rtsp_listener::Accepted;
+use crate::consumers::tunnel::TunnelMessage;
 use crate::consumers::{Consumer, Context};
 use crate::poll::consumer::{Disposition, Event, PollEventConsumer};
 use crate::poll::poll_table::EntryKey;
@@ -29,6 +30,7 @@ struct Asked {
     forwards: Vec<(ShardId, Command)>,
     accepted: Vec<Accepted>,
     needs_pair: Vec<Command>,
+    tunnels: Vec<(ShardId, TunnelMessage)>,
 }
 
 impl Shard {
@@ -42,6 +44,7 @@ impl Shard {
             forwards: &mut asked.forwards,
             accepted: &mut asked.accepted,
             needs_pair: &mut asked.needs_pair,
+            tunnels: &mut asked.tunnels,
             shard: self.id,
             shard_count: shard_count(&self.poller),
             is_stopping: self.phase.is_stopping(),
@@ -63,6 +66,9 @@ impl Shard {
         }
         for (shard, command) in asked.forwards {
             self.forward(shard, command);
+        }
+        for (shard, message) in asked.tunnels {
+            self.post_tunnel(shard, message);
         }
         for command in asked.needs_pair {
             self.execute_with_new_pair(command);

@@ -17,10 +17,13 @@ use super::network::Network;
 use super::phase::Phase;
 use super::questions::Questions;
 use super::send::tcp::Flushing;
+use super::send::tls::Sealing;
+use super::tls::TlsSettings;
 use crate::base::addresses::Addresses;
 use crate::base::ids::ShardId;
 use crate::base::seldom::Seldom;
 use crate::consumers::sessions::Sessions;
+use crate::consumers::tunnel::table::Tunnels;
 use crate::metrics::cells::ShardCells;
 use crate::poll::poll_table::EntryKey;
 use crate::poll::poller::Poller;
@@ -54,6 +57,12 @@ pub struct Shard {
     pub(super) questions: Questions,
     pub(super) phase: Phase,
     pub(super) addresses: Arc<Addresses>,
+    /// Tunnels over HTTP whose cookies are known here.
+    pub(super) tunnels: Tunnels,
+    /// TLS of connections that begin.
+    pub(super) tls: TlsSettings,
+    /// The record that is filled; kept for its storage.
+    pub(super) sealing: Sealing,
     /// Limits the log lines about addresses with too many connections.
     pub(super) refusals_said: Seldom,
 }
