@@ -8,7 +8,7 @@
 //! 1  mapped  metrics             files as memory for the kernel; counters
 //! 2  rtsp  rtp  rtcp  media      wire formats and media formats
 //! 3  sdp  library  config        a title in words; the folder of titles; what may be set
-//! 4  access                      who may do what
+//! 4  access  sandbox             who may do what; what the process itself may do
 //! 5  poll  router  live/core     PollTable, events, tasks; an event router; live paths without
 //!                                RTSP
 //! 6  session  dist               what RTSP sessions of all roles share; distribution, plain
@@ -45,6 +45,13 @@
 //! whose it is: a title's ([`vod::service::Vod`]) or a path's ([`live::front::Live`]), with what
 //! they share in [`session::cx`] -> `vod::methods`, one file for each method, or `live::readers`
 //! and `live::sources` -> the answer leaves through `shard::send::tcp`.
+//!
+//! Bytes of RTSPS, in: `consumers::tls` has [`pki::stream`] decrypt them. Out: `shard::send::tls`
+//! makes records of answers and frames, and reads what they have of files.
+//!
+//! A tunnel over HTTP: the first bytes of a connection tell (`consumers::rtsp_connection`) -> its
+//! cookie's shard knows it ([`consumers::tunnel`], `shard::tunnels`) -> what a POST brings is read
+//! by the connection of the GET.
 //!
 //! A login: `consumers::rtsp_connection` asks [`access`] before it executes a request -> an answer
 //! to Digest is checked there; the rest is a question in a [`poll::task::Task`] -> `worker` hands
@@ -150,6 +157,7 @@ pub mod router;
 pub mod rtcp;
 pub mod rtp;
 pub mod rtsp;
+pub mod sandbox;
 pub mod sdp;
 pub mod session;
 pub mod shard;

@@ -72,9 +72,9 @@ impl FromStr for Title {
         match text.rsplit_once('=').filter(|_| !text.contains('?')) {
             Some((url, weight)) => {
                 let weight = weight_from(weight).ok_or_else(|| weight_error(weight))?;
-                Ok(Self { url: url_from(url)?, weight })
+                Ok(Self { url: played_url_from(url)?, weight })
             }
-            None => Ok(Self { url: url_from(text)?, weight: 1 }),
+            None => Ok(Self { url: played_url_from(text)?, weight: 1 }),
         }
     }
 }
@@ -177,6 +177,16 @@ pub fn url_from(text: &str) -> Result<Url, String> {
     }
 }
 
+/// The same, or one that names an RTSPS server.
+fn played_url_from(text: &str) -> Result<Url, String> {
+    match text.strip_prefix("rtsps://") {
+        // The rules of both are the same.
+        Some(rest) => url_from(&format!("rtsp://{rest}"))
+            .and_then(|_| Url::parse(text).map_err(|error| error.to_string())),
+        None => url_from(text),
+    }
+}
+
 fn duration_from(text: &str) -> Result<Duration, String> {
     time_from(text).ok_or_else(|| format!("\"{text}\" is not a time (250ms, 5s, 2m, 1h)"))
 }
@@ -250,6 +260,8 @@ mod tests {
         assert_eq!(title("rtsp://h/a=3"), Ok(("rtsp://h/a".to_owned(), 3)));
         assert_eq!(title("rtsp://h/a"), Ok(("rtsp://h/a".to_owned(), 1)));
         assert_eq!(title("rtsp://h/a?x=3"), Ok(("rtsp://h/a?x=3".to_owned(), 1)));
+        assert_eq!(title("rtsps://h/a"), Ok(("rtsps://h/a".to_owned(), 1)));
+        assert!(title("rtsps:///a").is_err());
         assert!(title("rtsp://h/a=0").is_err() && title("rtsp://h/a=b").is_err());
         let mix = |text: &str| text.parse::<TransportMix>().map(|mix| mix.to_string());
         assert_eq!(mix("udp=3,tcp=1"), Ok("udp=3,tcp=1".to_owned()));

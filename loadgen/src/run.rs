@@ -23,6 +23,7 @@ use crate::net::poll::{Poll, Ready, Token};
 use crate::net::process;
 use crate::net::publisher::Publishing;
 use crate::net::sockets;
+use crate::net::tls::Tls;
 use crate::progress::Progress;
 use crate::publish::Published;
 use crate::report::{Measured, Report};
@@ -31,7 +32,7 @@ use crate::session::{Plan, Session};
 use crate::slots::Slot;
 use crate::stats::Stats;
 use crate::stream::Claims;
-use crate::targets::{Target, publish, target_from};
+use crate::targets::{SECURE, Target, publish, target_from};
 use crate::time::{Clock, Mono};
 use rtsp_types::Url;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -309,7 +310,11 @@ impl<'a> Run<'a> {
         match sockets::connect(target.server, address, buffer) {
             Ok(tcp) => {
                 self.poll.add(&tcp, Token::Tcp(index), true)?;
-                Ok(Some(Slot::new(index, session, tcp, target.server, address, now)))
+                let tls = match target.url.scheme() {
+                    SECURE => Some(Box::new(Tls::new(target.host())?)),
+                    _ => None,
+                };
+                Ok(Some(Slot::new(index, session, (tcp, tls), target.server, address, now)))
             }
             Err(error) => {
                 self.note_failure(&Failure::Connect(error.kind()));

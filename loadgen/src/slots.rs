@@ -8,6 +8,7 @@
 
 use crate::failure::Failure;
 use crate::net::poll::{Interest, Poll, Ready, Token};
+use crate::net::tls::Tls;
 use crate::session::Session;
 use crate::stats::Stats;
 use crate::time::Mono;
@@ -35,6 +36,8 @@ pub struct Slot {
     /// Own UDP sockets, by their place in the table of sockets.
     pub sockets: Vec<usize>,
     tcp: Socket,
+    /// Around the connection, where the URL wants it.
+    tls: Option<Box<Tls>>,
     connecting_since: Option<Mono>,
     watched: Interest,
 }
@@ -42,10 +45,10 @@ pub struct Slot {
 impl Slot {
     /// A slot whose `tcp` has begun to connect and is watched for writing.
     #[must_use]
-    pub const fn new(
+    pub fn new(
         index: usize,
         session: Session,
-        tcp: Socket,
+        (tcp, tls): (Socket, Option<Box<Tls>>),
         server: SocketAddr,
         address: Option<Ipv4Addr>,
         now: Mono,
@@ -57,6 +60,7 @@ impl Slot {
             address,
             sockets: Vec::new(),
             tcp,
+            tls,
             connecting_since: Some(now),
             watched: Interest { readable: true, writable: true },
         }
@@ -85,6 +89,16 @@ impl Slot {
         if !ready.readable {
             return Ok(());
         }
+        if let Some(tls) = &mut self.tls {
+            let session = &mut self.session;
+            let read = tls.read(&self.tcp, buffer, |bytes| session.handle_tcp(bytes, now, stats));
+            return match read {
+                Ok(true) => Ok(()),
+                Ok(false) => Err(Failure::Closed),
+                Err(error) if is_transient(error.kind()) => Ok(()),
+                Err(error) => Err(Failure::Connection(error.kind())),
+            };
+        }
         match (&self.tcp).read(buffer) {
             Ok(0) => Err(Failure::Closed),
             Ok(length) => {
@@ -112,7 +126,12 @@ impl Slot {
             return Ok(());
         }
         let out = self.session.out();
-        while !out.is_empty() {
+        let mut is_waiting = false;
+        if let Some(tls) = &mut self.tls {
+            let written = tls.write(&self.tcp, out);
+            is_waiting = written.map_err(|error| Failure::Connection(error.kind()))?;
+        }
+        while self.tls.is_none() && !out.is_empty() {
             match (&self.tcp).write(out) {
                 Ok(written) => drop(out.drain(..written)),
                 Err(error) if is_transient(error.kind()) => break,
@@ -122,7 +141,8 @@ impl Slot {
         if out.len() > WRITE_BYTES_MAX {
             return Err(Failure::Connection(ErrorKind::TimedOut));
         }
-        let writable = !out.is_empty();
+        // What waits for keys is written when those have come.
+        let writable = is_waiting || self.tls.is_none() && !out.is_empty();
         let wanted = Interest { readable: self.session.is_reading(), writable };
         if wanted != self.watched {
             self.watched = wanted;

@@ -11,6 +11,10 @@ use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
 
 const RTSP_PORT: u16 = 554;
+/// IANA's for `rtsps`.
+const RTSPS_PORT: u16 = 322;
+/// Scheme of URLs whose connections have TLS.
+pub const SECURE: &str = "rtsps";
 
 /// A server and what is asked of it.
 #[derive(Debug, Clone)]
@@ -21,6 +25,14 @@ pub struct Target {
     pub server: SocketAddr,
     /// Its clients are loopback addresses on shared ports.
     pub is_shared: bool,
+}
+
+impl Target {
+    /// Name or address of the server, without brackets.
+    #[must_use]
+    pub fn host(&self) -> &str {
+        self.url.host_str().unwrap_or_default().trim_matches(['[', ']'])
+    }
 }
 
 /// Publishes, if that is asked for, before anybody reads.
@@ -36,7 +48,7 @@ pub fn publish(options: &Options) -> Result<Option<Publishing>, RunError> {
 pub fn target_from(url: &Url, shared: SharedPorts) -> Result<Target, RunError> {
     let unreachable = |reason| RunError::Unreachable { server: url.to_string(), reason };
     let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
-    let port = url.port().unwrap_or(RTSP_PORT);
+    let port = url.port().unwrap_or(if url.scheme() == SECURE { RTSPS_PORT } else { RTSP_PORT });
     let mut found = (host, port).to_socket_addrs().map_err(|error| unreachable(error.kind()))?;
     let server = found.next().ok_or_else(|| unreachable(io::ErrorKind::NotFound))?;
     let is_loopback = server.is_ipv4() && server.ip().is_loopback();

@@ -24,15 +24,30 @@ pub struct GivesWay {
     pub rtp: bool,
 }
 
+/// Sockets of one shard.
+#[derive(Debug)]
+pub(super) struct ShardSockets {
+    /// RTSP, and RTSP over HTTP.
+    pub(super) listeners: Vec<OwnedFd>,
+    /// RTSPS.
+    pub(super) secure_listeners: Vec<OwnedFd>,
+    /// RTP and RTCP.
+    pub(super) pair: UdpPair,
+}
+
 /// All sockets of the appliance.
 #[derive(Debug)]
 pub(super) struct Sockets {
-    /// Of each shard: its RTSP listeners and its RTP/RTCP pair.
-    pub(super) shards: Vec<(Vec<OwnedFd>, UdpPair)>,
+    /// Of each shard.
+    pub(super) shards: Vec<ShardSockets>,
     /// HTTP.
     pub(super) admin: TcpListener,
     /// What the RTSP listeners are bound to.
     pub(super) rtsp_addrs: Vec<SocketAddr>,
+    /// The same, of RTSPS listeners.
+    pub(super) rtsps_addrs: Vec<SocketAddr>,
+    /// The same, of listeners that are for tunnels over HTTP.
+    pub(super) http_addrs: Vec<SocketAddr>,
     /// RTP port of shard 0.
     pub(super) rtp_port: u16,
     /// Address of the RTP sockets.
@@ -50,21 +65,12 @@ pub(super) fn open(
     let patience = Patience::new();
     let mut warnings = Vec::new();
     let admin = open_admin(&patience, config.admin, gives_way.admin, &mut warnings)?;
-    let mut listeners: Vec<Vec<OwnedFd>> = (0..shard_count).map(|_| Vec::new()).collect();
-    let mut rtsp_addrs = Vec::new();
-    for wanted in &config.listen {
-        let bound = patience.open("RTSP", *wanted, || {
-            probe(*wanted).or_else(|error| match without_ipv6(*wanted, &error) {
-                Some(v4) => probe(v4),
-                None => Err(error),
-            })
-        })?;
-        for listeners in &mut listeners {
-            let listener = listen_tcp(bound).map_err(|error| refused("RTSP", bound, &error))?;
-            listeners.push(listener);
-        }
-        rtsp_addrs.push(bound);
-    }
+    let none = || (0..shard_count).map(|_| Vec::new()).collect::<Vec<Vec<OwnedFd>>>();
+    let (mut listeners, mut secure) = (none(), none());
+    let rtsp_addrs = open_listeners(&patience, "RTSP", &config.listen, &mut listeners)?;
+    let http_addrs = open_listeners(&patience, HTTP, &config.http.listen, &mut listeners)?;
+    let wanted = config.tls.files().map_or(&[][..], |_| &config.tls.listen);
+    let rtsps_addrs = open_listeners(&patience, RTSPS, wanted, &mut secure)?;
     let pair_host = pair_host(&rtsp_addrs);
     let open_pairs = |first| {
         let pairs = (0..shard_count).map(|shard| open_pair(&patience, first, shard, pair_host));
@@ -80,8 +86,43 @@ pub(super) fn open(
     }
     let pairs = pairs?;
     let rtp_port = pairs.first().map_or(0, |pair| pair.rtp_port);
-    let shards = listeners.into_iter().zip(pairs).collect();
-    Ok(Sockets { shards, admin, rtsp_addrs, rtp_port, pair_host, warnings })
+    let of_shard =
+        |((listeners, secure_listeners), pair)| ShardSockets { listeners, secure_listeners, pair };
+    let shards = listeners.into_iter().zip(secure).zip(pairs).map(of_shard).collect();
+    Ok(Sockets {
+        shards,
+        admin,
+        rtsp_addrs,
+        rtsps_addrs,
+        http_addrs,
+        rtp_port,
+        pair_host,
+        warnings,
+    })
+}
+
+/// Opens a listener for each shard on each of these addresses; returns what they are bound to.
+fn open_listeners(
+    patience: &Patience,
+    what: &str,
+    wanted: &[SocketAddr],
+    of_shards: &mut [Vec<OwnedFd>],
+) -> Result<Vec<SocketAddr>, RunError> {
+    let mut addrs = Vec::with_capacity(wanted.len());
+    for wanted in wanted {
+        let bound = patience.open(what, *wanted, || {
+            probe(*wanted).or_else(|error| match without_ipv6(*wanted, &error) {
+                Some(v4) => probe(v4),
+                None => Err(error),
+            })
+        })?;
+        for listeners in &mut *of_shards {
+            let listener = listen_tcp(bound).map_err(|error| refused(what, bound, &error))?;
+            listeners.push(listener);
+        }
+        addrs.push(bound);
+    }
+    Ok(addrs)
 }
 
 /// The listener of the API.
@@ -239,6 +280,8 @@ fn refused_by(
         let flag = match what {
             "admin" => "--admin",
             "RTP" => "--rtp-port",
+            RTSPS => "rtsp.tls.listen",
+            HTTP => "rtsp.http.listen",
             _ => "--listen",
         };
         let holder = holder().map_or_else(
@@ -252,6 +295,8 @@ fn refused_by(
     RunError::Listen(format!("cannot open the {what} socket at {addr}: {error}"))
 }
 
+const RTSPS: &str = "RTSPS";
+const HTTP: &str = "HTTP tunnel";
 /// Connections that wait to be accepted; the kernel has a limit of its own (`somaxconn`).
 const BASE_BACKLOG: i32 = 4_096;
 /// How long the kernel may take to close the sockets of a process that was killed: 0.3 s were seen

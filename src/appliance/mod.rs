@@ -1,13 +1,16 @@
 //! The appliance put together: sockets, shards, workers, the control thread, and their end.
 //!
 //! ```text
-//!  run: sockets -> library -> workers -> shards -> control -> banner .. signal .. BYE, drain, join
+//!  run: sockets -> sandbox -> library -> workers -> shards -> control -> seccomp -> banner ..
+//!       signal .. BYE, drain, join
 //! ```
 //! [`base`] puts a base of distribution together in the same way.
 //! Nothing is served before everything is there: a taken port or a missing folder ends the start
-//! with one sentence, not with half a server.
+//! with one sentence, not with half a server. No thread is started before the process has given up
+//! its user and files ([`crate::sandbox`]): threads would keep them.
 
 pub mod base;
+mod certificates;
 mod end;
 mod gate;
 mod limits;
@@ -45,13 +48,16 @@ use crate::library::{CLIP_NAME, LIBRARY_PATH, Library};
 use crate::live::core::groups::MulticastSettings;
 use crate::metrics::cells::{SESSION_STATES, ShardCells};
 use crate::poll::poller::Poller;
+use crate::sandbox::places::Places;
+use crate::sandbox::{Entered, Role, Sandbox, SandboxError};
 use crate::session::cx::SessionConfig;
 use crate::shard::inbox::{Inbox, Message};
 use crate::shard::priority::set_fifo;
 use crate::shard::ring::RingConfig;
 use crate::shard::sockets::groups;
 use crate::shard::{Shard, ShardConfig};
-use crate::worker::{Pool, PoolConfig, PoolError};
+use crate::worker::{Pool, PoolConfig, PoolError, has_topology};
+use certificates::Certificates;
 use end::End;
 use limits::LockedMemory;
 pub use listen::GivesWay;
@@ -150,7 +156,8 @@ pub fn run(
     read_again: Option<ReadAgain>,
     early: EarlyHangup,
 ) -> Result<(), RunError> {
-    run_beside(Prepared::new(config, GivesWay::default())?, read_again, early, None)
+    let prepared = Prepared::new(config, GivesWay::default(), Role::Serve)?;
+    run_beside(prepared, read_again, early, None)
 }
 
 /// What a start may lack, before anything runs.
@@ -161,21 +168,39 @@ struct Prepared {
     library: Arc<Library>,
     playlists: Arc<PlaylistStore>,
     operators: Operators,
+    certificates: Arc<Certificates>,
     sockets: Sockets,
+    sandbox: Entered,
 }
 
 impl Prepared {
-    fn new(config: Config, gives_way: GivesWay) -> Result<Self, RunError> {
+    fn new(config: Config, gives_way: GivesWay, role: Role) -> Result<Self, RunError> {
         let started = Instant::now();
         // Before anything needs a ring: workers and shards would each say it in their own way.
         host::ring::check().map_err(RunError::NoRing)?;
         let started_with = config.clone();
-        let fit = fit(config)?;
+        let sandbox = sandbox(&config, role)?;
+        let fit = fit(config, sandbox.keeps_capabilities())?;
+        let sockets = listen::open(&fit.config, fit.cpus.shards.len(), gives_way)?;
+        // The key may be one that root alone reads.
+        let certificates = Certificates::open(&fit.config).map_err(RunError::Config)?;
+        let certificates = Arc::new(certificates);
+        let sandbox = sandbox.enter().map_err(given_up)?;
+        cli::log::start_writer().map_err(system("the log's thread does not start"))?;
         let library = open_library(&fit.config)?;
         let playlists = open_playlists(&fit.config)?;
         let operators = Operators::new(operators::read(&fit.config).map_err(RunError::Config)?);
-        let sockets = listen::open(&fit.config, fit.cpus.shards.len(), gives_way)?;
-        Ok(Self { started, started_with, fit, library, playlists, operators, sockets })
+        Ok(Self {
+            started,
+            started_with,
+            fit,
+            library,
+            playlists,
+            operators,
+            certificates,
+            sockets,
+            sandbox,
+        })
     }
 }
 
@@ -198,7 +223,9 @@ fn serve(
     companion: Option<Companion>,
     end: &End,
 ) -> Result<(), RunError> {
-    let Prepared { started, started_with, fit, library, playlists, operators, sockets } = prepared;
+    let Prepared { started, started_with, fit, library, playlists, operators, .. } = prepared;
+    let (certificates, sockets, sandbox) =
+        (prepared.certificates, prepared.sockets, prepared.sandbox);
     let Fit { config, cpus, priority, titles, ring_entries, warnings: mut told } = fit;
     let paths = playlists.restore(&config.paths);
     let kept = (Arc::clone(&playlists), Arc::clone(&library));
@@ -206,21 +233,24 @@ fn serve(
     let poller = poller(&config, &cpus)?;
     let pool = start_pool(&config, &cpus, titles, &library, &poller)?;
     let cells: Vec<Arc<ShardCells>> = cpus.shards.iter().map(|_| Arc::default()).collect();
-    let Sockets { shards: shard_sockets, admin, rtsp_addrs, rtp_port, pair_host, warnings: other } =
-        sockets;
-    told.extend(other);
+    let Sockets { shards: shard_sockets, admin, rtsp_addrs, rtp_port, pair_host, .. } = sockets;
+    told.extend(sockets.warnings);
+    told.extend(certificates.warning());
     let admin_addr = admin.local_addr().map_err(system("the admin listener has no address"))?;
     let (ended, has_ended) = mpsc::channel();
     let shared = limits::of_addresses(&config, cpus.shards.len());
     let mut running = Vec::with_capacity(cpus.shards.len());
-    for (index, (listeners, pair)) in shard_sockets.into_iter().enumerate() {
+    for (index, of_shard) in shard_sockets.into_iter().enumerate() {
         let shard = ShardConfig {
             id: ShardId(u8::try_from(index).unwrap_or(u8::MAX)),
             poller: Arc::clone(&poller),
             queue: pool.queue(),
             cells: Arc::clone(&cells[index]),
-            listeners,
-            pair,
+            listeners: of_shard.listeners,
+            secure_listeners: of_shard.secure_listeners,
+            tls: certificates.settings(),
+            tunnels_max: config.http.tunnels_max,
+            pair: of_shard.pair,
             pair_host,
             multicast: multicast(&config.multicast, (pair_host.ip(), rtp_port), cpus.shards.len()),
             poll_entries_max: config.poll_entries_max,
@@ -233,7 +263,8 @@ fn serve(
         running.push(Some(start_shard(shard, cpu, priority, ended.clone())?));
     }
     let (counts, held, viewers) = (pool.counts(), Arc::clone(&library), viewers(&cells));
-    let view = View::new(Arc::clone(&poller), cells, counts, held, reloader, playlists);
+    let reloading = (reloader, certificates);
+    let view = View::new(Arc::clone(&poller), cells, counts, held, reloading, playlists);
     let view = Arc::new(view);
     let (stop, shutdown) = watch::channel(false);
     let control =
@@ -248,9 +279,12 @@ fn serve(
         worker_cpus: cpus.workers,
         media: media_summary(&config, &library),
         rtsp_addrs,
+        rtsps_addrs: sockets.rtsps_addrs,
+        http_addrs: sockets.http_addrs,
         rtp_port,
         admin: admin_addr,
         example_paths: example_paths(&library),
+        sandbox: close(sandbox, &mut told),
         warnings: warnings(&config, &library, told, &running),
         ready_in_ms: u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
     };
@@ -267,6 +301,13 @@ fn serve(
     pool.stop();
     let _panicked = control.join();
     result
+}
+
+/// Gives up system calls, and says what is in force.
+fn close(sandbox: Entered, told: &mut Vec<String>) -> String {
+    let report = sandbox.close();
+    told.extend(report.warnings);
+    report.line
 }
 
 /// Counts the sessions of all shards that play.
@@ -288,9 +329,9 @@ struct Fit {
     warnings: Vec<String>,
 }
 
-fn fit(config: Config) -> Result<Fit, RunError> {
+fn fit(config: Config, capabilities_stay: bool) -> Result<Fit, RunError> {
     let available = available_cpus();
-    let locked = LockedMemory::raise();
+    let locked = LockedMemory::raise(capabilities_stay);
     let cpus = choose_cpus(&config, &available, locked.shards_max())?;
     let shard_count = cpus.shards.len();
     let (priority, told) = urgency::decide(config.shard_priority, &available, &cpus);
@@ -301,11 +342,36 @@ fn fit(config: Config) -> Result<Fit, RunError> {
         priority,
         titles: fitted.titles,
         ring_entries: locked.ring_entries(shard_count),
-        warnings: [fitted.warning, locked.warning(shard_count), told]
+        warnings: [fitted.warning, locked.warning(shard_count), told, without_topology()]
             .into_iter()
             .flatten()
             .collect(),
     })
+}
+
+/// What the process is to give up, checked as far as it can be.
+fn sandbox(config: &Config, role: Role) -> Result<Sandbox, RunError> {
+    let mut places = Places::of_server(config);
+    if let (Role::Node, Some(media)) = (role, &config.media_root) {
+        places = places.and_delivered(media);
+    }
+    let sandbox = Sandbox::prepare(&config.confinement, places, role).map_err(given_up)?;
+    let ShardPriority::Fifo(priority) = config.shard_priority else { return Ok(sandbox) };
+    if sandbox.leaves_root() {
+        limits::allow_priority(priority);
+    }
+    Ok(sandbox.that_needs_priority(true))
+}
+
+fn given_up(error: SandboxError) -> RunError {
+    RunError::Config(error.to_string())
+}
+
+/// For the banner.
+fn without_topology() -> Option<String> {
+    let warning = "/sys is not there: workers read titles that are not in memory on threads, which \
+                   costs CPU time; mount it (HE-W123)";
+    (!has_topology()).then(|| warning.to_owned())
 }
 
 fn open_library(config: &Config) -> Result<Arc<Library>, RunError> {
@@ -410,6 +476,7 @@ fn session_config(
         throttle: Arc::clone(&shared.throttle),
         session_roaming: config.session_roaming,
         low_client_ports: config.low_client_ports,
+        plain_media: config.tls.plain_media,
     }
 }
 
@@ -496,13 +563,16 @@ fn start_control(
         if reloads.is_reloadable() {
             // What it says is in the log.
             drop(reloads.reload());
+        } else if reloads.reload_certificate() {
+            // The same.
         } else {
             let fix = "start with -c FILE to have a configuration that can be read again";
             tracing::warn!(code = "HE-W403", fix, "SIGHUP: there is no configuration file to read");
         }
     });
+    let watch = view.watch_certificate();
     let signals = async move {
-        tokio::join!(on_stop, on_hangup);
+        tokio::join!(on_stop, on_hangup, watch);
     };
     let view: Arc<dyn ApplianceView> = Arc::clone(view) as _;
     let served = http::spawn(admin, (view, operators), shutdown, signals);

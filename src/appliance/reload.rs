@@ -102,6 +102,11 @@ impl Reloader {
         Ok(Reload { report, applied })
     }
 
+    /// What the file says of paths.
+    pub(super) fn file_paths(&self) -> Arc<PathTable> {
+        Arc::clone(&self.paths.lock().unwrap_or_else(PoisonError::into_inner).file)
+    }
+
     /// Adds a path to those of the file, or gives it other sources, and tells the shards.
     pub(super) fn add_path(
         &self,

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::sync::oneshot;
 
+use super::certificates::{self, Certificates};
 use super::playlists::PlaylistStore;
 use super::reload::Reloader;
 use crate::agent::live::SetPathError;
@@ -35,6 +36,7 @@ pub(super) struct View {
     worker_cells: Arc<WorkerCells>,
     library: Arc<Library>,
     reloader: Reloader,
+    certificates: Arc<Certificates>,
     playlists: Arc<PlaylistStore>,
     is_ready: AtomicBool,
 }
@@ -45,11 +47,33 @@ impl View {
         shard_cells: Vec<Arc<ShardCells>>,
         worker_cells: Arc<WorkerCells>,
         library: Arc<Library>,
-        reloader: Reloader,
+        (reloader, certificates): (Reloader, Arc<Certificates>),
         playlists: Arc<PlaylistStore>,
     ) -> Self {
-        let is_ready = AtomicBool::new(false);
-        Self { poller, shard_cells, worker_cells, library, reloader, playlists, is_ready }
+        Self {
+            poller,
+            shard_cells,
+            worker_cells,
+            library,
+            reloader,
+            certificates,
+            playlists,
+            is_ready: AtomicBool::new(false),
+        }
+    }
+
+    /// Reads the certificate of RTSPS again. False: there is none.
+    pub(super) fn reload_certificate(&self) -> bool {
+        let has_files = self.certificates.has_files();
+        if has_files {
+            self.certificates.reload(None, &self.poller);
+        }
+        has_files
+    }
+
+    /// Looks at the files of the certificate, until its runtime ends.
+    pub(super) fn watch_certificate(&self) -> impl Future<Output = ()> + Send + 'static {
+        certificates::watch(Arc::clone(&self.certificates), Arc::clone(&self.poller))
     }
 
     /// Whether there is a file to be read again.
@@ -227,7 +251,9 @@ impl ApplianceView for View {
     }
 
     fn reload(&self) -> Result<Reload, ReloadError> {
-        self.reloader.reload(&self.poller)
+        let reload = self.reloader.reload(&self.poller)?;
+        self.certificates.reload(Some(&self.reloader.file_paths()), &self.poller);
+        Ok(reload)
     }
 
     fn info(&self) -> serde_json::Value {

@@ -72,6 +72,23 @@ pub const REQUESTS_A_VISIT: u32 = 8;
 /// The same of interleaved packets (RFC 2326 s10.12): all of a read of 4 KiB, as a rule.
 pub const FRAMES_A_VISIT: u32 = 64;
 
+/// Handshakes of TLS under way on a shard at most. Each takes some KiB, and up to a millisecond of
+/// CPU time: as many are done in a quarter of a second.
+pub const TLS_HANDSHAKES_MAX: u64 = 256;
+
+/// Time for a handshake of TLS, and for the second connection of a tunnel.
+pub const HALF_OPEN_MAX: Duration = Duration::from_secs(10);
+
+/// Tunnels over HTTP whose second connection has not come, known to a shard at most.
+pub const HALF_OPEN_TUNNELS_MAX: usize = 256;
+
+/// Bytes that a connection has encrypted in a turn at most: a key frame of a film fits, and its
+/// records fit the copies that one send takes.
+pub const TLS_BYTES_A_SEND: usize = 128 << 10;
+
+/// Bytes that a shard encrypts in a turn at most: about a millisecond.
+pub const TLS_BYTES_A_TURN: usize = 1 << 20;
+
 /// Datagrams handled in a turn at most: what a ring's buffers hold, twice.
 pub const DATAGRAMS_A_TURN: usize = 1_024;
 

@@ -31,10 +31,16 @@ pub struct Startup {
     pub media: Option<MediaSummary>,
     /// Addresses that RTSP listeners are bound to.
     pub rtsp_addrs: Vec<SocketAddr>,
+    /// The same, of RTSPS.
+    pub rtsps_addrs: Vec<SocketAddr>,
+    /// The same, of ports for tunnels over HTTP.
+    pub http_addrs: Vec<SocketAddr>,
     /// RTP port of shard 0; RTCP has the next one.
     pub rtp_port: u16,
     /// Address that the admin listener is bound to.
     pub admin: SocketAddr,
+    /// What the process has given up, on one line.
+    pub sandbox: String,
     /// Paths to try, percent-decoded: `vod/big film.mp4`.
     pub example_paths: Vec<String>,
     /// Whole sentences, each with its code and its fix.
@@ -85,6 +91,7 @@ impl Startup {
         for warning in &self.warnings {
             writeln!(out, "[warn] {}", printable(warning))?;
         }
+        writeln!(out, "sandbox {}", printable(&self.sandbox))?;
         self.print_media(out)?;
         let mut told = Vec::new();
         for addr in self.rtsp_addrs.iter().map(|addr| routes.outward(*addr)) {
@@ -95,6 +102,17 @@ impl Startup {
             let rtcp = self.rtp_port.saturating_add(1);
             writeln!(out, "rtsp    {url:<34} udp rtp {} rtcp {rtcp}", self.rtp_port)?;
             told.push(addr);
+        }
+        for (what, scheme, addrs) in
+            [("rtsps", "rtsps", &self.rtsps_addrs), ("tunnel", "http", &self.http_addrs)]
+        {
+            let mut told = Vec::new();
+            for addr in addrs.iter().map(|addr| routes.outward(*addr)) {
+                if !told.contains(&addr) {
+                    writeln!(out, "{what:<7} {scheme}://{addr}/")?;
+                    told.push(addr);
+                }
+            }
         }
         let admin = inward(self.admin);
         writeln!(out, "admin   http://{admin}/   metrics /metrics   sessions /v1/sessions")?;
@@ -227,8 +245,11 @@ mod tests {
             worker_cpus: vec![1],
             media: None,
             rtsp_addrs: vec!["[::]:8554".parse().unwrap()],
+            rtsps_addrs: Vec::new(),
+            http_addrs: Vec::new(),
             rtp_port: 8_000,
             admin: "127.0.0.1:9997".parse().unwrap(),
+            sandbox: "user headend   landlock on (ABI 7)   seccomp on (180 calls)".into(),
             example_paths: vec!["demo".into()],
             warnings: Vec::new(),
             ready_in_ms: 41,
@@ -265,6 +286,7 @@ mod tests {
         insta::assert_snapshot!(printed(&startup), @r#"
         headend 0.1.0  kernel 6.8.0  io_uring: send-zc, multishot recv   GSO yes  4 shards (0-3)  1 worker (1)
         [warn] net.core.rmem_max 212992 is small for UDP; run: sudo sysctl -w net.core.rmem_max=8388608   (HE-W101)
+        sandbox user headend   landlock on (ABI 7)   seccomp on (180 calls)
         media   ./movies   12 titles (10 mp4, 2 mov)   1 skipped
                 skipped: bad.mp4 "no moov box" (HE-E210)
         rtsp    rtsp://192.0.2.10:8554/            udp rtp 8000 rtcp 8001
@@ -281,6 +303,7 @@ mod tests {
     fn built_in_clip_is_offered_to_this_machine_first() {
         insta::assert_snapshot!(printed(&startup()), @r"
         headend 0.1.0  kernel 6.8.0  io_uring: send-zc, multishot recv   GSO yes  4 shards (0-3)  1 worker (1)
+        sandbox user headend   landlock on (ABI 7)   seccomp on (180 calls)
         media   built-in clip   to serve a folder: headend ./movies
         rtsp    rtsp://192.0.2.10:8554/            udp rtp 8000 rtcp 8001
         admin   http://127.0.0.1:9997/   metrics /metrics   sessions /v1/sessions
@@ -295,6 +318,8 @@ mod tests {
     fn bound_ports_stand_in_the_lines_that_scripts_read() {
         let startup = Startup {
             rtsp_addrs: vec!["127.0.0.1:40001".parse().unwrap(), "[::1]:40002".parse().unwrap()],
+            rtsps_addrs: Vec::new(),
+            http_addrs: Vec::new(),
             admin: "127.0.0.1:40003".parse().unwrap(),
             rtp_port: 40_004,
             ..startup()
@@ -315,6 +340,8 @@ mod tests {
     fn listeners_with_the_same_url_are_told_once() {
         let startup = Startup {
             rtsp_addrs: vec!["[::]:8554".parse().unwrap(), "0.0.0.0:8554".parse().unwrap()],
+            rtsps_addrs: Vec::new(),
+            http_addrs: Vec::new(),
             ..startup()
         };
         assert_eq!(printed(&startup).matches("\nrtsp ").count(), 1);
@@ -334,6 +361,7 @@ mod tests {
         let startup = Startup { media: Some(media), example_paths: Vec::new(), ..startup() };
         insta::assert_snapshot!(printed(&startup), @r#"
         headend 0.1.0  kernel 6.8.0  io_uring: send-zc, multishot recv   GSO yes  4 shards (0-3)  1 worker (1)
+        sandbox user headend   landlock on (ABI 7)   seccomp on (180 calls)
         media   m   1000+ titles   47 skipped   (more are found while serving)
                 skipped: 0?[2J.mp4 "bad?box" (HE-E210)
                 skipped: 1?[2J.mp4 "bad?box" (HE-E210)

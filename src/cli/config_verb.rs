@@ -153,6 +153,12 @@ mod tests {
         log = "auto"
         # folder that keeps edits of playlists; without one they end with the server
         # state_dir = "..."
+        # user that the server becomes when it has its ports: NAME, NAME:GROUP, or numbers
+        # user = "..."
+        # files are opened in the server's own folders alone: auto (where it can be had), on, off
+        landlock = "auto"
+        # system calls that a server does not need: on (they fail), log (by the kernel), off
+        seccomp = "on"
         # UDP segmentation offload: auto (until a route refuses it), on, off
         gso = "auto"
         # sends without a copy: auto (where it pays and works), on, off
@@ -185,6 +191,18 @@ mod tests {
         multicast.ttl = 8
         # an IPv4 address of the interface that groups are reached by; auto = by the routes
         multicast.interface = "auto"
+        # addresses of RTSPS listeners, 1 to 64, once there is a certificate
+        tls.listen = ["[::]:8322"]
+        # file of the certificate (PEM), with those that lead to its CA; none: no RTSPS
+        # tls.certificate = "..."
+        # file of its private key (PEM); without one the key is in the certificate's file
+        # tls.key = "..."
+        # true: RTSPS clients may have media by UDP, unencrypted; false: 461, TCP alone
+        tls.plain_media = false
+        # further ports for RTSP over HTTP, up to 64; every RTSP port takes tunnels
+        http.listen = []
+        # tunnels over HTTP on one shard, 0 to 1048576; 0 = none at all
+        http.tunnels_max = 1024
 
         [vod]
         # folder that is served under /vod; without one the built-in clip is
@@ -246,6 +264,9 @@ mod tests {
         task_queue_max = 4096  # default
         log = "auto"  # default
         # state_dir is not set
+        # user is not set
+        landlock = "auto"  # default
+        seccomp = "on"  # default
         gso = "auto"  # default
         zerocopy = "auto"  # default
 
@@ -263,6 +284,12 @@ mod tests {
         multicast.rtp = 8002  # default
         multicast.ttl = 8  # default
         multicast.interface = "auto"  # default
+        tls.listen = ["[::]:8322"]  # default
+        # tls.certificate is not set
+        # tls.key is not set
+        tls.plain_media = false  # default
+        http.listen = []  # default
+        http.tunnels_max = 1024  # default
 
         [vod]
         root = '/a "b"'  # file
@@ -289,6 +316,7 @@ mod tests {
         [path."*"]
         source = "publish"  # default
         source_transport = "auto"  # default
+        source_tls = "verify"  # default
         on_demand = false  # default
         idle_close = "10s"  # default
         source_timeout = "auto"  # default

@@ -7,6 +7,7 @@
 //!                       +-- probe FILE     --> tracks of a file
 //!                       +-- doctor         --> what this machine lacks, and the fix
 //!                       +-- config VERB    --> check, default, show
+//!                       +-- cert VERB      --> certificate and key of the RTSPS port
 //!                       +-- user VERB      --> hashes of passwords, tokens of operators
 //!                       +-- path, session  --> API of a running server --> ls, show, kick
 //!                       +-- job            --> API of a base --> push, ls, show, report
@@ -23,8 +24,10 @@ use clap::Parser;
 pub mod args;
 pub mod banner;
 mod base;
+mod cert;
 mod config_verb;
 pub mod doctor;
+mod generate;
 mod jobs;
 pub mod log;
 pub mod missing;
@@ -127,9 +130,11 @@ fn run(cli: Cli, out: &mut impl Write) -> Result<Exit, Failure> {
         Some(Command::Probe(args)) => probe::run(&args, out),
         Some(Command::Doctor(args)) => doctor::run(&args, out),
         Some(Command::Config { verb }) => config_verb::run(&verb, out),
+        Some(Command::Cert { verb }) => cert::run(&verb, out),
         Some(Command::User { verb }) => user::run(&verb, out),
         Some(Command::Path { verb }) => remote::run_path(&verb, std::env::vars_os(), out),
         Some(Command::Session { verb }) => remote::run_session(&verb, std::env::vars_os(), out),
         Some(Command::Job { verb }) => jobs::run_job(&verb, std::env::vars_os(), out),
+        Some(Command::Generate(args)) => generate::run(&args),
     }
 }

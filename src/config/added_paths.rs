@@ -117,7 +117,8 @@ impl AddedPaths {
         let mut addresses: Vec<(SourceAddress, &str)> = Vec::with_capacity(urls.len());
         for url in urls {
             let address = SourceAddress::parse(url)?;
-            if !matches!(address, SourceAddress::Rtsp(_)) {
+            // Servers of one distribution speak RTSP without TLS.
+            if !matches!(&address, SourceAddress::Rtsp(url) if !url.is_secure) {
                 return Err(SourceAddressError::Form { text: address.to_string() }.into());
             }
             if addresses.iter().all(|(known, _)| *known != address) {

@@ -182,7 +182,6 @@ mod tests {
             "me:s3cret@cam/x",
             "rtps://me:s3cret@cam/x",
             "cam/x?password=s3cret",
-            "rtsps://cam/x",
             "rtsp://",
             "udp://239.1.2.3",
         ];
@@ -202,7 +201,6 @@ mod tests {
         `...@cam/x` is none of rtsp://.., udp://ADDRESS:PORT, file:NAME.sdp, and no name of a live path or of a title
         `rtps://...@cam/x` is none of rtsp://.., udp://ADDRESS:PORT, file:NAME.sdp, and no name of a live path or of a title
         `cam/x?password=...` is none of rtsp://.., udp://ADDRESS:PORT, file:NAME.sdp, and no name of a live path or of a title
-        rtsps:// is not supported yet: use rtsp://, or a tunnel in front of the source
         source URL has no host
         `239.1.2.3` is not an address like 239.1.2.3:5004, 0.0.0.0:5004 or [ff15::1]:5004
         "#);

@@ -19,6 +19,7 @@ pub mod access;
 pub mod access_list;
 pub mod added_paths;
 pub mod channel_paths;
+pub mod confinement;
 pub mod cpus;
 pub mod daily;
 pub mod error;
@@ -34,6 +35,7 @@ pub mod paths;
 pub mod playlist;
 pub mod priority;
 pub mod section;
+pub mod secure;
 pub mod source;
 mod source_paths;
 mod user_file;
@@ -46,10 +48,12 @@ pub use priority::ShardPriority;
 
 use crate::base::mode::Mode;
 use access::{AccessConfig, AuthConfig, User};
+use confinement::ConfinementConfig;
 use key::Key;
 use keys::KEYS;
 use multicast::MulticastConfig;
 use paths::PathTable;
+use secure::{HttpConfig, TlsConfig};
 use value::Setting;
 use value_error::ValueError;
 
@@ -67,6 +71,10 @@ pub struct Config {
     pub rtp_port: u16,
     /// Groups that live paths are sent to.
     pub multicast: MulticastConfig,
+    /// RTSP over TLS.
+    pub tls: TlsConfig,
+    /// RTSP over HTTP.
+    pub http: HttpConfig,
     /// Which CPUs run a shard.
     pub shards: CpuList,
     /// Which CPUs run a worker.
@@ -97,6 +105,10 @@ pub struct Config {
     pub task_queue_max: usize,
     /// Folder that keeps what operators have changed; without one it ends with the server.
     pub state_dir: Option<PathBuf>,
+    /// What the process gives up once it has its ports.
+    pub confinement: ConfinementConfig,
+    /// The file that this was read from, which may be read again.
+    pub file: Option<PathBuf>,
     /// Form of the log.
     pub log: LogFormat,
     /// Whether runs of UDP packets are cut by the kernel (`UDP_SEGMENT`).
@@ -121,6 +133,8 @@ impl Default for Config {
             admin_tokens: None,
             rtp_port: 8_000,
             multicast: MulticastConfig::default(),
+            tls: TlsConfig::default(),
+            http: HttpConfig::default(),
             shards: CpuList::Auto,
             workers: CpuList::Auto,
             shard_priority: ShardPriority::Normal,
@@ -136,6 +150,8 @@ impl Default for Config {
             retransmits: true,
             task_queue_max: 4_096,
             state_dir: None,
+            confinement: ConfinementConfig::default(),
+            file: None,
             log: LogFormat::Auto,
             gso: Mode::Auto,
             zerocopy: Mode::Auto,
@@ -161,6 +177,7 @@ impl Config {
             ));
         }
         warnings.extend(self.access_warnings());
+        warnings.extend(self.tls.warning());
         let open = self.paths.open_sections();
         if let Some(first) = open.first() {
             let more = match open.len() {

@@ -19,7 +19,7 @@ use super::access_list::{AccessList, Entry, Known, Place, Who};
 use super::fallback::FallbackSource;
 use super::lineup::Lineup;
 use super::playlist::{EditedPlaylist, HostZone, PlaylistClock, PlaylistItem};
-use super::source::SourceAddress;
+use super::source::{SourceAddress, SourceTls};
 use super::value_error::ValueError;
 use crate::base::limits::{
     IDLE_CLOSE, LAG_BUDGET, PATHS_MAX, READERS_HOLD, READERS_MAX, RING_BYTES,
@@ -55,6 +55,8 @@ pub struct PathConfig {
     pub source: SourceAddress,
     /// How they are to be sent, when they are fetched by RTSP.
     pub source_transport: SourceTransport,
+    /// Which sources at `rtsps://` are believed.
+    pub source_tls: SourceTls,
     /// A source is fetched when a reader wants it, not always.
     pub on_demand: bool,
     /// How long a source on demand lives without readers.
@@ -111,6 +113,7 @@ impl Default for PathConfig {
         Self {
             source: SourceAddress::Publish,
             source_transport: SourceTransport::Auto,
+            source_tls: SourceTls::Verify,
             on_demand: false,
             idle_close: IDLE_CLOSE,
             source_timeout: None,

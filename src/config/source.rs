@@ -34,6 +34,54 @@ pub enum SourceAddress {
     Title(String),
 }
 
+/// `source_tls`: which `rtsps://` sources are believed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum SourceTls {
+    /// One whose certificate is signed by a CA of this machine, for the host of the URL.
+    #[default]
+    Verify,
+    /// Any: whoever sits in between may read and change what comes.
+    Off,
+    /// The one whose certificate has this SHA-256.
+    Pinned([u8; 32]),
+}
+
+impl SourceTls {
+    /// Reads `verify`, `off`, or `sha256:` with 64 digits, which may have colons between them.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        match text {
+            "verify" => return Some(Self::Verify),
+            "off" => return Some(Self::Off),
+            _ => {}
+        }
+        let digits = text.strip_prefix(FINGERPRINT)?.replace(':', "");
+        let mut pin = [0; 32];
+        if digits.len() != 2 * pin.len() || !digits.bytes().all(|digit| digit.is_ascii_hexdigit()) {
+            return None;
+        }
+        for (place, byte) in pin.iter_mut().enumerate() {
+            *byte = u8::from_str_radix(digits.get(2 * place..2 * place + 2)?, 16).ok()?;
+        }
+        Some(Self::Pinned(pin))
+    }
+}
+
+impl std::fmt::Display for SourceTls {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Verify => f.write_str("verify"),
+            Self::Off => f.write_str("off"),
+            Self::Pinned(pin) => {
+                f.write_str(FINGERPRINT)?;
+                pin.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+            }
+        }
+    }
+}
+
+const FINGERPRINT: &str = "sha256:";
+
 /// Where datagrams come in.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UdpSource {
@@ -64,9 +112,6 @@ pub enum SourceAddressError {
     /// An RTSP URL that cannot be.
     #[error(transparent)]
     Url(#[from] SourceUrlError),
-    /// TLS.
-    #[error("rtsps:// is not supported yet: use rtsp://, or a tunnel in front of the source")]
-    Secure,
     /// A link-local address means another host on each interface.
     #[error("{host} is link-local: name its interface, as in rtsp://[{host}%25eth0]/..")]
     Zone {
@@ -105,7 +150,6 @@ impl SourceAddress {
             None if text == "publish" => Ok(Self::Publish),
             _ if Name::parse(text).is_of_titles() => Self::parse_title(text),
             Some("rtsp" | "rtsps") => match parse_source_url(text)? {
-                url if url.is_secure => Err(SourceAddressError::Secure),
                 url if url.lacks_zone() => Err(SourceAddressError::Zone { host: url.host }),
                 url => Ok(Self::Rtsp(url)),
             },
@@ -212,6 +256,7 @@ mod tests {
             "rtsp://cam:8322/x?y=1",
             "rtsp://[fe80::5%25eth1]:8554/x",
             "udp://239.1.2.3:5004",
+            "rtsps://cam/x",
             "udp://232.1.2.3:5004?source=10.0.0.9&interface=eth1",
             "udp://[ff15::1]:5004?interface=lo",
             "udp://[ff02::7701]:5004?interface=lo",
@@ -230,6 +275,22 @@ mod tests {
     }
 
     #[test]
+    fn fingerprint_reads_with_and_without_colons_and_nothing_else_does() {
+        let digits = "0123456789abcdef".repeat(4);
+        let with_colons = digits.as_bytes().chunks(2).map(|two| String::from_utf8_lossy(two));
+        let with_colons = with_colons.collect::<Vec<_>>().join(":").to_uppercase();
+        let pinned = SourceTls::parse(&format!("sha256:{digits}")).unwrap();
+        assert_eq!(SourceTls::parse(&format!("sha256:{with_colons}")), Some(pinned));
+        for text in ["verify", "off", &pinned.to_string()] {
+            assert_eq!(SourceTls::parse(text).unwrap().to_string(), text);
+        }
+        for text in ["", "on", "sha256:", "sha256:12", &digits, &format!("sha256:{digits}0")] {
+            assert_eq!(SourceTls::parse(text), None, "{text}");
+        }
+        assert_eq!(SourceTls::parse(&format!("sha256:{}", "\u{e9}".repeat(32))), None);
+    }
+
+    #[test]
     fn what_is_no_source_is_refused_with_the_reason() {
         for (text, why) in [
             ("rtmp://x/y", "none of publish"),
@@ -243,7 +304,6 @@ mod tests {
             ("vod/demo", "is no title"),
             ("udp:239.1.2.3:5004", "none of publish"),
             ("rtsp://", "no host"),
-            ("rtsps://cam/x", "not supported"),
             ("rtsp://[fe80::5]/x", "name its interface, as in rtsp://[fe80::5%25eth0]/"),
             ("rtsp://[fe80::5%]/x", "names no network interface"),
             ("rtsp://[::1%lo]/x", "only link-local"),

@@ -31,6 +31,9 @@ fn file_sets_every_key() {
         shard_priority = "fifo:20"
         log = "json"
         state_dir = "/var/lib/headend"
+        user = "headend:media"
+        landlock = "off"
+        seccomp = "log"
         poll_entries_max = 1000
         task_queue_max = 64
         gso = "off"
@@ -45,6 +48,8 @@ fn file_sets_every_key() {
         retransmission = "off"
         session_roaming = true
         low_client_ports = true
+        tls = { certificate = "c.pem", key = "k.pem", listen = "[::1]:322", plain_media = true }
+        http = { listen = ["[::]:80"], tunnels_max = 9 }
         [auth]
         methods = "basic"
         webhook_timeout = "1s"
@@ -70,6 +75,13 @@ fn file_sets_every_key() {
             ttl: 3,
             interface: Some("10.0.0.7".parse().unwrap()),
         },
+        tls: TlsConfig {
+            listen: vec!["[::1]:322".parse().unwrap()],
+            certificate: Some("c.pem".into()),
+            key: Some("k.pem".into()),
+            plain_media: true,
+        },
+        http: HttpConfig { listen: vec!["[::]:80".parse().unwrap()], tunnels_max: 9 },
         shards: CpuList::Cpus(vec![0, 1, 2, 3, 8]),
         workers: CpuList::Count(2),
         shard_priority: ShardPriority::Fifo(20),
@@ -85,6 +97,12 @@ fn file_sets_every_key() {
         retransmits: false,
         task_queue_max: 64,
         state_dir: Some("/var/lib/headend".into()),
+        confinement: ConfinementConfig {
+            user: Some(confinement::AccountName::parse("headend:media").unwrap()),
+            landlock: Mode::Off,
+            seccomp: confinement::SeccompMode::Log,
+        },
+        file: None,
         log: LogFormat::Json,
         gso: Mode::Off,
         zerocopy: Mode::On,

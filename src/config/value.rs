@@ -12,6 +12,7 @@ use std::time::Duration;
 use super::LogFormat;
 use super::access::{HookUrl, JwksSource, Methods, OnFailure};
 use super::access_list::AccessList;
+use super::confinement::{AccountName, SeccompMode};
 use super::cpus::CpuList;
 use super::fallback::FallbackSource;
 use super::lineup::Lineup;
@@ -19,7 +20,7 @@ use super::multicast::MulticastConfig;
 use super::paths::{SourceTransport, StartConfig};
 use super::playlist::{PlaylistClock, PlaylistItem, parse_playlist, parse_title};
 use super::priority::ShardPriority;
-use super::source::SourceAddress;
+use super::source::{SourceAddress, SourceTls};
 use super::source_paths::parse_fallbacks;
 use super::value_error::ValueError;
 use crate::base::mode::Mode;
@@ -210,6 +211,18 @@ impl Setting {
         }
     }
 
+    /// Addresses with ports, or none.
+    pub(super) fn addresses_or_none(&self) -> Result<Vec<SocketAddr>, ValueError> {
+        if self.texts()?.is_empty() { Ok(Vec::new()) } else { self.addresses() }
+    }
+
+    /// Who is believed at `rtsps://`.
+    pub(super) fn source_tls(&self) -> Result<SourceTls, ValueError> {
+        let text = self.text()?;
+        let refused = || ValueError::SourceTls { text: text.clone().into_owned() };
+        SourceTls::parse(&text).ok_or_else(refused)
+    }
+
     /// One address with a port.
     pub(super) fn address(&self) -> Result<SocketAddr, ValueError> {
         address(&self.text()?)
@@ -318,6 +331,16 @@ impl Setting {
             return Err(ValueError::Kind { found: "integer, boolean or array" });
         };
         Ok((!text.is_empty()).then(|| PathBuf::from(text)))
+    }
+
+    /// A user, or `None` for an empty text.
+    pub(super) fn account(&self) -> Result<Option<AccountName>, ValueError> {
+        let text = self.text()?;
+        if text.is_empty() { Ok(None) } else { AccountName::parse(&text).map(Some) }
+    }
+
+    pub(super) fn seccomp(&self) -> Result<SeccompMode, ValueError> {
+        SeccompMode::parse(&self.text()?)
     }
 
     pub(super) fn log_format(&self) -> Result<LogFormat, ValueError> {

@@ -60,6 +60,12 @@ pub enum ValueError {
         /// What was found.
         port: u16,
     },
+    /// Nobody to be believed.
+    #[error("`{text}` is none of verify, off, sha256: and the 64 digits of a fingerprint")]
+    SourceTls {
+        /// What was found.
+        text: String,
+    },
     /// Not a duration.
     #[error("`{text}` is not a duration like `500ms`, `10s`, `5m` or `1h`")]
     Duration {
@@ -192,6 +198,12 @@ pub enum ValueError {
     /// Not a range of groups.
     #[error("`{text}` is not a range of multicast groups like 239.255.0.0/16, and not `off`")]
     Groups {
+        /// What was found.
+        text: String,
+    },
+    /// Not a user.
+    #[error("`{text}` is no user like `headend`, `headend:media` or `65534:65534`")]
+    Account {
         /// What was found.
         text: String,
     },

@@ -8,9 +8,12 @@
 //! What is said is decided in `live::sources::pull`. Frames are handed on where they lie in the
 //! reader's buffer. Bound: the reader's limits; `OUTPUT_BYTES_MAX` that the camera does not take.
 
+use std::net::IpAddr;
+
 use super::Context;
 use super::garbage::Garbage;
 use crate::base::ids::CameraName;
+use crate::pki::stream::TlsStream;
 use crate::poll::consumer::{Disposition, Event, PollEventConsumer};
 use crate::rtsp::reader::{Input, RequestReader};
 
@@ -20,6 +23,12 @@ pub struct Camera {
     name: CameraName,
     reader: RequestReader,
     garbage: Garbage,
+    /// TLS around the connection.
+    tls: Option<Box<TlsStream>>,
+    /// What came decrypted; kept for its storage.
+    plain: Vec<u8>,
+    /// Our address, told when the handshake is over.
+    local: Option<IpAddr>,
     output: Vec<u8>,
     is_connected: bool,
     is_closing: bool,
@@ -28,11 +37,58 @@ pub struct Camera {
 impl Camera {
     /// A connection that is being made.
     #[must_use]
-    pub fn new(name: CameraName) -> Self {
+    pub fn new(name: CameraName, tls: Option<TlsStream>) -> Self {
         let mut reader = RequestReader::new();
         reader.expect_media();
-        let (garbage, output) = (Garbage::default(), Vec::new());
-        Self { name, reader, garbage, output, is_connected: false, is_closing: false }
+        Self {
+            name,
+            reader,
+            garbage: Garbage::default(),
+            tls: tls.map(Box::new),
+            plain: Vec::new(),
+            local: None,
+            output: Vec::new(),
+            is_connected: false,
+            is_closing: false,
+        }
+    }
+
+    /// Whether what is sent is encrypted.
+    #[must_use]
+    pub fn has_tls(&self) -> bool {
+        self.tls.is_some()
+    }
+
+    /// TLS around the connection.
+    pub fn tls_mut(&mut self) -> Option<&mut TlsStream> {
+        self.tls.as_deref_mut()
+    }
+
+    /// Neither requests nor records wait that could be sent now.
+    #[must_use]
+    pub fn has_nothing_to_send(&self) -> bool {
+        match &self.tls {
+            None => self.output.is_empty(),
+            Some(tls) => {
+                let is_shut = tls.is_handshaking() || tls.has_failed();
+                tls.output().is_empty() && (self.output.is_empty() || is_shut)
+            }
+        }
+    }
+
+    /// Seals up to `bytes_max` bytes of what waits, and the end behind the last ones. Returns how
+    /// many.
+    pub fn seal(&mut self, bytes_max: usize) -> usize {
+        let Some(tls) = self.tls.as_deref_mut().filter(|tls| !tls.is_handshaking()) else {
+            return 0;
+        };
+        let bytes = self.output.len().min(bytes_max);
+        tls.seal(self.output.get(..bytes).unwrap_or_default());
+        self.output.drain(..bytes);
+        if self.is_closing && self.output.is_empty() {
+            tls.close();
+        }
+        bytes
     }
 
     /// Whose it is.
@@ -153,6 +209,61 @@ impl Camera {
         self.is_closing = true;
         Disposition::Close
     }
+
+    fn tell_connected(&self, result: Result<IpAddr, &str>, cx: &mut Context<'_>) {
+        cx.sessions.live.sources.handle_camera_connected(
+            &mut cx.sessions.cx,
+            &mut cx.sessions.live.hub,
+            self.name,
+            result,
+        );
+    }
+
+    fn handle_closed(&mut self, cx: &mut Context<'_>) -> Disposition {
+        cx.sessions.live.sources.handle_camera_closed(
+            &mut cx.sessions.cx,
+            &mut cx.sessions.live.hub,
+            self.name,
+        );
+        self.output.clear();
+        self.closing()
+    }
+
+    /// Takes bytes of the socket. `Some`: the connection ends.
+    fn receive(&mut self, bytes: &[u8], cx: &mut Context<'_>) -> Option<Disposition> {
+        let Some(mut tls) = self.tls.take() else {
+            self.read(bytes, cx);
+            return None;
+        };
+        let mut plain = std::mem::take(&mut self.plain);
+        plain.clear();
+        let was_handshaking = tls.is_handshaking();
+        let result = tls.handle_bytes(bytes, &mut plain);
+        self.tls = Some(tls);
+        let ended = match result {
+            Ok(progress) => {
+                if let Some(local) = self.local.filter(|_| progress.is_shaken) {
+                    self.tell_connected(Ok(local), cx);
+                }
+                self.read(&plain, cx);
+                progress.is_closed.then(|| self.handle_closed(cx))
+            }
+            Err(failure) if was_handshaking => {
+                self.tell_connected(Err(&format!("no TLS: {failure}")), cx);
+                self.output.clear();
+                Some(self.closing())
+            }
+            Err(_) => Some(self.handle_closed(cx)),
+        };
+        self.plain = plain;
+        ended
+    }
+
+    fn read(&mut self, bytes: &[u8], cx: &Context<'_>) {
+        let channels = cx.sessions.live.sources.media_channels_of(self.name.source);
+        self.reader.set_channels(channels);
+        self.reader.handle_bytes(bytes);
+    }
 }
 
 impl PollEventConsumer<Context<'_>> for Camera {
@@ -160,46 +271,38 @@ impl PollEventConsumer<Context<'_>> for Camera {
         match event {
             Event::Connected(Ok(local)) => {
                 self.is_connected = true;
-                cx.sessions.live.sources.handle_camera_connected(
-                    &mut cx.sessions.cx,
-                    &mut cx.sessions.live.hub,
-                    self.name,
-                    Ok(local),
-                );
+                self.local = Some(local);
+                if self.tls.is_none() {
+                    self.tell_connected(Ok(local), cx);
+                }
                 Disposition::Handled
             }
             Event::Connected(Err(error)) => {
-                cx.sessions.live.sources.handle_camera_connected(
-                    &mut cx.sessions.cx,
-                    &mut cx.sessions.live.hub,
-                    self.name,
-                    Err(&error.to_string()),
-                );
+                self.tell_connected(Err(&error.to_string()), cx);
                 self.output.clear();
                 self.closing()
             }
             Event::Received([]) => {
-                cx.sessions.live.sources.handle_camera_closed(
-                    &mut cx.sessions.cx,
-                    &mut cx.sessions.live.hub,
-                    self.name,
-                );
-                self.output.clear();
-                self.closing()
+                let is_handshaking = self.tls.as_ref().is_some_and(|tls| tls.is_handshaking());
+                if is_handshaking {
+                    self.tell_connected(Err("no TLS: it closes the connection"), cx);
+                    self.output.clear();
+                    return self.closing();
+                }
+                self.handle_closed(cx)
             }
-            Event::Received(bytes) => {
-                self.reader
-                    .set_channels(cx.sessions.live.sources.media_channels_of(self.name.source));
-                self.reader.handle_bytes(bytes);
-                self.pump(cx)
-            }
+            Event::Received(bytes) => match self.receive(bytes, cx) {
+                Some(ended) => ended,
+                None => self.pump(cx),
+            },
             Event::Accepted { .. }
             | Event::Datagram { .. }
             | Event::Writable
             | Event::Due
             | Event::Outcome(_)
             | Event::Refused(_)
-            | Event::Answered(_) => Disposition::Handled,
+            | Event::Answered(_)
+            | Event::Tunnel(_) => Disposition::Handled,
         }
     }
 }

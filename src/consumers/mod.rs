@@ -24,6 +24,8 @@ pub mod sessions;
 pub mod taking;
 #[cfg(test)]
 pub(crate) mod testing;
+pub mod tls;
+pub mod tunnel;
 
 use std::net::SocketAddr;
 
@@ -40,6 +42,8 @@ pub struct Context<'a> {
     pub forwards: &'a mut Vec<(ShardId, Command)>,
     /// Connections that a listener has accepted.
     pub accepted: &'a mut Vec<rtsp_listener::Accepted>,
+    /// What is told to halves of tunnels over HTTP, and to who knows them.
+    pub tunnels: &'a mut Vec<(ShardId, tunnel::TunnelMessage)>,
     /// Commands that need another pair of sockets first.
     pub needs_pair: &'a mut Vec<Command>,
     /// This shard.

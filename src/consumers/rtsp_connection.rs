@@ -13,6 +13,7 @@
 
 mod channel;
 mod login;
+mod tunnelling;
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Weak};
@@ -23,6 +24,8 @@ use super::asked::Asked;
 use super::describe;
 use super::garbage::Garbage;
 use super::taking::{PeerState, Stall, Taking};
+use super::tls::Secured;
+use super::tunnel::Carries;
 use crate::base::addresses::AddressPlace;
 use crate::base::ids::SessionId;
 use crate::base::limits::{FRAMES_A_VISIT, REQUESTS_A_VISIT};
@@ -38,6 +41,7 @@ use crate::rtsp::headers::{list_tokens, parse_session_id};
 use crate::rtsp::reader::{Input, RequestReader};
 use crate::rtsp::request::{Method, Request};
 use crate::rtsp::response::{Response, Status};
+use crate::rtsp::transport::only_interleaved;
 use crate::rtsp::uri::{Target, UriError, parse_target};
 use crate::session::command::{Command, Executed, Given, Led, PUBLIC, ReplyTo, public};
 use crate::session::holder::Sender;
@@ -53,6 +57,10 @@ pub struct RtspConnection {
     /// Among the connections of its address.
     _place: AddressPlace,
     reader: RequestReader,
+    /// TLS around the connection.
+    tls: Option<Box<Secured>>,
+    /// What the first bytes have told.
+    carries: Carries,
     garbage: Garbage,
     waiting: Waiting,
     /// Answers and interleaved RTCP to be sent, in order.
@@ -115,6 +123,8 @@ impl RtspConnection {
             local,
             _place: place,
             reader: RequestReader::new(),
+            tls: None,
+            carries: Carries::Unknown(Vec::new()),
             garbage: Garbage::default(),
             waiting: Waiting::Nothing,
             output: Vec::new(),
@@ -126,6 +136,29 @@ impl RtspConnection {
             is_closing: false,
             idle_timer: Timer::NONE,
         }
+    }
+
+    /// The same, with TLS around it.
+    #[must_use]
+    pub fn with_tls(mut self, tls: Secured) -> Self {
+        self.tls = Some(Box::new(tls));
+        self
+    }
+
+    /// Whether what is sent is encrypted.
+    #[must_use]
+    pub fn has_tls(&self) -> bool {
+        self.tls.is_some()
+    }
+
+    /// TLS around the connection.
+    pub fn tls_mut(&mut self) -> Option<&mut Secured> {
+        self.tls.as_deref_mut()
+    }
+
+    /// What is to be sent, and what it is sealed by.
+    pub fn wire_mut(&mut self) -> (&mut Vec<u8>, Option<&mut Secured>) {
+        (&mut self.output, self.tls.as_deref_mut())
     }
 
     /// Its key of the wheel, to be replaced or cancelled.
@@ -207,6 +240,23 @@ impl RtspConnection {
         !matches!(self.waiting, Waiting::Nothing)
     }
 
+    /// Takes bytes of the socket. `Some`: there is nothing to be pumped.
+    fn receive(&mut self, bytes: &[u8], cx: &mut Context<'_>) -> Option<Disposition> {
+        let Some(mut tls) = self.tls.take() else { return self.take(bytes, cx) };
+        let progress = tls.handle_bytes(bytes, self.peer, &cx.sessions.cx.cells);
+        let taken = self.take(tls.plain(), cx);
+        self.tls = Some(tls);
+        // The end of what a client sends by TLS is followed by that of its connection.
+        if progress.is_none() { Some(self.closing()) } else { taken }
+    }
+
+    /// Takes what the client has said.
+    fn read(&mut self, bytes: &[u8], cx: &Context<'_>) {
+        let shared = &cx.sessions.cx;
+        self.reader.set_channels(cx.sessions.live.sources.media_channels_on(shared, self.key));
+        self.reader.handle_bytes(bytes);
+    }
+
     /// Works through some of what the reader holds, until a request must wait.
     fn pump(&mut self, cx: &mut Context<'_>) -> Disposition {
         let mut room = FRAMES_A_VISIT;
@@ -264,7 +314,7 @@ impl RtspConnection {
         if self.is_closing { Disposition::Close } else { Disposition::Handled }
     }
 
-    fn handle_request(&mut self, request: Request, cx: &mut Context<'_>) -> Flow {
+    fn handle_request(&mut self, mut request: Request, cx: &mut Context<'_>) -> Flow {
         if let Err(response) = check(&request) {
             return Flow::Answer(response);
         }
@@ -284,6 +334,11 @@ impl RtspConnection {
             }
             Some(None) | None => None,
         };
+        if request.method == Method::Setup && self.has_tls() && !cx.sessions.cx.config.plain_media {
+            if let Err(response) = keep_interleaved(&mut request) {
+                return Flow::Answer(response);
+            }
+        }
         self.ask_leave(request, target, session, cx)
     }
 
@@ -525,16 +580,28 @@ impl RtspConnection {
 
 impl PollEventConsumer<Context<'_>> for RtspConnection {
     fn create_task(&mut self, event: Event<'_>, cx: &mut Context<'_>) -> Disposition {
+        let disposition = self.handle_event(event, cx);
+        self.confirm(&disposition, cx);
+        disposition
+    }
+}
+
+impl RtspConnection {
+    fn handle_event(&mut self, event: Event<'_>, cx: &mut Context<'_>) -> Disposition {
         match event {
             Event::Received([]) => return self.closing(),
             Event::Received(bytes) => {
-                self.reader.set_channels(
-                    cx.sessions.live.sources.media_channels_on(&cx.sessions.cx, self.key),
-                );
-                self.reader.handle_bytes(bytes);
+                if let Some(taken) = self.receive(bytes, cx) {
+                    return taken;
+                }
                 if self.is_waiting() {
                     // Cannot be: the entry is suspended. The bytes are kept all the same.
                     return Disposition::Wait;
+                }
+            }
+            Event::Tunnel(event) => {
+                if let Some(handled) = self.handle_tunnel(event, cx) {
+                    return handled;
                 }
             }
             Event::Writable => {}
@@ -606,6 +673,17 @@ fn check(request: &Request) -> Result<(), Response> {
             return Err(response.header("Unsupported", unsupported));
         }
     }
+    Ok(())
+}
+
+/// Media does not go beside TLS in the clear: of what a SETUP offers, interleaved transport is
+/// left, and 461 has the client offer it.
+fn keep_interleaved(request: &mut Request) -> Result<(), Response> {
+    let Some(offered) = request.header("Transport") else { return Ok(()) };
+    let Some(kept) = only_interleaved(offered) else {
+        return Err(Response::new(Status::UnsupportedTransport, request.cseq));
+    };
+    request.set_header("Transport", &kept);
     Ok(())
 }
 

@@ -10,7 +10,10 @@ use crate::poll::consumer::{Disposition, Event, PollEventConsumer};
 
 /// The consumer of a listening RTSP socket.
 #[derive(Debug, Default)]
-pub struct RtspListener;
+pub struct RtspListener {
+    /// Its connections begin with a handshake of TLS.
+    pub is_secure: bool,
+}
 
 /// An accepted connection, to be entered in the PollTable.
 #[derive(Debug)]
@@ -21,6 +24,8 @@ pub struct Accepted {
     pub peer: SocketAddr,
     /// Our end of it.
     pub local: SocketAddr,
+    /// It begins with a handshake of TLS.
+    pub is_secure: bool,
 }
 
 impl PollEventConsumer<Context<'_>> for RtspListener {
@@ -28,7 +33,8 @@ impl PollEventConsumer<Context<'_>> for RtspListener {
         if let Event::Accepted { fd, peer, local } = event {
             // A connection that comes while we stop is closed again by dropping it.
             if !cx.is_stopping {
-                cx.accepted.push(Accepted { fd, peer, local });
+                let is_secure = self.is_secure;
+                cx.accepted.push(Accepted { fd, peer, local, is_secure });
             }
         }
         Disposition::Handled

@@ -87,6 +87,7 @@ pub(crate) fn config() -> SessionConfig {
         throttle: Arc::default(),
         session_roaming: false,
         low_client_ports: false,
+        plain_media: false,
     }
 }
 

@@ -12,6 +12,7 @@
 
 use crate::config::Config;
 
+mod certificate;
 mod check;
 mod ethtool;
 mod facts;
@@ -39,7 +40,9 @@ pub fn examine<E: std::fmt::Display>(
     config: &Config,
     try_fifo: impl FnOnce(u8) -> Result<(), E>,
 ) -> Vec<Check> {
-    judge::judge(&Facts::gather(config, try_fifo))
+    let mut checks = judge::judge(&Facts::gather(config, try_fifo));
+    checks.extend(certificate::check(config));
+    checks
 }
 
 /// Warnings about the machine for the start-up text: sentences with their fix.

@@ -75,6 +75,11 @@ pub(crate) fn title_without_samples() -> Arc<Title> {
     title_of(vec![track(Codec::Vp8, MediaKind::Video, 12_800, 50, Vec::new(), 0)], &[0], 1)
 }
 
+/// A title whose file has these bytes, and no track.
+pub(crate) fn title_with_bytes(bytes: &[u8]) -> Arc<Title> {
+    title_of(Vec::new(), bytes, 1)
+}
+
 /// A window of a title, as a worker builds it.
 pub(crate) fn window(title: &Title, key: WindowKey) -> Arc<PacketWindow> {
     let mut job = WindowJob::new(&title.asset, key).unwrap();

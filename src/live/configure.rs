@@ -81,6 +81,7 @@ fn is_other_source(before: &PathConfig, after: &PathConfig) -> bool {
         || before.is_playlist() != after.is_playlist()
         || before.lineup.is_empty() != after.lineup.is_empty()
         || is_rtsp && before.source_transport != after.source_transport
+        || is_rtsp && before.source_tls != after.source_tls
 }
 
 /// What a relay reads when it begins.

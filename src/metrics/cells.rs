@@ -7,7 +7,7 @@
 //! read-modify-write instruction. Workers share [`WorkerCells`]; those cells do.
 //! Bound: fixed size, made once at start-up. Counters wrap at 2^64.
 
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
 
 use super::histogram::{Bursts, Lateness, LossRatio};
 use super::requests::Requests;
@@ -95,6 +95,26 @@ pub static LOG: LogCells = LogCells {
     lines_limited: SharedCounter(AtomicU64::new(0)),
 };
 
+/// When the certificate of the RTSPS port expires.
+#[derive(Debug)]
+pub struct CertificateCell(AtomicI64);
+
+/// The certificate of this process.
+pub static CERTIFICATE: CertificateCell = CertificateCell(AtomicI64::new(i64::MIN));
+
+impl CertificateCell {
+    /// UTC seconds from which on it does not count; `None`: there is none.
+    pub fn set_not_after(&self, not_after_s: Option<i64>) {
+        self.0.store(not_after_s.unwrap_or(i64::MIN), Relaxed);
+    }
+
+    /// Seconds for which it still counts; 0 when it does not, or there is none.
+    #[must_use]
+    pub fn seconds_left(&self, now_s: i64) -> u64 {
+        u64::try_from(self.0.load(Relaxed).saturating_sub(now_s)).unwrap_or(0)
+    }
+}
+
 /// A number that goes up and down, written by several threads.
 #[derive(Debug, Default)]
 pub struct SharedGauge(AtomicU64);
@@ -137,6 +157,16 @@ pub const RTX_REFUSALS: [&str; 5] = ["unknown", "repeated", "rate", "cold", "bus
 
 /// Names of the causes that `ShardCells::handovers` counts, by index.
 pub const HANDOVER_CAUSES: [&str; 4] = ["start", "lost", "better", "operator"];
+
+/// Names of the reasons that `ShardCells::tls_handshakes_failed` counts, by index.
+pub const TLS_FAILURES: [&str; 8] =
+    ["plain", "alert", "certificate", "incompatible", "protocol", "timeout", "closed", "limit"];
+
+/// Names of the reasons that `ShardCells::tunnels_refused` counts, by index.
+pub const TUNNEL_REFUSALS: [&str; 5] = ["unknown", "taken", "full", "off", "malformed"];
+
+/// Names of who encrypts, by index: `ShardCells::tls_connections`.
+pub const TLS_WAYS: [&str; 2] = ["user", "kernel"];
 
 /// The cells of one shard. A shard keeps them in an `Arc` of its own, aligned so that no two
 /// shards write to the same cache line (128 bytes: line pairs are fetched together).
@@ -197,6 +227,22 @@ pub struct ShardCells {
     pub connections_refused: Counter,
     /// Connections refused because their address has as many as one may have.
     pub connections_refused_address: Counter,
+    /// Handshakes of TLS that are under way.
+    pub tls_handshakes_open: Gauge,
+    /// Handshakes of TLS that ended well.
+    pub tls_handshakes: Counter,
+    /// Handshakes of TLS that failed, by [`TLS_FAILURES`].
+    pub tls_handshakes_failed: [Counter; TLS_FAILURES.len()],
+    /// Connections with TLS, by [`TLS_WAYS`].
+    pub tls_connections: [Gauge; TLS_WAYS.len()],
+    /// Bytes that shards encrypted.
+    pub tls_bytes_encrypted: Counter,
+    /// Reads of media for encryption that may have waited for a disk.
+    pub tls_reads_cold: Counter,
+    /// Tunnels over HTTP whose cookies the shard knows.
+    pub tunnels: Gauge,
+    /// Tunnels refused, by [`TUNNEL_REFUSALS`].
+    pub tunnels_refused: [Counter; TUNNEL_REFUSALS.len()],
     /// Sessions refused because there are as many as a shard may have.
     pub sessions_refused: Counter,
     /// Sessions refused because their address has as many as one may have.

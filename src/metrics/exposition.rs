@@ -11,6 +11,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::{
@@ -18,7 +19,7 @@ use prometheus::proto::{
 };
 use prometheus::{Registry, TextEncoder};
 
-use super::cells::{LOG, ShardCells, TASK_KINDS, WorkerCells};
+use super::cells::{CERTIFICATE, LOG, ShardCells, TASK_KINDS, WorkerCells};
 use super::families::{FAMILIES, Family, Read};
 use super::histogram::HistogramValue;
 use super::path_families::PathSeries;
@@ -165,10 +166,16 @@ fn collect_family(family: &Family, build: &BuildInfo, cells: &CellSet) -> Metric
             pairs.map(|(op, cell)| number(&[op], cell.value())).collect()
         }
         Read::Worker(read) => vec![number(&[], read(&cells.workers).value())],
+        Read::CertificateLeft => vec![number(&[], CERTIFICATE.seconds_left(now_s()))],
         Read::Log(read) => vec![number(&[], read(&LOG).value())],
         Read::WorkerGauge(read) => vec![number(&[], read(&cells.workers))],
     };
     family_of(family.name, family.help, kind, metrics)
+}
+
+fn now_s() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
 }
 
 /// Sums over shards. Pairs that never occurred are left out, except for (method, 200): rates of

@@ -7,7 +7,8 @@ use prometheus::proto::MetricType;
 
 use super::cells::{
     Counter, HANDOVER_CAUSES, LogCells, QUALITY_CAUSES, QUALITY_LEVELS, RTX_REFUSALS,
-    SESSION_STATES, ShardCells, SharedCounter, TASK_KINDS, WorkerCells,
+    SESSION_STATES, ShardCells, SharedCounter, TASK_KINDS, TLS_FAILURES, TLS_WAYS, TUNNEL_REFUSALS,
+    WorkerCells,
 };
 use super::histogram::HistogramValue;
 use crate::base::carrier::Lower;
@@ -51,6 +52,8 @@ pub(super) enum Read {
     WorkerOps(fn(&WorkerCells) -> &[SharedCounter; TASK_KINDS.len()]),
     /// Counter without labels.
     Worker(fn(&WorkerCells) -> &SharedCounter),
+    /// Gauge without labels: the certificate of the process.
+    CertificateLeft,
     /// Counter without labels.
     Log(fn(&LogCells) -> &SharedCounter),
     /// Gauge without labels.
@@ -61,9 +64,11 @@ impl Read {
     pub(super) fn kind(&self) -> MetricType {
         match self {
             Self::ShardList(kind, ..) => *kind,
-            Self::BuildInfo | Self::Ready | Self::ShardGauge(_) | Self::WorkerGauge(_) => {
-                MetricType::GAUGE
-            }
+            Self::BuildInfo
+            | Self::Ready
+            | Self::CertificateLeft
+            | Self::ShardGauge(_)
+            | Self::WorkerGauge(_) => MetricType::GAUGE,
             Self::ShardHistogram(_) | Self::SumHistogram(_) => MetricType::HISTOGRAM,
             Self::Shard(_)
             | Self::ShardMajorFaults
@@ -85,6 +90,7 @@ impl Read {
             Self::Requests => &["code", "method"],
             Self::WorkerOps(_) => &["op"],
             Self::Ready
+            | Self::CertificateLeft
             | Self::SumHistogram(_)
             | Self::Worker(_)
             | Self::Log(_)
@@ -132,6 +138,63 @@ pub(super) static FAMILIES: &[Family] = &[
         "headend_rtsp_connections_refused_address_total",
         "Connections refused because their address has too many.",
         Read::Shard(|s| &s.connections_refused_address),
+    ),
+    row(
+        "headend_rtsp_tls_connections",
+        "RTSP connections with TLS, by who encrypts: the shard (user) or the kernel.",
+        Read::ShardList(
+            MetricType::GAUGE,
+            Labels { names: &["shard", "way"], values: &TLS_WAYS },
+            |s, way| s.tls_connections[way].value(),
+        ),
+    ),
+    row(
+        "headend_rtsp_tls_handshakes_open",
+        "Handshakes of TLS under way.",
+        Read::ShardGauge(|s| s.tls_handshakes_open.value()),
+    ),
+    row(
+        "headend_rtsp_tls_handshakes_total",
+        "Handshakes of TLS that ended well.",
+        Read::Shard(|s| &s.tls_handshakes),
+    ),
+    row(
+        "headend_rtsp_tls_handshakes_failed_total",
+        "Handshakes of TLS that failed, by the reason.",
+        Read::ShardList(
+            MetricType::COUNTER,
+            Labels { names: &["shard", "reason"], values: &TLS_FAILURES },
+            |s, reason| s.tls_handshakes_failed[reason].value(),
+        ),
+    ),
+    row(
+        "headend_rtsp_tls_encrypted_bytes_total",
+        "Bytes that the shard has encrypted.",
+        Read::Shard(|s| &s.tls_bytes_encrypted),
+    ),
+    row(
+        "headend_rtsp_tls_cold_reads_total",
+        "Reads of media for encryption that were not answered by the page cache alone.",
+        Read::Shard(|s| &s.tls_reads_cold),
+    ),
+    row(
+        "headend_rtsp_tls_certificate_seconds_left",
+        "Seconds until the certificate expires; 0 when it has, or there is none.",
+        Read::CertificateLeft,
+    ),
+    row(
+        "headend_rtsp_tunnels",
+        "Tunnels of RTSP over HTTP.",
+        Read::ShardGauge(|s| s.tunnels.value()),
+    ),
+    row(
+        "headend_rtsp_tunnels_refused_total",
+        "Tunnels of RTSP over HTTP that were refused, by the reason.",
+        Read::ShardList(
+            MetricType::COUNTER,
+            Labels { names: &["shard", "reason"], values: &TUNNEL_REFUSALS },
+            |s, reason| s.tunnels_refused[reason].value(),
+        ),
     ),
     row(
         "headend_sessions_refused_total",

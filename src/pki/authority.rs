@@ -209,6 +209,25 @@ pub fn is_base_name(name: &str) -> bool {
     subject(name).is_ok() && !name.to_ascii_lowercase().ends_with(NODE_DOMAIN)
 }
 
+/// A certificate for a server that has signed it itself, and its key (PEM).
+pub(super) fn self_signed_server(
+    names: impl IntoIterator<Item = impl AsRef<str>>,
+    now_s: i64,
+    life: Duration,
+) -> Result<(String, String), PkiError> {
+    let key = KeyPair::generate().map_err(unmade)?;
+    let mut params = CertificateParams::default();
+    for name in names {
+        params.subject_alt_names.push(subject(name.as_ref())?);
+    }
+    params.distinguished_name = named("headend");
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+    set_life(&mut params, now_s, life);
+    let made = params.self_signed(&key).map_err(unmade)?;
+    Ok((made.pem(), key.serialize_pem()))
+}
+
 fn subject(name: &str) -> Result<SanType, PkiError> {
     if let Ok(ip) = name.parse::<IpAddr>() {
         return Ok(SanType::IpAddress(ip));

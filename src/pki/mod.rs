@@ -9,6 +9,8 @@
 //! - [`credentials`]: a certificate with its key, which may be changed while connections are made.
 //! - [`trust`]: which servers a client believes. [`tls`]: settings of servers and clients.
 //! - [`fault`]: what a failed handshake means, for people.
+//! - [`serving`]: the certificate of the RTSPS port. [`camera`]: whom to believe among cameras.
+//! - [`stream`]: TLS of one RTSP connection, as plain code.
 //!
 //! A node has one name for TLS, [`host_of`]: its address does not matter to who checks it. The key
 //! of its certificate is its Ed25519 key, so a request for a certificate proves that whoever says
@@ -18,9 +20,12 @@
 //! The provider of ciphers is ring.
 
 pub mod authority;
+pub mod camera;
 pub mod certificate;
 pub mod credentials;
 pub mod fault;
+pub mod serving;
+pub mod stream;
 #[cfg(test)]
 mod tests;
 pub mod tls;

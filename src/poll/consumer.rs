@@ -4,7 +4,9 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
 
+use super::poll_table::EntryKey;
 use super::task::{Outcome, Task};
+use crate::base::ids::ShardId;
 use crate::rtsp::response::Response;
 
 /// An event at the descriptor that a consumer is responsible for, or the end of work it waited for.
@@ -41,6 +43,45 @@ pub enum Event<'a> {
     Refused(Task),
     /// The answer to a command that the consumer forwarded or left with a session.
     Answered(Response),
+    /// What the other half of a tunnel over HTTP says, or who knows of tunnels.
+    Tunnel(TunnelEvent),
+}
+
+/// What a half of a tunnel over HTTP is told.
+#[derive(Debug)]
+pub enum TunnelEvent {
+    /// The cookie of a GET is entered, or not.
+    Entered(Result<(), TunnelRefusal>),
+    /// The connection of the GET with the cookie of a POST.
+    Found(Result<(ShardId, EntryKey), TunnelRefusal>),
+    /// Decoded bytes, for the half to the client; answered with `Taken`.
+    Bytes {
+        /// The half that they came in at.
+        from: (ShardId, EntryKey),
+        /// None: it wants to know whether this half is there.
+        bytes: Vec<u8>,
+    },
+    /// The bytes are worked through: more may come.
+    Taken,
+    /// The client has made another connection in place of this one.
+    Replaced,
+    /// The other half is gone.
+    Gone,
+}
+
+/// Why there is no tunnel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TunnelRefusal {
+    /// No GET has come with the cookie, from this address.
+    Unknown = 0,
+    /// Another tunnel has the cookie.
+    Taken = 1,
+    /// There are as many as there may be.
+    Full = 2,
+    /// The configuration wants none.
+    Off = 3,
+    /// The request or its body is none of a tunnel.
+    Malformed = 4,
 }
 
 /// What became of an event.

@@ -104,6 +104,12 @@ impl Request {
         self.headers.value(name)
     }
 
+    /// Replaces the value of a header.
+    pub fn set_header(&mut self, name: &str, value: &str) {
+        self.headers.fields.retain(|(known, _)| !known.eq_ignore_ascii_case(name));
+        self.headers.push(name, value);
+    }
+
     /// A request of the server itself, for one of its sessions.
     #[must_use]
     pub fn made(method: Method, headers: &[(&str, &str)]) -> Self {

@@ -117,6 +117,18 @@ pub enum TransportError {
     },
 }
 
+/// The specifications of a `Transport` value that ask for interleaved media, as they were written.
+/// `None`: there is none among them that can be read.
+#[must_use]
+pub fn only_interleaved(text: &str) -> Option<String> {
+    let is_interleaved = |spec: &&str| {
+        let offers = parse_transport(spec);
+        offers.is_ok_and(|offers| offers.first().is_some_and(|offer| offer.protocol == Lower::Tcp))
+    };
+    let kept: Vec<&str> = split_unquoted(text, ',').filter(is_interleaved).collect();
+    (!kept.is_empty()).then(|| kept.join(","))
+}
+
 /// Reads a `Transport` value; the order of preference is kept.
 ///
 /// # Errors

@@ -10,6 +10,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use crate::base::ids::{CameraName, SeqNo, SessionId};
+use crate::config::source::SourceTls;
 use crate::live::core::groups::{Group, MulticastSettings};
 use crate::poll::poll_table::EntryKey;
 use crate::poll::task::Task;
@@ -64,6 +65,8 @@ pub enum Action {
         camera: CameraName,
         /// Address of the camera.
         to: SocketAddr,
+        /// TLS around the connection.
+        tls: Option<CameraSecurity>,
     },
     /// Sends bytes on a camera's connection.
     Write {
@@ -105,6 +108,15 @@ pub enum Action {
     Group(GroupAction),
     /// Executes a held command.
     Execute(Box<Command>),
+}
+
+/// TLS to a camera.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CameraSecurity {
+    /// Name or address, which its certificate is to have.
+    pub host: String,
+    /// Who is believed.
+    pub trust: SourceTls,
 }
 
 /// A socket that an input listens at.

@@ -52,6 +52,8 @@ pub struct SessionConfig {
     pub session_roaming: bool,
     /// UDP ports of clients may be below 1024.
     pub low_client_ports: bool,
+    /// Clients whose connection has TLS may have media by UDP, which nobody encrypts.
+    pub plain_media: bool,
 }
 
 /// The shared context of one shard: see the module.

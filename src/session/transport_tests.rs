@@ -149,6 +149,7 @@ fn cx() -> Cx {
         throttle: Arc::default(),
         session_roaming: false,
         low_client_ports: false,
+        plain_media: false,
     };
     let mut cx = Cx::new(ShardId(0), config, Arc::default(), Mono(0));
     cx.sockets.add_pair(8_000);

@@ -133,7 +133,7 @@ impl<K: Kernel> Shard<K> {
             Action::Resend { session, stream_index, epoch_count, seq } => {
                 self.net.resend(&mut self.sessions, session, stream_index, epoch_count, seq);
             }
-            Action::Connect { camera, to } => self.connect_camera(camera, to),
+            Action::Connect { camera, to, tls } => self.connect_camera(camera, to, tls),
             Action::Write { entry, bytes } => self.net.write_to_camera(entry, &bytes),
             Action::OpenPair { source, track } => {
                 self.net.open_pair_for(&mut self.sessions, source, track)

@@ -18,8 +18,10 @@ use super::questions::Questions;
 use super::ring::kernel::Kernel;
 use super::ring::{Ring, RingConfig, RingError, Uring};
 use super::send::tcp::Flushing;
+use super::send::tls::Sealing;
 use super::sockets::UdpPair;
 use super::state::Shard;
+use super::tls::TlsSettings;
 use crate::base::addresses::Addresses;
 use crate::base::host::Host;
 use crate::base::ids::ShardId;
@@ -28,6 +30,7 @@ use crate::config::paths::PathTable;
 use crate::consumers::Consumer;
 use crate::consumers::rtsp_listener::RtspListener;
 use crate::consumers::sessions::Sessions;
+use crate::consumers::tunnel::table::Tunnels;
 use crate::live::core::groups::MulticastSettings;
 use crate::metrics::cells::ShardCells;
 use crate::poll::poller::Poller;
@@ -47,6 +50,12 @@ pub struct ShardConfig {
     pub cells: Arc<ShardCells>,
     /// RTSP listeners.
     pub listeners: Vec<OwnedFd>,
+    /// Listeners of connections that begin with a handshake of TLS.
+    pub secure_listeners: Vec<OwnedFd>,
+    /// TLS of connections that begin.
+    pub tls: TlsSettings,
+    /// Tunnels over HTTP that the shard knows at most.
+    pub tunnels_max: usize,
     /// First pair of RTP and RTCP sockets.
     pub pair: UdpPair,
     /// Address to which further pairs are bound.
@@ -89,8 +98,11 @@ impl<K: Kernel> Shard<K> {
         };
         let wake = inbox.wake_fd().map_err(|source| RingError::Register { source })?;
         entries.install_own(&mut ring, Consumer::Inbox, wake)?;
-        for listener in config.listeners {
-            entries.install_own(&mut ring, Consumer::Listener(RtspListener), listener)?;
+        let plain = config.listeners.into_iter().map(|listener| (listener, false));
+        let secure = config.secure_listeners.into_iter().map(|listener| (listener, true));
+        for (listener, is_secure) in plain.chain(secure) {
+            let consumer = Consumer::Listener(RtspListener { is_secure });
+            entries.install_own(&mut ring, consumer, listener)?;
         }
         let mut sessions =
             Sessions::new(config.id, config.sessions, Arc::clone(&config.cells), now);
@@ -121,6 +133,9 @@ impl<K: Kernel> Shard<K> {
             questions: Questions::default(),
             phase: Phase::Serving,
             addresses: config.addresses,
+            tunnels: Tunnels::new(config.tunnels_max),
+            tls: config.tls,
+            sealing: Sealing::default(),
             refusals_said: Seldom::default(),
         };
         // What is played first may depend on the time of day.

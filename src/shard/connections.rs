@@ -11,14 +11,18 @@ use std::fmt::Display;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
+use std::time::Duration;
 
+use super::dispatch::shard_count;
 use super::network::Network;
 use super::ring::kernel::Kernel;
 use super::state::Shard;
 use crate::base::addresses::AddressPlace;
+use crate::base::limits::HALF_OPEN_MAX;
 use crate::consumers::Consumer;
 use crate::consumers::rtsp_connection::RtspConnection;
 use crate::consumers::rtsp_listener::Accepted;
+use crate::pki::stream::FAILED_BY_TIMEOUT;
 use crate::poll::consumer::Event;
 use crate::poll::poll_table::EntryKey;
 use crate::session::action::TimerKey;
@@ -61,13 +65,21 @@ impl<K: Kernel> Shard<K> {
     }
 
     /// Enters a connection that the listener has taken.
-    pub(super) fn open_connection(&mut self, Accepted { fd, peer, local }: Accepted) {
+    pub(super) fn open_connection(&mut self, accepted: Accepted) {
+        let Accepted { fd, peer, local, is_secure } = accepted;
         let Some(place) = self.admit_connection(&fd, peer) else { return };
-        let connection = RtspConnection::new(peer, local, place, self.sessions.cx.now);
+        let mut connection = RtspConnection::new(peer, local, place, self.sessions.cx.now);
+        if is_secure {
+            let Some(tls) = self.begin_tls(peer) else { return };
+            connection = connection.with_tls(tls);
+        }
         let consumer = Consumer::Connection(Box::new(connection));
         let key = match self.net.entries.install(&mut self.net.ring, consumer, fd) {
             Ok((key, _)) => key,
             Err((fd, error)) => {
+                if is_secure {
+                    self.cells.tls_handshakes_open.sub(1);
+                }
                 return self.net.refuse(&fd, &error);
             }
         };
@@ -94,6 +106,13 @@ impl<K: Kernel> Shard<K> {
             ),
             Some(Consumer::Connection(mut connection)) => {
                 self.sessions.cx.wheel.cancel(*connection.idle_timer_mut());
+                if let Some(tls) = connection.tls_mut() {
+                    tls.end(&self.cells);
+                }
+                let count = shard_count(&self.poller);
+                for (shard, message) in connection.leave_tunnel(self.id, count) {
+                    self.post_tunnel(shard, message);
+                }
                 self.sessions.handle_connection_closed(key);
             }
             _ => self.sessions.handle_connection_closed(key),
@@ -102,8 +121,12 @@ impl<K: Kernel> Shard<K> {
 
     /// Sets the time of the next check of a connection.
     pub(super) fn watch_connection(&mut self, key: EntryKey) {
-        let due = self.sessions.cx.now + self.sessions.cx.timeout() / LOOKS_A_TIMEOUT;
+        let interval = self.sessions.cx.timeout() / LOOKS_A_TIMEOUT;
         if let Some(connection) = self.net.entries.connection_mut(key) {
+            let is_half_open = connection.tls_mut().is_some_and(|tls| tls.is_handshaking())
+                || connection.is_half_open();
+            let interval = if is_half_open { interval.min(HALF_OPEN_MAX) } else { interval };
+            let due = self.sessions.cx.now + interval;
             let timer = TimerKey::Connection(key);
             self.sessions.cx.wheel.replace(connection.idle_timer_mut(), due, timer);
         }
@@ -117,6 +140,20 @@ impl<K: Kernel> Shard<K> {
         let Some(link) = self.net.entries.link(key) else { return };
         let Some(connection) = self.net.entries.connection_mut(key) else { return };
         let silent = now.since(connection.heard());
+        if let Some(tls) = connection.tls_mut()
+            && tls.is_handshaking()
+            && silent >= HALF_OPEN_MAX.min(timeout)
+        {
+            tls.fail(FAILED_BY_TIMEOUT, &self.cells);
+            return self.close(key);
+        }
+        if connection.is_half_open() && silent >= HALF_OPEN_MAX.min(timeout) {
+            tracing::debug!(peer = %connection.peer(), "a half of a tunnel is closed");
+            return self.close(key);
+        }
+        if connection.is_up() {
+            return self.watch_up(key, silent);
+        }
         // A request that waits for longer than any session may be silent has lost its answer.
         let is_useless = !has_sessions || connection.is_waiting();
         if is_useless && silent >= timeout {
@@ -138,6 +175,19 @@ impl<K: Kernel> Shard<K> {
         );
         self.cells.sessions_timed_out.add(u64::from(has_sessions));
         self.close(key);
+    }
+
+    /// Checks the connection of a tunnel's POST, which lives as long as that of its GET.
+    fn watch_up(&mut self, key: EntryKey, silent: Duration) {
+        if silent >= self.sessions.cx.timeout() {
+            let id = self.id;
+            let connection = self.net.entries.connection_mut(key);
+            let Some((shard, message)) = connection.and_then(|up| up.knock(id)) else {
+                return self.close(key);
+            };
+            self.post_tunnel(shard, message);
+        }
+        self.watch_connection(key);
     }
 
     /// Closes a connection that has failed. A failure of the network is logged at info, a reset or

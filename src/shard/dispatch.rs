@@ -17,6 +17,7 @@ use super::ring::kernel::Kernel;
 use super::state::Shard;
 use crate::base::ids::ShardId;
 use crate::consumers::rtsp_listener::Accepted;
+use crate::consumers::tunnel::TunnelMessage;
 use crate::consumers::{Consumer, Context};
 use crate::poll::consumer::{Disposition, Event, PollEventConsumer};
 use crate::poll::poll_table::EntryKey;
@@ -30,6 +31,7 @@ struct Asked {
     forwards: Vec<(ShardId, Command)>,
     accepted: Vec<Accepted>,
     needs_pair: Vec<Command>,
+    tunnels: Vec<(ShardId, TunnelMessage)>,
 }
 
 impl<K: Kernel> Shard<K> {
@@ -43,6 +45,7 @@ impl<K: Kernel> Shard<K> {
             forwards: &mut asked.forwards,
             accepted: &mut asked.accepted,
             needs_pair: &mut asked.needs_pair,
+            tunnels: &mut asked.tunnels,
             shard: self.id,
             shard_count: shard_count(&self.poller),
             is_stopping: self.phase.is_stopping(),
@@ -64,6 +67,9 @@ impl<K: Kernel> Shard<K> {
         }
         for (shard, command) in asked.forwards {
             self.forward(shard, command);
+        }
+        for (shard, message) in asked.tunnels {
+            self.post_tunnel(shard, message);
         }
         for command in asked.needs_pair {
             self.execute_with_new_pair(command);

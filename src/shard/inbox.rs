@@ -20,8 +20,10 @@ use crossbeam_queue::ArrayQueue;
 use rustix::event::{EventfdFlags, eventfd};
 
 use super::questions::{Question, Reply};
+use super::tls::TlsSettings;
 use crate::base::ids::SessionId;
 use crate::config::paths::PathTable;
+use crate::consumers::tunnel::TunnelMessage;
 use crate::lineup::requests::{EventsReply, EventsRequest};
 use crate::live::core::failover::{SwitchReply, SwitchRequest};
 use crate::live::core::message::LiveMessage;
@@ -92,6 +94,10 @@ pub enum Message {
         /// Called when the configuration is in force.
         done: Box<dyn FnOnce() + Send>,
     },
+    /// For a half of a tunnel over HTTP, or about one.
+    Tunnel(Box<TunnelMessage>),
+    /// Replaces the settings of TLS, for connections that begin.
+    Tls(TlsSettings),
     /// Ends the shard: BYE to all sessions, what is queued is sent, connections are closed.
     Stop,
 }
@@ -234,6 +240,8 @@ impl std::fmt::Debug for Message {
             Self::EndSession { .. } => "EndSession",
             Self::Events { .. } => "Events",
             Self::Configure { .. } => "Configure",
+            Self::Tunnel(_) => "Tunnel",
+            Self::Tls(_) => "Tls",
             Self::Stop => "Stop",
         })
     }

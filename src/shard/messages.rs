@@ -86,6 +86,10 @@ impl<K: Kernel> Shard<K> {
                 });
                 done();
             }
+            Message::Tunnel(message) => {
+                self.guarded(None, |shard| shard.handle_tunnel(*message));
+            }
+            Message::Tls(settings) => self.tls = settings,
             Message::Stop => {
                 self.phase = self.phase.stopped(self.sessions.cx.now);
             }

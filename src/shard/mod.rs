@@ -19,6 +19,8 @@
 //! | `questions` | questions of the control thread, one a turn |
 //! | `send` | sends over UDP and RTSP connections, and their results |
 //! | `sockets` | how each kind of socket is opened, received from and closed |
+//! | `tls` | TLS of connections that begin |
+//! | `tunnels` | messages of tunnels over HTTP |
 //! | `phase`, `stop` | whether a shard serves or stops, and how it ends sessions and connections |
 //! | `warnings` | warnings that are logged once |
 //! | `held` | what a shard holds, for tests |
@@ -47,8 +49,11 @@ mod state;
 mod stop;
 #[cfg(test)]
 mod tests;
+mod tls;
+mod tunnels;
 mod turn;
 mod warnings;
 
 pub use build::ShardConfig;
 pub use state::Shard;
+pub use tls::TlsSettings;

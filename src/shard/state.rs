@@ -19,10 +19,13 @@ use super::questions::Questions;
 use super::ring::Uring;
 use super::ring::kernel::Kernel;
 use super::send::tcp::Flushing;
+use super::send::tls::Sealing;
+use super::tls::TlsSettings;
 use crate::base::addresses::Addresses;
 use crate::base::ids::ShardId;
 use crate::base::seldom::Seldom;
 use crate::consumers::sessions::Sessions;
+use crate::consumers::tunnel::table::Tunnels;
 use crate::metrics::cells::ShardCells;
 use crate::poll::poll_table::EntryKey;
 use crate::poll::poller::Poller;
@@ -56,6 +59,12 @@ pub struct Shard<K: Kernel = Uring> {
     pub(super) questions: Questions,
     pub(super) phase: Phase,
     pub(super) addresses: Arc<Addresses>,
+    /// Tunnels over HTTP whose cookies are known here.
+    pub(super) tunnels: Tunnels,
+    /// TLS of connections that begin.
+    pub(super) tls: TlsSettings,
+    /// The record that is filled; kept for its storage.
+    pub(super) sealing: Sealing,
     /// Limits the log lines about addresses with too many connections.
     pub(super) refusals_said: Seldom,
 }

@@ -14,7 +14,7 @@ use super::questions::Question;
 use super::ring::{RingConfig, RingError};
 use super::send::sink::{RingSink, RunOwner};
 use super::sockets::{listen_tcp, local_addr, udp_pair};
-use super::{Shard, ShardConfig};
+use super::{Shard, ShardConfig, TlsSettings};
 use crate::base::ids::{RtpTs, SeqNo, ShardId, Ssrc};
 use crate::base::limits::{
     CONNECTIONS_A_TURN, MESSAGES_A_TURN, REQUESTS_A_VISIT, TIMERS_A_TURN, VISITS_A_TURN,
@@ -55,6 +55,9 @@ impl Bench {
             queue: Arc::new(TaskQueue::new(16, 0).unwrap()),
             cells: Arc::clone(&cells),
             listeners: vec![listener],
+            secure_listeners: Vec::new(),
+            tls: TlsSettings::default(),
+            tunnels_max: 16,
             pair: udp_pair(ip, None).unwrap(),
             pair_host: ip.into(),
             multicast: None,
@@ -71,6 +74,7 @@ impl Bench {
                 throttle: Arc::default(),
                 session_roaming: false,
                 low_client_ports: false,
+                plain_media: false,
             },
             paths: Arc::new(PathTable::default()),
             ring: RingConfig { files_max: 512, run_slots: 128, ..RingConfig::default() },

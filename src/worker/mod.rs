@@ -49,6 +49,6 @@ mod window;
 mod window_bytes;
 
 pub use lone::LoneWorker;
-pub use pool::{Pool, PoolConfig, PoolError, reads_on_threads};
+pub use pool::{Pool, PoolConfig, PoolError, has_topology, reads_on_threads};
 pub use reply::Deliver;
 pub use task_queue::{TaskQueue, WORKERS_MAX};

@@ -174,6 +174,7 @@ impl Player {
             throttle: Arc::default(),
             session_roaming: false,
             low_client_ports: false,
+            plain_media: false,
         };
         let start = Mono(1_000_000_000_000);
         let mut sessions = Sessions::new(ShardId(0), config, Arc::default(), start);

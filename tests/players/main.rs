@@ -16,5 +16,6 @@ mod multicast;
 mod peek;
 mod pull;
 mod retransmission;
+mod secure;
 mod send_path;
 mod webdav;

@@ -48,6 +48,7 @@ mod shares;
 mod sink;
 mod streaming;
 mod streams;
+mod stripes;
 mod upload;
 mod waits;
 mod world;

@@ -22,6 +22,8 @@
 //! distribution  a base and nodes on the hosts of a lab
 //! postgres a PostgreSQL server with a database for each test
 //! process  real players with a time limit
+//! secure   a server with TLS, and a client that says what a test wants over it
+//! tunnel   RTSP over HTTP, byte by byte
 //! sandbox  a child that may not make a system call
 //! http     the admin port
 //! ```
@@ -61,8 +63,10 @@ pub(crate) mod rtp;
 pub(crate) mod rtsp;
 pub(crate) mod sandbox;
 pub(crate) mod sdp;
+pub(crate) mod secure;
 pub(crate) mod server;
 pub(crate) mod session;
+pub(crate) mod tunnel;
 pub(crate) mod wait;
 
 use std::path::{Path, PathBuf};

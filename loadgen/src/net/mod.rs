@@ -4,6 +4,7 @@
 //! poll       which descriptor is ready        (epoll, level-triggered)
 //! udp        datagrams in batches             (recvmmsg, GRO, packet info, kernel time stamps)
 //! sockets    making sockets and port pairs
+//! tls        rtsps:// around a connection
 //! publisher  the thread that publishes
 //! flood      the thread of neighbours who misbehave
 //! process    CPU, context switches, memory of the server
@@ -17,4 +18,5 @@ pub mod poll;
 pub mod process;
 pub mod publisher;
 pub mod sockets;
+pub mod tls;
 pub mod udp;

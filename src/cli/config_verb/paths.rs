@@ -192,6 +192,7 @@ mod tests {
         [path."*"]
         source = "publish"  # default
         source_transport = "auto"  # default
+        source_tls = "verify"  # default
         on_demand = false  # default
         idle_close = "10s"  # default
         source_timeout = "auto"  # default
@@ -219,6 +220,7 @@ mod tests {
         [path."live/door"]
         source = "rtsp://10.0.0.5/stream1"  # file; user and password not shown
         source_transport = "auto"  # default
+        source_tls = "verify"  # default
         on_demand = true  # file
         idle_close = "10s"  # default
         source_timeout = "auto"  # default
@@ -234,6 +236,7 @@ mod tests {
         [path."live/studio"]
         source = "publish"  # default
         source_transport = "auto"  # default
+        source_tls = "verify"  # default
         on_demand = false  # default
         source_timeout = "auto"  # default
         fallback = ["live/hall1", "rtsp://10.0.0.6/x"]  # file; user and password not shown
@@ -331,6 +334,8 @@ mod tests {
         source = "publish"
         # how an rtsp:// source sends: auto (UDP, else TCP), udp, tcp
         source_transport = "auto"
+        # who is believed at rtsps://: verify (this machine's CAs), sha256:FINGERPRINT, off
+        source_tls = "verify"
         # true: a source is fetched when a player wants it; false: always
         on_demand = false
         # a source on demand is closed so long after its last player, 1s to 24h
@@ -436,7 +441,7 @@ mod tests {
         assert_eq!(paths[1]["path"], "live/door");
         assert_eq!(paths[1]["keys"][0]["value"], "rtsp://10.0.0.5/stream1");
         assert!(!format!("{paths:?}").contains("s3cret"));
-        let on_demand = &paths[1]["keys"][2];
+        let on_demand = &paths[1]["keys"][3];
         assert_eq!((&on_demand["key"], &on_demand["value"]), (&json!("on_demand"), &json!(true)));
     }
 

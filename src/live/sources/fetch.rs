@@ -9,6 +9,7 @@
 use std::fmt::Display;
 use std::sync::Arc;
 
+use crate::config::paths::SourceTransport;
 use crate::config::source::SourceAddress;
 use crate::live::core::message::{OwnerRequest, RefusedError};
 use crate::live::hub::Hub;
@@ -34,8 +35,13 @@ impl Sources {
         }
         match config.source {
             SourceAddress::Rtsp(ref url) => {
-                let (url, transport) = (url.clone(), config.source_transport);
-                let plan = PullPlan { url, transport, worked: None };
+                let (url, tls) = (url.clone(), config.source_tls);
+                let transport = match config.source_transport {
+                    // What TLS is to protect does not go beside it unless that is wanted.
+                    SourceTransport::Auto if url.is_secure => SourceTransport::Tcp,
+                    said => said,
+                };
+                let plan = PullPlan { url, transport, tls, worked: None };
                 self.pulls.start(cx, hub, &mut self.publishers, path, plan);
             }
             SourceAddress::Udp(ref source) => self.inputs.start_udp(cx, hub, path, source),

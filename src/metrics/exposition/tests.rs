@@ -115,6 +115,15 @@ fn names_and_types_are_the_documented_ones() {
     headend_rtsp_request_duration_seconds histogram
     headend_rtsp_requests_forbidden_total counter
     headend_rtsp_requests_total counter
+    headend_rtsp_tls_certificate_seconds_left gauge
+    headend_rtsp_tls_cold_reads_total counter
+    headend_rtsp_tls_connections gauge
+    headend_rtsp_tls_encrypted_bytes_total counter
+    headend_rtsp_tls_handshakes_failed_total counter
+    headend_rtsp_tls_handshakes_open gauge
+    headend_rtsp_tls_handshakes_total counter
+    headend_rtsp_tunnels gauge
+    headend_rtsp_tunnels_refused_total counter
     headend_rtx_packets_sent_total counter
     headend_rtx_refused_total counter
     headend_send_again_total counter

@@ -9,6 +9,7 @@
 //! | `sink` | the ring as the sink of the pumps; owners of runs in flight |
 //! | `udp` | streams of titles over UDP, and the result of every run |
 //! | `tcp` | answers and media over RTSP connections |
+//! | `tls` | the same, encrypted |
 //! | `live` | readers of live paths, over UDP and TCP |
 //! | `again` | lost packets, sent again |
 
@@ -16,4 +17,5 @@ mod again;
 mod live;
 pub(super) mod sink;
 pub(super) mod tcp;
+pub(super) mod tls;
 mod udp;

@@ -14,8 +14,7 @@ use crate::base::carrier::Lower;
 use crate::base::sink::Gathered;
 use crate::base::time::Mono;
 use crate::poll::poll_table::{EntryKey, Polling};
-use crate::session::directory::SessionRef;
-use crate::session::directory::StreamRef;
+use crate::session::directory::{SessionKey, SessionRef, StreamRef};
 use crate::shard::ring::kernel::Kernel;
 use crate::shard::state::Shard;
 
@@ -31,6 +30,7 @@ pub(in crate::shard) struct Flushing {
 impl<K: Kernel> Shard<K> {
     /// Sends on every connection that has something to send and nothing in flight.
     pub(in crate::shard) fn flush(&mut self) {
+        self.sealing.begin_turn();
         let mut dirty = std::mem::take(&mut self.net.entries.dirty);
         for key in dirty.drain(..) {
             if let Some(link) = self.net.entries.link_mut(key) {
@@ -61,7 +61,11 @@ impl<K: Kernel> Shard<K> {
         let Flushing { sessions, ready } = &mut flushing;
         sessions.extend_from_slice(self.sessions.cx.directory.of_connection(key));
         self.sessions.vod.find_ready_streams(&mut self.sessions.cx, sessions, ready);
-        self.send_on_connection(key, sessions, ready);
+        if self.net.entries.connection_mut(key).is_some_and(|connection| connection.has_tls()) {
+            self.send_on_tls(key, sessions, ready);
+        } else {
+            self.send_on_connection(key, sessions, ready);
+        }
         sessions.clear();
         ready.clear();
         self.flushing = flushing;
@@ -106,14 +110,34 @@ impl<K: Kernel> Shard<K> {
         let is_sending = !send.is_empty();
         send.submit();
         let is_suspended = self.net.entries.table.polling(key) == Some(Polling::Suspended);
+        let has_more = is_closing || is_suspended || !is_all_taken || has_more_live;
+        self.note_sent(key, (is_sending, has_more), gathered);
+        self.replan_sent(key, ready, broken);
+    }
+
+    /// Counts what a send has taken, and notes whether the connection is flushed behind it.
+    pub(super) fn note_sent(
+        &mut self,
+        key: EntryKey,
+        (is_sending, has_more): (bool, bool),
+        gathered: Gathered,
+    ) {
         if let Some(link) = self.net.entries.link_mut(key) {
-            link.is_sending = is_sending;
-            link.has_more = is_closing || is_suspended || !is_all_taken || has_more_live;
+            (link.is_sending, link.has_more) = (is_sending, has_more);
         }
         let tcp = Lower::Tcp as usize;
         self.cells.send_calls[tcp].add(u64::from(gathered.packets > 0));
         self.cells.rtp_packets_sent[tcp].add(gathered.packets);
         self.cells.rtp_payload_bytes_sent[tcp].add(gathered.payload_bytes);
+    }
+
+    /// Plans streams again whose frames a send has taken, and ends the session of a broken title.
+    pub(super) fn replan_sent(
+        &mut self,
+        key: EntryKey,
+        ready: &[(Mono, StreamRef)],
+        broken: Option<SessionKey>,
+    ) {
         let has_more = self.sessions.vod.replan(&mut self.sessions.cx, ready);
         if let Some(link) = self.net.entries.link_mut(key) {
             link.has_more |= has_more;
@@ -123,20 +147,24 @@ impl<K: Kernel> Shard<K> {
         }
     }
 
+    /// Ends a connection of which a send has failed.
+    pub(super) fn handle_send_failed(&mut self, key: EntryKey, error: &io::Error) {
+        if error.kind() == io::ErrorKind::InvalidData {
+            let what = "a file was truncated while it was playing: its connection ends";
+            tracing::warn!(code = "HE-W604", "{what}");
+            self.cells.sessions_failed.add(1);
+        }
+        self.cells.send_errors.add(1);
+        self.handle_connection_failed(key, error);
+    }
+
     pub(in crate::shard) fn handle_stream_sent(&mut self, token: u32, result: io::Result<u32>) {
         let Some(key) = self.net.entries.table.key_at(token) else { return };
         let Some(link) = self.net.entries.link_mut(key) else { return };
         link.is_sending = false;
         let has_more = std::mem::replace(&mut link.has_more, false);
         if let Err(error) = result {
-            if error.kind() == io::ErrorKind::InvalidData {
-                let what = "a file was truncated while it was playing: its connection ends";
-                tracing::warn!(code = "HE-W604", "{what}");
-                self.cells.sessions_failed.add(1);
-            }
-            self.cells.send_errors.add(1);
-            self.handle_connection_failed(key, &error);
-            return;
+            return self.handle_send_failed(key, &error);
         }
         // Most of the time the next send waits for its time. Nothing cold is touched until then.
         if !has_more {

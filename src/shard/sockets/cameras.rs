@@ -14,8 +14,11 @@ use crate::base::ids::CameraName;
 use crate::consumers::Consumer;
 use crate::consumers::camera::Camera;
 use crate::consumers::sessions::Sessions;
+use crate::pki::stream::TlsStream;
 use crate::poll::consumer::Event;
 use crate::poll::poll_table::EntryKey;
+use crate::session::action::CameraSecurity;
+use crate::shard::entries::Link;
 use crate::shard::network::Network;
 use crate::shard::ring::kernel::Kernel;
 use crate::shard::send::sink::NO_RUN;
@@ -23,9 +26,15 @@ use crate::shard::state::Shard;
 
 impl<K: Kernel> Shard<K> {
     /// Begins to connect to a camera.
-    pub(in crate::shard) fn connect_camera(&mut self, camera: CameraName, to: SocketAddr) {
+    pub(in crate::shard) fn connect_camera(
+        &mut self,
+        camera: CameraName,
+        to: SocketAddr,
+        security: Option<CameraSecurity>,
+    ) {
         let to = unmapped(to);
-        let refused = match self.net.enter_camera(camera, to) {
+        let tls = security.map(|security| self.begin_camera_tls(&security)).transpose();
+        let refused = match tls.and_then(|tls| self.net.enter_camera(camera, to, tls)) {
             Ok(key) if self.sessions.live.sources.handle_camera_opened(camera, key) => {
                 let Some(link) = self.net.entries.link(key) else { return };
                 self.cells.connections.add(1);
@@ -64,7 +73,7 @@ impl<K: Kernel> Shard<K> {
     pub(in crate::shard) fn flush_camera(&mut self, key: EntryKey) {
         let Some(link) = self.net.entries.link(key) else { return };
         let Some(camera) = self.net.entries.camera_mut(key) else { return };
-        if camera.output().is_empty() {
+        if camera.has_nothing_to_send() {
             if camera.is_closing() {
                 self.close(key);
             }
@@ -72,6 +81,9 @@ impl<K: Kernel> Shard<K> {
         }
         if !camera.is_connected() {
             return;
+        }
+        if camera.has_tls() {
+            return self.flush_secure_camera(key, link);
         }
         let Some(mut send) = self.net.ring.start_stream_send(link.slot, key.index) else { return };
         let chunk = camera.output().len().min(OUTPUT_CHUNK_BYTES);
@@ -86,10 +98,40 @@ impl<K: Kernel> Shard<K> {
     }
 }
 
+impl<K: Kernel> Shard<K> {
+    /// As `flush_camera`, on a connection with TLS.
+    fn flush_secure_camera(&mut self, key: EntryKey, link: Link) {
+        let Network { ring, entries, .. } = &mut self.net;
+        let Some(camera) = entries.camera_mut(key) else { return };
+        let Some(mut send) = ring.start_stream_send(link.slot, key.index) else { return };
+        self.cells.tls_bytes_encrypted.add(camera.seal(OUTPUT_CHUNK_BYTES) as u64);
+        let Some(stream) = camera.tls_mut() else { return };
+        let mut taken = 0;
+        for chunk in stream.output().chunks(OUTPUT_CHUNK_BYTES) {
+            if !send.push_bytes(chunk) {
+                break;
+            }
+            taken += chunk.len();
+        }
+        stream.consume_output(taken);
+        let is_sending = !send.is_empty();
+        send.submit();
+        let has_more = camera.is_closing() || !camera.has_nothing_to_send();
+        if let Some(link) = self.net.entries.link_mut(key) {
+            (link.is_sending, link.has_more) = (is_sending, has_more);
+        }
+    }
+}
+
 impl<K: Kernel> Network<K> {
-    fn enter_camera(&mut self, camera: CameraName, to: SocketAddr) -> Result<EntryKey, String> {
+    fn enter_camera(
+        &mut self,
+        camera: CameraName,
+        to: SocketAddr,
+        tls: Option<TlsStream>,
+    ) -> Result<EntryKey, String> {
         let socket = self.ring.kernel().stream_to(to).map_err(|error| error.to_string())?;
-        let consumer = Consumer::Camera(Box::new(Camera::new(camera)));
+        let consumer = Consumer::Camera(Box::new(Camera::new(camera, tls)));
         let entered = self.entries.install(&mut self.ring, consumer, socket);
         entered.map(|(key, _)| key).map_err(|(_, error)| error.to_string())
     }

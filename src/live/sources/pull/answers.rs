@@ -98,7 +98,9 @@ impl PullClient {
             return self.fail(PullError::Redirects { max: REDIRECTS_MAX });
         }
         let mut target = match parse_source_url(location.trim()) {
-            Ok(target) if target.is_secure => return self.fail(PullError::Secure),
+            Ok(target) if target.is_secure != self.plan.url.is_secure => {
+                return self.fail(PullError::Secure);
+            }
             Ok(target) => target,
             Err(error) => return self.fail(error.into()),
         };

@@ -21,6 +21,7 @@ use crate::rtsp::response::{Response, Status};
 use crate::rtsp::source_url::SourceUrl;
 use crate::rtsp::transport::{Lower, Mode, Profile};
 use crate::rtsp::transport_answer::{TransportParameters, TransportReply};
+use crate::session::action::CameraSecurity;
 
 /// The client of one source: see `super`.
 #[derive(Debug)]
@@ -127,6 +128,12 @@ impl PullClient {
         };
         client.locate(now);
         client
+    }
+
+    /// TLS that the connection is to have.
+    pub(crate) fn security(&self) -> Option<CameraSecurity> {
+        let SourceUrl { is_secure, host, .. } = &self.target;
+        is_secure.then(|| CameraSecurity { host: host.clone(), trust: self.plan.tls })
     }
 
     /// Transport of the packets, once packets have arrived.

@@ -86,8 +86,8 @@ pub(crate) enum PullError {
     /// The target of the redirect is no RTSP URL.
     #[error("redirect refused: invalid source URL: {0}")]
     RedirectUrl(#[from] SourceUrlError),
-    /// The redirect asks for TLS.
-    #[error("redirect to rtsps:// refused: TLS is not supported")]
+    /// The redirect leads from TLS to none, or the other way.
+    #[error("redirect refused: it may not lead from rtsp:// to rtsps:// or back")]
     Secure,
     /// The body of DESCRIBE's answer is not SDP.
     #[error("answer to DESCRIBE is not SDP")]

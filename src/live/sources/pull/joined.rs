@@ -246,7 +246,8 @@ impl Pulls {
                 pull.attempt = pull.attempt.wrapping_add(1);
                 (pull.peer, pull.connection) = (to, None);
                 let camera = CameraName { source: number, attempt: pull.attempt };
-                cx.out.push(Action::Connect { camera, to });
+                let tls = pull.client.security();
+                cx.out.push(Action::Connect { camera, to, tls });
             }
             PullOrder::Send(bytes) => {
                 if let Some(entry) = pull.connection {

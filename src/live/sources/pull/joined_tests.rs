@@ -37,7 +37,7 @@ struct Camera {
 impl Room for Camera {
     fn act(bench: &mut Bench, action: Action) -> Option<Action> {
         match action {
-            Action::Connect { camera, to } => {
+            Action::Connect { camera, to, .. } => {
                 bench.camera = Some((camera, to));
                 bench.connections += 1;
                 let entry = EntryKey { index: bench.connections, generation: 0 };

@@ -42,6 +42,7 @@ mod tests;
 use std::net::{IpAddr, SocketAddr};
 
 use crate::config::paths::SourceTransport;
+use crate::config::source::SourceTls;
 use crate::rtsp::source_url::SourceUrl;
 use crate::rtsp::transport::Lower;
 use crate::sdp::session::SessionSdp;
@@ -56,6 +57,8 @@ pub(crate) struct PullPlan {
     pub(crate) url: SourceUrl,
     /// Transport that is allowed.
     pub(crate) transport: SourceTransport,
+    /// Who is believed to be the source, if its URL asks for TLS.
+    pub(crate) tls: SourceTls,
     /// Transport that worked last.
     pub(crate) worked: Option<Lower>,
 }

@@ -44,7 +44,8 @@ impl Rig {
         answers: &[&str],
     ) -> Self {
         let now = Mono(1_000_000_000_000);
-        let plan = PullPlan { url: parse_source_url(url).unwrap(), transport, worked };
+        let tls = SourceTls::Verify;
+        let plan = PullPlan { url: parse_source_url(url).unwrap(), transport, tls, worked };
         let mut rig = Self {
             client: PullClient::new(plan, now),
             now,
@@ -378,7 +379,10 @@ fn redirects_are_followed_a_few_times_and_take_no_password_elsewhere() {
     let rig = Rig::new(url, SourceTransport::Tcp, &circle);
     assert_eq!(rig.last(), "failed: more than 4 redirects");
     let rig = Rig::new(url, SourceTransport::Tcp, &[PUBLIC, &to("rtsps://10.0.0.7/live")]);
-    assert_eq!(rig.last(), "failed: redirect to rtsps:// refused: TLS is not supported");
+    let other = "failed: redirect refused: it may not lead from rtsp:// to rtsps:// or back";
+    assert_eq!(rig.last(), other);
+    let rig = Rig::new("rtsps://10.0.0.7/a", SourceTransport::Tcp, &[PUBLIC, &same]);
+    assert_eq!(rig.last(), other, "what TLS protects stays with it");
     let rig = Rig::new(url, SourceTransport::Tcp, &[PUBLIC, &to("http://x/")]);
     assert!(rig.last().contains("begins neither with rtsp://"), "{}", rig.last());
 }
@@ -634,6 +638,7 @@ fn addresses_are_tried_one_after_the_other() {
     let plan = PullPlan {
         url: parse_source_url("rtsp://cam/x").unwrap(),
         transport: SourceTransport::Tcp,
+        tls: SourceTls::Verify,
         worked: None,
     };
     let now = Mono(0);
@@ -658,6 +663,7 @@ fn addresses_are_tried_one_after_the_other() {
         PullPlan {
             url: parse_source_url("rtsp://cam/x").unwrap(),
             transport: SourceTransport::Tcp,
+            tls: SourceTls::Verify,
             worked: None,
         },
         now,

@@ -1,0 +1,126 @@
+//! TLS around an RTSP connection, with what is counted of it.
+//!
+//! ```text
+//!  accepted --> Handshake --> Open --> Over
+//!                  `-- failed, timeout, closed ----^
+//! ```
+//! The bytes themselves are `pki::stream`'s. Invariant: a handshake and a connection are counted in
+//! once and out once, however they end.
+
+use std::net::SocketAddr;
+
+use crate::metrics::cells::{ShardCells, TLS_WAYS};
+use crate::pki::stream::{FAILED_BY_CLOSE, Progress, TlsFailure, TlsStream};
+
+/// TLS of a connection that was accepted.
+#[derive(Debug)]
+pub struct Secured {
+    stream: TlsStream,
+    /// What came decrypted; kept for its storage.
+    plain: Vec<u8>,
+    phase: Phase,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    Handshake,
+    /// By the way at this place of `TLS_WAYS`.
+    Open(usize),
+    Over,
+}
+
+impl Secured {
+    /// A handshake that begins.
+    #[must_use]
+    pub fn new(stream: TlsStream, cells: &ShardCells) -> Self {
+        cells.tls_handshakes_open.add(1);
+        Self { stream, plain: Vec::new(), phase: Phase::Handshake }
+    }
+
+    /// The handshake is under way.
+    #[must_use]
+    pub fn is_handshaking(&self) -> bool {
+        self.phase == Phase::Handshake
+    }
+
+    /// Bytes may be sealed.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        matches!(self.phase, Phase::Open(_)) && !self.stream.has_failed()
+    }
+
+    /// Records in and out.
+    pub fn stream_mut(&mut self) -> &mut TlsStream {
+        &mut self.stream
+    }
+
+    /// Takes bytes of the socket. What they say is in `plain` until the next call. `None`: there is
+    /// no TLS any more, which is counted and logged.
+    pub(super) fn handle_bytes(
+        &mut self,
+        bytes: &[u8],
+        peer: SocketAddr,
+        cells: &ShardCells,
+    ) -> Option<Progress> {
+        self.plain.clear();
+        self.plain.shrink_to(PLAIN_KEPT_BYTES);
+        match self.stream.handle_bytes(bytes, &mut self.plain) {
+            Ok(progress) => {
+                if progress.is_shaken {
+                    self.leave(cells);
+                    self.phase = Phase::Open(USER);
+                    cells.tls_handshakes.add(1);
+                    cells.tls_connections[USER].add(1);
+                }
+                Some(progress)
+            }
+            Err(failure) => {
+                self.note_failure(&failure, peer, cells);
+                None
+            }
+        }
+    }
+
+    /// What the last bytes said.
+    pub(super) fn plain(&self) -> &[u8] {
+        &self.plain
+    }
+
+    fn note_failure(&mut self, failure: &TlsFailure, peer: SocketAddr, cells: &ShardCells) {
+        if self.is_handshaking() {
+            cells.tls_handshakes_failed[failure.index()].add(1);
+            tracing::info!(code = "HE-I605", %peer, reason = %failure, "no TLS with a client");
+        } else {
+            tracing::debug!(%peer, reason = %failure, "TLS with a client has ended");
+        }
+        self.leave(cells);
+    }
+
+    /// The handshake has failed for the reason at this place of `TLS_FAILURES`.
+    pub fn fail(&mut self, reason: usize, cells: &ShardCells) {
+        if self.is_handshaking() {
+            cells.tls_handshakes_failed[reason].add(1);
+            self.leave(cells);
+        }
+    }
+
+    /// The connection is closed.
+    pub fn end(&mut self, cells: &ShardCells) {
+        self.fail(FAILED_BY_CLOSE, cells);
+        self.leave(cells);
+    }
+
+    fn leave(&mut self, cells: &ShardCells) {
+        match std::mem::replace(&mut self.phase, Phase::Over) {
+            Phase::Handshake => cells.tls_handshakes_open.sub(1),
+            Phase::Open(way) => cells.tls_connections[way].sub(1),
+            Phase::Over => {}
+        }
+    }
+}
+
+/// Place in `TLS_WAYS`.
+const USER: usize = 0;
+const _: () = assert!(TLS_WAYS.len() == 2);
+/// Requests are shorter; a publisher's records of 16 KiB are worth the allocation.
+const PLAIN_KEPT_BYTES: usize = 16 << 10;
