@@ -38,9 +38,9 @@ const UNSAFE_FILES: [&str; 28] = [
     "tests/alone/allocations.rs",
     "tests/server/pages.rs",
     "tests/server/priority.rs",
-    "tests/support/delay.rs",
     "tests/simulation/streaming/abi.rs",
     "tests/simulation/streaming/kernel.rs",
+    "tests/support/delay.rs",
     "tests/support/sandbox.rs",
 ];
 

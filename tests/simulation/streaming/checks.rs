@@ -181,7 +181,12 @@ impl Watch {
 
     /// Bytes that a shard sends on a connection.
     pub(crate) fn stream(&mut self, now: u64, conn: ConnId, bytes: &[u8]) {
-        let mut parts = std::mem::take(&mut self.talks.entry(conn).or_default().parts);
+        let talk = self.talks.entry(conn).or_default();
+        if talk.is_garbled {
+            // Answers to HTTP may be among them.
+            return self.count("answer.garbled");
+        }
+        let mut parts = std::mem::take(&mut talk.parts);
         parts.push(bytes);
         while let Some(part) = parts.next() {
             match part {
@@ -195,9 +200,6 @@ impl Watch {
     fn answer(&mut self, now: u64, conn: ConnId, answer: &Answer) {
         self.count("answer");
         let talk = self.talks.entry(conn).or_default();
-        if talk.is_garbled {
-            return self.count("answer.garbled");
-        }
         if talk.has_left {
             return;
         }

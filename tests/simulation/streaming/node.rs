@@ -34,7 +34,7 @@ use headend::shard::inbox::{Inbox, Message};
 use headend::shard::questions::Question;
 use headend::shard::ring::RingConfig;
 use headend::shard::sockets::UdpPair;
-use headend::shard::{Shard, ShardConfig};
+use headend::shard::{Shard, ShardConfig, TlsSettings};
 
 use super::client::{Client, Kind, Plan};
 use super::kernel::SimKernel;
@@ -182,6 +182,9 @@ impl Node {
             queue: self.workers.queue(),
             cells,
             listeners: vec![listener],
+            secure_listeners: Vec::new(),
+            tls: TlsSettings::default(),
+            tunnels_max: 16,
             pair,
             pair_host: SERVER_IP.into(),
             multicast: None,
@@ -198,6 +201,7 @@ impl Node {
                 throttle: Arc::default(),
                 session_roaming: false,
                 low_client_ports: false,
+                plain_media: false,
             },
             paths: Arc::new(paths()),
             ring: RingConfig {
