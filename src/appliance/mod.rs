@@ -173,13 +173,15 @@ impl Prepared {
         // Before anything needs a ring: workers and shards would each say it in their own way.
         host::ring::check().map_err(RunError::NoRing)?;
         let started_with = config.clone();
-        let fit = fit(config)?;
+        let mut fit = fit(config)?;
         let library = open_library(&fit.config)?;
         let playlists = open_playlists(&fit.config)?;
         let operators = Operators::new(operators::read(&fit.config).map_err(RunError::Config)?);
         let certificates = Certificates::open(&fit.config).map_err(RunError::Config)?;
         let certificates = Arc::new(certificates);
-        let sockets = listen::open(&fit.config, fit.cpus.shards.len(), gives_way)?;
+        let mut sockets = listen::open(&fit.config, fit.cpus.shards.len(), gives_way)?;
+        fit.warnings.append(&mut sockets.warnings);
+        fit.warnings.extend(certificates.warning());
         Ok(Self {
             started,
             started_with,
@@ -213,17 +215,15 @@ fn serve(
     end: &End,
 ) -> Result<(), RunError> {
     let Prepared { started, started_with, fit, library, playlists, operators, .. } = prepared;
-    let (certificates, sockets) = (prepared.certificates, prepared.sockets);
-    let Fit { config, cpus, priority, titles, ring_entries, warnings: mut told } = fit;
+    let Fit { config, cpus, priority, titles, ring_entries, warnings: told } = fit;
     let paths = playlists.restore(&config.paths);
     let kept = (Arc::clone(&playlists), Arc::clone(&library));
     let reloader = Reloader::new(started_with, read_again, kept, operators.clone());
     let poller = poller(&config, &cpus)?;
     let pool = start_pool(&config, &cpus, titles, &library, &poller)?;
     let cells: Vec<Arc<ShardCells>> = cpus.shards.iter().map(|_| Arc::default()).collect();
-    let Sockets { shards: shard_sockets, admin, rtsp_addrs, rtp_port, pair_host, .. } = sockets;
-    told.extend(sockets.warnings);
-    told.extend(certificates.warning());
+    let Sockets { shards: shard_sockets, admin, rtsp_addrs, rtp_port, pair_host, .. } =
+        prepared.sockets;
     let admin_addr = admin.local_addr().map_err(system("the admin listener has no address"))?;
     let (ended, has_ended) = mpsc::channel();
     let shared = limits::of_addresses(&config, cpus.shards.len());
@@ -236,7 +236,7 @@ fn serve(
             cells: Arc::clone(&cells[index]),
             listeners: of_shard.listeners,
             secure_listeners: of_shard.secure_listeners,
-            tls: certificates.settings(),
+            tls: prepared.certificates.settings(),
             tunnels_max: config.http.tunnels_max,
             pair: of_shard.pair,
             pair_host,
@@ -247,18 +247,18 @@ fn serve(
             paths: Arc::clone(&paths),
             ring: ring_config(&config, ring_entries),
         };
-        let cpu = cpus.shards[index];
-        running.push(Some(start_shard(shard, cpu, priority, ended.clone())?));
+        running.push(Some(start_shard(shard, cpus.shards[index], priority, ended.clone())?));
     }
     let (counts, held, viewers) = (pool.counts(), Arc::clone(&library), viewers(&cells));
-    let reloading = (reloader, certificates);
+    let reloading = (reloader, prepared.certificates);
     let view = View::new(Arc::clone(&poller), cells, counts, held, reloading, playlists);
-    let view = Arc::new(view);
     let (stop, shutdown) = watch::channel(false);
     let control =
         start_control((admin, operators), &view, shutdown, &poller, (end.clone(), early))?;
     let features = running.iter().flatten().next().map_or(&[][..], |first| &first.features);
-    let startup = Startup {
+    // Before the banner: who has read that may ask whether the server is ready.
+    view.set_ready(true);
+    Startup {
         version: env!("CARGO_PKG_VERSION").into(),
         kernel: host::kernel_release(),
         ring_features: features.iter().map(|s| (*s).to_owned()).collect(),
@@ -267,17 +267,15 @@ fn serve(
         worker_cpus: cpus.workers,
         media: media_summary(&config, &library),
         rtsp_addrs,
-        rtsps_addrs: sockets.rtsps_addrs,
-        http_addrs: sockets.http_addrs,
+        rtsps_addrs: prepared.sockets.rtsps_addrs,
+        http_addrs: prepared.sockets.http_addrs,
         rtp_port,
         admin: admin_addr,
         example_paths: example_paths(&library),
         warnings: warnings(&config, &library, told, &running),
         ready_in_ms: u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
-    };
-    // Before the banner: who has read that may ask whether the server is ready.
-    view.set_ready(true);
-    startup.print_aside();
+    }
+    .print_aside();
     let serving = Serving { viewers, view: Arc::clone(&view) };
     let end_companion = companion.map(|start| start(serving));
     drop(ended);
