@@ -222,13 +222,12 @@ fn serve(
     let poller = poller(&config, &cpus)?;
     let pool = start_pool(&config, &cpus, titles, &library, &poller)?;
     let cells: Vec<Arc<ShardCells>> = cpus.shards.iter().map(|_| Arc::default()).collect();
-    let Sockets { shards: shard_sockets, admin, rtsp_addrs, rtp_port, pair_host, .. } =
-        prepared.sockets;
+    let Sockets { shards, admin, rtsp_addrs, rtp_port, pair_host, .. } = prepared.sockets;
     let admin_addr = admin.local_addr().map_err(system("the admin listener has no address"))?;
     let (ended, has_ended) = mpsc::channel();
     let shared = limits::of_addresses(&config, cpus.shards.len());
     let mut running = Vec::with_capacity(cpus.shards.len());
-    for (index, of_shard) in shard_sockets.into_iter().enumerate() {
+    for (index, of_shard) in shards.into_iter().enumerate() {
         let shard = ShardConfig {
             id: ShardId(u8::try_from(index).unwrap_or(u8::MAX)),
             poller: Arc::clone(&poller),
