@@ -12,9 +12,11 @@
 #   postgresql               ledgers of bases that stand by for each other; tests start a server of
 #                            their own
 #   curl, rclone, cadaver    clients of WebDAV that bring files to a base
+#   man-db, dpkg-dev         format the man pages; find what the program's package depends on
 #   cargo-machete            finds dependencies that no code names; cargo builds it, once
 #   cargo-deny               checks licences and sources of dependencies; cargo builds it, once,
 #                            unoptimised: that takes two minutes
+#   cargo-deb                makes the package for Debian; built in the same way
 #
 # Quick when all is there: it only looks. Rust itself is not installed: see README.
 set -euo pipefail
@@ -34,6 +36,8 @@ declare -A commands=(
     [curl]=curl
     [rclone]=rclone
     [cadaver]=cadaver
+    [man]=man-db
+    [dpkg-shlibdeps]=dpkg-dev
 )
 declare -A elements=(
     [decodebin]=gstreamer1.0-plugins-base
@@ -109,6 +113,13 @@ if ! cargo deny --version >/dev/null 2>&1; then
     say "building cargo-deny"
     if ! cargo install --quiet --locked --debug cargo-deny --version "^0.20"; then
         say "cargo-deny cannot be built: licences and sources of dependencies are not checked"
+    fi
+fi
+
+if ! cargo deb --version >/dev/null 2>&1; then
+    say "building cargo-deb"
+    if ! cargo install --quiet --locked --debug cargo-deb --version "^3.8" --no-default-features; then
+        say "cargo-deb cannot be built: the package for Debian is not tested"
     fi
 fi
 

@@ -73,6 +73,8 @@ step "tests"
 # The load generator is a program of its own: tests start it from beside the server.
 cargo build --workspace
 cargo test -p headend-loadgen
+# Inputs that fuzzers found, by the bodies of the fuzz targets.
+cargo test -p headend-fuzz
 cargo test -p headend --lib --bins
 cargo test -p headend --doc
 # Every bench once, so that none is found broken when it is needed.

@@ -8,7 +8,7 @@
 //! 1  mapped  metrics             files as memory for the kernel; counters
 //! 2  rtsp  rtp  rtcp  media      wire formats and media formats
 //! 3  sdp  library  config        a title in words; the folder of titles; what may be set
-//! 4  access                      who may do what
+//! 4  access  sandbox             who may do what; what the process itself may do
 //! 5  poll  router  live/core     PollTable, events, tasks; an event router; live paths without
 //!                                RTSP
 //! 6  session  dist               what RTSP sessions of all roles share; distribution, plain
@@ -157,6 +157,7 @@ pub mod router;
 pub mod rtcp;
 pub mod rtp;
 pub mod rtsp;
+pub mod sandbox;
 pub mod sdp;
 pub mod session;
 pub mod shard;

@@ -6,7 +6,8 @@
 //! B4  8 nodes, 10 ms each cable     the same: 40 ms from a node to its source and back
 //! B5  middle node killed, link cut  the others / bound
 //! B6  a middle uplink gets slow     last node / bound: to a tenth, at a quarter of the time
-//! B7  two slow uplinks of eight     the same: a quarter of the others' from the start
+//! B7  two slow uplinks of eight     the same: a quarter of the others' from the start; first
+//!                                   without known rates, then with rates that nodes declare
 //! B8  8 jobs at once, half the size   last of all / bound of the sum, how alike jobs fare (Jain)
 //! B9  1,000 files of 64 KiB         files per second
 //! B10 a command without data        until the last receipt, 16 nodes
@@ -266,14 +267,24 @@ fn slowed_node(setting: &Setting) {
 }
 
 fn slow_nodes(setting: &Setting) {
+    let slow = [setting.nodes / 3, setting.nodes * 2 / 3].map(|node| node.max(1));
     let lab = setting.start(setting.nodes);
-    for node in [setting.nodes / 3, setting.nodes * 2 / 3] {
-        lab.lab.set_rates(node.max(1), setting.rate / 4, setting.rate);
+    for node in slow {
+        lab.lab.set_rates(node, setting.rate / 4, setting.rate);
     }
     let took = lab.push(&[&setting.content]);
     lab.assert_delivered(&setting.content);
     setting.print_events(&lab);
-    print_times("B7", "two uplinks of a quarter", setting, took);
+    print_times("B7", "two uplinks of a quarter, no rate known", setting, took);
+    drop(lab);
+    let (rate, is_secure) = (setting.rate, setting.is_secure);
+    let setup = Setup { rate, delay: Duration::ZERO, is_secure, flags: &[] };
+    let (headend, folder) = (&setting.headend, &setting.folder);
+    let lab = Distribution::start_declared(headend, folder, setting.nodes, &setup, &slow);
+    let took = lab.push(&[&setting.content]);
+    lab.assert_delivered(&setting.content);
+    setting.print_events(&lab);
+    print_times("B7", "two uplinks of a quarter, declared", setting, took);
 }
 
 fn print_times(name: &str, what: &str, setting: &Setting, took: Duration) {

@@ -97,7 +97,11 @@ impl DigestAnswer {
             Some(token) => DigestAlgorithm::from_token(&token).ok_or(Refused::Malformed)?,
             None => DigestAlgorithm::Md5,
         };
-        let (user, nonce) = (required("username")?, required("nonce")?);
+        let user = match optional("username*") {
+            Some(value) => extended(&value).ok_or(Refused::Malformed)?,
+            None => required("username")?,
+        };
+        let nonce = required("nonce")?;
         let (uri, response) = (required("uri")?, required("response")?);
         let auth = match optional("qop") {
             Some(qop) if qop.eq_ignore_ascii_case("auth") => {
@@ -108,6 +112,14 @@ impl DigestAnswer {
         };
         Ok(Self { algorithm, user, nonce, uri, response, auth })
     }
+}
+
+/// RFC 7616 s3.4: a name that is not ASCII, as RFC 5987 s3.2 writes it: `UTF-8''J%C3%A4s`.
+fn extended(value: &str) -> Option<String> {
+    let (charset, rest) = value.split_once('\'')?;
+    let (_language, name) = rest.split_once('\'')?;
+    let decoded = percent_encoding::percent_decode_str(name).decode_utf8().ok()?;
+    charset.eq_ignore_ascii_case("UTF-8").then(|| decoded.into_owned())
 }
 
 /// RFC 7617 s2: the first colon ends the name.
@@ -155,6 +167,22 @@ mod tests {
         }
         let long = format!("Bearer {}", "x".repeat(8_192));
         assert_eq!(Shown::read(Some(&long)), Err(Refused::Malformed));
+    }
+
+    #[test]
+    fn name_that_is_not_ascii_is_read_in_its_extended_form() {
+        let user = |name: &str| {
+            let header =
+                format!("Digest {name}, realm=\"r\", nonce=\"n\", uri=\"u\", response=\"x\"");
+            match Shown::read(Some(&header)) {
+                Ok(Shown::Digest(answer)) => Some(answer.user),
+                _ => None,
+            }
+        };
+        assert_eq!(user("username*=UTF-8''J%C3%A4s").as_deref(), Some("J\u{e4}s"));
+        for wrong in ["username*=J%C3%A4s", "username*=latin1''J%E4s", "username*=UTF-8''%E4"] {
+            assert_eq!(user(wrong), None, "{wrong}");
+        }
     }
 
     #[test]

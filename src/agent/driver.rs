@@ -292,10 +292,10 @@ impl Driver {
                 Action::Reserve { content, size } => self.files.reserve(content, size),
                 Action::Discard { content } => self.files.discard(content),
                 Action::Collect { known } => self.files.collect(known),
-                Action::Connect { content, link, source, from } => {
+                Action::Connect { content, link, source, from, part, is_slow } => {
                     let job = self.agent.job_of(content);
                     if let Some(content) = self.hand.store.get(content) {
-                        self.links.connect((content, job), link, &source, from);
+                        self.links.connect((content, job), link, &source, (from, part, is_slow));
                     }
                 }
                 Action::Use { content, link } => self.links.use_link(content, link),

@@ -105,6 +105,7 @@ fn reserve(store: &Store, content: ContentId, size: Option<u64>) -> Result<Reser
     let reserved = store.create(content, size);
     let reserved = reserved.map(|content| Reserved {
         have: content.have(),
+        here: content.ranges_ahead(),
         is_whole: content.end().is_some_and(|end| end.size == content.have()),
     });
     reserved.map_err(|error| Failure { reason: error.reason(), detail: error.to_string() })
@@ -161,7 +162,7 @@ mod tests {
             let Some(Event::Reserved { content: of, reserved }) = heard.recv().await else {
                 panic!("no answer");
             };
-            let made = Reserved { have: 0, is_whole: false };
+            let made = Reserved { have: 0, here: Vec::new(), is_whole: false };
             assert_eq!((of, reserved), (content(number), Ok(made)));
         }
         files.discard(content(2));

@@ -24,11 +24,11 @@ use tokio::time::{Instant, timeout};
 use super::Event;
 use super::channel::Channel;
 use crate::dist::agent::Failure;
-use crate::dist::fetch::{AskId, LinkEvent, LinkId};
+use crate::dist::fetch::{AskId, LinkEvent, LinkId, Part};
 use crate::dist::ids::{ContentId, JobId, NodeName};
-use crate::dist::units::{Frame, FrameReader, UNIT_BYTES};
+use crate::dist::units::{Frame, FrameReader, UNIT_BYTES, UnitError};
 use crate::dist::wire::agent::Source;
-use crate::dist::wire::peer::{ContentState, NoRoom};
+use crate::dist::wire::peer::{Behind, ContentState, NoRoom};
 use crate::store::{Appended, Content, RateLimit, StoreError};
 
 /// All links of a node.
@@ -55,6 +55,8 @@ struct Open {
     wanted: watch::Sender<Wanted>,
     content: Arc<Content>,
     source: Option<NodeName>,
+    /// A further source: it is not where the content comes from.
+    is_spare: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -98,17 +100,33 @@ impl Links {
         (content, job): (Arc<Content>, Option<JobId>),
         id: LinkId,
         source: &Source,
-        from: u64,
+        (from, part, is_slow): (u64, Option<Part>, bool),
     ) {
         let from = from.max(content.have());
+        if part.and_then(|part| part.to).is_some_and(|to| to <= from) {
+            // It came from elsewhere meanwhile.
+            let (content, events) = (content.id(), self.events.clone());
+            let done = Event::Link { content, link: id, event: LinkEvent::Done };
+            tokio::spawn(async move { events.send(done).await.ok() });
+            return;
+        }
         let mut path = format!("units?from={from}&port={}", self.port);
-        if let Some(node) = self.source_of(content.id()) {
+        if let Some(to) = part.and_then(|part| part.to) {
+            path.push_str("&to=");
+            path.push_str(&to.to_string());
+        }
+        let is_spare = part.is_some_and(|part| part.is_spare);
+        if is_spare {
+            path.push_str("&spare=true");
+        } else if let Some(node) = self.source_of(content.id()) {
             path.push_str("&leaves=");
             path.push_str(node.as_str());
+            path.push_str(if is_slow { "&slow=true" } else { "" });
         }
         let (wanted, control) = watch::channel(Wanted::Wait);
         let (held, node) = (Arc::clone(&content), source.node.clone());
-        self.open.insert((content.id(), id), Open { wanted, content: held, source: node });
+        self.open
+            .insert((content.id(), id), Open { wanted, content: held, source: node, is_spare });
         let request = self.channel.own().get(self.url(source, content.id(), &path));
         let mut limits = vec![Arc::clone(&self.limit)];
         limits.extend(job.map(|job| self.limit_of(job)));
@@ -119,6 +137,8 @@ impl Links {
             received: Arc::clone(&self.received),
             events: self.events.clone(),
             control,
+            part,
+            at: from,
             untold: 0,
             told_at: Instant::now(),
         };
@@ -128,12 +148,17 @@ impl Links {
     /// The node from which a content comes now.
     fn source_of(&self, content: ContentId) -> Option<&NodeName> {
         let links = self.open.iter().filter(|((of, _), _)| *of == content);
-        let mut used = links.filter(|(_, open)| *open.wanted.borrow() == Wanted::Use);
+        let is_main = |open: &Open| *open.wanted.borrow() == Wanted::Use && !open.is_spare;
+        let mut used = links.filter(|(_, open)| is_main(open));
         used.next().and_then(|(_, open)| open.source.as_ref())
     }
 
     pub(super) fn use_link(&self, content: ContentId, link: LinkId) {
-        if let Some(Open { wanted, content, source }) = self.open.get(&(content, link)) {
+        if let Some(Open { wanted, content, source, is_spare }) = self.open.get(&(content, link)) {
+            if *is_spare {
+                wanted.send_replace(Wanted::Use);
+                return;
+            }
             content.set_via(source.iter().cloned().collect());
             wanted.send_replace(Wanted::Use);
         }
@@ -185,6 +210,10 @@ struct Link {
     received: Arc<AtomicU64>,
     events: mpsc::Sender<Event>,
     control: watch::Receiver<Wanted>,
+    /// What was asked for, if not all.
+    part: Option<Part>,
+    /// The byte behind the last unit.
+    at: u64,
     /// Bytes that were appended and not told.
     untold: u64,
     told_at: Instant,
@@ -206,7 +235,14 @@ impl Link {
                     if matches!(event, LinkEvent::Busy { .. }) {
                         self.say_others(response).await;
                     }
-                    End::Event(event)
+                    if response.status() == StatusCode::CONFLICT && self.part.is_some() {
+                        let text = refusal_text(response).await;
+                        let Behind { have } =
+                            serde_json::from_slice(&text).unwrap_or(Behind { have: 0 });
+                        End::Event(LinkEvent::Behind { have })
+                    } else {
+                        End::Event(event)
+                    }
                 }
             },
             None if is_unreachable => End::Event(LinkEvent::Unreachable),
@@ -250,27 +286,8 @@ impl Link {
                 if *control.borrow() != Wanted::Use {
                     return End::Closed;
                 }
-                let bytes = match &frame {
-                    Frame::Unit(unit) => unit.bytes().len() as u64,
-                    _ => 0,
-                };
-                match self.content.append_frame(frame).await {
-                    Ok(Appended::Unit { .. }) => self.grew(bytes).await,
-                    Ok(Appended::Hashes) => {}
-                    Ok(Appended::End(_) | Appended::Known) => {
-                        let end = self.content.end();
-                        if end.is_some_and(|end| end.size == self.content.have()) {
-                            return End::Event(LinkEvent::Whole);
-                        }
-                    }
-                    Err(StoreError::BadUnit { unit }) => {
-                        return End::Event(LinkEvent::BadUnit { unit });
-                    }
-                    Err(StoreError::BadSignature | StoreError::Frames(_)) => {
-                        return self.bad_unit();
-                    }
-                    Err(StoreError::Removed) => return End::Closed,
-                    Err(error) => return End::Unwritable(error),
+                if let Some(end) = self.append(frame).await {
+                    return end;
                 }
             }
             let chunk = tokio::select! {
@@ -287,6 +304,49 @@ impl Link {
                 Err(_) => self.tell().await,
             }
         }
+    }
+
+    /// Gives a frame to the store. Gives how the link ends, where it does.
+    async fn append(&mut self, frame: Frame) -> Option<End> {
+        let bytes = match &frame {
+            Frame::Unit(unit) => {
+                let bytes = unit.bytes().len() as u64;
+                self.at = unit.number() * UNIT_BYTES + bytes;
+                bytes
+            }
+            Frame::Hashes(_) | Frame::End(_) => 0,
+        };
+        let is_end = matches!(frame, Frame::End(_));
+        let appended = match self.part {
+            Some(_) => self.content.append_part(frame).await,
+            None => self.content.append_frame(frame).await,
+        };
+        match appended {
+            Ok(Appended::Unit { .. } | Appended::Ahead) => self.grew(bytes).await,
+            Ok(Appended::Hashes) => {}
+            Ok(Appended::End(_) | Appended::Known) => {
+                let end = self.content.end();
+                if end.is_some_and(|end| end.size == self.content.have()) {
+                    return Some(End::Event(LinkEvent::Whole));
+                }
+                // Other parts of the content are missing.
+                if is_end {
+                    return Some(End::Event(LinkEvent::Done));
+                }
+            }
+            // It was asked for when more was expected to be here by now.
+            Err(StoreError::Frames(UnitError::TooFar { .. })) => {
+                return Some(End::Event(LinkEvent::Lost));
+            }
+            Err(StoreError::BadUnit { unit }) => {
+                return Some(End::Event(LinkEvent::BadUnit { unit }));
+            }
+            Err(StoreError::BadSignature | StoreError::Frames(_)) => return Some(self.bad_unit()),
+            Err(StoreError::Removed) => return Some(End::Closed),
+            Err(error) => return Some(End::Unwritable(error)),
+        }
+        let is_done = self.part.and_then(|part| part.to).is_some_and(|to| self.at >= to);
+        is_done.then_some(End::Event(LinkEvent::Done))
     }
 
     /// Waits until the caps let `bytes` in. Meanwhile the agent hears that they are there.
@@ -317,19 +377,17 @@ impl Link {
         }
         let bytes = std::mem::take(&mut self.untold);
         let ms = u64::try_from(self.told_at.elapsed().as_millis()).unwrap_or(u64::MAX);
-        self.content.set_rate(bytes.saturating_mul(1_000) / ms.max(1));
+        if self.part.is_none_or(|part| !part.is_spare) {
+            self.content.set_rate(bytes.saturating_mul(1_000) / ms.max(1));
+        }
         self.told_at = Instant::now();
-        self.say(LinkEvent::Grew { have: self.content.have(), bytes }).await;
+        let (have, at) = (self.content.have(), self.at);
+        self.say(LinkEvent::Grew { have, bytes, at }).await;
     }
 
     /// Whom a source that has no room names instead.
     async fn say_others(&self, response: &mut Response) {
-        let mut body = Vec::new();
-        while body.len() < REFUSAL_BYTES_MAX
-            && let Ok(Ok(Some(bytes))) = timeout(REST_MAX, response.chunk()).await
-        {
-            body.extend_from_slice(&bytes);
-        }
+        let body = refusal_text(response).await;
         let NoRoom { mut alternatives } = serde_json::from_slice(&body).unwrap_or_default();
         alternatives.retain(|other| other.addr.parse::<SocketAddr>().is_ok());
         alternatives.truncate(ALTERNATIVES_MAX);
@@ -354,6 +412,17 @@ async fn finish(mut response: Response) {
             Ok(Ok(None) | Err(_)) | Err(_) => return,
         }
     }
+}
+
+/// The text of a refusal, as far as it is read.
+async fn refusal_text(response: &mut Response) -> Vec<u8> {
+    let mut body = Vec::new();
+    while body.len() < REFUSAL_BYTES_MAX
+        && let Ok(Ok(Some(bytes))) = timeout(REST_MAX, response.chunk()).await
+    {
+        body.extend_from_slice(&bytes);
+    }
+    body
 }
 
 /// What an answer without frames means.

@@ -47,11 +47,16 @@ pub(super) struct LockedMemory {
 }
 
 impl LockedMemory {
-    /// Raises the soft limit as far as it is wanted and allowed.
-    pub(super) fn raise() -> Self {
+    /// Raises the soft limit as far as it is wanted and allowed. Root who will not be root raises
+    /// the hard one as well, and capabilities that do not stay exempt nobody.
+    pub(super) fn raise(capabilities_stay: bool) -> Self {
+        if !capabilities_stay {
+            raise_hard(Resource::Memlock, MEMLOCK_BYTES);
+        }
         let limit_bytes = raise(Resource::Memlock, MEMLOCK_BYTES);
         let sets = capabilities(None);
-        let is_exempt = sets.is_ok_and(|sets| sets.effective.contains(CapabilitySet::IPC_LOCK));
+        let is_exempt = capabilities_stay
+            && sets.is_ok_and(|sets| sets.effective.contains(CapabilitySet::IPC_LOCK));
         Self { limit_bytes, is_exempt }
     }
 
@@ -174,6 +179,19 @@ fn raise(resource: Resource, wanted: u64) -> Option<u64> {
     let target = maximum.map_or(wanted, |maximum| maximum.min(wanted)).max(have);
     let raised = setrlimit(resource, Rlimit { current: Some(target), maximum });
     Some(if raised.is_ok() { target } else { have })
+}
+
+/// Lets the user that root becomes give its threads this priority.
+pub(super) fn allow_priority(priority: u8) {
+    raise_hard(Resource::Rtprio, u64::from(priority));
+}
+
+/// Raises both limits to `wanted` where they are lower, as root alone can.
+fn raise_hard(resource: Resource, wanted: u64) {
+    let Rlimit { current, maximum } = getrlimit(resource);
+    let up = |limit: Option<u64>| limit.map(|limit| limit.max(wanted));
+    // Who is not root stays within what there is.
+    let _refused = setrlimit(resource, Rlimit { current: up(current), maximum: up(maximum) });
 }
 
 /// Connections of a base, and as many files of contents.

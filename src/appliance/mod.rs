@@ -1,11 +1,13 @@
 //! The appliance put together: sockets, shards, workers, the control thread, and their end.
 //!
 //! ```text
-//!  run: sockets -> library -> workers -> shards -> control -> banner .. signal .. BYE, drain, join
+//!  run: sockets -> sandbox -> library -> workers -> shards -> control -> seccomp -> banner ..
+//!       signal .. BYE, drain, join
 //! ```
 //! [`base`] puts a base of distribution together in the same way.
 //! Nothing is served before everything is there: a taken port or a missing folder ends the start
-//! with one sentence, not with half a server.
+//! with one sentence, not with half a server. No thread is started before the process has given up
+//! its user and files ([`crate::sandbox`]): threads would keep them.
 
 pub mod base;
 mod certificates;
@@ -46,13 +48,15 @@ use crate::library::{CLIP_NAME, LIBRARY_PATH, Library};
 use crate::live::core::groups::MulticastSettings;
 use crate::metrics::cells::{SESSION_STATES, ShardCells};
 use crate::poll::poller::Poller;
+use crate::sandbox::places::Places;
+use crate::sandbox::{Entered, Role, Sandbox, SandboxError};
 use crate::session::cx::SessionConfig;
 use crate::shard::inbox::{Inbox, Message};
 use crate::shard::priority::set_fifo;
 use crate::shard::ring::RingConfig;
 use crate::shard::sockets::groups;
 use crate::shard::{Shard, ShardConfig};
-use crate::worker::{Pool, PoolConfig, PoolError};
+use crate::worker::{Pool, PoolConfig, PoolError, has_topology};
 use certificates::Certificates;
 use end::End;
 use limits::LockedMemory;
@@ -152,7 +156,8 @@ pub fn run(
     read_again: Option<ReadAgain>,
     early: EarlyHangup,
 ) -> Result<(), RunError> {
-    run_beside(Prepared::new(config, GivesWay::default())?, read_again, early, None)
+    let prepared = Prepared::new(config, GivesWay::default(), Role::Serve)?;
+    run_beside(prepared, read_again, early, None)
 }
 
 /// What a start may lack, before anything runs.
@@ -165,23 +170,28 @@ struct Prepared {
     operators: Operators,
     certificates: Arc<Certificates>,
     sockets: Sockets,
+    sandbox: Entered,
 }
 
 impl Prepared {
-    fn new(config: Config, gives_way: GivesWay) -> Result<Self, RunError> {
+    fn new(config: Config, gives_way: GivesWay, role: Role) -> Result<Self, RunError> {
         let started = Instant::now();
         // Before anything needs a ring: workers and shards would each say it in their own way.
         host::ring::check().map_err(RunError::NoRing)?;
         let started_with = config.clone();
-        let mut fit = fit(config)?;
+        let sandbox = sandbox(&config, role)?;
+        let mut fit = fit(config, sandbox.keeps_capabilities())?;
+        let mut sockets = listen::open(&fit.config, fit.cpus.shards.len(), gives_way)?;
+        fit.warnings.append(&mut sockets.warnings);
+        // The key may be one that root alone reads.
+        let certificates = Certificates::open(&fit.config).map_err(RunError::Config)?;
+        let certificates = Arc::new(certificates);
+        fit.warnings.extend(certificates.warning());
+        let sandbox = sandbox.enter().map_err(given_up)?;
+        cli::log::start_writer().map_err(system("the log's thread does not start"))?;
         let library = open_library(&fit.config)?;
         let playlists = open_playlists(&fit.config)?;
         let operators = Operators::new(operators::read(&fit.config).map_err(RunError::Config)?);
-        let certificates = Certificates::open(&fit.config).map_err(RunError::Config)?;
-        let certificates = Arc::new(certificates);
-        let mut sockets = listen::open(&fit.config, fit.cpus.shards.len(), gives_way)?;
-        fit.warnings.append(&mut sockets.warnings);
-        fit.warnings.extend(certificates.warning());
         Ok(Self {
             started,
             started_with,
@@ -191,6 +201,7 @@ impl Prepared {
             operators,
             certificates,
             sockets,
+            sandbox,
         })
     }
 }
@@ -215,7 +226,7 @@ fn serve(
     end: &End,
 ) -> Result<(), RunError> {
     let Prepared { started, started_with, fit, library, playlists, operators, .. } = prepared;
-    let Fit { config, cpus, priority, titles, ring_entries, warnings: told } = fit;
+    let Fit { config, cpus, priority, titles, ring_entries, warnings: mut told } = fit;
     let paths = playlists.restore(&config.paths);
     let kept = (Arc::clone(&playlists), Arc::clone(&library));
     let reloader = Reloader::new(started_with, read_again, kept, operators.clone());
@@ -254,13 +265,13 @@ fn serve(
     let (stop, shutdown) = watch::channel(false);
     let control =
         start_control((admin, operators), &view, shutdown, &poller, (end.clone(), early))?;
-    let features = running.iter().flatten().next().map_or(&[][..], |first| &first.features);
+    let sandbox = close(prepared.sandbox, &mut told);
     // Before the banner: who has read that may ask whether the server is ready.
     view.set_ready(true);
     Startup {
         version: env!("CARGO_PKG_VERSION").into(),
         kernel: host::kernel_release(),
-        ring_features: features.iter().map(|s| (*s).to_owned()).collect(),
+        ring_features: ring_features(&running),
         gso: host::gso::segmentation().is_ok(),
         shard_cpus: cpus.shards.clone(),
         worker_cpus: cpus.workers,
@@ -271,12 +282,12 @@ fn serve(
         rtp_port,
         admin: admin_addr,
         example_paths: example_paths(&library),
+        sandbox,
         warnings: warnings(&config, &library, told, &running),
         ready_in_ms: u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
     }
     .print_aside();
-    let serving = Serving { viewers, view: Arc::clone(&view) };
-    let end_companion = companion.map(|start| start(serving));
+    let end_companion = companion.map(|start| start(Serving { viewers, view: Arc::clone(&view) }));
     drop(ended);
     let result = wait_for_shards(running, &has_ended, &poller, end);
     view.set_ready(false);
@@ -285,6 +296,19 @@ fn serve(
     pool.stop();
     let _panicked = control.join();
     result
+}
+
+/// Features of the rings, which are alike on all shards.
+fn ring_features(running: &[Option<Running>]) -> Vec<String> {
+    let first = running.iter().flatten().next();
+    first.map_or(&[][..], |first| &first.features).iter().map(|s| (*s).to_owned()).collect()
+}
+
+/// Gives up system calls, and says what is in force.
+fn close(sandbox: Entered, told: &mut Vec<String>) -> String {
+    let report = sandbox.close();
+    told.extend(report.warnings);
+    report.line
 }
 
 /// Counts the sessions of all shards that play.
@@ -306,9 +330,9 @@ struct Fit {
     warnings: Vec<String>,
 }
 
-fn fit(config: Config) -> Result<Fit, RunError> {
+fn fit(config: Config, capabilities_stay: bool) -> Result<Fit, RunError> {
     let available = available_cpus();
-    let locked = LockedMemory::raise();
+    let locked = LockedMemory::raise(capabilities_stay);
     let cpus = choose_cpus(&config, &available, locked.shards_max())?;
     let shard_count = cpus.shards.len();
     let (priority, told) = urgency::decide(config.shard_priority, &available, &cpus);
@@ -319,11 +343,36 @@ fn fit(config: Config) -> Result<Fit, RunError> {
         priority,
         titles: fitted.titles,
         ring_entries: locked.ring_entries(shard_count),
-        warnings: [fitted.warning, locked.warning(shard_count), told]
+        warnings: [fitted.warning, locked.warning(shard_count), told, without_topology()]
             .into_iter()
             .flatten()
             .collect(),
     })
+}
+
+/// What the process is to give up, checked as far as it can be.
+fn sandbox(config: &Config, role: Role) -> Result<Sandbox, RunError> {
+    let mut places = Places::of_server(config);
+    if let (Role::Node, Some(media)) = (role, &config.media_root) {
+        places = places.and_delivered(media);
+    }
+    let sandbox = Sandbox::prepare(&config.confinement, places, role).map_err(given_up)?;
+    let ShardPriority::Fifo(priority) = config.shard_priority else { return Ok(sandbox) };
+    if sandbox.leaves_root() {
+        limits::allow_priority(priority);
+    }
+    Ok(sandbox.that_needs_priority(true))
+}
+
+fn given_up(error: SandboxError) -> RunError {
+    RunError::Config(error.to_string())
+}
+
+/// For the banner.
+fn without_topology() -> Option<String> {
+    let warning = "/sys is not there: workers read titles that are not in memory on threads, which \
+                   costs CPU time; mount it (HE-W123)";
+    (!has_topology()).then(|| warning.to_owned())
 }
 
 fn open_library(config: &Config) -> Result<Arc<Library>, RunError> {

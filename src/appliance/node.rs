@@ -1,7 +1,8 @@
 //! A node put together: the appliance over its media folder, the agent, and the server for peers.
 //!
 //! ```text
-//! run: folder -> all sockets -> hello -> appliance (serves) + agent (fetches) + peers (serve on)
+//! run: all sockets -> sandbox -> folder -> hello
+//!          -> appliance (serves) + agent (fetches) + peers (serve on)
 //! ```
 //! Invariant: the base hears of a node only when nothing here can refuse its start any more.
 //! A node that cannot reach its base serves what it has, and tries again. One that is refused at
@@ -34,6 +35,7 @@ use crate::http;
 use crate::http::peer::{PeerOptions, PeerState, hand_router, router};
 use crate::http::{Bearers, Retired, Tls};
 use crate::ledger::clerk;
+use crate::sandbox::Role;
 use crate::store::Upload;
 
 /// What a node is, beside its configuration.
@@ -62,9 +64,10 @@ pub fn run(
     options.facts.addr = listener.local_addr().map_err(system("the peer socket has no address"))?;
     let addr = options.facts.addr;
     let is_insecure = matches!(options.security, Security::Insecure);
+    // Before its folder: what is made there belongs to the user that is left.
+    let prepared = Prepared::new(config, gives_way, Role::Node)?;
     let mut node = Node::open(options.clone()).map_err(usage)?;
     let runtime = runtime().map_err(system("the threads of the agent do not start"))?;
-    let prepared = Prepared::new(config, gives_way)?;
     let rtsp = &prepared.sockets.rtsp_addrs;
     let is_outside = |addr: &&SocketAddr| !addr.ip().is_loopback();
     let rtsp = rtsp.iter().find(is_outside).or_else(|| rtsp.first()).copied();

@@ -5,6 +5,7 @@ use std::io::Read;
 
 use crate::config::Config;
 use crate::http::operators::{OperatorToken, read_tokens};
+use crate::sandbox;
 
 /// Reads them; none without a file.
 ///
@@ -14,7 +15,7 @@ pub(super) fn read(config: &Config) -> Result<Vec<OperatorToken>, String> {
     let Some(path) = &config.admin_tokens else { return Ok(Vec::new()) };
     let wrong =
         |error: &dyn std::fmt::Display| format!("admin.tokens: {}: {error}", path.display());
-    let file = File::open(path).map_err(|error| wrong(&error))?;
+    let file = File::open(path).map_err(|error| wrong(&sandbox::why(path, &error)))?;
     let mut text = String::new();
     file.take(FILE_BYTES_MAX).read_to_string(&mut text).map_err(|error| wrong(&error))?;
     read_tokens(&text).map_err(|error| wrong(&error))

@@ -28,6 +28,7 @@ use crate::base::rate::Rate;
 use crate::config::value::Setting;
 use crate::config::{self, FILE_BYTES_MAX, FlagSetting, Loaded};
 use crate::dist::window::{RateSchedule, Window};
+use crate::sandbox;
 use job::JobVerb;
 
 /// Arguments of the command line.
@@ -98,6 +99,9 @@ pub enum Command {
         #[command(subcommand)]
         verb: JobVerb,
     },
+    /// Write man pages, completions of shells and the seccomp profile of containers
+    #[command(hide = true)]
+    Generate(GenerateArgs),
 }
 
 /// A rate by time of day, of `--up-rate` and `--up-window`.
@@ -115,6 +119,14 @@ pub struct ServeArgs {
     /// The server.
     #[command(flatten)]
     pub server: ServerArgs,
+}
+
+/// Words behind `generate`.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+pub struct GenerateArgs {
+    /// Folder that gets the files; it is made when it is not there
+    #[arg(value_name = "DIR")]
+    pub dir: PathBuf,
 }
 
 /// Words behind `probe`.
@@ -440,9 +452,11 @@ pub(super) fn load(
     let name = path.display().to_string();
     let text = read_file(path).map_err(|error| config::ConfigError::Unreadable {
         file: name.clone(),
-        reason: error.to_string(),
+        reason: sandbox::why(path, &error),
     })?;
-    Ok(config::load(Some((&name, &text)), env, flags)?)
+    let mut loaded = config::load(Some((&name, &text)), env, flags)?;
+    loaded.config.file = Some(path.clone());
+    Ok(loaded)
 }
 
 fn read_file(path: &PathBuf) -> std::io::Result<String> {

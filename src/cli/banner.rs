@@ -39,6 +39,8 @@ pub struct Startup {
     pub rtp_port: u16,
     /// Address that the admin listener is bound to.
     pub admin: SocketAddr,
+    /// What the process has given up, on one line.
+    pub sandbox: String,
     /// Paths to try, percent-decoded: `vod/big film.mp4`.
     pub example_paths: Vec<String>,
     /// Whole sentences, each with its code and its fix.
@@ -89,6 +91,7 @@ impl Startup {
         for warning in &self.warnings {
             writeln!(out, "[warn] {}", printable(warning))?;
         }
+        writeln!(out, "sandbox {}", printable(&self.sandbox))?;
         self.print_media(out)?;
         let mut told = Vec::new();
         for addr in self.rtsp_addrs.iter().map(|addr| routes.outward(*addr)) {
@@ -246,6 +249,7 @@ mod tests {
             http_addrs: Vec::new(),
             rtp_port: 8_000,
             admin: "127.0.0.1:9997".parse().unwrap(),
+            sandbox: "user headend   landlock on (ABI 7)   seccomp on (180 calls)".into(),
             example_paths: vec!["demo".into()],
             warnings: Vec::new(),
             ready_in_ms: 41,
@@ -282,6 +286,7 @@ mod tests {
         insta::assert_snapshot!(printed(&startup), @r#"
         headend 0.1.0  kernel 6.8.0  io_uring: send-zc, multishot recv   GSO yes  4 shards (0-3)  1 worker (1)
         [warn] net.core.rmem_max 212992 is small for UDP; run: sudo sysctl -w net.core.rmem_max=8388608   (HE-W101)
+        sandbox user headend   landlock on (ABI 7)   seccomp on (180 calls)
         media   ./movies   12 titles (10 mp4, 2 mov)   1 skipped
                 skipped: bad.mp4 "no moov box" (HE-E210)
         rtsp    rtsp://192.0.2.10:8554/            udp rtp 8000 rtcp 8001
@@ -298,6 +303,7 @@ mod tests {
     fn built_in_clip_is_offered_to_this_machine_first() {
         insta::assert_snapshot!(printed(&startup()), @r"
         headend 0.1.0  kernel 6.8.0  io_uring: send-zc, multishot recv   GSO yes  4 shards (0-3)  1 worker (1)
+        sandbox user headend   landlock on (ABI 7)   seccomp on (180 calls)
         media   built-in clip   to serve a folder: headend ./movies
         rtsp    rtsp://192.0.2.10:8554/            udp rtp 8000 rtcp 8001
         admin   http://127.0.0.1:9997/   metrics /metrics   sessions /v1/sessions
@@ -355,6 +361,7 @@ mod tests {
         let startup = Startup { media: Some(media), example_paths: Vec::new(), ..startup() };
         insta::assert_snapshot!(printed(&startup), @r#"
         headend 0.1.0  kernel 6.8.0  io_uring: send-zc, multishot recv   GSO yes  4 shards (0-3)  1 worker (1)
+        sandbox user headend   landlock on (ABI 7)   seccomp on (180 calls)
         media   m   1000+ titles   47 skipped   (more are found while serving)
                 skipped: 0?[2J.mp4 "bad?box" (HE-E210)
                 skipped: 1?[2J.mp4 "bad?box" (HE-E210)

@@ -37,6 +37,7 @@ pub(super) fn run(args: &BaseArgs) -> Result<Exit, Failure> {
         repair_hook: args.repair_hook.clone(),
         keep_events: Duration::from_secs(u64::from(args.keep_events) * 24 * 3_600),
         archive_every: args.archive_every,
+        confinement: args.confinement(),
     };
     match base::run(&config) {
         Ok(()) => Ok(Exit::Ok),

@@ -153,6 +153,12 @@ mod tests {
         log = "auto"
         # folder that keeps edits of playlists; without one they end with the server
         # state_dir = "..."
+        # user that the server becomes when it has its ports: NAME, NAME:GROUP, or numbers
+        # user = "..."
+        # files are opened in the server's own folders alone: auto (where it can be had), on, off
+        landlock = "auto"
+        # system calls that a server does not need: on (they fail), log (by the kernel), off
+        seccomp = "on"
         # UDP segmentation offload: auto (until a route refuses it), on, off
         gso = "auto"
         # sends without a copy: auto (where it pays and works), on, off
@@ -258,6 +264,9 @@ mod tests {
         task_queue_max = 4096  # default
         log = "auto"  # default
         # state_dir is not set
+        # user is not set
+        landlock = "auto"  # default
+        seccomp = "on"  # default
         gso = "auto"  # default
         zerocopy = "auto"  # default
 

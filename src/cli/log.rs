@@ -30,11 +30,11 @@ mod writer;
 use limit::{Limit, Limited};
 use writer::{Line, Queue};
 
-/// Starts the log, which panics are told to as well. Once per process. Who holds the [`Flush`] has
-/// the last lines written, however it ends.
+/// Prepares the log, which panics are told to as well. Once per process. Lines wait until
+/// [`start_writer`]. Who holds the [`Flush`] has the last lines written, however it ends.
 ///
 /// # Errors
-/// A filter that cannot be read, a thread that does not start, or a log that is running already.
+/// A filter that cannot be read, or a log that is there already.
 pub fn init(format: LogFormat) -> Result<Flush, Failure> {
     let filter = filter(|name| std::env::var_os(name))?;
     let is_terminal = io::stderr().is_terminal();
@@ -58,10 +58,21 @@ pub fn init(format: LogFormat) -> Result<Flush, Failure> {
         log.finish().with(limited).try_init()
     };
     started.map_err(|error| Failure::runtime(error.to_string()))?;
-    queue.start(limit)?;
-    let _running_before = RUNNING.set(queue);
+    let _running_before = RUNNING.set((queue, limit));
     std::panic::set_hook(Box::new(tell_panic));
     Ok(Flush(()))
+}
+
+/// Has a thread write the lines from now on. Not before the process has given up what it gives up:
+/// a thread would keep it.
+///
+/// # Errors
+/// The system has no thread.
+pub fn start_writer() -> io::Result<()> {
+    match RUNNING.get() {
+        Some((queue, limit)) => queue.start(Arc::clone(limit)),
+        None => Ok(()),
+    }
 }
 
 /// Has the last lines written when it is dropped.
@@ -76,7 +87,9 @@ impl Drop for Flush {
 
 /// Waits until all lines so far are written, for `FLUSH_MAX` at most.
 pub fn flush() {
-    if let Some(queue) = RUNNING.get() {
+    if let Some((queue, _)) = RUNNING.get() {
+        // A process that ends while it starts has none yet.
+        let _no_thread = start_writer();
         let _stays_unread = queue.flush(FLUSH_MAX);
     }
 }
@@ -84,7 +97,7 @@ pub fn flush() {
 /// Writes the sentence that a process ends with. Does not wait for a reader when the log runs.
 pub(super) fn last_words(text: &str) {
     match RUNNING.get() {
-        Some(queue) => {
+        Some((queue, _)) => {
             queue.push(text.as_bytes());
             flush();
         }
@@ -119,7 +132,7 @@ fn tell_panic(panic: &PanicHookInfo<'_>) {
     tracing::error!(code = "HE-E801", thread, at, why, backtrace, "panic; this is a bug");
 }
 
-static RUNNING: OnceLock<Arc<Queue>> = OnceLock::new();
+static RUNNING: OnceLock<(Arc<Queue>, Arc<Limit>)> = OnceLock::new();
 
 /// How long the end of the process waits for who reads its last lines.
 const FLUSH_MAX: Duration = Duration::from_millis(500);

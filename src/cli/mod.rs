@@ -27,6 +27,7 @@ mod base;
 mod cert;
 mod config_verb;
 pub mod doctor;
+mod generate;
 mod jobs;
 pub mod log;
 pub mod missing;
@@ -134,5 +135,6 @@ fn run(cli: Cli, out: &mut impl Write) -> Result<Exit, Failure> {
         Some(Command::Path { verb }) => remote::run_path(&verb, std::env::vars_os(), out),
         Some(Command::Session { verb }) => remote::run_session(&verb, std::env::vars_os(), out),
         Some(Command::Job { verb }) => jobs::run_job(&verb, std::env::vars_os(), out),
+        Some(Command::Generate(args)) => generate::run(&args),
     }
 }

@@ -15,6 +15,7 @@ use std::time::Duration;
 use super::LogFormat;
 use super::access::{Methods, OnFailure};
 use super::access_list::AccessList;
+use super::confinement::SeccompMode;
 use super::lineup::Lineup;
 use super::path_scope::PathsOf;
 use super::paths::{SourceTransport, StartConfig};
@@ -160,6 +161,10 @@ pub(super) fn auto_off_or_unset(is_auto: &Option<bool>) -> Option<String> {
 }
 
 pub(super) fn mode(mode: &Mode) -> String {
+    quoted(mode.as_str())
+}
+
+pub(super) fn seccomp(mode: &SeccompMode) -> String {
     quoted(mode.as_str())
 }
 

@@ -19,6 +19,7 @@ pub mod access;
 pub mod access_list;
 pub mod added_paths;
 pub mod channel_paths;
+pub mod confinement;
 pub mod cpus;
 pub mod daily;
 pub mod error;
@@ -47,6 +48,7 @@ pub use priority::ShardPriority;
 
 use crate::base::mode::Mode;
 use access::{AccessConfig, AuthConfig, User};
+use confinement::ConfinementConfig;
 use key::Key;
 use keys::KEYS;
 use multicast::MulticastConfig;
@@ -103,6 +105,10 @@ pub struct Config {
     pub task_queue_max: usize,
     /// Folder that keeps what operators have changed; without one it ends with the server.
     pub state_dir: Option<PathBuf>,
+    /// What the process gives up once it has its ports.
+    pub confinement: ConfinementConfig,
+    /// The file that this was read from, which may be read again.
+    pub file: Option<PathBuf>,
     /// Form of the log.
     pub log: LogFormat,
     /// Whether runs of UDP packets are cut by the kernel (`UDP_SEGMENT`).
@@ -144,6 +150,8 @@ impl Default for Config {
             retransmits: true,
             task_queue_max: 4_096,
             state_dir: None,
+            confinement: ConfinementConfig::default(),
+            file: None,
             log: LogFormat::Auto,
             gso: Mode::Auto,
             zerocopy: Mode::Auto,

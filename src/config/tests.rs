@@ -31,6 +31,9 @@ fn file_sets_every_key() {
         shard_priority = "fifo:20"
         log = "json"
         state_dir = "/var/lib/headend"
+        user = "headend:media"
+        landlock = "off"
+        seccomp = "log"
         poll_entries_max = 1000
         task_queue_max = 64
         gso = "off"
@@ -94,6 +97,12 @@ fn file_sets_every_key() {
         retransmits: false,
         task_queue_max: 64,
         state_dir: Some("/var/lib/headend".into()),
+        confinement: ConfinementConfig {
+            user: Some(confinement::AccountName::parse("headend:media").unwrap()),
+            landlock: Mode::Off,
+            seccomp: confinement::SeccompMode::Log,
+        },
+        file: None,
         log: LogFormat::Json,
         gso: Mode::Off,
         zerocopy: Mode::On,

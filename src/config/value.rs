@@ -12,6 +12,7 @@ use std::time::Duration;
 use super::LogFormat;
 use super::access::{HookUrl, JwksSource, Methods, OnFailure};
 use super::access_list::AccessList;
+use super::confinement::{AccountName, SeccompMode};
 use super::cpus::CpuList;
 use super::fallback::FallbackSource;
 use super::lineup::Lineup;
@@ -330,6 +331,16 @@ impl Setting {
             return Err(ValueError::Kind { found: "integer, boolean or array" });
         };
         Ok((!text.is_empty()).then(|| PathBuf::from(text)))
+    }
+
+    /// A user, or `None` for an empty text.
+    pub(super) fn account(&self) -> Result<Option<AccountName>, ValueError> {
+        let text = self.text()?;
+        if text.is_empty() { Ok(None) } else { AccountName::parse(&text).map(Some) }
+    }
+
+    pub(super) fn seccomp(&self) -> Result<SeccompMode, ValueError> {
+        SeccompMode::parse(&self.text()?)
     }
 
     pub(super) fn log_format(&self) -> Result<LogFormat, ValueError> {

@@ -201,6 +201,12 @@ pub enum ValueError {
         /// What was found.
         text: String,
     },
+    /// Not a user.
+    #[error("`{text}` is no user like `headend`, `headend:media` or `65534:65534`")]
+    Account {
+        /// What was found.
+        text: String,
+    },
     /// A port without room for those of all tracks of a path.
     #[error("{port} is not an even port from 2 to {max}")]
     GroupPort {

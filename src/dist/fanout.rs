@@ -10,6 +10,14 @@
 //! but not for the median. Jobs do not take each other's places: the uplink splits bytes among them
 //! by weight ([`super::uplink`]).
 //!
+//! A further source (`to` and `spare` of `wire::peer`) gives parts of a content to a node that has
+//! another source for the rest: such a node is no child and takes no place. It is served where the
+//! children leave something over ([`has_spare`]).
+//!
+//! A node that leaves a slow child of this source for the source itself has the uplink for a while,
+//! without that child ([`GIVE_WAY`]). So what the node gets tells whose link is slow, and those that
+//! wait behind the node do not get half of what there is.
+//!
 //! Invariants: whoever is fed already, and the first of a job, finds room; so does a node that
 //! leaves a child of this source for the source itself: what it takes, that child passes on no
 //! more. Who is refused would have had less than those who are served.
@@ -40,6 +48,8 @@ pub struct Fed<'a> {
     pub job: Option<JobId>,
     /// Bytes per second; `None`: not known yet.
     pub rate: Option<u64>,
+    /// It is a part for a node that has another source.
+    pub is_spare: bool,
 }
 
 /// Who asks for a stream.
@@ -89,7 +99,8 @@ pub fn has_room<'a>(
 ) -> bool {
     let mut children: BTreeMap<&NodeName, (u64, bool)> = BTreeMap::new();
     let mut others = 0_u64;
-    for Fed { node, job, rate } in streams.filter(|stream| stream.rate != Some(0)) {
+    let streams = streams.filter(|stream| stream.rate != Some(0) && !stream.is_spare);
+    for Fed { node, job, rate, .. } in streams {
         if job != asker.job {
             others = others.saturating_add(rate.unwrap_or(0));
             continue;
@@ -109,6 +120,23 @@ pub fn has_room<'a>(
     children.len() < children_max(uplink, known.collect())
 }
 
+/// Whether a source with an uplink of so many bytes per second gives one part more: its children
+/// take less than all of it, and not many parts are on their way.
+#[must_use]
+pub fn has_spare<'a>(uplink: Option<u64>, streams: impl Iterator<Item = Fed<'a>>) -> bool {
+    let (mut taken, mut parts) = (0_u64, 0_usize);
+    for Fed { rate, is_spare, .. } in streams {
+        if is_spare {
+            parts += 1;
+        } else {
+            taken = taken.saturating_add(rate.unwrap_or(0));
+        }
+    }
+    // A stream of a child is as fast as its own links at most, and measured a moment ago.
+    let is_free = uplink.is_none_or(|uplink| taken < uplink - uplink / SPARE_PART);
+    parts < PARTS_MAX && is_free
+}
+
 /// Children that an uplink has room for, by the rates of those that are there.
 #[must_use]
 pub fn children_max(uplink: Option<u64>, mut rates: Vec<u64>) -> usize {
@@ -120,6 +148,14 @@ pub fn children_max(uplink: Option<u64>, mut rates: Vec<u64>) -> usize {
 
 /// 5 Mbit/s: nobody is fed with less, where that can be helped.
 pub const CHILD_RATE_MIN: u64 = 625_000;
+/// Parts for nodes with other sources that a node gives at once.
+pub const PARTS_MAX: usize = 4;
+/// A twentieth of an uplink is nothing to give away.
+const SPARE_PART: u64 = 20;
+/// So long the stream of a child that another one leaves as slow, for the source itself, sends
+/// nothing: until a base has judged by what comes from the source instead, and has told the child
+/// where it is to go.
+pub const GIVE_WAY: Duration = Duration::from_millis(1_500);
 /// Nodes that a node feeds at once.
 pub const CHILDREN_MAX: usize = 16;
 const SECOND: Duration = Duration::from_secs(1);
@@ -145,7 +181,12 @@ mod tests {
     fn finds_room(uplink: u64, children: &[(u128, Option<u64>)], leaves: Option<usize>) -> bool {
         let names: Vec<_> = (0..children.len()).map(name).collect();
         let streams = names.iter().zip(children);
-        let streams = streams.map(|(node, (of, rate))| Fed { node, job: job(*of), rate: *rate });
+        let streams = streams.map(|(node, (of, rate))| Fed {
+            node,
+            job: job(*of),
+            rate: *rate,
+            is_spare: false,
+        });
         let (me, leaves) = (name(99), leaves.map(name));
         let asker = Asker { node: &me, job: job(1), leaves: leaves.as_ref() };
         has_room(Some(uplink), asker, streams)
@@ -188,9 +229,23 @@ mod tests {
     fn whoever_is_fed_already_may_have_more_streams() {
         let (me, of) = (name(0), job(1));
         let asker = Asker { node: &me, job: of, leaves: None };
-        let fed = Fed { node: &me, job: of, rate: Some(UP) };
+        let fed = Fed { node: &me, job: of, rate: Some(UP), is_spare: false };
         assert!(has_room(Some(UP), asker, [fed, fed].into_iter()));
         assert!(has_room(None, Asker { node: &name(1), ..asker }, [fed].into_iter()));
+    }
+
+    #[test]
+    fn parts_take_no_place_of_a_child_and_are_given_where_children_leave_something() {
+        let (me, of) = (name(0), job(1));
+        let fed = |rate, is_spare| Fed { node: &me, job: of, rate: Some(rate), is_spare };
+        let asker = Asker { node: &name(1), job: of, leaves: None };
+        let full = [fed(UP, true), fed(UP, true)];
+        assert!(has_room(Some(UP), asker, full.into_iter()), "no child is there");
+        assert!(has_spare(Some(UP), full.into_iter()));
+        assert!(!has_spare(Some(UP), [fed(UP, false)].into_iter()));
+        assert!(has_spare(Some(UP), [fed(UP * 9 / 10, false)].into_iter()));
+        assert!(has_spare(None, [fed(UP, false)].into_iter()), "nobody knows what it can send");
+        assert!(!has_spare(None, [fed(1, true); PARTS_MAX].into_iter()));
     }
 
     #[test]

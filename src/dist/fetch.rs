@@ -17,14 +17,22 @@
 //! and stays. A source that the plan has other use for is left, too: at once when the one that the
 //! plan has instead lives, even if it has nothing for this node yet.
 //!
-//! Invariants: a link is opened at the verified offset; bytes of one link count at a time; at most
-//! two links are there; a source that sent a bad unit is not asked again while another one is left.
+//! Where the source in use, the main one, gives less than it gets, further ones may give parts
+//! ahead of it ([`further`]). Then the main one is asked for parts, too, so that it sends nothing
+//! that is here; while there is nothing for it to do it rests.
+//!
+//! Invariants: a link without a part is opened at the verified offset; bytes of one such link count
+//! at a time; at most two links to main sources are there; a source that sent a bad unit is not
+//! asked again while another one is left.
 //! Bounds: each source is tried once in a round; a round without a new byte ends in `GaveUp`.
 
 mod actions;
+mod further;
+mod lane;
 mod pace;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::ops::Range;
 use std::time::Duration;
 
 use crate::base::time::Mono;
@@ -32,7 +40,9 @@ use crate::dist::ids::{Epoch, NodeName};
 use crate::dist::wire::agent::{Source, SwitchCause};
 use crate::dist::wire::job::Reason;
 use crate::dist::wire::peer::{Alternative, ContentState};
-pub use actions::{AskId, FetchAction, GaveUp, LinkEvent, LinkId, Peer};
+pub use actions::{AskId, FetchAction, GaveUp, LinkEvent, LinkId, Part, Peer};
+use further::Further;
+use lane::Lane;
 use pace::{Meter, Watch};
 
 /// One content on its way to a node.
@@ -64,6 +74,8 @@ pub struct Fetch {
     next_link: u32,
     next_ask: u32,
     via: BTreeMap<String, u64>,
+    further: Further,
+    lane: Lane,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -85,6 +97,8 @@ struct Link {
     id: LinkId,
     source: Source,
     cause: SwitchCause,
+    /// The first byte that was asked for.
+    from: u64,
     /// Of the connection, or of the last byte.
     alive_at: Mono,
     starved: u8,
@@ -152,7 +166,14 @@ impl Fetch {
             next_link: 1,
             next_ask: 1,
             via: BTreeMap::new(),
+            further: Further::default(),
+            lane: Lane::default(),
         }
+    }
+
+    /// Bytes ahead of the verified ones that are here already.
+    pub fn set_here(&mut self, ranges: Vec<Range<u64>>) {
+        self.further.set_here(ranges);
     }
 
     /// Whether the job keeps to a rate.
@@ -266,6 +287,9 @@ impl Fetch {
         now: Mono,
         out: &mut Vec<FetchAction>,
     ) {
+        if self.further.is_part(link) && self.state == State::Running {
+            return self.handle_part(link, event, now, out);
+        }
         let is_active = self.active.as_ref().is_some_and(|active| active.id == link);
         let is_opening = self.opening.as_ref().is_some_and(|opening| opening.id == link);
         if self.state == State::Over || !(is_active || is_opening) {
@@ -273,8 +297,12 @@ impl Fetch {
         }
         match event {
             LinkEvent::FirstByte if is_opening => self.take_over(now, out),
-            LinkEvent::FirstByte => {}
-            LinkEvent::Grew { have, bytes } => self.grow(have, bytes, now),
+            LinkEvent::FirstByte => self.begin_lane(link, out),
+            LinkEvent::Grew { have, bytes, at } => self.grow(have, bytes, at, now, out),
+            LinkEvent::Done | LinkEvent::Behind { .. } if is_active => {
+                self.end_lane(event == LinkEvent::Done, now, out);
+            }
+            LinkEvent::Done | LinkEvent::Behind { .. } => {}
             LinkEvent::Held => {
                 if let Some(main) = self.main_mut().filter(|main| main.id == link) {
                     main.alive_at = now;
@@ -363,6 +391,8 @@ impl Fetch {
             About::Pace(link) => {
                 let is_needed = self.active.as_ref().is_some_and(|active| active.id == link);
                 match state.filter(|state| is_needed && !state.via.contains(&self.me)) {
+                    // It is slow on purpose: nothing of before counts.
+                    Some(state) if state.is_held => self.watch.restart(now),
                     Some(state) => self.compare(state.have, now, out),
                     None => self.watch.pass(now),
                 }
@@ -384,6 +414,7 @@ impl Fetch {
             return;
         }
         self.meter.roll(now);
+        self.keep_lane(now, out);
         if let Some(again) = self.again.as_mut().filter(|again| now >= again.at) {
             // Kept for how long it has been asked; its link says when it is next.
             again.at = Mono(u64::MAX);
@@ -423,6 +454,7 @@ impl Fetch {
         for link in [self.active.take(), self.opening.take()].into_iter().flatten() {
             out.push(FetchAction::Close { link: link.id });
         }
+        self.further.stop(out);
         (self.asked, self.again, self.state) = (None, None, State::Over);
     }
 
@@ -443,11 +475,14 @@ impl Fetch {
         let id = LinkId(self.next_link);
         self.next_link = self.next_link.wrapping_add(1);
         let cause = if self.has_switched { cause } else { SwitchCause::First };
-        out.push(FetchAction::Connect { link: id, source: source.clone(), from: self.have });
+        let (link, from, is_slow) = (id, self.have, cause == SwitchCause::Slow);
+        let to = source.clone();
+        out.push(FetchAction::Connect { link, source: to, from, part: None, is_slow });
         self.opening = Some(Link {
             id,
             source,
             cause,
+            from,
             alive_at: now,
             starved: 0,
             before: None,
@@ -483,6 +518,7 @@ impl Fetch {
         }
         self.again = None;
         link.alive_at = now;
+        self.lane = Lane::whole(link.from);
         let before = link.before.unwrap_or(self.meter.rate);
         let (source, cause) = (link.source.node.clone(), link.cause);
         out.push(FetchAction::Use { link: link.id });
@@ -500,11 +536,22 @@ impl Fetch {
         self.active = Some(link);
     }
 
-    fn grow(&mut self, have: u64, bytes: u64, now: Mono) {
+    fn grow(&mut self, have: u64, bytes: u64, at: u64, now: Mono, out: &mut Vec<FetchAction>) {
         let Some(active) = self.active.as_mut() else { return };
         active.alive_at = now;
         active.starved = 0;
-        let name = active.source.node.as_ref().map_or("base", NodeName::as_str);
+        let node = active.source.node.clone();
+        self.count(&node, have, bytes, now);
+        self.lane.meter.add(bytes, now);
+        let (before, at) = (self.lane.at, self.lane.at.max(at));
+        self.lane.at = at;
+        self.further.add(before, at, self.have);
+        self.follow_lane(now, out);
+    }
+
+    /// Bytes came from a source.
+    fn count(&mut self, node: &Peer, have: u64, bytes: u64, now: Mono) {
+        let name = node.as_ref().map_or("base", NodeName::as_str);
         if let Some(sum) = self.via.get_mut(name) {
             *sum += bytes;
         } else {
@@ -581,6 +628,7 @@ impl Fetch {
         }
         self.state = State::Over;
         self.asked = None;
+        self.further.stop(out);
         let is_bad = self.sources.iter().all(|source| self.bad.contains(&source.node));
         let reason = if is_bad { Reason::BadHash } else { Reason::NoSource };
         let Round { busy, is_refused, .. } = self.round;
@@ -630,7 +678,10 @@ impl Fetch {
 
     /// The source in use has so much: where it is slow, the next one of the list is opened.
     fn compare(&mut self, theirs: u64, now: Mono, out: &mut Vec<FetchAction>) {
-        let Some(before) = self.watch.add(now, self.have, theirs) else { return };
+        self.further.note_lag(theirs, self.have);
+        // With others beside it a source may be slow.
+        let narrow = self.watch.add(now, self.have, theirs);
+        let Some(before) = narrow.filter(|_| !self.further.is_active(now)) else { return };
         // Of two sources in a row that are slow it is this node that is.
         let is_mine =
             self.slow.is_some_and(|(at, rate)| now.since(at) < MINUTE && !is_more(before, rate));

@@ -13,7 +13,7 @@
 //! - [`quota`]: how much of a base a client may use.
 //! - [`webhook`]: how a client that has left is called back.
 //! - [`window`], [`terms`]: when a job may take how much. [`uplink`]: who may send next.
-//!   [`fanout`]: how many nodes a source feeds.
+//!   [`fanout`]: how many nodes a source feeds. [`level`]: who takes parts from several at once.
 //! - [`reflect`]: a live path at a node, as part of a job.
 //! - [`probe`]: what a node that is back fetches first.
 //! - [`recovery`]: what a start of the base makes of its disk. [`retention`]: which events go.
@@ -22,7 +22,8 @@
 //! - `units`: the bytes of a content, verified by BLAKE3 in units of 64 KiB.
 //!
 //! Invariants: time, bytes and outcomes come in, actions go out; no clock, socket, file or thread
-//! is in here. A content grows from its start without a gap, and only verified bytes are passed on.
+//! is in here. A content grows from its start without a gap, and only verified bytes are passed on;
+//! what several sources bring ahead of a gap waits until that is closed.
 
 pub mod agent;
 pub mod book;
@@ -35,6 +36,7 @@ pub mod ids;
 pub mod job;
 pub mod journal;
 pub mod keys;
+pub mod level;
 pub mod node;
 pub mod plan;
 pub mod probe;

@@ -370,6 +370,30 @@ impl Cascade {
         self.members.get(&id).map_or(&[], |member| &member.sender.children)
     }
 
+    /// The same of the base, too.
+    #[must_use]
+    pub fn children_of(&self, id: Option<MemberId>) -> &[MemberId] {
+        self.sender(id).map_or(&[], |sender| &sender.children)
+    }
+
+    /// Bytes per second that a member, or the base, can send.
+    #[must_use]
+    pub fn up_of(&self, id: Option<MemberId>) -> u64 {
+        self.sender(id).map_or(0, |sender| sender.up)
+    }
+
+    /// Whether others may fetch from a member.
+    #[must_use]
+    pub fn may_serve(&self, id: Option<MemberId>) -> bool {
+        self.sender(id).is_some_and(|sender| sender.may_serve)
+    }
+
+    /// Whether a source may give parts to a receiver: it is not behind it, and they connect.
+    #[must_use]
+    pub fn may_give(&self, source: Option<MemberId>, receiver: MemberId) -> bool {
+        self.may_feed(source, receiver)
+    }
+
     /// All members.
     pub fn members(&self) -> impl Iterator<Item = MemberId> {
         self.members.keys().copied()
@@ -438,7 +462,8 @@ impl Cascade {
     }
 
     /// Edges between the base and a member.
-    fn depth(&self, id: MemberId) -> usize {
+    #[must_use]
+    pub fn depth(&self, id: MemberId) -> usize {
         let mut at = self.edge(id);
         let mut depth = 0;
         while let Some(edge) = at {

@@ -333,8 +333,8 @@ impl Relay {
 /// An order whose list of sources is whole again.
 fn whole(order: NodeOrder) -> NodeOrder {
     match order {
-        NodeOrder::Sources { content, epoch, sources } => {
-            NodeOrder::Sources { content, epoch, sources: whole_list(sources) }
+        NodeOrder::Sources { content, epoch, sources, further } => {
+            NodeOrder::Sources { content, epoch, sources: whole_list(sources), further }
         }
         other => other,
     }

@@ -9,6 +9,9 @@
 //! by bytes over weight (start-time fair queueing, Goyal et al. 1996). A deficit round robin would
 //! take the turn of a job away in the moment in which its only stream is sending.
 //!
+//! Pieces of parts for nodes that have another source ([`Rank::Spare`]) leave when no other piece
+//! of any job could: the children of a source lose nothing to them.
+//!
 //! Invariants: in any time `t` no more than `rate * (t + BURST_NS) + a piece` leaves, of all jobs
 //! and of one with a rate; an uplink with bytes to spare and a job that may send is never idle; a
 //! job that did not wait saves up nothing. Without a rate pieces leave at once, and what splits the
@@ -30,13 +33,22 @@ pub struct Bucket {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PieceId(u64);
 
+/// Which pieces go first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Rank {
+    /// Of a child.
+    Child,
+    /// Of a part for a node that has another source: what is left over.
+    Spare,
+}
+
 /// See the module.
 #[derive(Debug)]
 pub struct Uplink {
     link: Bucket,
     jobs: BTreeMap<Option<JobId>, Class>,
     /// By piece, the job whose it is.
-    asks: BTreeMap<PieceId, Option<JobId>>,
+    asks: BTreeMap<PieceId, (Option<JobId>, Rank)>,
     last_ask: u64,
     /// Virtual time of the piece that left last.
     virtual_time: u128,
@@ -72,6 +84,8 @@ struct Class {
     is_known: bool,
     bucket: Bucket,
     waiting: VecDeque<(PieceId, u64)>,
+    /// The same of parts for nodes with another source.
+    spare: VecDeque<(PieceId, u64)>,
     /// Virtual time at which its next piece starts.
     start: u128,
 }
@@ -152,23 +166,23 @@ impl Uplink {
     }
 
     /// A stream has a piece of a job to send; `None` for one of which no job is known.
-    pub fn ask(&mut self, job: Option<JobId>, bytes: u64) -> PieceId {
+    pub fn ask(&mut self, job: Option<JobId>, bytes: u64, rank: Rank) -> PieceId {
         self.last_ask += 1;
         let id = PieceId(self.last_ask);
         let virtual_time = self.virtual_time;
         let class = self.class(job);
-        if class.waiting.is_empty() {
+        if class.waits_for_nothing() {
             class.start = class.start.max(virtual_time);
         }
-        class.waiting.push_back((id, bytes));
-        self.asks.insert(id, job);
+        class.queue(rank).push_back((id, bytes));
+        self.asks.insert(id, (job, rank));
         id
     }
 
     /// A piece is not to be sent any more. No effect on one that has left.
     pub fn withdraw(&mut self, id: PieceId) {
-        let Some(job) = self.asks.remove(&id) else { return };
-        self.class(job).waiting.retain(|(ask, _)| *ask != id);
+        let Some((job, rank)) = self.asks.remove(&id) else { return };
+        self.class(job).queue(rank).retain(|(ask, _)| *ask != id);
         self.tidy(job);
     }
 
@@ -176,21 +190,23 @@ impl Uplink {
     pub fn next(&mut self, now_ns: u64) -> Next {
         let waiting = self.jobs.iter().filter(|(_, class)| class.may_send());
         let free_ns = self.link.free_ns();
-        let mut first: Option<(u128, Option<JobId>)> = None;
+        let mut first: Option<(Rank, u128, Option<JobId>)> = None;
         let mut soonest: Option<u64> = None;
         for (job, class) in waiting {
             let at_ns = class.bucket.free_ns().max(free_ns);
             if at_ns > now_ns {
                 soonest = Some(soonest.map_or(at_ns, |soonest| soonest.min(at_ns)));
-            } else if first.is_none_or(|(start, _)| class.start < start) {
-                first = Some((class.start, *job));
+            } else if first
+                .is_none_or(|(rank, start, _)| (class.rank(), class.start) < (rank, start))
+            {
+                first = Some((class.rank(), class.start, *job));
             }
         }
-        let Some((start, job)) = first else {
+        let Some((rank, start, job)) = first else {
             return soonest.map_or(Next::Nobody, Next::At);
         };
         let class = self.class(job);
-        let Some((id, bytes)) = class.waiting.pop_front() else { return Next::Nobody };
+        let Some((id, bytes)) = class.queue(rank).pop_front() else { return Next::Nobody };
         class.bucket.take(bytes, now_ns);
         class.start = start + u128::from(bytes) * SCALE / u128::from(class.share.weight.max(1));
         self.link.take(bytes, now_ns);
@@ -204,7 +220,7 @@ impl Uplink {
     /// for the link.
     #[must_use]
     pub fn holds(&self, job: Option<JobId>, now_ns: u64) -> bool {
-        let class = self.jobs.get(&job).filter(|class| !class.waiting.is_empty());
+        let class = self.jobs.get(&job).filter(|class| !class.waits_for_nothing());
         class.is_some_and(|class| {
             !class.share.is_open || class.bucket.free_ns() > self.link.free_ns().max(now_ns)
         })
@@ -223,6 +239,7 @@ impl Uplink {
             is_known: false,
             bucket: Bucket::new(None),
             waiting: VecDeque::new(),
+            spare: VecDeque::new(),
             start,
         })
     }
@@ -234,7 +251,7 @@ impl Uplink {
         let virtual_time = self.virtual_time;
         let is_over = |class: &Class| {
             let is_even = class.start <= virtual_time;
-            !class.is_known && class.waiting.is_empty() && (is_even || is_any)
+            !class.is_known && class.waits_for_nothing() && (is_even || is_any)
         };
         if self.jobs.get(&job).is_some_and(is_over) {
             self.jobs.remove(&job);
@@ -257,7 +274,23 @@ pub fn weight_of(priority: u8) -> u32 {
 
 impl Class {
     fn may_send(&self) -> bool {
-        self.share.is_open && !self.waiting.is_empty()
+        self.share.is_open && !self.waits_for_nothing()
+    }
+
+    fn waits_for_nothing(&self) -> bool {
+        self.waiting.is_empty() && self.spare.is_empty()
+    }
+
+    /// Of its next piece.
+    fn rank(&self) -> Rank {
+        if self.waiting.is_empty() { Rank::Spare } else { Rank::Child }
+    }
+
+    fn queue(&mut self, rank: Rank) -> &mut VecDeque<(PieceId, u64)> {
+        match rank {
+            Rank::Child => &mut self.waiting,
+            Rank::Spare => &mut self.spare,
+        }
     }
 }
 

@@ -14,6 +14,7 @@ use super::tree::Tree;
 use super::tuning::TUNING;
 use crate::config::cpus::{CPUS_MAX, Placement};
 use crate::config::{Config, ShardPriority};
+use crate::sandbox::{self, Account, Landlock};
 
 /// Everything that is judged.
 #[derive(Debug, Clone, Default)]
@@ -41,6 +42,11 @@ pub(super) struct Facts {
     /// Connections that the kernel tracks, when it does.
     pub(super) tracked: Option<String>,
     pub(super) ports: Vec<Port>,
+    pub(super) landlock: Option<Landlock>,
+    /// Words of `kernel.seccomp.actions_avail`; `None` where it is hidden.
+    pub(super) seccomp: Option<String>,
+    /// User that the server is to become, or why it cannot be.
+    pub(super) user: Option<Result<String, String>>,
     /// UDP ports of RTP and RTCP, first and last.
     pub(super) rtp_ports: Option<(u16, u16)>,
 }
@@ -99,6 +105,12 @@ impl Facts {
             nics: Nic::all(&tree),
             tracked: tree.sysctl("net.netfilter.nf_conntrack_count"),
             ports: ports(config),
+            landlock: Some(sandbox::available()),
+            seccomp: tree.sysctl("kernel.seccomp.actions_avail"),
+            user: config.confinement.user.as_ref().map(|user| match Account::find(user) {
+                Ok(_) => Ok(user.to_string()),
+                Err(error) => Err(error.to_string()),
+            }),
         }
     }
 

@@ -98,8 +98,9 @@ pub(super) fn ring_refusal(errno: i32, disabled: Option<&str>) -> (&'static str,
         }
         (libc::EPERM | libc::EACCES, _) => (
             "a seccomp filter or security module forbids it, as containers do by default",
-            "docker run --security-opt seccomp=unconfined ..., or allow io_uring_setup, \
-             io_uring_enter and io_uring_register in the profile",
+            "docker run --security-opt seccomp=seccomp.json ..., with the profile that headend \
+             generate DIR writes; another one has to allow io_uring_setup, io_uring_enter and \
+             io_uring_register",
         ),
         (libc::ENOSYS, _) => (
             "the kernel is built without it, or a seccomp filter or sandbox hides it",

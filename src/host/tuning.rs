@@ -203,6 +203,18 @@ mod tests {
     }
 
     #[test]
+    fn package_sets_the_sysctls_that_the_server_warns_of() {
+        let drop_in = include_str!("../../tuning/headend.sysctl");
+        let is_line = |line: &&str| !line.is_empty() && !line.starts_with('#');
+        let set: Vec<String> = drop_in.lines().filter(is_line).map(str::to_owned).collect();
+        let warned = TUNING.sysctl.iter().filter(|entry| entry.code.is_some());
+        let mut wanted: Vec<_> =
+            warned.map(|entry| format!("{} = {}", entry.key, entry.value())).collect();
+        wanted.sort();
+        assert_eq!(set, wanted);
+    }
+
+    #[test]
     fn several_numbers_are_compared_one_by_one() {
         let entry = sysctl("net.ipv4.udp_mem").unwrap();
         assert_eq!(entry.is_met_by("16384 24576 32768"), Some(true));

@@ -219,6 +219,7 @@ fn lock(path: &Path) -> Result<File, LedgerError> {
 const SETTINGS: &str = "
 PRAGMA journal_mode = WAL;
 PRAGMA synchronous = FULL;
+PRAGMA temp_store = MEMORY;
 PRAGMA journal_size_limit = 67108864;
 PRAGMA cache_size = -65536;
 PRAGMA temp_store = MEMORY;

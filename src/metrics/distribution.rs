@@ -51,6 +51,9 @@ pub struct DistributionCells {
     pub bytes_from_clients: SharedCounter,
     /// Changes of a source, in the order of [`SWITCH_CAUSES`].
     pub switches: [SharedCounter; SWITCH_CAUSES.len()],
+    /// Times that nodes took further sources beside the one that they had, and left them, in the
+    /// order of [`FURTHER_WORDS`].
+    pub further: [SharedCounter; FURTHER_WORDS.len()],
     /// What nodes have handed on to each other, in the order of [`RELAY_WORDS`].
     pub relays: [SharedCounter; RELAY_WORDS.len()],
     /// Units that failed their hash, by the source that served them.
@@ -283,6 +286,8 @@ fn of_contents(cells: &DistributionCells) -> Vec<MetricFamily> {
     let switches = switches.map(|(cause, switches)| count(&["why"], &[cause], switches.value()));
     let relays = RELAY_WORDS.iter().zip(&cells.relays);
     let relays = relays.map(|(word, relays)| count(&["what"], &[word], relays.value()));
+    let further = FURTHER_WORDS.iter().zip(&cells.further);
+    let further = further.map(|(word, further)| count(&["what"], &[word], further.value()));
     let bad_units = cells.bad_units.lock().unwrap_or_else(PoisonError::into_inner).clone();
     let bad_units = bad_units.iter().map(|(source, units)| count(&["source"], &[source], *units));
     let counter = |name, help, samples| family_of(name, help, MetricType::COUNTER, samples);
@@ -293,6 +298,11 @@ fn of_contents(cells: &DistributionCells) -> Vec<MetricFamily> {
             bad_units.collect(),
         ),
         counter("ctp_bytes_total", "Bytes of contents, by direction and peer.", bytes.collect()),
+        counter(
+            "ctp_further_sources_total",
+            "Times that nodes took further sources at once, or other ones, and left all of them.",
+            further.collect(),
+        ),
         counter("ctp_relays_total", "Orders that nodes have handed on.", relays.collect()),
         counter("ctp_switches_total", "Sources that nodes took, by cause.", switches.collect()),
     ]
@@ -315,6 +325,9 @@ fn by_label(label: &str, name: &str, help: &str, counts: &[(&'static str, u64)])
 /// Words for causes of a change of the source.
 pub const SWITCH_CAUSES: [&str; 8] =
     ["first", "plan", "lost", "stall", "bad_unit", "busy", "faster", "slow"];
+
+/// Words for what nodes do with further sources.
+pub const FURTHER_WORDS: [&str; 2] = ["taken", "left"];
 
 /// Words for what becomes of orders that nodes hand on.
 pub const RELAY_WORDS: [&str; 5] = ["taken", "duplicate", "refused", "sent", "taken_back"];
@@ -345,6 +358,7 @@ mod tests {
             "ctp_bound_ratio_count 0",
             "ctp_ledger_commit_seconds_count 0",
             "ctp_order_streams 0",
+            "ctp_further_sources_total{what=\"taken\"} 0",
             "ctp_relays_total{what=\"taken_back\"} 0",
             "ctp_webhooks_pending 0",
             "ctp_webhooks_dropped_total 0",

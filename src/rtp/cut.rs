@@ -119,6 +119,8 @@ impl Pieces {
                     .fold(24, |all, one| (all | one) & 0x80 | (all & 0x60).max(one & 0x60) | 24);
                 self.push(&[&[header], taken]);
             } else if let Some(unit) = units_of(taken).next().filter(|unit| !unit.is_empty()) {
+                // Any other would be a packet of another kind when it stands alone.
+                unit.first().filter(|first| (1..=23).contains(&(**first & 0x1f)))?;
                 self.h264_unit(unit, bytes_max)?;
             }
             rest = behind;
@@ -161,6 +163,8 @@ impl Pieces {
             if fits.count > 1 {
                 self.push(&[&header, taken]);
             } else if let Some(unit) = units_of(taken).next().filter(|unit| !unit.is_empty()) {
+                let [first, _] = unit.first_chunk::<2>()?;
+                (first >> 1 & 0x3f <= 47).then_some(())?;
                 self.h265_unit(unit, bytes_max)?;
             }
             rest = behind;

@@ -96,6 +96,21 @@ fn what_is_not_known_well_enough_is_not_cut() {
     assert!(!pieces.cut(DetectorFormat::H264, &broken, 1_400));
 }
 
+/// A STAP-A or an AP among the units would be taken apart when it stood alone.
+#[test]
+fn aggregation_packet_within_another_is_not_cut() {
+    let mut pieces = Pieces::default();
+    let large = vec![0x65; 2_000];
+    let inner = aggregated(&[0x78], &[vec![0x67; 20], vec![0x68; 4]]);
+    assert!(!pieces.cut(DetectorFormat::H264, &aggregated(&[0x78], &[large, inner]), 1_400));
+    let large = [&[19 << 1, 1][..], &[7; 2_000]].concat();
+    let inner = aggregated(&[48 << 1, 1], &[vec![64, 1, 2], vec![66, 1, 2]]);
+    for odd in [inner, vec![19 << 1]] {
+        let payload = aggregated(&[48 << 1, 1], &[large.clone(), odd]);
+        assert!(!pieces.cut(DetectorFormat::H265, &payload, 1_400));
+    }
+}
+
 fn arb_unit(is_h265: bool) -> impl Strategy<Value = Vec<u8>> {
     let bytes = prop_oneof![2_usize..60, 2_usize..6_000];
     (1_u8..24, any::<u8>(), bytes).prop_map(move |(kind, fill, len)| {

@@ -269,6 +269,8 @@ mod tests {
             ("bytes=0-100", RangeError::UnknownUnit),
             ("smpte-24=00:00:01-", RangeError::UnknownUnit),
             ("smpte=-00:00:01", RangeError::Malformed),
+            ("smpte=111111111111111034:0:33:05.1-", RangeError::OutOfBounds),
+            ("smpte-25=9223372036854775807:59:59:24.99-", RangeError::OutOfBounds),
             ("smpte-25=00:00:01:25-", RangeError::Malformed),
             ("clock=-", RangeError::Malformed),
             ("clock=19961108T142300-", RangeError::Malformed),

@@ -58,7 +58,8 @@ impl SmpteKind {
         }
         let mut frames = below(self.numbers_per_s(), parse_number(frames)?)?;
         let mut subframes = below(100, parse_number(subframes)?)?;
-        let all_minutes = checked(hours.checked_mul(60).and_then(|h| h.checked_add(minutes)))?;
+        // Hours may be any number: only 128 bits hold what they are in frames.
+        let all_minutes = i128::from(hours) * 60 + i128::from(minutes);
         let mut dropped = 0;
         if self.is_drop() {
             dropped = 2 * (all_minutes - all_minutes / 10);
@@ -67,10 +68,9 @@ impl SmpteKind {
                 (frames, subframes) = (2, 0);
             }
         }
-        let all_seconds =
-            checked(all_minutes.checked_mul(60).and_then(|m| m.checked_add(seconds)))?;
-        let number = checked(all_seconds.checked_mul(self.numbers_per_s()))? + frames - dropped;
-        let hundredths = i128::from(number) * 100 + i128::from(subframes);
+        let all_seconds = all_minutes * 60 + i128::from(seconds);
+        let number = all_seconds * i128::from(self.numbers_per_s()) + i128::from(frames) - dropped;
+        let hundredths = number * 100 + i128::from(subframes);
         let (scale, rate) = self.ns_per_hundredth();
         i64::try_from(hundredths * scale / rate).map(Npt).map_err(|_| RangeError::OutOfBounds)
     }

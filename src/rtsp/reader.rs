@@ -241,15 +241,15 @@ impl RequestReader {
         }
     }
 
-    /// A message ends where nobody knows. Where media is expected, reading goes on behind its
-    /// first bytes.
-    fn give_up_message(&mut self, head: &Head, error: ParseError) -> Step {
+    /// A message ends where nobody knows. Where media is expected, reading goes on behind the first
+    /// byte of the line that is wrong; `taken_bytes` is what the lines before it have.
+    fn give_up_message(&mut self, head: &Head, taken_bytes: usize, error: ParseError) -> Step {
         let cseq = head.cseq();
         if self.channels.is_empty() {
             return Step::Done(self.lose(error, cseq));
         }
         self.consume(1);
-        self.state = State::Seeking { passed: head.bytes() + 1 };
+        self.state = State::Seeking { passed: taken_bytes + 1 };
         match cseq {
             Some(_) => Step::Done(Input::Malformed { error, cseq, framing_lost: false }),
             None => Step::Again,
@@ -272,11 +272,12 @@ impl RequestReader {
                 Start::Message | Start::Nothing => {}
             }
         }
+        let taken_bytes = head.bytes();
         let new = rest.get(self.scanned..).unwrap_or_default();
         let Some(at) = new.iter().position(|b| *b == b'\n') else {
             // One byte more than the limit may still be the CR of a line that is just in it.
             if rest.len() > RTSP_LINE_BYTES_MAX + 1 {
-                return self.give_up_message(&head, line_too_long(&head));
+                return self.give_up_message(&head, taken_bytes, line_too_long(&head));
             }
             self.scanned = rest.len();
             self.state = State::Head(head);
@@ -286,12 +287,12 @@ impl RequestReader {
         let line = rest.get(..line_bytes - 1).unwrap_or_default();
         let line = line.strip_suffix(b"\r").unwrap_or(line);
         if line.len() > RTSP_LINE_BYTES_MAX {
-            return self.give_up_message(&head, line_too_long(&head));
+            return self.give_up_message(&head, taken_bytes, line_too_long(&head));
         }
         match head.handle_line(line, line_bytes) {
             Ok(LineStep::More) => self.state = State::Head(head),
             Ok(LineStep::End { body_bytes }) => self.state = State::Body { head, body_bytes },
-            Err(error) => return self.give_up_message(&head, error),
+            Err(error) => return self.give_up_message(&head, taken_bytes, error),
         }
         self.consume(line_bytes);
         Step::Again

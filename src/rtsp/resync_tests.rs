@@ -146,6 +146,15 @@ fn request_that_loses_the_framing_is_answered_and_the_next_frame_is_read() {
     assert_eq!(outcome(&inputs).0, [1, 2]);
 }
 
+/// Its last line was counted twice: as part of the message, and as bytes that were passed over.
+#[test]
+fn message_that_is_given_up_counts_as_many_bytes_as_it_has() {
+    let message = b"PLAY * HTTP/1.0\r\n".to_vec();
+    let inputs = read_all(&[&[&message, rtp(1, b"a").as_slice(), &rtp(2, b"b")].concat()]);
+    assert_eq!(inputs[0], Input::Garbage { bytes: message.len() });
+    assert_eq!(outcome(&inputs).0, [1, 2]);
+}
+
 #[test]
 fn endless_garbage_is_given_up_at_the_bound() {
     for byte in [b'\0', b'$', b'A', b'z', b'\n'] {

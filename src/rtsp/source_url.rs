@@ -167,9 +167,9 @@ pub fn content_base(
         without_credentials(url)
     } else if url.starts_with('/') {
         format!("{scheme}://{authority}{url}")
-    } else if url.starts_with(authority) {
+    } else if is_behind(url, authority) {
         // Host and path without a scheme: some cameras forget it.
-        format!("{scheme}://{url}")
+        without_credentials(&format!("{scheme}://{url}"))
     } else {
         glued(request_url, url)
     }
@@ -184,6 +184,12 @@ pub fn control_url(base: &str, control: Option<&str>) -> String {
         Some(url) if is_absolute(url) => without_credentials(url),
         Some(relative) => glued(base, relative),
     }
+}
+
+/// Whether the URL begins with that authority, and not with a longer one.
+fn is_behind(url: &str, authority: &str) -> bool {
+    let rest = url.strip_prefix(authority);
+    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with([':', '/', '?']))
 }
 
 fn glued(base: &str, relative: &str) -> String {
@@ -376,6 +382,9 @@ mod tests {
             (Some("10.0.0.7:554/live/"), None, "rtsp://10.0.0.7:554/live/"),
             (Some("/live/"), None, "rtsp://10.0.0.7:554/live/"),
             (Some("sub/"), None, "rtsp://10.0.0.7:554/live/sub/"),
+            // Its beginning is like our host, and it is another one, or names a user.
+            (Some("10.0.0.7:5540/l/"), None, "rtsp://10.0.0.7:554/live/10.0.0.7:5540/l/"),
+            (Some("10.0.0.7:554@h/l/"), None, "rtsp://10.0.0.7:554/live/10.0.0.7:554@h/l/"),
         ] {
             assert_eq!(content_base(request, base, location), expected, "{base:?} {location:?}");
         }

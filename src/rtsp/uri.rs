@@ -100,7 +100,11 @@ pub fn parse_target(uri: &str) -> Result<Target, UriError> {
 #[must_use]
 pub fn base_url(uri: &str) -> String {
     let trimmed = uri.trim_end_matches('/');
-    let is_track = |segment: &str| strip_track_name(segment).is_some();
+    // As in `parse_target`, which looks at the name decoded.
+    let is_track = |segment: &str| {
+        let decoded = percent_decode_str(segment).decode_utf8_lossy();
+        strip_track_name(&decoded).is_some()
+    };
     let (front, query) = match trimmed.split_once('?') {
         Some((front, query)) => (front, Some(query)),
         None => (trimmed, None),
@@ -292,6 +296,7 @@ mod tests {
             ("rtsp://h/a?x=1", "rtsp://h/a?x=1/"),
             ("rtsp://h/a?x=1/trackID=1", "rtsp://h/a?x=1/"),
             ("rtsp://h/a/trackID=1?x=1", "rtsp://h/a?x=1/"),
+            ("rtsp://h/a/TrackID%3D1", "rtsp://h/a/"),
         ] {
             assert_eq!(base_url(uri), base, "{uri}");
         }

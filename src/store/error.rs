@@ -162,6 +162,7 @@ impl From<UnitError> for StoreError {
             UnitError::BadSignature => Self::BadSignature,
             UnitError::Gap { .. }
             | UnitError::NoHash { .. }
+            | UnitError::TooFar { .. }
             | UnitError::TooManyHashes
             | UnitError::BehindLast
             | UnitError::BadEnd { .. } => Self::Frames(error),

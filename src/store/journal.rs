@@ -4,10 +4,12 @@
 //! "HEUNITS1"  content id (16)  size (8, all ones: not known)      then records, only ever added:
 //! frames of hashes and the end, as they travel (wire::peer)
 //! 16 synced   length 24: verified bytes (8), bytes of the client (8), check (8)
+//! 17 ahead    a frame of hashes, as it travels: some of its units may be there, behind a gap
 //! ```
 //! Frames prove themselves by their signatures; a synced record has a check, the start of a BLAKE3,
 //! because a file system may lose a page in the middle. What is behind a damaged record is not
-//! read.
+//! read. A version that does not know records of what is ahead reads up to the first of them: then
+//! some units behind the last sync are fetched again.
 
 use std::fs::File;
 use std::io;
@@ -29,6 +31,8 @@ pub(super) struct HashLog {
 pub(super) struct Journal {
     pub(super) size: Option<u64>,
     pub(super) log: HashLog,
+    /// Frames of units that may be ahead of a gap.
+    pub(super) ahead: Vec<HashFrame>,
     pub(super) synced: Synced,
     pub(super) end: Option<EndFrame>,
 }
@@ -68,6 +72,20 @@ impl HashLog {
     }
 }
 
+impl Journal {
+    /// Frames of what was ahead go on behind the log, where they reach it: the gap was closed, and
+    /// its hashes were not written once more. Those behind a gap stay.
+    pub(super) fn join_ahead(&mut self) {
+        self.ahead.sort_by_key(HashFrame::first);
+        for frame in &self.ahead {
+            let known = self.log.units();
+            if frame.first() <= known && frame.end() > known {
+                self.log.push(frame.clone());
+            }
+        }
+    }
+}
+
 pub(super) fn header(id: ContentId, size: Option<u64>) -> Vec<u8> {
     let mut bytes = MAGIC.to_vec();
     bytes.extend_from_slice(id.0.as_bytes());
@@ -80,6 +98,15 @@ pub(super) fn synced_record(id: ContentId, synced: Synced) -> Vec<u8> {
     bytes.extend_from_slice(&synced.verified.to_be_bytes());
     bytes.extend_from_slice(&synced.accepted.to_be_bytes());
     bytes.extend_from_slice(&check(id, synced));
+    bytes
+}
+
+/// The record of a frame whose units may be ahead of a gap.
+pub(super) fn ahead_record(frame: &HashFrame) -> Vec<u8> {
+    let encoded = frame.encoded();
+    let mut bytes = vec![KIND_AHEAD];
+    bytes.extend_from_slice(&u32::try_from(encoded.len()).unwrap_or(u32::MAX).to_be_bytes());
+    bytes.extend_from_slice(encoded);
     bytes
 }
 
@@ -113,13 +140,15 @@ pub(super) fn read(
             }
             continue;
         }
+        let is_ahead = record.first() == Some(&KIND_AHEAD);
         let mut reader = FrameReader::new();
-        reader.push(record);
+        reader.push(if is_ahead { record.slice(FRAME_HEADER_LEN..) } else { record });
         let Ok(Some(frame)) = reader.next_frame() else { break };
         if !is_signed(&frame) {
             break;
         }
         match frame {
+            Frame::Hashes(frame) if is_ahead => journal.ahead.push(frame),
             Frame::Hashes(frame) => {
                 let known = journal.log.units();
                 if frame.first() > known {
@@ -178,3 +207,4 @@ fn check(id: ContentId, synced: Synced) -> [u8; 8] {
 const MAGIC: &[u8; 8] = b"HEUNITS1";
 const HEADER_LEN: usize = 8 + 16 + 8;
 const KIND_SYNCED: u8 = 16;
+const KIND_AHEAD: u8 = 17;

@@ -26,6 +26,8 @@ mod content;
 mod depot;
 mod disk;
 mod error;
+#[doc(hidden)]
+pub mod foreign;
 mod journal;
 pub mod limits;
 mod rate;

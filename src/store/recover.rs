@@ -5,10 +5,11 @@
 //! else: units up to the last sync are trusted, but for the last 8 MiB; from there on units count
 //!       as long as their bytes have their hashes, 16 MiB at most; the rest is cut off
 //! ```
+//! Units ahead of a gap count when their bytes have their hashes.
 //! So a kill costs what was not written, and a loss of power what was not synced. The journal is
 //! written anew, without what was cut off: a base signs those units again.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
@@ -20,7 +21,8 @@ use super::journal::{self, HashLog, Journal, Synced};
 use super::{Content, StoreKey, disk, limits};
 use crate::dist::ids::ContentId;
 use crate::dist::units::{
-    EndFrame, Frame, HashFrame, Tree, UNIT_BYTES, UNIT_LEN, UnitHash, UnitVerifier, units_of,
+    AHEAD_BYTES_MAX, EndFrame, Frame, HashFrame, Tree, UNIT_BYTES, UNIT_LEN, UnitFrame, UnitHash,
+    UnitVerifier, units_of,
 };
 
 /// Units whose bytes agree with the journal.
@@ -78,7 +80,7 @@ fn find(depot: &Depot, id: ContentId) -> io::Result<Option<Found>> {
     if let Some(end) = journal::read_end(&journal)?.filter(|end| end.is_signed(id, verify)) {
         return find_whole(depot, id, end);
     }
-    let read = journal::read(&journal, id, |frame| match frame {
+    let mut read = journal::read(&journal, id, |frame| match frame {
         Frame::Hashes(frame) => frame.is_signed(id, verify),
         Frame::End(frame) => frame.is_signed(id, verify),
         Frame::Unit(_) => false,
@@ -86,7 +88,10 @@ fn find(depot: &Depot, id: ContentId) -> io::Result<Option<Found>> {
     match &read.end {
         // A sync was noted behind the end.
         Some(end) => find_whole(depot, id, end.clone()),
-        None => find_growing(depot, id, &read).map(Some),
+        None => {
+            read.join_ahead();
+            find_growing(depot, id, &read).map(Some)
+        }
     }
 }
 
@@ -143,7 +148,10 @@ fn find_growing(depot: &Depot, id: ContentId, read: &Journal) -> io::Result<Foun
         tail = take_tail(&data, &mut verified, read.synced)?;
     }
     let accepted = verified.have + tail.len() as u64;
-    data.set_len(accepted)?;
+    let ahead = units_ahead(&data, read, verified.have)?;
+    if ahead.is_empty() {
+        data.set_len(accepted)?;
+    }
     if let Some(size) = read.size {
         // What was reserved may be lost by the cut; the disk may also be full by now, and says so
         // when bytes come.
@@ -157,8 +165,19 @@ fn find_growing(depot: &Depot, id: ContentId, read: &Journal) -> io::Result<Foun
     }
     let synced = Synced { verified: verified.have, accepted };
     bytes.extend_from_slice(&journal::synced_record(id, synced));
+    let mut noted = BTreeSet::new();
+    for (frame, _) in ahead.iter().filter(|(frame, _)| noted.insert(frame.first())) {
+        bytes.extend_from_slice(&journal::ahead_record(frame));
+    }
     let journal = depot.replace(id, FileKind::Units, &bytes)?;
-    let intake = intake_of(depot.key(), id, &verified, &tail, &log);
+    let mut intake = intake_of(depot.key(), id, &verified, &tail, &log);
+    if let FoundIntake::Verifies(verifier) = &mut intake {
+        for (frame, unit) in ahead {
+            // Signatures were checked as they were read, hashes a moment ago.
+            let _ = verifier.handle_part(Frame::Hashes(frame), |_, _| true);
+            let _ = verifier.handle_part(Frame::Unit(unit), |_, _| true);
+        }
+    }
     let (size, have) = (read.size, verified.have);
     let files = Some((data, journal));
     Ok(Found { size, have, accepted, log: Some(log), end: None, published: None, files, intake })
@@ -195,6 +214,32 @@ fn verify_units(data: &File, journal: &Journal) -> io::Result<Verified> {
         }
     }
     Ok(Verified { hashes, have })
+}
+
+/// Units behind a gap whose bytes agree with their hashes. The first one that is missing is fetched
+/// in any case: it says where the gap is.
+fn units_ahead(
+    data: &File,
+    journal: &Journal,
+    have: u64,
+) -> io::Result<Vec<(HashFrame, UnitFrame)>> {
+    let (len, next) = (data.metadata()?.len(), units_of(have));
+    let limit = next + AHEAD_BYTES_MAX / UNIT_BYTES;
+    let mut found = BTreeMap::new();
+    for frame in &journal.ahead {
+        for unit in frame.first().max(next + 1)..frame.end().min(limit) {
+            let (start, hash) = (unit * UNIT_BYTES, frame.hash_of(unit));
+            let unit_len = usize::try_from(len.saturating_sub(start).min(UNIT_BYTES)).unwrap_or(0);
+            if unit_len == 0 || found.contains_key(&unit) {
+                continue;
+            }
+            let read = UnitFrame::fill(unit, unit_len, |bytes| data.read_exact_at(bytes, start))?;
+            if Some(UnitHash::of(unit, read.bytes()).value) == hash {
+                found.insert(unit, (frame.clone(), read));
+            }
+        }
+    }
+    Ok(found.into_values().collect())
 }
 
 /// Bytes of the client behind the last whole unit: what was synced of them.

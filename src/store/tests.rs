@@ -1,5 +1,6 @@
 //! Contents from a base to nodes, over restarts, bad sources and full disks.
 
+mod ahead;
 mod publish;
 mod restart;
 

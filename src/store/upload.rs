@@ -15,7 +15,7 @@ use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
 
 use crate::dist::ids::JobId;
-use crate::dist::uplink::{Next, PieceId, Share, Uplink};
+use crate::dist::uplink::{Next, PieceId, Rank, Share, Uplink};
 
 /// What all streams of a source send through. Clones are the same one.
 #[derive(Debug, Clone)]
@@ -99,9 +99,14 @@ impl Upload {
 
     /// Waits until a piece of a job may leave. It leaves at once: it is counted.
     pub async fn take(&self, job: Option<JobId>, bytes: u64) {
+        self.take_as(Rank::Child, job, bytes).await;
+    }
+
+    /// The same for a piece that others may go before.
+    pub async fn take_as(&self, rank: Rank, job: Option<JobId>, bytes: u64) {
         let (ask, gone) = {
             let mut state = self.shared.lock();
-            let ask = state.uplink.ask(job, bytes);
+            let ask = state.uplink.ask(job, bytes, rank);
             let (go, gone) = oneshot::channel();
             state.takers.insert(ask, go);
             let now_ns = self.shared.now_ns();

@@ -15,6 +15,7 @@ use super::lanes::Lanes;
 use super::reply::Reply;
 use crate::library::title::FileIdentity;
 use crate::poll::task::{DescriptionFailure, Outcome};
+use crate::sandbox;
 use crate::sdp::read::{SDP_BYTES_MAX, SdpError, read_session};
 use crate::sdp::session::SessionSdp;
 
@@ -34,7 +35,7 @@ async fn read_file(
         why: why.to_string(),
     };
     let wrong = |why: SdpError| DescriptionFailure::Sdp { file: file.to_owned(), why };
-    let opened = open(file).map_err(|error| unreadable(&error))?;
+    let opened = open(file).map_err(|error| unreadable(&sandbox::why(file, &error)))?;
     let identity = FileIdentity::of(&opened).map_err(|error| unreadable(&error))?;
     let have_bytes = usize::try_from(identity.bytes).unwrap_or(usize::MAX);
     if have_bytes > SDP_BYTES_MAX {

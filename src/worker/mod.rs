@@ -47,6 +47,6 @@ mod task_queue;
 mod window;
 mod window_bytes;
 
-pub use pool::{Pool, PoolConfig, PoolError, reads_on_threads};
+pub use pool::{Pool, PoolConfig, PoolError, has_topology, reads_on_threads};
 pub use reply::Deliver;
 pub use task_queue::{TaskQueue, WORKERS_MAX};

@@ -136,7 +136,10 @@ impl Pool {
         engine.titles_open_max = config.titles_open_max;
         engine.judge = judge;
         let engine = Arc::new(engine);
-        let kind = Kind::for_limit(getrlimit(Resource::Memlock).current);
+        let kind = match has_topology() {
+            true => Kind::for_limit(getrlimit(Resource::Memlock).current),
+            false => Kind::Threads,
+        };
         let mut pool = Self { queue: Arc::new(queue), counts, kind, workers: Vec::new() };
         let (ready, is_ready) = mpsc::channel();
         for (worker, cpu) in config.cpus.iter().enumerate() {
@@ -229,6 +232,13 @@ impl Drop for Pool {
 #[must_use]
 pub fn reads_on_threads(locked_bytes_max: Option<u64>) -> bool {
     Kind::for_limit(locked_bytes_max) == Kind::Threads
+}
+
+/// Whether this machine says which CPUs it has. glommio places its threads by that, and a container
+/// or chroot without /sys does not.
+#[must_use]
+pub fn has_topology() -> bool {
+    std::path::Path::new("/sys/devices/system/cpu/online").exists()
 }
 
 fn pool_error(worker: usize, cpu: Option<usize>, err: WorkerError) -> PoolError {

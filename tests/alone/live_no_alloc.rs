@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use clap::Parser;
 use headend::appliance::EarlyHangup;
 use headend::config::Config;
+use headend::config::confinement::ConfinementConfig;
 use headend::config::cpus::CpuList;
 use headend_loadgen::cli::Options;
 use headend_loadgen::run::run_until;
@@ -57,6 +58,8 @@ fn shard_allocates_nothing_for_readers_of_a_live_path() {
         rtp_port: 0,
         shards: CpuList::Count(1),
         workers: CpuList::Count(1),
+        // The test goes on beside it.
+        confinement: ConfinementConfig::none(),
         ..Config::default()
     };
     let server = std::thread::spawn(|| {

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use headend::appliance::EarlyHangup;
 use headend::config::Config;
+use headend::config::confinement::ConfinementConfig;
 use headend::config::cpus::CpuList;
 
 use crate::allocations::of_shards;
@@ -26,6 +27,8 @@ fn playing_shard_allocates_nothing_for_frames_packets_and_reports() {
         rtp_port: 0,
         shards: CpuList::Count(1),
         workers: CpuList::Count(1),
+        // The test goes on beside it.
+        confinement: ConfinementConfig::none(),
         ..Config::default()
     };
     let server = std::thread::spawn(|| {

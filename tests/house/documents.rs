@@ -12,7 +12,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 /// Folders whose comments cite the documents.
-const CITING: [&str; 6] = ["src", "loadgen", "tests", "benches", "tuning", "scripts"];
+const CITING: [&str; 7] = ["src", "loadgen", "fuzz", "tests", "benches", "tuning", "scripts"];
 /// Deeper is a circle of links.
 const DEPTH_MAX: usize = 12;
 
@@ -118,7 +118,7 @@ fn walk(folder: &Path, depth: usize, files: &mut Vec<(String, String)>) {
     assert!(depth <= DEPTH_MAX, "{} is too deep", folder.display());
     for entry in std::fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
-        if path.is_dir() {
+        if path.is_dir() && !path.ends_with("corpus") {
             walk(&path, depth + 1, files);
         } else if let Ok(text) = std::fs::read_to_string(&path) {
             files.push((path.strip_prefix(root()).unwrap().display().to_string(), text));

@@ -16,7 +16,7 @@ const LAYERS: &[&[&str]] = &[
     &["mapped", "metrics"],
     &["rtsp", "rtp", "rtcp", "media"],
     &["sdp", "library", "config"],
-    &["access"],
+    &["access", "sandbox"],
     &["poll", "router", "live/core"],
     &["session", "dist"],
     &["vod", "live", "store", "ledger", "pki"],
@@ -53,6 +53,8 @@ const ADDRESSES: &[(&str, &[&str])] = &[
     ("argon2", &["src/access/"]),
     ("axum", &["src/http/"]),
     ("clap", &["src/cli/"]),
+    ("clap_complete", &["src/cli/generate.rs"]),
+    ("clap_mangen", &["src/cli/generate.rs"]),
     ("core_affinity", &["src/appliance/", "src/worker/executor.rs"]),
     ("dav_server", &["src/http/ctp/"]),
     ("ed25519_dalek", &["src/dist/keys.rs"]),
@@ -64,7 +66,9 @@ const ADDRESSES: &[(&str, &[&str])] = &[
     ("jsonwebtoken", &["src/access/"]),
     ("md5", &["src/access/", "src/http/ctp/"]),
     ("memmap2", &["src/mapped/"]),
+    ("landlock", &["src/sandbox/files.rs"]),
     ("mp4_atom", &["src/media/"]),
+    ("nix", &["src/sandbox/account.rs"]),
     ("prometheus", &["src/metrics/", "src/http/admin/"]),
     ("regex", &["src/config/"]),
     ("rusqlite", &["src/ledger/"]),
@@ -94,6 +98,7 @@ const ADDRESSES: &[(&str, &[&str])] = &[
     ("rtp_types", &["src/rtp/"]),
     ("rtsp_types", &["src/rtsp/"]),
     ("sdp_types", &["src/sdp/"]),
+    ("seccompiler", &["src/sandbox/seccomp.rs"]),
     ("subtle", &["src/access/", "src/dist/token.rs"]),
     (
         "tokio",
@@ -113,6 +118,7 @@ const ADDRESSES: &[(&str, &[&str])] = &[
     ("ureq", &["src/cli/remote/", "src/cli/jobs/"]),
     ("url", &["src/dist/webhook/"]),
     ("x509_parser", &["src/pki/"]),
+    ("xml", &["src/http/ctp/"]),
     ("xmltree", &["src/http/ctp/"]),
 ];
 
@@ -310,7 +316,8 @@ fn readme_leads_to_files_that_exist() {
     let readme = fs::read_to_string(root().join("README.md")).unwrap();
     let quoted = readme.split('`').skip(1).step_by(2);
     let paths = quoted.filter(|text| !text.contains([' ', '<', '*', ':']));
-    let starts = ["src/", "tests/", "scripts/", "loadgen/", "tuning/", "benches/", "LICENSE"];
+    let starts =
+        ["src/", "tests/", "scripts/", "loadgen/", "tuning/", "benches/", "fuzz/", "LICENSE"];
     let paths = paths.filter(|text| starts.iter().any(|start| text.starts_with(start)));
     report(paths.filter(|path| !root().join(path).exists()).map(str::to_owned));
 }
@@ -403,7 +410,7 @@ fn walk(folder: &Path, depth: usize, paths: &mut Vec<PathBuf>) {
         let entry = entry.unwrap();
         let (path, kind) = (entry.path(), entry.file_type().unwrap());
         // Built, fetched or recorded by tools.
-        if ["target", ".git"].iter().any(|name| entry.file_name() == *name) {
+        if ["target", ".git", "corpus"].iter().any(|name| entry.file_name() == *name) {
             continue;
         }
         if kind.is_dir() {

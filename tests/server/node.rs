@@ -140,7 +140,8 @@ impl Base {
         // What the base says of its own address is a hint only.
         let (addr, is_last_resort) = ("0.0.0.0:1".to_owned(), false);
         let source = Source { node: None, addr, capability, rate: 1, is_last_resort };
-        self.order(NodeOrder::Sources { content, epoch: Epoch(1), sources: vec![source] });
+        let (sources, further) = (vec![source], Vec::new());
+        self.order(NodeOrder::Sources { content, epoch: Epoch(1), sources, further });
     }
 
     /// Starts the node over `media` and waits until it is ready.

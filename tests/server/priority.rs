@@ -17,15 +17,15 @@ use crate::support::wait::{PATIENCE, until};
 
 /// A thread as the kernel shows it.
 #[derive(Debug)]
-struct Thread {
-    name: String,
+pub(crate) struct Thread {
+    pub(crate) name: String,
     /// 0 is `SCHED_OTHER`, 1 `SCHED_FIFO`.
-    policy: u32,
-    priority: u32,
+    pub(crate) policy: u32,
+    pub(crate) priority: u32,
 }
 
 /// Threads of process `pid`. One that ends meanwhile is left out.
-fn threads(pid: u32) -> Vec<Thread> {
+pub(crate) fn threads(pid: u32) -> Vec<Thread> {
     let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).unwrap();
     let stats =
         tasks.filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("stat")).ok());

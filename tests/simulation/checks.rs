@@ -86,7 +86,9 @@ impl World {
     /// Nodes that feed each other in a circle get nothing: the rule for silent sources opens it.
     fn check_circles(&mut self) {
         let mut sources: BTreeMap<(ContentId, usize), usize> = BTreeMap::new();
-        for stream in self.streams.all.values().filter(|stream| stream.is_used) {
+        for stream in
+            self.streams.all.values().filter(|stream| stream.is_used && !stream.is_spare())
+        {
             sources.insert((stream.content, host_of(stream.node)), stream.source);
         }
         let mut circles = BTreeSet::new();

@@ -13,7 +13,7 @@ use headend::dist::agent::Agent;
 use headend::dist::book::Refusal;
 use headend::dist::ids::{BaseEpoch, CommandKey, Incarnation};
 use headend::dist::wire::agent::{
-    Hello, NodeOrder, Receipt, Report, Reports, ReportsTaken, Welcome,
+    Hello, NodeOrder, Receipt, Report, Reports, ReportsTaken, Source, Welcome,
 };
 
 use crate::base::{Ask, JOIN};
@@ -136,7 +136,7 @@ impl World {
             addr: node.addr.clone(),
             labels: BTreeMap::new(),
             up_rate_cap: node.up_rate,
-            down_rate_cap: None,
+            down_rate_cap: node.down_rate,
             free_bytes,
             utc_ns,
             rtsp: None,
@@ -337,7 +337,12 @@ impl World {
     }
 
     /// Takes an order, unless a later base has spoken meanwhile.
-    fn take_order(&mut self, n: usize, epoch: BaseEpoch, order: NodeOrder) {
+    fn take_order(&mut self, n: usize, epoch: BaseEpoch, mut order: NodeOrder) {
+        if let NodeOrder::Sources { further, .. } = &mut order
+            && self.setup.has_one_source
+        {
+            further.clear();
+        }
         self.with_agent(n, |agent, now, out| {
             if agent.handle_base(epoch) {
                 agent.handle_order(order, now, out);
@@ -407,8 +412,8 @@ impl World {
             first: batch.0,
             reports: batch.1,
             free_bytes,
-            up_rate_seen: 0,
-            down_rate_seen: 0,
+            up_rate_seen: node.sent.best,
+            down_rate_seen: node.received.best,
             relays: agent.relay_counts(),
         };
         self.trace.note(now, "report", n as u64, reports.reports.len() as u64);
@@ -480,9 +485,12 @@ fn batch_of(agent: &mut Agent, now: headend::base::time::Mono) -> (u64, Vec<Repo
 fn shown(order: &NodeOrder) -> String {
     match order {
         NodeOrder::Command { key, .. } => format!("command {} of {}", key.command, key.job),
-        NodeOrder::Sources { epoch, sources, .. } => {
-            let names = sources.iter().map(|s| s.node.as_ref().map_or("base", |n| n.as_str()));
-            format!("sources {epoch:?} {:?}", names.collect::<Vec<_>>())
+        NodeOrder::Sources { epoch, sources, further, .. } => {
+            let name =
+                |s: &Source| (s.node.as_ref().map_or("base", |n| n.as_str()).to_owned(), s.rate);
+            let [names, more] =
+                [sources, further].map(|of| of.iter().map(name).collect::<Vec<_>>());
+            format!("sources {epoch:?} {names:?} {more:?}")
         }
         NodeOrder::Relay { body } => {
             let indexes: Vec<u32> = body.entries.iter().map(|entry| entry.index).collect();

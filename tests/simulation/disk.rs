@@ -7,12 +7,14 @@
 //! The verifier, the frames, the records and their lines are those of the product.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::ops::Range;
 
 use headend::dist::ids::{ContentId, NodeName};
 use headend::dist::journal::{self, Record};
 use headend::dist::keys::VerifyKey;
 use headend::dist::units::{
-    Accepted, EndFrame, Frame, HashFrame, UNIT_BYTES, UnitError, UnitFrame, UnitHash, UnitVerifier,
+    AHEAD_BYTES_MAX, Accepted, Caught, EndFrame, Frame, HashFrame, UNIT_BYTES, UnitError,
+    UnitFrame, UnitHash, UnitVerifier,
 };
 use headend::dist::wire::peer::ContentState;
 
@@ -31,6 +33,8 @@ pub(crate) struct Frames {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Cursor {
     unit: u64,
+    /// It ends in front of this unit.
+    last: u64,
     covered: u64,
     has_ended: bool,
 }
@@ -42,6 +46,8 @@ pub(crate) struct Held {
     verifier: UnitVerifier,
     /// Units that survive a loss of power.
     synced: usize,
+    /// Units whose order was checked.
+    counted: usize,
     /// Bytes that are reserved.
     pub(crate) reserved: u64,
     /// Where it is in the media folder.
@@ -63,8 +69,10 @@ pub(crate) struct Disk {
 }
 
 impl Cursor {
-    pub(crate) fn from(offset: u64) -> Self {
-        Self { unit: offset / UNIT_BYTES, covered: 0, has_ended: false }
+    /// All from a byte on, or a part.
+    pub(crate) fn between(offset: u64, to: u64) -> Self {
+        let last = to.div_ceil(UNIT_BYTES);
+        Self { unit: offset / UNIT_BYTES, last, covered: 0, has_ended: false }
     }
 
     pub(crate) fn offset(&self) -> u64 {
@@ -75,7 +83,7 @@ impl Cursor {
 impl Frames {
     /// The next frame of a stream, if it is there yet.
     pub(crate) fn next(&self, cursor: &mut Cursor) -> Option<Frame> {
-        if cursor.has_ended {
+        if cursor.has_ended || cursor.unit >= cursor.last {
             return None;
         }
         let units = self.units.len() as u64;
@@ -110,6 +118,7 @@ impl Held {
             frames: Frames::default(),
             verifier: UnitVerifier::new(id),
             synced: 0,
+            counted: 0,
             reserved: size.unwrap_or(0),
             place: None,
             via: Vec::new(),
@@ -124,19 +133,46 @@ impl Held {
         self.frames.end.as_ref().is_some_and(|end| end.end().size == self.have())
     }
 
-    pub(crate) fn append(&mut self, frame: Frame, key: &VerifyKey) -> Result<Accepted, UnitError> {
+    pub(crate) fn append(
+        &mut self,
+        frame: Frame,
+        key: &VerifyKey,
+        is_of_part: bool,
+    ) -> Result<Accepted, UnitError> {
         if self.frames.end.is_some() {
             return Ok(Accepted::Known);
         }
-        let accepted =
-            self.verifier.handle(&frame, |message, signature| key.verify(message, signature))?;
+        let is_signed = |message: &[u8], signature: &_| key.verify(message, signature);
+        let accepted = if is_of_part {
+            self.verifier.handle_part(frame.clone(), is_signed)?
+        } else {
+            self.verifier.handle(&frame, is_signed)?
+        };
         match (accepted, frame) {
-            (Accepted::Hashes, Frame::Hashes(frame)) => self.frames.hashes.push(frame),
+            (Accepted::Hashes, Frame::Hashes(frame)) if !is_of_part => {
+                self.frames.hashes.push(frame);
+            }
             (Accepted::Unit, Frame::Unit(unit)) => self.frames.units.push(unit),
             (Accepted::End(_), Frame::End(frame)) => self.frames.end = Some(frame),
             _ => {}
         }
+        while let Some(Caught { hashes, unit }) = self.verifier.catch_up() {
+            self.frames.hashes.extend(hashes);
+            self.frames.units.push(unit);
+        }
+        let ahead = self.verifier.bytes_ahead();
+        assert!(ahead <= AHEAD_BYTES_MAX, "{ahead} bytes are ahead of a gap");
+        let kept = self.frames.units.iter().enumerate().skip(self.counted);
+        for (at, unit) in kept {
+            assert_eq!(unit.number(), at as u64, "units are there once, in order");
+        }
+        self.counted = self.frames.units.len();
         Ok(accepted)
+    }
+
+    /// Bytes ahead of a gap, in pieces.
+    pub(crate) fn ranges_ahead(&self) -> Vec<Range<u64>> {
+        self.verifier.ranges_ahead()
     }
 
     pub(crate) fn sync(&mut self) {
@@ -163,11 +199,21 @@ impl Held {
         self.frames.units.truncate(kept);
         self.frames.end = None;
         self.frames.hashes.retain(|frame| frame.first() < kept as u64);
+        // Of units ahead of a gap some are on the disk, with their hashes.
+        let ahead =
+            self.verifier.units_ahead().map(|(hashes, unit)| (hashes.clone(), unit.clone()));
+        let ahead: Vec<_> = ahead.filter(|_| dice.chance(700)).collect();
+        self.counted = kept;
         self.verifier = UnitVerifier::new(id);
         for unit in &self.frames.units {
             // As the store does: units behind the last sync count when they have their hash.
             let hash = UnitHash::of(unit.number(), unit.bytes());
             self.verifier.trust(hash, unit.bytes().len() as u64);
+        }
+        for (hashes, unit) in ahead.into_iter().filter(|(_, unit)| unit.number() > kept as u64) {
+            // What is too far ahead now is dropped, as a restart drops it.
+            let _ = self.verifier.handle_part(Frame::Hashes(hashes), |_, _| true);
+            let _ = self.verifier.handle_part(Frame::Unit(unit), |_, _| true);
         }
         self.synced = kept;
     }

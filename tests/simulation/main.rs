@@ -47,6 +47,7 @@ mod setup;
 mod shares;
 mod sink;
 mod streams;
+mod stripes;
 mod upload;
 mod waits;
 mod world;

@@ -36,6 +36,10 @@ pub(crate) struct Node {
     pub(crate) keys: NodeKeys,
     pub(crate) addr: String,
     pub(crate) up_rate: Option<u64>,
+    pub(crate) down_rate: Option<u64>,
+    /// Bytes of contents that it sent, and received.
+    pub(crate) sent: Seen,
+    pub(crate) received: Seen,
     pub(crate) disk: Disk,
     /// What it keeps of its base.
     pub(crate) identity: Identity,
@@ -52,6 +56,24 @@ pub(crate) struct Node {
     completed: BTreeSet<CommandKey>,
     /// Jobs of which the base has said that nothing is needed any more.
     pub(crate) forgotten: BTreeSet<JobId>,
+}
+
+/// Bytes of the best second so far.
+#[derive(Debug, Default)]
+pub(crate) struct Seen {
+    second: u64,
+    bytes: u64,
+    pub(crate) best: u64,
+}
+
+impl Seen {
+    pub(crate) fn add(&mut self, bytes: u64, now: u64) {
+        if now / S != self.second {
+            self.best = self.best.max(self.bytes);
+            (self.second, self.bytes) = (now / S, 0);
+        }
+        self.bytes += bytes;
+    }
 }
 
 #[derive(Debug, Default)]
@@ -80,7 +102,7 @@ pub(crate) struct Run {
 }
 
 impl Node {
-    pub(crate) fn new(n: usize, capacity: u64, up_rate: Option<u64>) -> Self {
+    pub(crate) fn new(n: usize, capacity: u64, rates: (Option<u64>, Option<u64>)) -> Self {
         let host = host_of(n);
         let name = NodeName::new(&format!("n{n}")).expect("letters and digits");
         let keys = NodeKeys::from_bytes(blake3::hash(name.as_str().as_bytes()).as_bytes());
@@ -88,7 +110,10 @@ impl Node {
             name,
             keys,
             addr: format!("10.{}.{}.{}:9996", 1 + host / 62_500, host / 250 % 250, 1 + host % 250),
-            up_rate,
+            up_rate: rates.0,
+            down_rate: rates.1,
+            sent: Seen::default(),
+            received: Seen::default(),
             disk: Disk::new(capacity),
             identity: Identity::default(),
             skew_ns: 0,
@@ -253,8 +278,8 @@ impl World {
                 let strange: Vec<ContentId> = held.filter(|id| !known.contains(id)).collect();
                 strange.into_iter().for_each(|content| self.discard(n, content));
             }
-            Action::Connect { content, link, source, from: _ } => {
-                self.connect(n, content, link, &source);
+            Action::Connect { content, link, source, from, part, is_slow } => {
+                self.connect(n, content, link, &source, (from, part, is_slow));
             }
             Action::Use { content, link } => self.use_link(n, content, link),
             Action::Close { content, link } => self.close_link(n, content, link),
@@ -345,7 +370,8 @@ impl World {
         } else {
             disk.removed.retain(|removed| *removed != content);
             let held = disk.contents.entry(content).or_insert_with(|| Held::new(content, size));
-            Ok(Reserved { have: held.have(), is_whole: held.is_whole() })
+            let here = held.ranges_ahead();
+            Ok(Reserved { have: held.have(), is_whole: held.is_whole(), here })
         };
         self.trace.note(self.now, "reserved", n as u64, u64::from(reserved.is_ok()));
         self.with_agent(n, |agent, now, out| agent.handle_reserved(content, reserved, now, out));

@@ -36,8 +36,9 @@ impl World {
     }
 
     /// From whom a node has its bytes now.
-    fn source(&self, n: usize) -> Option<Host> {
-        let mut used = self.streams.all.values().filter(|s| s.is_used && s.node == n);
+    pub(crate) fn source(&self, n: usize) -> Option<Host> {
+        let mut used =
+            self.streams.all.values().filter(|s| s.is_used && s.node == n && !s.is_spare());
         used.next().map(|stream| stream.source)
     }
 
@@ -48,7 +49,7 @@ impl World {
         (0..self.nodes.len()).find(|n| is_fed(*n) && feeds(*n))
     }
 
-    fn child(&self, n: usize) -> Option<usize> {
+    pub(crate) fn child(&self, n: usize) -> Option<usize> {
         (0..self.nodes.len()).find(|child| self.source(*child) == Some(host_of(n)))
     }
 

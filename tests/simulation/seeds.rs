@@ -105,10 +105,11 @@ fn same_seed_gives_the_same_run_and_another_seed_another() {
 }
 
 /// Events that some seed of a thousand comes to: faults that do nothing would prove nothing.
-const KINDS: [&str; 32] = [
+const KINDS: [&str; 33] = [
     "delivery.cancelled",
     "delivery.completed",
     "delivery.failed",
+    "delivery.further",
     "delivery.retried",
     "delivery.retry_wait",
     "delivery.source",

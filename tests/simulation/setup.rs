@@ -38,6 +38,8 @@ pub(crate) struct Setup {
     pub(crate) children_max: usize,
     /// Nodes from which on orders go from node to node.
     pub(crate) relay_from: usize,
+    /// Nodes do not read of further sources: as those that do not know them.
+    pub(crate) has_one_source: bool,
     pub(crate) idle_job_s: u64,
     pub(crate) idle_upload_s: u64,
     pub(crate) capability_s: u64,
@@ -54,8 +56,9 @@ pub(crate) struct NodePlan {
     /// Bytes per second.
     pub(crate) up: u64,
     pub(crate) down: u64,
-    /// It says so.
+    /// It says what it can send, and what it can receive.
     pub(crate) declares: bool,
+    pub(crate) declares_down: bool,
     /// Bytes of its disk.
     pub(crate) disk: u64,
     /// When it starts first.
@@ -65,7 +68,14 @@ pub(crate) struct NodePlan {
 impl Setup {
     /// Equal nodes, no job, no fault.
     pub(crate) fn plain(nodes: usize) -> Self {
-        let node = NodePlan { up: RATE, down: RATE, declares: true, disk: 1 << 30, joins: 0 };
+        let node = NodePlan {
+            up: RATE,
+            down: RATE,
+            declares: true,
+            declares_down: false,
+            disk: 1 << 30,
+            joins: 0,
+        };
         Self {
             seed: 1,
             nodes: vec![node; nodes],
@@ -83,6 +93,7 @@ impl Setup {
             as_json: false,
             children_max: 16,
             relay_from: RELAY_FROM,
+            has_one_source: false,
             idle_job_s: 120,
             idle_upload_s: 90,
             capability_s: 3_600,
@@ -140,6 +151,7 @@ impl Setup {
         let of_sinks = drawn_for_sinks(&mut dice, setup.calm_at);
         let mut dice = Dice::new(seed ^ 0x4e1a_7000_0000_0000);
         setup.relay_from = dice.pick(&[0, 2, 2, 3]);
+        draw_several_sources(seed, &mut setup);
         if dice.chance(300) {
             let at = dice.ms(0, 20_000);
             let lost = u32::try_from(dice.between(50, 600)).unwrap_or(50);
@@ -147,6 +159,35 @@ impl Setup {
         }
         setup.faults.splice(0..0, of_sinks);
         setup
+    }
+}
+
+/// Some runs have one more file, of some hundred units, for nodes of which some send little: others
+/// give parts of it at the same time. Of their own, so that the rest does not follow from it.
+fn draw_several_sources(seed: u64, setup: &mut Setup) {
+    let mut dice = Dice::new(seed ^ 0x57a1_9e50_0000_0000);
+    if !dice.chance(200) {
+        return;
+    }
+    // A seed's seconds are many: so are the bytes in them.
+    let link = RATE * dice.between(4, 8);
+    setup.base_real_rate = link * dice.between(1, 2);
+    setup.base_up_rate = dice.chance(900).then_some(setup.base_real_rate);
+    for node in &mut setup.nodes {
+        (node.up, node.down) = (link, link);
+        if dice.chance(300) {
+            node.up = link / dice.between(2, 8);
+        }
+        (node.declares, node.declares_down) = (dice.chance(950), true);
+    }
+    let units = usize::try_from(dice.between(60, 300)).unwrap_or(60);
+    if let Some(job) = setup.jobs.first_mut() {
+        job.commands.push(put("j0/large.mp4", units * 65_536 + dice.index(65_536)));
+        job.chunk = 300_000;
+        // At some kilobytes a second there would be no end in time.
+        (job.policy.max_rate, job.policy.per_node_rate) = (None, None);
+        job.changes.clear();
+        job.pause_ms = dice.between(5, 40);
     }
 }
 

@@ -10,7 +10,7 @@
 use std::collections::BTreeMap;
 
 use headend::dist::ids::JobId;
-use headend::dist::uplink::{BURST_NS, Bucket, Next, PieceId, Share, Uplink};
+use headend::dist::uplink::{BURST_NS, Bucket, Next, PieceId, Rank, Share, Uplink};
 
 use crate::dice::S;
 use crate::network::{BASE, Host, host_of};
@@ -90,8 +90,12 @@ impl World {
 
     /// A stream has so many bytes to send.
     pub(crate) fn ask_uplink(&mut self, id: StreamId, source: Host, bytes: u64) {
-        let job = self.streams.all.get(&id).and_then(|stream| stream.job);
-        let ask = self.uplink(source).ask(job, bytes);
+        let Some(stream) = self.streams.all.get(&id) else { return };
+        // The base gives what its plan says.
+        let is_left_over = stream.is_spare() && source != BASE;
+        let rank = if is_left_over { Rank::Spare } else { Rank::Child };
+        let job = stream.job;
+        let ask = self.uplink(source).ask(job, bytes, rank);
         self.streams.shares.asked.insert((source, ask), id);
         if let Some(stream) = self.streams.all.get_mut(&id) {
             stream.ask = Some(ask);

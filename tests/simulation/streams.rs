@@ -14,8 +14,8 @@ use std::time::Duration;
 
 use headend::base::time::Mono;
 use headend::dist::agent::Failure;
-use headend::dist::fanout::{Asker, ChildMeter, Fed, has_room};
-use headend::dist::fetch::{AskId, LinkEvent, LinkId};
+use headend::dist::fanout::{Asker, ChildMeter, Fed, GIVE_WAY, has_room, has_spare};
+use headend::dist::fetch::{AskId, LinkEvent, LinkId, Part};
 use headend::dist::ids::{ContentId, JobId};
 use headend::dist::units::{Accepted, EndFrame, Frame, FrameReader, UNIT_BYTES, UnitError};
 use headend::dist::uplink::PieceId;
@@ -59,9 +59,15 @@ pub(crate) struct Stream {
     ready: Option<(Frame, Cursor)>,
     /// When the node looks at it again, for the rate of its job.
     held_until: u64,
+    /// The node leaves its source of now as slow for this one.
+    leaves_slow: bool,
+    /// Until when the source sends nothing, for another stream.
+    way_until: u64,
     meter: ChildMeter,
     capability: String,
     from: u64,
+    /// What was asked for, if not all.
+    pub(crate) part: Option<Part>,
     asked_at: u64,
     cursor: Cursor,
     is_open: bool,
@@ -93,15 +99,34 @@ impl Streams {
 
     fn children(&self, source: Host) -> BTreeSet<usize> {
         let open = self.serving.range((source, FIRST)..=(source, LAST));
-        open.flat_map(|(_, ids)| ids).filter_map(|id| Some(self.all.get(id)?.node)).collect()
+        let open = open.flat_map(|(_, ids)| ids).filter_map(|id| self.all.get(id));
+        open.filter(|stream| !stream.is_spare()).map(|stream| stream.node).collect()
+    }
+}
+
+impl Stream {
+    /// It is a part for a node that has another source.
+    pub(crate) fn is_spare(&self) -> bool {
+        self.part.is_some_and(|part| part.is_spare)
     }
 }
 
 impl World {
     /// A node opens a stream.
-    pub(crate) fn connect(&mut self, n: usize, content: ContentId, link: LinkId, source: &Source) {
+    pub(crate) fn connect(
+        &mut self,
+        n: usize,
+        content: ContentId,
+        link: LinkId,
+        source: &Source,
+        (from, part, is_slow): (u64, Option<Part>, bool),
+    ) {
         let Some(held) = self.nodes[n].disk.contents.get(&content) else { return };
-        let from = held.have();
+        let from = from.max(held.have());
+        let to = part.and_then(|part| part.to).unwrap_or(u64::MAX);
+        if to <= from {
+            return self.tell_link(n, content, link, LinkEvent::Done);
+        }
         let host = self.host_at(source);
         self.streams.last += 1;
         let id = self.streams.last;
@@ -114,11 +139,14 @@ impl World {
             ask: None,
             ready: None,
             held_until: 0,
+            leaves_slow: is_slow,
+            way_until: 0,
             meter: ChildMeter::new(self.mono()),
             capability: source.capability.clone(),
             from,
+            part,
             asked_at: self.now,
-            cursor: Cursor::from(from),
+            cursor: Cursor::between(from, to),
             is_open: false,
             unsent: 0,
             is_dead: false,
@@ -168,24 +196,55 @@ impl World {
         if frames.end.as_ref().is_some_and(|end| from > end.end().size) {
             return self.end_stream(id, LinkEvent::Lost);
         }
+        let have = frames.units.iter().map(|unit| unit.bytes().len() as u64).sum();
+        let (is_spare, to) = self.part_of(id);
+        if is_spare && to > have {
+            return self.end_stream(id, LinkEvent::Behind { have });
+        }
         let children = self.streams.children(source);
         let is_full = children.len() >= self.setup.children_max && !children.contains(&child);
-        if is_full || !self.has_room(id) {
+        if is_full && !is_spare || !self.has_room(id) {
             self.name_others(id);
             let retry_after = Duration::from_secs(1);
             return self.end_stream(id, LinkEvent::Busy { retry_after });
         }
-        let same = |other: &StreamId| self.streams.all.get(other).is_some_and(|s| s.node == child);
+        // One stream, and one part, of each kind.
+        let kind = |stream: &Stream| stream.part.map(|part| (part.is_spare, part.to.is_some()));
+        let of_this = self.streams.all.get(&id).map(kind);
+        let same = |other: &StreamId| {
+            let other = self.streams.all.get(other);
+            other.is_some_and(|stream| stream.node == child && Some(kind(stream)) == of_this)
+        };
         let serving = self.streams.serving.get(&(source, content));
         let older: Vec<_> = serving.into_iter().flatten().copied().filter(same).collect();
         for older in older {
             self.end_stream(older, LinkEvent::Lost);
         }
+        self.give_way(id);
         self.streams.serving.entry((source, content)).or_default().insert(id);
         if let Some(stream) = self.streams.all.get_mut(&id) {
             stream.is_open = true;
         }
         self.pump(id);
+    }
+
+    /// The stream of a child that the node leaves as slow waits.
+    fn give_way(&mut self, id: StreamId) {
+        let stream = self.streams.all.get(&id).filter(|stream| stream.leaves_slow);
+        let Some((source, content, node)) = stream.map(|s| (s.source, s.content, s.node)) else {
+            return;
+        };
+        let mut used = self.streams.all.values().filter(|s| s.is_used && !s.is_spare());
+        let left = used.find(|s| (s.node, s.content) == (node, content)).map(|s| s.source);
+        let until = self.now + u64::try_from(GIVE_WAY.as_nanos()).unwrap_or(u64::MAX);
+        let ids = self.streams.serving.get(&(source, content)).cloned().unwrap_or_default();
+        for id in ids {
+            let stream = self.streams.all.get_mut(&id).filter(|stream| !stream.is_spare());
+            if let Some(stream) = stream.filter(|s| Some(host_of(s.node)) == left) {
+                stream.way_until = until;
+                self.at(until, Event::StreamGoesOn(id));
+            }
+        }
     }
 
     /// Whether the uplink of the source has room for the stream; the base's has.
@@ -197,15 +256,31 @@ impl World {
         let name = |n: usize| &self.nodes[n].name;
         let of_source = self.streams.serving.range((stream.source, FIRST)..=(stream.source, LAST));
         let fed = of_source.flat_map(|(_, ids)| ids).filter_map(|id| self.streams.all.get(id));
-        let fed =
-            fed.map(|fed| Fed { node: name(fed.node), job: fed.job, rate: fed.meter.rate(now) });
+        let fed = fed.map(|fed| Fed {
+            node: name(fed.node),
+            job: fed.job,
+            rate: fed.meter.rate(now),
+            is_spare: fed.is_spare(),
+        });
+        let uplink = self.nodes[stream.source - 1].up_rate;
+        if stream.is_spare() {
+            return has_spare(uplink, fed);
+        }
         let is_left = |other: &&Stream| {
-            (other.node, other.content, other.is_used) == (stream.node, stream.content, true)
+            let is_same = (other.node, other.content) == (stream.node, stream.content);
+            is_same && other.is_used && !other.is_spare()
         };
         let left = self.streams.all.values().find(is_left);
         let leaves = left.filter(|left| left.source != BASE).map(|left| name(left.source - 1));
         let asker = Asker { node: name(stream.node), job: stream.job, leaves };
-        has_room(self.nodes[stream.source - 1].up_rate, asker, fed)
+        // Who takes parts keeps its place between two of them.
+        stream.part.is_some() || has_room(uplink, asker, fed)
+    }
+
+    /// Whether a stream is one of a part for a node with another source, and what is behind it.
+    fn part_of(&self, id: StreamId) -> (bool, u64) {
+        let part = self.streams.all.get(&id).and_then(|stream| stream.part);
+        part.map_or((false, u64::MAX), |part| (part.is_spare, part.to.unwrap_or(u64::MAX)))
     }
 
     /// A source that has no room says who is ahead of the node.
@@ -249,6 +324,7 @@ impl World {
     fn next_frame(&mut self, id: StreamId) -> Option<(Host, Frame, Cursor)> {
         let stream = self.streams.all.get(&id)?;
         let is_free = stream.is_open && stream.unsent < UNSENT_MAX && !stream.is_dead;
+        let is_free = is_free && self.now >= stream.way_until;
         if !is_free || stream.ahead >= AHEAD_MAX {
             return None;
         }
@@ -282,6 +358,9 @@ impl World {
         stream.unsent += 1;
         stream.ahead += 1;
         let at = stream.last_at;
+        if source != BASE {
+            self.nodes[source - 1].sent.add(bytes, self.now);
+        }
         if source == BASE {
             *self.base.sent.entry(content).or_default() += bytes;
         }
@@ -330,6 +409,8 @@ impl World {
             let Some(frame) = stream.waiting.pop_front() else { return };
             stream.ahead -= 1;
             self.take(n, job, frame.encoded().len() as u64);
+            let now = self.now;
+            self.nodes[n].received.add(frame.encoded().len() as u64, now);
             self.take_frame(id, n, content, link, frame);
             self.pump(id);
         }
@@ -369,10 +450,15 @@ impl World {
             self.streams.remove(id);
             return;
         };
-        let bytes = match &frame {
-            Frame::Unit(unit) => unit.bytes().len() as u64,
-            Frame::Hashes(_) | Frame::End(_) => 0,
+        let (bytes, at) = match &frame {
+            Frame::Unit(unit) => {
+                let bytes = unit.bytes().len() as u64;
+                (bytes, unit.number() * UNIT_BYTES + bytes)
+            }
+            Frame::Hashes(_) | Frame::End(_) => (0, 0),
         };
+        let is_end = matches!(frame, Frame::End(_));
+        let part = self.streams.all.get(&id).and_then(|stream| stream.part);
         let is_full = (held.have() + bytes).saturating_sub(held.reserved) > free;
         if is_full && bytes > 0 {
             self.streams.remove(id);
@@ -382,27 +468,35 @@ impl World {
             return self.after(TELL, Event::Unwritable { n, run, content, failure });
         }
         let before = held.have();
-        let accepted = held.append(frame, &key);
+        let accepted = held.append(frame, &key, part.is_some());
         let have = held.have();
         assert!(have >= before, "verified bytes of a content went from {before} to {have}");
         let is_whole = held.is_whole();
         match accepted {
-            Ok(Accepted::Unit) => {
-                self.trace.note(self.now, "unit", n as u64, have);
-                self.tell_link(n, content, link, LinkEvent::Grew { have, bytes });
-                self.wake(host_of(n), content);
+            Ok(Accepted::Unit | Accepted::Ahead) => {
+                self.trace.note(self.now, "unit", n as u64, at);
+                self.tell_link(n, content, link, LinkEvent::Grew { have, bytes, at });
+                if have > before {
+                    self.wake(host_of(n), content);
+                }
             }
             Ok(Accepted::Hashes) => {}
             Ok(Accepted::End(_) | Accepted::Known) => {
                 if is_whole {
                     self.end_stream(id, LinkEvent::Whole);
+                } else if is_end {
+                    self.end_stream(id, LinkEvent::Done);
                 }
                 self.wake(host_of(n), content);
             }
+            Err(UnitError::TooFar { .. }) => self.end_stream(id, LinkEvent::Lost),
             Err(UnitError::BadUnit { unit }) => {
                 self.end_stream(id, LinkEvent::BadUnit { unit });
             }
             Err(_) => self.end_stream(id, LinkEvent::BadUnit { unit: have / UNIT_BYTES }),
+        }
+        if at > 0 && part.and_then(|part| part.to).is_some_and(|to| at >= to) {
+            self.end_stream(id, LinkEvent::Done);
         }
     }
 
@@ -411,8 +505,11 @@ impl World {
         let Some(id) = self.link(n, content, link) else { return };
         let Some(stream) = self.streams.all.get_mut(&id) else { return };
         stream.is_used = true;
-        let source = stream.source;
+        let (source, is_spare) = (stream.source, stream.is_spare());
         let via = (source != BASE).then(|| self.nodes[source - 1].name.clone());
+        if is_spare {
+            return self.take_frames(id);
+        }
         if let Some(held) = self.nodes[n].disk.contents.get_mut(&content) {
             held.via = via.into_iter().collect();
         }
@@ -492,10 +589,11 @@ impl World {
     ) {
         let run = self.nodes[n].runs;
         let streams = self.streams.serving.get(&(host, content)).into_iter().flatten();
-        let mut streams = streams.filter_map(|id| self.streams.all.get(id));
-        let waits = streams.find(|stream| stream.node == n && stream.ask.is_some());
-        let job = waits.map(|stream| stream.job);
-        let is_held = job.is_some_and(|job| self.holds(host, job));
+        let streams = streams.filter_map(|id| self.streams.all.get(id));
+        let mut streams = streams.filter(|stream| stream.node == n);
+        let gives_way = streams.clone().any(|stream| stream.way_until > self.now);
+        let job = streams.find(|stream| stream.ask.is_some()).map(|stream| stream.job);
+        let is_held = gives_way || job.is_some_and(|job| self.holds(host, job));
         let state = self.state_of(host, content);
         let state = state.map(|state| ContentState { is_held, ..state });
         if state.is_none() && self.is_up(host) && self.now - since < STATE_PATIENCE {

@@ -89,6 +89,7 @@ pub(crate) enum Event {
     StateAsked { n: usize, run: u64, content: ContentId, ask: AskId, host: Host, since: u64 },
     StreamAsked(StreamId),
     StreamSent(StreamId),
+    StreamGoesOn(StreamId),
     StreamFrame(StreamId, Frame),
     StreamLost(StreamId),
     StreamHeld(StreamId),
@@ -151,7 +152,10 @@ impl World {
         rates.extend(setup.nodes.iter().map(|node| (node.up, node.down)));
         let nodes = setup.nodes.iter().enumerate();
         let nodes: Vec<Node> = nodes
-            .map(|(n, node)| Node::new(n, node.disk, node.declares.then_some(node.up)))
+            .map(|(n, node)| {
+                let up = node.declares.then_some(node.up);
+                Node::new(n, node.disk, (up, node.declares_down.then_some(node.down)))
+            })
             .collect();
         let clients = setup.jobs.iter().cloned().enumerate();
         let clients: Vec<Client> = clients.map(|(c, plan)| Client::new(c, plan)).collect();
@@ -239,6 +243,8 @@ impl World {
             Event::Line { n } => self.line_arrives(n),
             Event::StreamAsked(id) => self.stream_asked(id),
             Event::StreamSent(id) => self.stream_sent(id),
+            // It has given way to another one long enough.
+            Event::StreamGoesOn(id) => self.pump(id),
             Event::StreamFrame(id, frame) => self.stream_frame(id, frame),
             Event::StreamHeld(id) => self.take_frames(id),
             Event::Uplink(host) => self.uplink_due(host),

@@ -60,7 +60,7 @@ impl Base {
 
     fn run(data: &Path, words: &[&str]) -> Self {
         let log = File::options().create(true).append(true).open(data.with_extension("log"));
-        let mut command = Command::new(env!("CARGO_BIN_EXE_headend"));
+        let mut command = Command::new(super::server::binary());
         command.args(["base", "--data"]).arg(data).args(words);
         command.stdout(Stdio::piped()).stderr(log.unwrap());
         let mut child = Kept::start(&mut command);
@@ -76,6 +76,10 @@ impl Base {
         let is_secure = line.contains("https://");
         let addr = line.split("://").nth(1).unwrap().trim_end_matches('/').parse().unwrap();
         Self { child, addr, banner, data: data.to_owned(), is_secure }
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.0.id()
     }
 
     /// Ends it as a crash does.

@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use super::base::Client;
-use super::lab::Lab;
+use super::lab::{GOODPUT, Lab};
 use super::process::{Finished, Kept, run_command};
 use super::wait::{PATIENCE, until_within};
 
@@ -20,6 +20,8 @@ pub(crate) struct Distribution {
     is_secure: bool,
     /// Of the base.
     flags: Vec<String>,
+    /// Of each node.
+    node_flags: Vec<Vec<String>>,
     base: Option<Kept>,
     nodes: Vec<Option<Kept>>,
     /// CPU of processes that have been killed.
@@ -54,21 +56,63 @@ impl Distribution {
         nodes: usize,
         setup: &Setup<'_>,
     ) -> Self {
+        let mut built = Self::build(headend, folder, nodes, setup);
+        built.start_all();
+        built
+    }
+
+    /// The same where the uplinks of `slow` nodes (1, 2, ..) have a quarter of the rate, and base
+    /// and nodes declare what their links carry.
+    pub(crate) fn start_declared(
+        headend: &Path,
+        folder: &Path,
+        nodes: usize,
+        setup: &Setup<'_>,
+        slow: &[usize],
+    ) -> Self {
+        // What TCP carries of a limit, and a little less: the queue is in the program then.
+        #[expect(
+            clippy::cast_precision_loss,
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "a rate in kbit/s"
+        )]
+        let kbit = |bits: u64| format!("{}k", (bits as f64 * GOODPUT * 0.98 / 1_000.0) as u64);
+        let mut built = Self::build(headend, folder, nodes, setup);
+        built.flags.extend(["--up-rate".to_owned(), kbit(setup.rate)]);
+        for node in 1..=nodes {
+            let up = if slow.contains(&node) { setup.rate / 4 } else { setup.rate };
+            if up < setup.rate {
+                built.lab.set_rates(node, up, setup.rate);
+            }
+            let (up, down) = (kbit(up), kbit(setup.rate));
+            built.node_flags[node - 1] =
+                ["--up-rate".to_owned(), up, "--down-rate".to_owned(), down].into();
+        }
+        built.start_all();
+        built
+    }
+
+    fn build(headend: &Path, folder: &Path, nodes: usize, setup: &Setup<'_>) -> Self {
         let files = tempfile::tempdir_in(folder).unwrap();
-        let mut started = Self {
+        Self {
             lab: Lab::build(nodes + 1, setup.rate, setup.delay),
             headend: headend.to_owned(),
             files,
             is_secure: setup.is_secure,
             flags: setup.flags.iter().map(|flag| (*flag).to_owned()).collect(),
+            node_flags: vec![Vec::new(); nodes],
             base: None,
             nodes: (0..nodes).map(|_| None).collect(),
             cpu_before: Duration::ZERO,
-        };
-        started.start_base();
-        (1..=nodes).for_each(|node| started.start_node(node));
-        started.wait_until_active(nodes);
-        started
+        }
+    }
+
+    fn start_all(&mut self) {
+        let nodes = self.nodes.len();
+        self.start_base();
+        (1..=nodes).for_each(|node| self.start_node(node));
+        self.wait_until_active(nodes);
     }
 
     /// Starts the base, the first time or again.
@@ -93,7 +137,7 @@ impl Distribution {
         command.args((!self.is_secure).then_some("--insecure"));
         command.arg("--media").arg(media).args(["--name", &Self::name(node)]);
         command.args(["--listen", &format!("{}:8554", Lab::ip(node))]);
-        command.args(["--shards", "1", "--workers", "1"]);
+        command.args(["--shards", "1", "--workers", "1"]).args(&self.node_flags[node - 1]);
         let child = self.spawn(command, &Self::name(node));
         self.nodes[node - 1] = Some(child);
     }

@@ -1,4 +1,5 @@
-//! A child whose sandbox forbids a system call, as the seccomp profiles of containers do.
+//! A child whose sandbox forbids a system call, or all but some, as the seccomp profiles of
+//! containers do.
 #![allow(unsafe_code, reason = "prctl with a filter program, between fork and exec")]
 
 use std::io;
@@ -18,6 +19,20 @@ pub(crate) fn forbid(command: &mut Command, number: libc::c_long, errno: i32) {
     ];
     // SAFETY: `pre_exec` requires that the closure does only what is safe between fork and exec of
     // a process with threads. It makes two system calls and allocates nothing.
+    unsafe { command.pre_exec(move || set_filter(&filter)) };
+}
+
+/// Has `command` run where all other system calls than these fail with EPERM.
+pub(crate) fn allow_only(command: &mut Command, numbers: &[libc::c_long]) {
+    let eperm = libc::SECCOMP_RET_ERRNO | u32::try_from(libc::EPERM).unwrap();
+    let mut filter = vec![instruction(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0, 0)];
+    for number in numbers {
+        let number = u32::try_from(*number).unwrap();
+        filter.push(instruction(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, number, 0, 1));
+        filter.push(instruction(libc::BPF_RET | libc::BPF_K, libc::SECCOMP_RET_ALLOW, 0, 0));
+    }
+    filter.push(instruction(libc::BPF_RET | libc::BPF_K, eperm, 0, 0));
+    // SAFETY: as above: two system calls, and no allocation.
     unsafe { command.pre_exec(move || set_filter(&filter)) };
 }
 

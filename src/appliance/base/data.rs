@@ -21,6 +21,7 @@ use crate::dist::keys::BaseKeys;
 use crate::dist::token::{Fingerprint, Token, TokenKind, split_token, with_fingerprint};
 use crate::http::jobs::auth::{Provider, read_providers};
 use crate::pki::authority::Authority;
+use crate::sandbox;
 
 /// The folder.
 #[derive(Debug)]
@@ -225,7 +226,7 @@ fn read(path: &Path) -> Result<String, RunError> {
         }
         Ok(text)
     };
-    read().map_err(|error| wrong(path, &error.to_string()))
+    read().map_err(|error| wrong(path, &sandbox::why(path, &error)))
 }
 
 /// Written aside and given its name when it is whole: a start that was broken off leaves no half

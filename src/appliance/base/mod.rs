@@ -1,7 +1,7 @@
 //! A base of distribution put together: ledger, contents, routers, and their end.
 //!
 //! ```text
-//! run: folder -> CA, keys .. -> listener --file--> term: rows -> Book -> clerk -> contents
+//! run: listener -> sandbox -> folder -> CA, keys --file--> term: rows -> Book -> clerk -> contents
 //!                                   |                       -> routers .. signal .. last commit
 //!                               database                ^                       |
 //!                                   '---> turns: standby | lease      lease lost |
@@ -33,8 +33,9 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use super::end::End;
-use super::{RunError, limits, listen, signals, system};
+use super::{RunError, given_up, limits, listen, signals, system};
 use crate::cli;
+use crate::config::confinement::ConfinementConfig;
 use crate::dist::book::BookOptions;
 use crate::dist::ids::Digest;
 use crate::dist::keys::BaseKeys;
@@ -45,6 +46,8 @@ use crate::http::Tls;
 use crate::http::jobs::auth::quotas_of;
 use crate::ledger::{Database, Ledger, LedgerError, clerk};
 use crate::pki::PkiError;
+use crate::sandbox::places::Places;
+use crate::sandbox::{Report, Role, Sandbox};
 use certificates::Certificates;
 use data::{DataDir, Tokens, Told};
 
@@ -89,6 +92,8 @@ pub struct BaseConfig {
     pub keep_events: Duration,
     /// Between two looks for older ones.
     pub archive_every: Duration,
+    /// What the process gives up once it has its port.
+    pub confinement: ConfinementConfig,
 }
 
 /// Serves until a signal comes.
@@ -104,6 +109,16 @@ pub fn run(config: &BaseConfig) -> Result<(), RunError> {
 
 fn serve(config: &BaseConfig, end: &End) -> Result<(), RunError> {
     let _files = limits::raise_files();
+    let tokens = [&config.provider_token_file, &config.join_token_file];
+    let places = Places::of_base(&config.data, tokens.map(|file| file.as_deref()));
+    let mut sandbox =
+        Sandbox::prepare(&config.confinement, places, Role::Base).map_err(given_up)?;
+    if config.repair_hook.is_some() {
+        sandbox = sandbox.that_runs_commands();
+    }
+    let listener = listen::open_base(config.listen)?;
+    let sandbox = sandbox.enter().map_err(given_up)?;
+    cli::log::start_writer().map_err(system("the log's thread does not start"))?;
     let data = DataDir::open(&config.data)?;
     let authority = match config.is_insecure {
         true => None,
@@ -115,7 +130,6 @@ fn serve(config: &BaseConfig, end: &End) -> Result<(), RunError> {
         authority.as_ref().map(|authority| authority.fingerprint()),
     )?;
     let keys = data.keys()?;
-    let listener = listen::open_base(config.listen)?;
     let bound = listener.local_addr().map_err(system("the listener has no address"))?;
     let advertised = advertised(config, bound);
     let addresses = [bound.ip(), advertised.ip()];
@@ -129,7 +143,8 @@ fn serve(config: &BaseConfig, end: &End) -> Result<(), RunError> {
         .build()
         .map_err(system("the runtime does not start"))?;
     let config = config.clone();
-    let site = Site { config, data, tokens, keys, listener, advertised, certificates };
+    let sandbox = sandbox.close();
+    let site = Site { config, data, tokens, keys, listener, advertised, certificates, sandbox };
     let result = runtime.block_on(site.serve(end));
     // Reads of a disk that hangs must not hold up the end.
     runtime.shutdown_background();
@@ -146,6 +161,8 @@ struct Site {
     advertised: SocketAddr,
     /// None without TLS.
     certificates: Option<Arc<Certificates>>,
+    /// For the start-up text.
+    sandbox: Report,
 }
 
 impl Site {
@@ -209,6 +226,7 @@ impl Site {
         line(format!("headend {version} base"));
         line(format!("base     {url}/"));
         line(format!("data     {data}"));
+        line(format!("sandbox  {}", self.sandbox));
         if let Some(database) = &self.config.ledger {
             line(format!("ledger   {database}"));
         }
@@ -242,7 +260,7 @@ impl Site {
             let what = "without TLS: contents and tokens can be read and changed on the way";
             line(format!("warning  {what}; leave --insecure out (HE-W935)"));
         }
-        for warning in &self.tokens.warnings {
+        for warning in self.sandbox.warnings.iter().chain(&self.tokens.warnings) {
             line(format!("warning  {warning}"));
         }
         line("ready".to_owned());

@@ -21,6 +21,7 @@ use crate::access::jwt::{Keys, TokenError};
 use crate::access::question::{Answer, Question};
 use crate::base::secret::Secret;
 use crate::config::access::JwksSource;
+use crate::sandbox;
 
 /// Keys by where they come from.
 #[derive(Debug, Default)]
@@ -114,11 +115,12 @@ async fn look(source: &JwksSource, timeout: Duration, hooks: &Hooks) -> Result<K
             let path = path.clone();
             let read = spawn_blocking(move || {
                 let mut bytes = Vec::new();
-                File::open(path)?.take(BYTES_MAX as u64 + 1).read_to_end(&mut bytes)?;
-                Ok(bytes)
+                let file =
+                    File::open(&path).map_err(|error| sandbox::why(path.as_ref(), &error))?;
+                let read = file.take(BYTES_MAX as u64 + 1).read_to_end(&mut bytes);
+                read.map(|_| bytes).map_err(|error| error.to_string())
             });
-            let read: std::io::Result<Vec<u8>> = read.await.map_err(|error| error.to_string())?;
-            read.map_err(|error| error.to_string())?
+            read.await.map_err(|error| error.to_string())??
         }
     };
     if bytes.len() > BYTES_MAX {

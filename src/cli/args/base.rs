@@ -7,7 +7,9 @@ use std::time::Duration;
 use clap::Args;
 
 use super::job::window_and_rate;
+use crate::base::mode::Mode;
 use crate::base::rate::Rate;
+use crate::config::confinement::{AccountName, ConfinementConfig, SeccompMode};
 use crate::config::value::parse_duration;
 use crate::dist::book::RELAY_FROM;
 use crate::dist::quota::count;
@@ -93,9 +95,41 @@ pub struct BaseArgs {
     /// Between two looks for events that are older, for tests
     #[arg(long, value_name = "TIME", value_parser = archive_every, default_value = "1h", hide = true)]
     pub archive_every: Duration,
+    /// User that the base becomes when it has its port; it is started as root then
+    #[arg(long, value_name = "NAME[:GROUP]", value_parser = account)]
+    pub user: Option<AccountName>,
+    /// Whether files are opened in the base's folder alone: auto is where the kernel can
+    #[arg(long, value_name = "auto|on|off", value_parser = landlock, default_value = "auto")]
+    pub landlock: Mode,
+    /// System calls that a base does not need: on (they fail), log (by the kernel), off
+    #[arg(long, value_name = "on|log|off", value_parser = seccomp, default_value = "on")]
+    pub seccomp: SeccompMode,
     /// Form of the log [default: text on a terminal, json otherwise]
     #[arg(long, value_name = "text|json")]
     pub log: Option<String>,
+}
+
+impl BaseArgs {
+    /// What the base gives up after its start.
+    #[must_use]
+    pub fn confinement(&self) -> ConfinementConfig {
+        let (user, landlock, seccomp) = (self.user.clone(), self.landlock, self.seccomp);
+        ConfinementConfig { user, landlock, seccomp }
+    }
+}
+
+fn account(text: &str) -> Result<AccountName, String> {
+    AccountName::parse(text).map_err(|error| error.to_string())
+}
+
+fn landlock(text: &str) -> Result<Mode, String> {
+    let modes = [Mode::Auto, Mode::On, Mode::Off];
+    let found = modes.into_iter().find(|mode| mode.as_str() == text);
+    found.ok_or_else(|| "auto, on or off is expected".to_owned())
+}
+
+fn seccomp(text: &str) -> Result<SeccompMode, String> {
+    SeccompMode::parse(text).map_err(|error| error.to_string())
 }
 
 fn token_ttl(text: &str) -> Result<Duration, String> {
@@ -184,6 +218,12 @@ mod tests {
         let args = parse(&format!("{line} --quota-jobs 9 --quota-bytes 2T")).unwrap();
         assert_eq!((args.quota_jobs, args.quota_bytes), (Some(9), Some(2_000_000_000_000)));
         assert!(parse(&format!("{line} --quota-targets -1")).is_err());
+        let args = parse(&format!("{line} --user a:b --seccomp log --landlock off")).unwrap();
+        assert_eq!(args.confinement().user.unwrap().to_string(), "a:b");
+        assert_eq!((args.seccomp, args.landlock), (SeccompMode::Log, Mode::Off));
+        for wrong in ["--user :b", "--seccomp kill", "--landlock yes"] {
+            assert!(parse(&format!("{line} {wrong}")).is_err(), "{wrong}");
+        }
         for wrong in ["--up-rate 9", "--token-ttl 5", "--token-ttl 25h", "--listen x", "--keep -1s"]
         {
             assert!(parse(&format!("{line} {wrong}")).is_err(), "{wrong}");

@@ -38,6 +38,9 @@ pub struct ServerArgs {
     /// Folder that keeps edits of playlists for the next start
     #[arg(long, value_name = "DIR")]
     pub state: Option<PathBuf>,
+    /// User that the server becomes when it has its ports; it is started as root then
+    #[arg(long, value_name = "NAME[:GROUP]")]
+    pub user: Option<String>,
     /// Form of the log [default: text on a terminal, json otherwise]
     #[arg(long, value_name = "text|json")]
     pub log: Option<String>,
@@ -84,6 +87,7 @@ impl ServerArgs {
             one("server.shards", "--shards", &self.shards),
             one("server.workers", "--workers", &self.workers),
             one("server.shard_priority", "--shard-priority", &self.shard_priority),
+            one("server.user", "--user", &self.user),
             one("server.log", "--log", &self.log),
         ];
         flags.into_iter().flatten().collect()

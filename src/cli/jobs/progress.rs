@@ -1,6 +1,6 @@
 //! How far each node of a job is, in numbers and in words.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::super::remote::table;
 use crate::dist::ids::NodeName;
@@ -25,6 +25,8 @@ pub(super) struct NodeProgress {
     pub(super) switches: u64,
     /// From whom bytes come now, or came last; `base` is the base.
     pub(super) source: Option<String>,
+    /// From whom parts come at the same time.
+    pub(super) further: BTreeSet<String>,
 }
 
 /// How far each node is.
@@ -57,6 +59,9 @@ pub(super) fn by_node(deliveries: &[DeliveryView]) -> BTreeMap<NodeName, NodePro
         };
         node.bytes += bytes;
         node.size += delivery.size.unwrap_or(bytes).max(bytes);
+        if is_fetching {
+            node.further.extend(delivery.further.iter().cloned());
+        }
         let Some(source) = &delivery.source else { continue };
         let speed = (is_fetching, if is_fetching { delivery.rate } else { 0 });
         let known = fastest.entry(&delivery.node).or_default();

@@ -4,10 +4,12 @@
 //! base
 //! |- a       62 %  5.0 MiB of 8.0 MiB, 0 of 1, 12.0 MiB/s
 //! |  '- b    60 %  4.8 MiB of 8.0 MiB, 0 of 1, 11.9 MiB/s, 1 switch
-//! '- c      100 %  8.0 MiB of 8.0 MiB, 1 of 1
-//! not fed yet: d
+//! |- c      100 %  8.0 MiB of 8.0 MiB, 1 of 1
+//! '- d       40 %  3.2 MiB of 8.0 MiB, 0 of 1, 9.0 MiB/s, too from a b base
+//! not fed yet: e
 //! ```
-//! A node stands below the source of most of its bytes now. Files of one job may go other ways, so
+//! A node stands below the source of most of its bytes now; those that give it parts at the same
+//! time are named in its line. Files of one job may go other ways, so
 //! that two nodes may feed each other: then one of them stands at the top.
 //! Bounds: each node has one line; the caller cuts the lines to what fits.
 
@@ -121,7 +123,14 @@ fn told(node: &NodeProgress) -> String {
         1 => ", 1 switch".to_owned(),
         more => format!(", {more} switches"),
     };
-    format!("{percent:>3} %  {bytes} of {size}, {}{switches}", message(node))
+    let further = match node.further.len() {
+        0 => String::new(),
+        _ => {
+            let names: Vec<_> = node.further.iter().map(|name| printable(name)).collect();
+            format!(", too from {}", names.join(" "))
+        }
+    };
+    format!("{percent:>3} %  {bytes} of {size}, {}{switches}{further}", message(node))
 }
 
 /// What the API calls the base where a source is named.
@@ -167,6 +176,21 @@ mod tests {
         |  '- f      12 %  256 B of 2.0 KiB, 0 of 1, 1.0 KiB/s, 1 switch
         '- c        100 %  2.0 KiB of 2.0 KiB, 1 of 1, 1 switch
         not fed yet: e
+        ");
+    }
+
+    #[test]
+    fn node_with_several_sources_stands_below_the_main_one_and_names_the_others() {
+        let mut several = delivery("b", "fetching", 512, "a");
+        several.further = vec!["c".to_owned(), "base".to_owned()];
+        let mut done = delivery("c", "completed", 2_048, "base");
+        done.further = vec!["a".to_owned()];
+        let deliveries = [delivery("a", "fetching", 1_024, "base"), several, done];
+        insta::assert_snapshot!(lines(&by_node(&deliveries)).join("\n"), @r"
+        base
+        |- a      50 %  1.0 KiB of 2.0 KiB, 0 of 1, 1.0 KiB/s, 1 switch
+        |  '- b   25 %  512 B of 2.0 KiB, 0 of 1, 1.0 KiB/s, 1 switch, too from base c
+        '- c     100 %  2.0 KiB of 2.0 KiB, 1 of 1, 1 switch
         ");
     }
 

@@ -46,8 +46,11 @@ impl Queue {
         }
     }
 
-    /// Starts the thread, which lives as long as the process.
+    /// Starts the thread, which lives as long as the process; once.
     pub(super) fn start(self: &Arc<Self>, limit: Arc<Limit>) -> io::Result<()> {
+        if self.writer.get().is_some() {
+            return Ok(());
+        }
         let queue = Arc::clone(self);
         let named = thread::Builder::new().name("log".to_owned());
         let thread = named.spawn(move || queue.run(&limit))?;

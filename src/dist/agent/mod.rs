@@ -20,6 +20,7 @@
 mod alone;
 mod care;
 mod edges;
+mod further;
 mod hand;
 mod limits;
 pub mod live;
@@ -34,10 +35,11 @@ mod turns;
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::ops::Range;
 use std::time::Duration;
 
 use crate::base::time::Mono;
-use crate::dist::fetch::{AskId, Fetch, LinkEvent, LinkId};
+use crate::dist::fetch::{AskId, Fetch, LinkEvent, LinkId, Part};
 use crate::dist::ids::{BaseEpoch, CommandKey, ContentId, Epoch, JobId, NodeName};
 use crate::dist::journal::Record;
 use crate::dist::relay::{HandId, Relay};
@@ -76,6 +78,10 @@ pub enum Action {
         source: Source,
         /// First byte that is wanted.
         from: u64,
+        /// Not all from there on, but a part.
+        part: Option<Part>,
+        /// The source in use gives less than it gets, and is left for this one.
+        is_slow: bool,
     },
     /// Take the bytes of a link from now on.
     Use {
@@ -190,10 +196,12 @@ pub struct Failure {
 }
 
 /// What there is of a content.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reserved {
     /// Verified bytes.
     pub have: u64,
+    /// Bytes ahead of those that are here, too, in pieces.
+    pub here: Vec<Range<u64>>,
     /// That is all.
     pub is_whole: bool,
 }
@@ -206,6 +214,8 @@ pub struct Agent {
     contents: BTreeMap<ContentId, CommandKey>,
     /// Plans of contents that are not being fetched.
     plans: BTreeMap<ContentId, (Epoch, Vec<Source>)>,
+    /// Further sources of contents, of the same plans.
+    further: BTreeMap<ContentId, Vec<Source>>,
     /// Contents whose plan is not journaled as it is now.
     unnoted: BTreeSet<ContentId>,
     /// When plans were last journaled.
@@ -352,8 +362,10 @@ impl Agent {
                 let record = Record::Command { key, sequence, priority, op, content, size };
                 self.handle_command(key, record, now, out);
             }
-            NodeOrder::Sources { content, epoch, sources } => {
+            NodeOrder::Sources { content, epoch, sources, further } => {
+                self.note_further(content, epoch, further);
                 self.handle_sources(content, epoch, sources, now, out);
+                self.use_further(content, now, out);
             }
             NodeOrder::Reflect { key, epoch, sources } => {
                 self.handle_reflect(key, (epoch, sources), now, out);
@@ -417,7 +429,7 @@ impl Agent {
         }
         match reserved {
             Ok(Reserved { is_whole: true, .. }) => self.whole(key, now, out),
-            Ok(Reserved { have, is_whole: false }) => {
+            Ok(Reserved { have, is_whole: false, here }) => {
                 let size = delivery.size;
                 self.move_on(key, Input::Reserved);
                 if !self.limits.is_open(key.job) {
@@ -429,6 +441,7 @@ impl Agent {
                 }
                 let mut fetch = Fetch::new(self.me.clone(), have, size);
                 fetch.set_capped(self.limits.has_rate(key.job));
+                fetch.set_here(here);
                 let mut actions = Vec::new();
                 if let Some((epoch, sources)) = self.plans.get(&content) {
                     let sources = self.edges.in_order(sources, now);
@@ -438,6 +451,7 @@ impl Agent {
                     (delivery.fetch, delivery.told) = (Some(fetch), have);
                 }
                 self.follow(key, content, actions, now, out);
+                self.use_further(content, now, out);
             }
             Err(failure) => self.fail(key, failure, now, out),
         }

@@ -29,6 +29,7 @@ pub(super) struct Outbox {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Subject {
     Command(CommandKey),
+    Parts(CommandKey),
     Content(ContentId),
     Question,
     Edges,
@@ -120,6 +121,7 @@ const fn passing(report: &Report) -> Option<Subject> {
         Report::Fetching { key, .. } | Report::Failed { key, is_final: false, .. } => {
             Some(Subject::Command(*key))
         }
+        Report::Further { key, .. } => Some(Subject::Parts(*key)),
         Report::BadUnit { content, .. } => Some(Subject::Content(*content)),
         Report::Received { .. }
         | Report::Progress { .. }

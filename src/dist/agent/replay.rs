@@ -26,6 +26,7 @@ impl Agent {
             deliveries: BTreeMap::new(),
             contents: BTreeMap::new(),
             plans: BTreeMap::new(),
+            further: BTreeMap::new(),
             unnoted: BTreeSet::new(),
             plans_noted_at: Mono::default(),
             servers: BTreeMap::new(),

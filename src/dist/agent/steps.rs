@@ -128,9 +128,9 @@ impl Agent {
     ) {
         for action in actions {
             match action {
-                FetchAction::Connect { link, source, from } => {
+                FetchAction::Connect { link, source, from, part, is_slow } => {
                     self.edges.open(content, link, &source);
-                    out.push(Action::Connect { content, link, source, from });
+                    out.push(Action::Connect { content, link, source, from, part, is_slow });
                 }
                 FetchAction::Use { link } => out.push(Action::Use { content, link }),
                 FetchAction::Close { link } => {
@@ -145,6 +145,11 @@ impl Agent {
                     let offset = fetch.map_or(0, Fetch::have);
                     let report = Report::Fetching { key, offset, source, cause, before };
                     self.outbox.push(None, report);
+                }
+                FetchAction::Further { sources } => {
+                    let fetch = self.deliveries.get(&key).and_then(|known| known.fetch.as_ref());
+                    let offset = fetch.map_or(0, Fetch::have);
+                    self.outbox.push(None, Report::Further { key, offset, sources });
                 }
                 FetchAction::BadUnit { source, unit } => {
                     self.outbox.push(None, Report::BadUnit { content, source, unit });
@@ -292,6 +297,7 @@ impl Agent {
             (delivery.end, delivery.is_taken) = (Some(record.clone()), false);
             if let Some(content) = delivery.content {
                 self.plans.remove(&content);
+                self.further.remove(&content);
                 self.surveys.end(content);
                 if !is_done {
                     out.push(Action::Discard { content });

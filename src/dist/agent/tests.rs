@@ -54,7 +54,7 @@ fn sources(command: u32) -> NodeOrder {
         is_last_resort: false,
     };
     let sources = vec![source("a"), source("base")];
-    NodeOrder::Sources { content: content(command), epoch: Epoch(1), sources }
+    NodeOrder::Sources { content: content(command), epoch: Epoch(1), sources, further: Vec::new() }
 }
 
 fn receipt(key: CommandKey) -> SignedReceipt {
@@ -123,7 +123,7 @@ impl World {
             }
             Action::Reserve { content, .. } => {
                 let have = *self.store.entry(content).or_default();
-                let reserved = Reserved { have, is_whole: have == SIZE };
+                let reserved = Reserved { have, is_whole: have == SIZE, here: Vec::new() };
                 self.agent.handle_reserved(content, Ok(reserved), now, out);
             }
             Action::Connect { content, link, .. } => {
@@ -133,7 +133,7 @@ impl World {
                 let have = self.store.get_mut(&content).unwrap();
                 let event = if *have < SIZE {
                     *have += 1 << 16;
-                    LinkEvent::Grew { have: *have, bytes: 1 << 16 }
+                    LinkEvent::Grew { have: *have, bytes: 1 << 16, at: *have }
                 } else {
                     LinkEvent::Whole
                 };
@@ -193,6 +193,9 @@ fn short(report: &Report) -> String {
     match report {
         Report::Received { key } => format!("{} received", key.command),
         Report::Fetching { key, offset, .. } => format!("{} fetching {offset}", key.command),
+        Report::Further { key, sources, .. } => {
+            format!("{} further {}", key.command, sources.len())
+        }
         Report::Progress { key, offset, .. } => format!("{} progress {offset}", key.command),
         Report::Applying { key } => format!("{} applying", key.command),
         Report::Completed { receipt } => format!("{} completed", receipt.receipt),
@@ -217,8 +220,8 @@ fn plan_of_a_new_base_counts_whatever_its_number_and_an_old_base_is_not_heard() 
     assert!(world.agent.handle_base(BaseEpoch(5)));
     world.order(put(1, "a"));
     let plan = |epoch: u64, command: u32| match sources(command) {
-        NodeOrder::Sources { content, sources, .. } => {
-            NodeOrder::Sources { content, epoch: Epoch(epoch), sources }
+        NodeOrder::Sources { content, sources, further, .. } => {
+            NodeOrder::Sources { content, epoch: Epoch(epoch), sources, further }
         }
         other => other,
     };

@@ -11,7 +11,7 @@ use crate::dist::book::link::{BaseLink, NS_PER_S, SlowLinks};
 use crate::dist::book::nodes::NodeId;
 use crate::dist::book::records::{Delivery, Job};
 use crate::dist::ids::{CommandId, ContentId, Epoch};
-use crate::dist::plan::{Cascade, MemberId};
+use crate::dist::plan::{Cascade, Edge, MemberId};
 use crate::dist::wire::job::DeliveryState;
 
 /// Plan of a content, while it is on its way.
@@ -29,6 +29,10 @@ pub(super) struct Flow {
     trials: HashMap<MemberId, Trial>,
     /// Members that are to leave their source although the next one has nothing for them yet.
     yields: HashSet<MemberId>,
+    /// Further sources of members, and what each gives.
+    pub(super) further: BTreeMap<MemberId, Vec<Edge>>,
+    /// Since when members lack something that others could give.
+    pub(super) lacking: BTreeMap<MemberId, u64>,
 }
 
 /// A receiver that could be faster.
@@ -118,6 +122,8 @@ impl Flow {
             moved: HashMap::new(),
             trials: HashMap::new(),
             yields: HashSet::new(),
+            further: BTreeMap::new(),
+            lacking: BTreeMap::new(),
         }
     }
 
@@ -168,6 +174,11 @@ impl Flow {
     /// A member has left a slow source.
     pub(super) fn begin_trial(&mut self, member: MemberId, trial: Trial) {
         self.trials.insert(member, trial);
+    }
+
+    /// Somebody has left a slow source, and it is not known yet what was slow.
+    pub(super) fn has_trials(&self) -> bool {
+        !self.trials.is_empty()
     }
 
     /// A member has so many bytes now: what was slow, once that can be told. It is told once.

@@ -78,6 +78,11 @@ pub(super) fn planned_rate(cap: Option<u64>, seen: u64) -> u64 {
     cap.unwrap_or_else(|| RATE_UNKNOWN.max(seen - seen / 10))
 }
 
+/// Whether [`planned_rate`] is not what is assumed of everybody.
+pub(super) fn is_planned_by_what_is_known(cap: Option<u64>, seen: u64) -> bool {
+    cap.is_some() || seen - seen / 10 > RATE_UNKNOWN
+}
+
 /// What was declared, or seen.
 pub(super) fn known_rate(cap: Option<u64>, seen: u64) -> Option<u64> {
     cap.or_else(|| Some(seen).filter(|seen| *seen > 0))

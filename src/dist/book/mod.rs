@@ -33,6 +33,7 @@ mod effects;
 mod filter;
 mod flows;
 mod front;
+mod further;
 mod hooks;
 mod jobs;
 mod link;

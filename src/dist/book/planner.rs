@@ -6,6 +6,7 @@
 //! node down, failed, barred --> its children go on to others --> Sources to those, epoch + 1
 //! idle uplink, bytes to give --> tend: it is offered to who is slow and far from the end
 //! node left a slow source --> judge: more from the next one? the source is slow : the node is
+//! a source has too little --> further: others give parts of it at the same time
 //! rates of the policy changed --> plan_again: who gets more from another goes there
 //! ```
 //! Invariant: a plan has only nodes that live, with the command open or completed. Bounds: a plan
@@ -19,6 +20,7 @@ use serde_json::json;
 use crate::dist::book::contents::{Content, Contents};
 use crate::dist::book::effects::{About, Effects};
 use crate::dist::book::flows::{Flow, Flows, Offer, Slow, Trial};
+use crate::dist::book::further::When;
 use crate::dist::book::jobs::Jobs;
 use crate::dist::book::link::{NS_PER_S, SlowLinks, planned_rate};
 use crate::dist::book::nodes::{NodeId, Nodes};
@@ -60,6 +62,7 @@ impl<'a> Planner<'a> {
         let barred = self.flows.barred();
         let cascade = Cascade::without(base_up, content.row.size, &receivers, barred);
         self.flows.insert(id, Flow::new(cascade, self.fx.new_epoch()));
+        self.level(id, When::Now);
         for receiver in receivers {
             let node = NodeId::from(receiver.id);
             if told != Some(node) {
@@ -264,7 +267,9 @@ impl<'a> Planner<'a> {
             Some(Source { node: name, addr, capability, rate: edge.rate, is_last_resort })
         });
         let sources = sources.collect();
-        Some(NodeOrder::Sources { content: id, epoch: flow.epoch, sources })
+        let further = self.further_of(id, node);
+        let epoch = self.flows.get(id)?.epoch;
+        Some(NodeOrder::Sources { content: id, epoch, sources, further })
     }
 
     /// Each second: capabilities that end soon are made anew, idle uplinks are given away, edges
@@ -284,6 +289,7 @@ impl<'a> Planner<'a> {
                 self.free_stalled(id);
                 self.remeasure(id);
                 self.offer(id);
+                self.level_and_say(id);
             }
             if looks >= LOOKS_A_TICK {
                 return;
@@ -414,6 +420,7 @@ impl<'a> Planner<'a> {
         let Some(flow) = self.flows.get_mut(id) else { return };
         let moved = change(&mut flow.cascade);
         flow.epoch = epoch;
+        let levelled = self.level(id, When::Lasting);
         let (mut told, mut row) = (HashSet::new(), moved);
         for _ in 0..LISTED_BEHIND {
             row.retain(|member| told.insert(*member));
@@ -424,9 +431,12 @@ impl<'a> Planner<'a> {
                 self.say_sources(id, member.into());
             }
         }
+        for member in levelled.into_iter().filter(|member| told.insert(*member)) {
+            self.say_sources(id, member.into());
+        }
     }
 
-    fn say_sources(&mut self, id: ContentId, node: NodeId) {
+    pub(super) fn say_sources(&mut self, id: ContentId, node: NodeId) {
         if !self.nodes.is_live(node, self.fx.now) {
             return;
         }
@@ -458,7 +468,7 @@ impl<'a> Planner<'a> {
         })
     }
 
-    fn content_and_job(&self, id: ContentId) -> Option<(&'a Content, &'a Job)> {
+    pub(super) fn content_and_job(&self, id: ContentId) -> Option<(&'a Content, &'a Job)> {
         let content = self.contents.get(id)?;
         Some((content, self.jobs.get(content.row.key.job)?))
     }

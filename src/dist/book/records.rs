@@ -57,6 +57,8 @@ pub(super) struct Delivery {
     pub(super) is_fresh: bool,
     pub(super) rate: u64,
     pub(super) source: Option<NodeId>,
+    /// From whom bytes come, too; `None` is the base. Not in the ledger.
+    pub(super) further: Box<[Option<NodeId>]>,
     pub(super) switches: u32,
     pub(super) attempts: u32,
     pub(super) reason: Option<Reason>,
@@ -160,6 +162,7 @@ impl Delivery {
             is_fresh: true,
             rate: 0,
             source: None,
+            further: Box::default(),
             switches: 0,
             attempts: 0,
             reason: None,
@@ -199,6 +202,7 @@ impl Delivery {
         self.moved_ns = now.mono_ns;
         if state != DeliveryState::Fetching {
             self.rate = 0;
+            self.further = Box::default();
         }
     }
 

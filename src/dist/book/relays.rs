@@ -488,8 +488,8 @@ fn put_entry(bodies: &mut Vec<Body>, common: usize, entry: (NodeId, RelayEntry))
 /// An order whose list of sources is short.
 fn short(order: NodeOrder) -> NodeOrder {
     match order {
-        NodeOrder::Sources { content, epoch, sources } => {
-            NodeOrder::Sources { content, epoch, sources: short_list(sources) }
+        NodeOrder::Sources { content, epoch, sources, further } => {
+            NodeOrder::Sources { content, epoch, sources: short_list(sources), further }
         }
         other => other,
     }

@@ -90,6 +90,7 @@ impl Reporter<'_> {
             Report::Fetching { key, offset, source, cause, before } => {
                 self.take_fetching(key, offset, source.as_ref(), (cause, before));
             }
+            Report::Further { key, offset, sources } => self.take_further(key, offset, &sources),
             Report::Progress { key, offset, rate } => self.take_progress(key, offset, rate),
             Report::Applying { key } => {
                 let size = self.size_of(key);
@@ -200,6 +201,25 @@ impl Reporter<'_> {
         if self.parts.is_of_live(key) {
             self.parts.live().flows_from(key, self.node, (source, is_own_switch));
         }
+    }
+
+    /// Bytes come from several sources at once. This is not kept: the receipt says how many came
+    /// from whom.
+    fn take_further(&mut self, key: CommandKey, offset: u64, sources: &[Option<NodeName>]) {
+        let nodes = &self.parts.nodes;
+        let id_of = |name: &Option<NodeName>| match name {
+            None => Some(None),
+            Some(name) => nodes.id_of(name).map(Some),
+        };
+        let further: Box<[_]> = sources.iter().filter_map(id_of).take(SOURCES_MAX).collect();
+        let names = sources.iter().map(|name| name.as_ref().map_or(BASE_NAME, NodeName::as_str));
+        let names: Vec<&str> = names.take(SOURCES_MAX).collect();
+        let names = if names.is_empty() { "none".to_owned() } else { names.join(" ") };
+        let Some(delivery) = self.fetching_mut(key) else { return };
+        delivery.take_offset(offset);
+        delivery.further = further;
+        let more = ("further", json!(names));
+        self.parts.delivery_event("delivery.further", key, self.node, Some(more));
     }
 
     fn take_progress(&mut self, key: CommandKey, offset: u64, rate: u64) {
@@ -407,4 +427,6 @@ fn shortened(text: &str) -> String {
     text.chars().take(DETAIL_CHARS_MAX).collect()
 }
 
+/// More than a node takes parts from.
+const SOURCES_MAX: usize = 16;
 const DETAIL_CHARS_MAX: usize = 512;

@@ -86,6 +86,7 @@ fn read_delivery(parts: &mut Parts, row: DeliveryRow) {
         is_fresh: true,
         rate: 0,
         source,
+        further: Box::default(),
         switches: row.switches,
         attempts: row.attempts,
         reason: row.reason,

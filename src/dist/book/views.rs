@@ -220,6 +220,11 @@ impl<'a> Views<'a> {
         let is_live = command.row.op.is_live();
         let has_source = has_source || is_live && delivery.offset > 0;
         let source = source.map_or(if is_live { ORIGIN_NAME } else { BASE_NAME }, NodeName::as_str);
+        let further = delivery.further.iter().map(|source| {
+            let name = source.and_then(|id| self.nodes.name_of(id));
+            name.map_or(BASE_NAME, NodeName::as_str).to_owned()
+        });
+        let further = further.collect();
         Some(DeliveryView {
             command_id: command.row.key.command,
             node: self.nodes.name_of(node)?.clone(),
@@ -229,6 +234,7 @@ impl<'a> Views<'a> {
             size: content.and_then(|content| content.size),
             rate: delivery.rate,
             source: has_source.then(|| source.to_owned()),
+            further,
             switches: delivery.switches,
             attempts: delivery.attempts,
             reason: delivery.reason,

@@ -17,17 +17,35 @@ pub struct AskId(pub u32);
 /// A node; `None` is the base.
 pub type Peer = Option<NodeName>;
 
+/// A part of a content that is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Part {
+    /// The byte behind it; `None`: to the end of the content.
+    pub to: Option<u64>,
+    /// A further source gives it: what its own children leave over.
+    pub is_spare: bool,
+}
+
 /// What happened on a link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LinkEvent {
     /// The first frame is there. It is not taken before [`FetchAction::Use`].
     FirstByte,
-    /// Verified bytes were added.
+    /// Bytes were added: verified ones, or ones ahead of a gap that agree with their hashes.
     Grew {
         /// Verified bytes in all.
         have: u64,
-        /// Bytes of this link among them since the last event.
+        /// Bytes of this link since the last event.
         bytes: u64,
+        /// The byte behind the last one of this link, whether it was new or not.
+        at: u64,
+    },
+    /// The part is here: nothing more comes on this link.
+    Done,
+    /// The source does not have all of the part that it was asked for.
+    Behind {
+        /// What it has.
+        have: u64,
     },
     /// Bytes are there, and a cap of this node lets them wait: the source is not to blame.
     Held,
@@ -64,8 +82,12 @@ pub enum FetchAction {
         source: Source,
         /// First byte that is wanted.
         from: u64,
+        /// Not all from there on, but a part.
+        part: Option<Part>,
+        /// The source in use gives less than it gets, and is left for this one.
+        is_slow: bool,
     },
-    /// Take the bytes of this link. No other link is open when this is done.
+    /// Take the bytes of this link. Of links without a part no other one is open when this is done.
     Use {
         /// Which.
         link: LinkId,
@@ -90,6 +112,11 @@ pub enum FetchAction {
         cause: SwitchCause,
         /// Bytes per second that came from the one before.
         before: u64,
+    },
+    /// Bytes come from these further sources beside the one of before; none: from that one alone.
+    Further {
+        /// Who, in the order of their names.
+        sources: Vec<Peer>,
     },
     /// A source sent a unit that fails its hash.
     BadUnit {

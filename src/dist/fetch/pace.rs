@@ -61,6 +61,11 @@ impl Watch {
         self.next_at = Some(now + FIRST);
     }
 
+    /// The source is to be asked soon.
+    pub(super) fn look(&mut self, now: Mono) {
+        self.next_at = self.next_at.map(|at| at.min(now + FIRST));
+    }
+
     /// The source is to be asked how much it has.
     pub(super) fn is_due(&self, now: Mono) -> bool {
         self.next_at.is_some_and(|at| now >= at)

@@ -1,4 +1,6 @@
-//! A fetch against scripted sources.
+//! A fetch against scripted sources; `further` has those from several at once.
+
+mod further;
 
 use proptest::prelude::*;
 
@@ -56,7 +58,7 @@ impl Rig {
     }
 
     fn grow(&mut self, link: u32, have: u64, bytes: u64) {
-        assert_eq!(self.link(link, LinkEvent::Grew { have, bytes }), [""; 0]);
+        assert_eq!(self.link(link, LinkEvent::Grew { have, bytes, at: have }), [""; 0]);
     }
 
     fn answer(&mut self, ask: u32, state: Option<ContentState>) -> Vec<String> {
@@ -95,7 +97,12 @@ impl Rig {
 fn short(action: &FetchAction) -> String {
     let peer = |peer: &Peer| peer.as_ref().map_or_else(|| "base".to_owned(), NodeName::to_string);
     match action {
-        FetchAction::Connect { link, source, from } => {
+        FetchAction::Connect { link, source, from, part: Some(part), .. } => {
+            let to = part.to.map_or_else(|| "end".to_owned(), |to| to.to_string());
+            let kind = if part.is_spare { "spare" } else { "part" };
+            format!("{kind} {} {} {from}-{to}", link.0, peer(&source.node))
+        }
+        FetchAction::Connect { link, source, from, part: None, .. } => {
             format!("connect {} {} {from}", link.0, peer(&source.node))
         }
         FetchAction::Use { link } => format!("use {}", link.0),
@@ -105,6 +112,10 @@ fn short(action: &FetchAction) -> String {
         FetchAction::BadUnit { source, unit } => format!("bad {} {unit}", peer(source)),
         FetchAction::GaveUp(GaveUp { reason, busy, is_refused }) => {
             format!("gave up {reason:?} {busy:?} {is_refused}")
+        }
+        FetchAction::Further { sources } => {
+            let names: Vec<_> = sources.iter().map(peer).collect();
+            format!("further {}", names.join(" "))
         }
         FetchAction::Whole => "whole".to_owned(),
     }
@@ -352,6 +363,22 @@ fn source_that_gives_a_tenth_of_what_it_gets_is_left_for_the_one_above() {
 }
 
 #[test]
+fn source_that_holds_the_stream_back_for_another_is_not_slow() {
+    let (mut rig, _) = Rig::new("a b c base");
+    rig.link(1, LinkEvent::FirstByte);
+    assert_eq!(rig.go(1, 100_000, 1_000_000, 1_500), [""; 0]);
+    let asked = (0..10).find_map(|_| {
+        let out = rig.wait(100 * MS);
+        let ask = out.first()?.strip_prefix("ask ")?.split_once(' ')?.0.parse().ok();
+        ask
+    });
+    let held = ContentState { is_held: true, ..state(9_000_000, "") };
+    assert_eq!(rig.answer(asked.expect("it asks"), Some(held)), [""; 0]);
+    assert_eq!(rig.go(1, 100_000, 1_000_000, 1_800), [""; 0], "what was before does not count");
+    assert_eq!(rig.go(1, 100_000, 1_000_000, 4_000).len(), 1, "it is slow afterwards, too");
+}
+
+#[test]
 fn node_that_gets_no_more_from_the_next_source_is_slow_itself_and_stays() {
     let (mut rig, _) = Rig::new("a b c base");
     rig.link(1, LinkEvent::FirstByte);
@@ -426,7 +453,11 @@ fn own_name_in_a_plan_is_passed_over() {
 fn arb_event() -> impl Strategy<Value = LinkEvent> {
     prop_oneof![
         4 => Just(LinkEvent::FirstByte),
-        6 => (1_u64..100).prop_map(|units| LinkEvent::Grew { have: units << 16, bytes: 65_536 }),
+        6 => (1_u64..100).prop_map(|units| LinkEvent::Grew {
+            have: units << 16,
+            bytes: 65_536,
+            at: units << 16,
+        }),
         2 => Just(LinkEvent::Lost),
         1 => Just(LinkEvent::Busy { retry_after: Duration::from_secs(1) }),
         2 => Just(LinkEvent::NotYet),
@@ -468,7 +499,7 @@ proptest! {
         for step in steps {
             for action in out.drain(..) {
                 match action {
-                    FetchAction::Connect { link, source, from } => {
+                    FetchAction::Connect { link, source, from, .. } => {
                         prop_assert!(link.0 > newest && !bad.contains(&source.node));
                         prop_assert_eq!(from, fetch.have());
                         newest = link.0;
@@ -484,7 +515,9 @@ proptest! {
                     FetchAction::Ask { ask, .. } => asked = ask.0,
                     FetchAction::BadUnit { source, .. } => { bad.insert(source); }
                     FetchAction::GaveUp(_) => is_over = true,
-                    FetchAction::Switched { .. } | FetchAction::Whole => {}
+                    FetchAction::Switched { .. }
+                    | FetchAction::Further { .. }
+                    | FetchAction::Whole => {}
                 }
             }
             prop_assert!(open.len() <= 2);

@@ -10,16 +10,19 @@
 //!
 //! Invariants: a unit is accepted only behind all units before it, and only when its hash is one
 //! that the base signed for its place in this content. The end is accepted only when size and root
-//! agree with what was accepted.
+//! agree with what was accepted. Where several sources give at once, units that agree with their
+//! hashes wait ahead of a gap (`ahead`).
 //! Bounds: a frame has at most [`FRAME_BYTES_MAX`] bytes; a verifier keeps the hashes of at most
-//! [`HASHES_AHEAD_MAX`] units that have not come.
+//! [`HASHES_AHEAD_MAX`] units that have not come, and units within [`AHEAD_BYTES_MAX`].
 
+mod ahead;
 mod frame;
 mod hash;
 #[cfg(test)]
 mod tests;
 mod verify;
 
+pub use ahead::Caught;
 pub use frame::{EndFrame, Frame, FrameError, FrameReader, HashFrame, UnitBuffer, UnitFrame};
 pub use hash::{Tree, UnitHash, UnitHasher};
 pub use verify::{Accepted, UnitError, UnitVerifier};
@@ -35,6 +38,9 @@ pub const UNIT_LEN: usize = 65_536;
 pub const HASHES_PER_FRAME_MAX: usize = 16;
 /// Hashes that may be ahead of the units: two frames.
 pub const HASHES_AHEAD_MAX: usize = 2 * HASHES_PER_FRAME_MAX;
+/// Units of several sources may be so far ahead of a gap: bytes that one node receives in more than
+/// half a second at 200 Mbit/s. What is ahead is in memory until the gap is closed.
+pub const AHEAD_BYTES_MAX: u64 = 16 << 20;
 /// Kind and length.
 pub const FRAME_HEADER_LEN: usize = 5;
 /// Header and number of a unit: what a unit's bytes stand behind.

@@ -245,3 +245,74 @@ fn end_that_does_not_fit_the_units_is_refused() {
     }
     assert!(verifier.handle(&frames[3], is_signed).is_ok());
 }
+
+proptest! {
+    /// Units come in any order, in frames of two kinds, some twice and some spoilt.
+    #[test]
+    fn parts_in_any_order_give_each_unit_once_and_in_its_place(
+        len in length(),
+        seed in any::<u64>(),
+        (one, other) in (1_usize..=16, 1_usize..=16),
+        picks in vec((any::<u16>(), any::<bool>(), 0_u8..12), 0..60),
+    ) {
+        let bytes = content_of(len, seed);
+        let kinds = [frames_of(&bytes, one), frames_of(&bytes, other)];
+        let units = len.div_ceil(UNIT_LEN);
+        let mut verifier = UnitVerifier::new(CONTENT);
+        let (mut logged, mut found) = (0_u64, Vec::new());
+        let mut give = |verifier: &mut UnitVerifier, unit: usize, kind: bool, spoils: bool| {
+            let kind = &kinds[usize::from(kind)];
+            let hashes = kind.iter().find(|frame| match frame {
+                Frame::Hashes(frame) => frame.hash_of(unit as u64).is_some(),
+                Frame::Unit(_) | Frame::End(_) => false,
+            });
+            verifier.handle_part(hashes.unwrap().clone(), is_signed).unwrap();
+            let start = unit * UNIT_LEN;
+            let mut unit_bytes = bytes[start..bytes.len().min(start + UNIT_LEN)].to_vec();
+            unit_bytes[0] ^= u8::from(spoils);
+            let frame = Frame::Unit(UnitFrame::new(unit as u64, &unit_bytes));
+            let given = verifier.handle_part(frame, is_signed);
+            let bad = UnitError::BadUnit { unit: unit as u64 };
+            assert!(!spoils || given == Err(bad) || given == Ok(Accepted::Known), "{given:?}");
+            while let Some(Caught { hashes, unit }) = verifier.catch_up() {
+                if let Some(frame) = hashes {
+                    assert!(frame.first() <= logged && frame.end() > logged, "a log has no gap");
+                    logged = frame.end();
+                }
+                assert_eq!(unit.number(), (found.len() / UNIT_LEN) as u64);
+                assert!(unit.number() < logged);
+                found.extend_from_slice(unit.bytes());
+            }
+        };
+        for (at, kind, spoils) in picks.into_iter().filter(|_| units > 0) {
+            give(&mut verifier, usize::from(at) % units, kind, spoils == 0);
+        }
+        for unit in (0..units).rev() {
+            give(&mut verifier, unit, false, false);
+        }
+        prop_assert_eq!(&found, &bytes);
+        prop_assert_eq!((verifier.have(), verifier.bytes_ahead()), (len as u64, 0));
+        let end = verifier.handle_part(kinds[0].last().unwrap().clone(), is_signed).unwrap();
+        prop_assert!(matches!(end, Accepted::End(_)));
+    }
+}
+
+#[test]
+fn end_and_units_that_are_too_far_ahead_are_not_taken() {
+    let bytes = content_of(3 * UNIT_LEN, 1);
+    let frames = frames_of(&bytes, 16);
+    let mut verifier = UnitVerifier::new(CONTENT);
+    let end = frames.last().unwrap().clone();
+    assert_eq!(verifier.handle_part(end, is_signed), Ok(Accepted::Known));
+    let early = verifier.handle_part(frames[2].clone(), is_signed);
+    assert_eq!(early, Err(UnitError::NoHash { unit: 1 }));
+    let far = AHEAD_BYTES_MAX / UNIT_BYTES;
+    let hashes = HashFrame::sign(CONTENT, far, &[[0; 32]], sign);
+    let too_far = UnitError::TooFar { unit: far, next: 0 };
+    assert_eq!(verifier.handle_part(Frame::Hashes(hashes), is_signed), Err(too_far));
+    let unit = Frame::Unit(UnitFrame::new(far, &[1]));
+    assert_eq!(verifier.handle_part(unit, is_signed), Err(too_far));
+    let unsigned = HashFrame::sign(CONTENT, 0, &[[0; 32]], |_| [0; 64]);
+    let refused = verifier.handle_part(Frame::Hashes(unsigned), is_signed);
+    assert_eq!(refused, Err(UnitError::BadSignature));
+}

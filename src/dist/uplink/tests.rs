@@ -54,7 +54,7 @@ impl Rig {
             {
                 self.due.remove(&(at, stream));
                 let (of, bytes, _) = self.streams[stream];
-                let ask = self.uplink.ask(Some(job(of)), bytes);
+                let ask = self.uplink.ask(Some(job(of)), bytes, Rank::Child);
                 self.asked.insert(ask, stream);
             }
             let wake = match self.uplink.next(self.now) {
@@ -151,8 +151,8 @@ fn closed_job_sends_nothing_until_it_opens() {
 #[test]
 fn piece_that_is_withdrawn_costs_nothing_and_nothing_is_kept_of_its_job() {
     let mut uplink = Uplink::new(Some(RATE));
-    let first = uplink.ask(Some(job(1)), PIECE);
-    let second = uplink.ask(None, PIECE);
+    let first = uplink.ask(Some(job(1)), PIECE, Rank::Child);
+    let second = uplink.ask(None, PIECE, Rank::Child);
     uplink.withdraw(first);
     assert_eq!(uplink.next(S), Next::Go(second));
     uplink.withdraw(second);
@@ -182,7 +182,7 @@ fn rate_that_is_said_again_forgives_nothing() {
 fn jobs_that_come_and_go_leave_no_trace_beyond_the_bound() {
     let mut uplink = Uplink::new(None);
     for n in 0..2 * CLASSES_MAX as u128 {
-        uplink.ask(Some(job(n)), PIECE);
+        uplink.ask(Some(job(n)), PIECE, Rank::Child);
         assert!(matches!(uplink.next(S), Next::Go(_)));
     }
     assert!(uplink.jobs.len() <= CLASSES_MAX + 1, "{}", uplink.jobs.len());
@@ -240,5 +240,52 @@ proptest! {
         }
         let wanted = jobs.iter().map(|(_, cap)| cap * RATE / 20).sum::<u64>().min(RATE) * 20;
         prop_assert!(rig.all() + wanted / 20 >= wanted, "{} of {wanted}", rig.all());
+    }
+}
+
+#[test]
+fn piece_of_a_part_leaves_when_no_other_piece_of_any_job_could() {
+    let mut uplink = Uplink::new(Some(RATE));
+    let spare = uplink.ask(Some(job(1)), PIECE, Rank::Spare);
+    let child = uplink.ask(Some(job(1)), PIECE, Rank::Child);
+    let other = uplink.ask(Some(job(2)), PIECE, Rank::Child);
+    let withdrawn = uplink.ask(Some(job(2)), PIECE, Rank::Spare);
+    uplink.withdraw(withdrawn);
+    let mut left = Vec::new();
+    let mut now = S;
+    while left.len() < 3 {
+        match uplink.next(now) {
+            Next::Go(piece) => left.push(piece),
+            Next::At(at) => now = at,
+            Next::Nobody => panic!("pieces wait"),
+        }
+    }
+    assert_eq!(left, [child, other, spare]);
+    assert_eq!((uplink.next(now + S), uplink.waiting()), (Next::Nobody, 0));
+}
+
+proptest! {
+    #[test]
+    fn no_child_waits_longer_for_the_sake_of_a_part(
+        ranks in prop::collection::vec((0_u8..3, any::<bool>(), 1_u64..4), 1..60),
+    ) {
+        let mut uplink = Uplink::new(Some(RATE));
+        let mut alone = Uplink::new(Some(RATE));
+        let (mut children, mut now) = (BTreeMap::new(), S);
+        for (of, is_spare, ms) in ranks {
+            now += ms * MS;
+            let rank = if is_spare { Rank::Spare } else { Rank::Child };
+            let piece = uplink.ask(Some(job(of.into())), PIECE, rank);
+            if !is_spare {
+                children.insert(piece, alone.ask(Some(job(of.into())), PIECE, Rank::Child));
+            }
+            while let Next::Go(piece) = uplink.next(now) {
+                children.remove(&piece);
+            }
+            while matches!(alone.next(now), Next::Go(_)) {}
+            // What an idle uplink saves up may be used up, and a piece that leaves is not taken back.
+            let burst = usize::try_from(RATE * BURST_NS / S / PIECE).unwrap();
+            prop_assert!(children.len() <= alone.waiting() + burst + 1);
+        }
     }
 }

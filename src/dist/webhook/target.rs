@@ -72,6 +72,10 @@ impl Target {
             return Err(TargetError::TooLong);
         }
         let url = Url::parse(text).map_err(TargetError::NotAUrl)?;
+        // Its normal form is what is kept and read again; that may be three times as long.
+        if url.as_str().len() > URL_BYTES_MAX {
+            return Err(TargetError::TooLong);
+        }
         if !matches!(url.scheme(), "http" | "https") {
             return Err(TargetError::Scheme(url.scheme().to_owned()));
         }
@@ -206,6 +210,13 @@ mod tests {
         assert_eq!(target.to_string(), "https://hooks.example/in?token=...");
         assert_eq!(target.authority(), "hooks.example:443");
         assert_eq!(parse("http://192.0.2.1:81").unwrap().authority(), "192.0.2.1:81");
+    }
+
+    /// It was taken, and refused when it was read again for each call.
+    #[test]
+    fn url_that_is_too_long_in_its_normal_form_is_refused() {
+        let url = format!("http://a.example/{}", "\u{e9}".repeat(URL_BYTES_MAX / 4));
+        assert_eq!(parse(&url), Err(TargetError::TooLong));
     }
 
     #[test]

@@ -127,6 +127,11 @@ pub enum NodeOrder {
         epoch: Epoch,
         /// In the order in which they are to be tried; the base last.
         sources: Vec<Source>,
+        /// Further ones that may give parts at the same time, where the first gives less than the
+        /// node could take: each at its rate, and only what it leaves over. Their capability is
+        /// that of the first of `sources`.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        further: Vec<Source>,
     },
     /// From whom a live path is reflected: the plan's choice first, the origin last.
     Reflect {
@@ -366,6 +371,16 @@ pub enum Report {
         /// Bytes per second that came from the source before.
         #[serde(default)]
         before: u64,
+    },
+    /// Bytes come from further sources, too, or do not any more. Sent by nodes whose base has
+    /// named such sources.
+    Further {
+        /// Its name.
+        key: CommandKey,
+        /// Verified bytes so far.
+        offset: u64,
+        /// All that give bytes now, but the one of `Fetching`; `None` is the base.
+        sources: Vec<Option<NodeName>>,
     },
     /// How far it is. Not kept in the ledger.
     Progress {

@@ -426,6 +426,9 @@ pub struct DeliveryView {
     pub rate: u64,
     /// From whom bytes come; `base` is the base.
     pub source: Option<String>,
+    /// From whom other parts come at the same time.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub further: Vec<String>,
     /// Changes of the source.
     pub switches: u32,
     /// Attempts that failed.

@@ -2,9 +2,10 @@
 //!
 //! ```text
 //! GET /peer/v1/contents/{content}/units?from=OFFSET     Authorization: Bearer CAPABILITY
-//!                                       &leaves=NODE&port=PORT
+//!                                       &leaves=NODE&slow=true&port=PORT&to=OFFSET&spare=true
 //!   -> 200 application/vnd.headend.units: frames, for as long as the content grows
 //!   -> 401 403 404, 503 with Retry-After and NoRoom: take another source
+//!   -> 409 with Behind: not all of the part that is asked for is here
 //! GET /peer/v1/contents/{content}/state               -> ContentState
 //! GET /peer/v1/contents/{content}                     -> the bytes, with Range, of a whole content
 //! ```
@@ -15,6 +16,11 @@
 //! 2 unit    number of the unit (8), then its bytes: 65,536, fewer for the last
 //! 3 end     size (8), BLAKE3 of the content (32), Ed25519 of content id, "E", size and hash (64)
 //! ```
+//! With `to` a part is asked for: the frames end behind the unit with the byte before it. A source
+//! that does not know `to` sends on, and is left there. With `spare` who asks has another source
+//! for the rest: it gets what the source does not need for its own children, and only bytes that
+//! the source has.
+//!
 //! A unit follows the frame with its hash. The hash of a unit is the chaining value of its subtree,
 //! so that all of them together give the BLAKE3 of the content.
 
@@ -48,6 +54,13 @@ pub struct NoRoom {
     /// Nodes that have more of the content than who asked, the best first.
     #[serde(default)]
     pub alternatives: Vec<Alternative>,
+}
+
+/// What a source says that does not have all of a part, in its problem details.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Behind {
+    /// Verified bytes.
+    pub have: u64,
 }
 
 /// Another source of a content. The capability that a node has counts there, too.

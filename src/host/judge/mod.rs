@@ -14,6 +14,7 @@ use super::ports::{Port, PortState};
 use super::ring::ring_refusal;
 use super::tuning::{Entry, TUNING, When};
 use super::{Check, Level};
+use crate::sandbox::Landlock;
 
 pub(super) use sysctls::sysctl;
 
@@ -27,6 +28,9 @@ pub(super) fn judge(facts: &Facts) -> Vec<Check> {
         gso(facts.gso.as_deref()),
         gro(facts.gro.as_deref()),
     ];
+    checks.extend(facts.landlock.as_ref().map(landlock));
+    checks.push(seccomp(facts.seccomp.as_deref()));
+    checks.extend(facts.user.as_ref().map(user));
     checks.extend(table(&TUNING.limit, facts, limits::judge));
     checks.extend(table(&TUNING.sysctl, facts, sysctls::judge));
     checks.extend(table(&TUNING.file, facts, files::judge));
@@ -97,6 +101,41 @@ fn ring(ring: &RingFact, disabled: Option<&str>) -> Check {
         RingFact::Refused { errno, text } => {
             let (cause, fix) = ring_refusal(*errno, disabled);
             Check::bad(Level::Fail, NAME, text, cause, fix)
+        }
+    }
+}
+
+fn landlock(found: &Landlock) -> Check {
+    const NAME: &str = "landlock";
+    match found {
+        Landlock::Enforced { abi } => Check::ok(NAME, format!("ABI {abi}")),
+        missing => {
+            let cause = "a server that is broken into can open any file of its user";
+            let fix = "a kernel with CONFIG_SECURITY_LANDLOCK=y, booted with lsm=landlock,...";
+            Check::bad(Level::Tip, NAME, missing.to_string(), cause, fix)
+        }
+    }
+}
+
+fn seccomp(actions: Option<&str>) -> Check {
+    const NAME: &str = "seccomp";
+    let Some(actions) = actions else {
+        return Check::skip(NAME, "the kernel does not say here which filters it has");
+    };
+    if actions.split_whitespace().any(|word| word == "errno") {
+        return Check::ok(NAME, "filters can be set");
+    }
+    let cause = "a server that is broken into can make any system call";
+    Check::bad(Level::Tip, NAME, "no filters", cause, "a kernel with CONFIG_SECCOMP_FILTER=y")
+}
+
+fn user(found: &Result<String, String>) -> Check {
+    const NAME: &str = "server.user";
+    match found {
+        Ok(user) => Check::ok(NAME, user.clone()),
+        Err(why) => {
+            let fix = "sudo useradd --system headend, and server.user = \"headend\"";
+            Check::bad(Level::Fail, NAME, why.clone(), "the server does not start", fix)
         }
     }
 }

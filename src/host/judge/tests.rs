@@ -82,6 +82,9 @@ fn tuned() -> Facts {
             addr: "[::]:8554".parse().unwrap(),
             state: PortState::Free,
         }],
+        landlock: Some(Landlock::Enforced { abi: 7 }),
+        seccomp: Some("kill_process errno log allow".into()),
+        user: Some(Ok("headend".into())),
         rtp_ports: Some((8_000, 8_005)),
     }
 }
@@ -104,6 +107,9 @@ fn tuned_machine_has_nothing_to_improve() {
     ok    io_uring                             defer taskrun, send-zc, multishot recv, buffer rings
     ok    UDP GSO                              works
     ok    UDP GRO                              works
+    ok    landlock                             ABI 7
+    ok    seccomp                              filters can be set
+    ok    server.user                          headend
     ok    open files (RLIMIT_NOFILE)           1048576
     ok    locked memory (RLIMIT_MEMLOCK)       unlimited
     ok    real-time priority (RLIMIT_RTPRIO)   SCHED_FIFO 10 is allowed
@@ -254,6 +260,9 @@ fn neglected() -> Facts {
         fifo: Some((10, Some("not allowed".into()))),
         nics: vec![neglected_nic()],
         tracked: Some("17".into()),
+        landlock: Some(Landlock::Missing("this kernel is built without it".into())),
+        seccomp: Some("kill_thread".into()),
+        user: Some(Err("server.user: there is no user `headend` on this machine".into())),
         ports: vec![
             taken(Protocol::Tcp, "[::]:8554", Some(Holder { pid: 42, name: "other".into() })),
             taken(Protocol::Udp, "[::]:8000", None),
@@ -285,6 +294,9 @@ fn every_lack_has_a_cause_and_a_command() {
     Fail io_uring Operation not permitted -> sudo sysctl -w kernel.io_uring_disabled=0
     Warn UDP GSO Protocol not available -> install Linux 4.18 or newer
     Warn UDP GRO Protocol not available -> install Linux 5.0 or newer
+    Tip landlock none (this kernel is built without it) -> a kernel with CONFIG_SECURITY_LANDLOCK=y, booted with lsm=landlock,...
+    Tip seccomp no filters -> a kernel with CONFIG_SECCOMP_FILTER=y
+    Fail server.user server.user: there is no user `headend` on this machine -> sudo useradd --system headend, and server.user = "headend"
     Warn open files (RLIMIT_NOFILE) 4096 -> sudo prlimit --pid $$ --nofile=66560   (systemd: LimitNOFILE=66560)
     Warn locked memory (RLIMIT_MEMLOCK) 64 KiB -> ulimit -l unlimited   (systemd: LimitMEMLOCK=infinity; docker: --ulimit memlock=-1)
     Warn real-time priority (RLIMIT_RTPRIO) SCHED_FIFO 10 is refused -> sudo setcap cap_sys_nice,cap_net_bind_service=+ep "$(command -v headend)"   (systemd: LimitRTPRIO=10 and RestrictRealtime=no, as in tuning/headend-fifo.conf)

@@ -44,6 +44,8 @@ use crate::store::{Content, Store};
 
 mod begin;
 mod checksum;
+#[doc(hidden)]
+pub mod foreign;
 mod fs;
 mod locks;
 mod meta;

@@ -9,7 +9,7 @@
 //! any other NS        NAME                                       extended attribute user.{NS}NAME
 //! ```
 //! A PROPPATCH is one command, or none: properties are set together (RFC 4918 s9.2).
-//! Bounds: a body of `BODY_BYTES_MAX`; the book limits attributes.
+//! Bounds: a body of `BODY_BYTES_MAX`, elements `DEPTH_MAX` deep; the book limits attributes.
 
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -22,6 +22,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use dav_server::davpath::DavPath;
 use dav_server::fs::DavProp;
+use xml::reader::{EventReader, XmlEvent};
 use xmltree::{Element, XMLNode};
 
 use super::checksum::Checksum;
@@ -86,15 +87,17 @@ pub(super) fn one(facts: &Facts, namespace: Option<&str>, name: &str) -> Option<
     Some(format!("<x:{name} xmlns:x=\"{namespace}\">{value}</x:{name}>"))
 }
 
-/// Reads the body of a PROPFIND: whether it names the properties that it wants. Other requests stay
-/// as they are.
+/// Reads the body of a PROPFIND: whether it names the properties that it wants. The body of a LOCK
+/// is checked only. Other requests have no XML and stay as they are.
 pub(super) async fn read_names(request: Request) -> Result<(Request, bool), Problem> {
-    if request.method().as_str() != "PROPFIND" {
+    let is_find = request.method().as_str() == "PROPFIND";
+    if !is_find && request.method().as_str() != "LOCK" {
         return Ok((request, false));
     }
     let (parts, body) = request.into_parts();
     let body = read(body).await?;
-    let is_naming = Element::parse(&body[..]).is_ok_and(|root| root.get_child("prop").is_some());
+    let names = |root: Element| root.get_child("prop").is_some();
+    let is_naming = is_find && Element::parse(&body[..]).is_ok_and(names);
     Ok((Request::from_parts(parts, Body::from(body)), is_naming))
 }
 
@@ -148,6 +151,12 @@ pub(super) async fn patch(
     let xml = HeaderValue::from_static("application/xml; charset=utf-8");
     response.headers_mut().insert(header::CONTENT_TYPE, xml);
     Ok(response)
+}
+
+/// How many properties the body of a PROPPATCH names; `None` where it is refused.
+pub(super) fn count(body: &[u8]) -> Option<usize> {
+    let is_taken = body.len() <= BODY_BYTES_MAX && is_shallow(body);
+    is_taken.then(|| patches(body, &Attributes::default()).ok().map(|patches| patches.len()))?
 }
 
 fn patches(body: &[u8], known: &Attributes) -> Result<Vec<Patch>, Problem> {
@@ -268,9 +277,29 @@ fn http_date(text: &str) -> Option<i64> {
 }
 
 async fn read(body: Body) -> Result<axum::body::Bytes, Problem> {
-    to_bytes(body, BODY_BYTES_MAX).await.map_err(|_| {
+    let body = to_bytes(body, BODY_BYTES_MAX).await.map_err(|_| {
         Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "the body is longer than 64 KiB, or ends early")
-    })
+    })?;
+    if is_shallow(&body) { Ok(body) } else { Err(Problem::bad_request(TOO_DEEP)) }
+}
+
+/// Whether elements stand in each other `DEPTH_MAX` deep at most. `xmltree` calls itself for each
+/// level, here and in `dav-server`, and no stack holds the 20,000 that 64 KiB have room for.
+fn is_shallow(body: &[u8]) -> bool {
+    let mut depth = 0_usize;
+    for event in EventReader::new(body) {
+        match event {
+            Ok(XmlEvent::StartElement { .. }) => depth += 1,
+            Ok(XmlEvent::EndElement { .. }) => depth = depth.saturating_sub(1),
+            Ok(_) => {}
+            // `xmltree` stops at the same place.
+            Err(_) => return true,
+        }
+        if depth > DEPTH_MAX {
+            return false;
+        }
+    }
+    true
 }
 
 fn escaped(text: &str) -> String {
@@ -300,6 +329,9 @@ const OWNCLOUD: &str = "http://owncloud.org/ns";
 const MODE_DEFAULT: u32 = 0o644;
 /// As much as `dav-server` takes.
 const BODY_BYTES_MAX: usize = 64 << 10;
+/// RFC 4918 has five levels; owners of locks and values of properties may have a few of their own.
+const DEPTH_MAX: usize = 64;
+const TOO_DEEP: &str = "elements of the XML stand in each other more than 64 deep";
 
 #[cfg(test)]
 mod tests {

@@ -38,7 +38,7 @@ pub(super) struct Said {
 
 /// A header that makes no sense.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub(super) enum SaidError {
+pub enum SaidError {
     /// Its form is wrong.
     #[error("{name}: {want} is expected")]
     Form {

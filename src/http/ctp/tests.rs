@@ -342,6 +342,21 @@ fn folders_moves_deletions_and_properties_are_commands_in_order() {
     );
 }
 
+/// 64 KiB of `<a>` ended the process: the parser of XML calls itself for each level.
+#[test]
+fn xml_that_is_nested_deeply_is_refused_and_the_base_goes_on() {
+    let rig = Rig::new();
+    assert_eq!(rig.put("f", &[], &film(10)).status, 201);
+    for body in ["<a>".repeat(20_000), "<a b=\"/>\"><![CDATA[</a>]]>".repeat(2_000)] {
+        for method in ["PROPFIND", "PROPPATCH", "LOCK"] {
+            let answer = rig.send(method, "f", &[], body.as_bytes());
+            assert_eq!(answer.status, 400, "{method} {}", answer.text());
+        }
+    }
+    let asked = "<propfind xmlns=\"DAV:\"><prop><getetag/></prop></propfind>";
+    assert_eq!(rig.send("PROPFIND", "f", &[("depth", "0")], asked.as_bytes()).status, 207);
+}
+
 #[test]
 fn upload_that_is_deleted_before_its_end_is_withdrawn() {
     let rig = Rig::new();

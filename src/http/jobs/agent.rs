@@ -236,6 +236,8 @@ struct Noted {
     incarnation: Incarnation,
     switches: Vec<(u64, SwitchCause)>,
     bad_units: Vec<(u64, String)>,
+    /// True where further sources were taken, false where they were left.
+    further: Vec<(u64, bool)>,
     relays: RelayCounts,
 }
 
@@ -245,11 +247,15 @@ impl Noted {
             incarnation: reports.incarnation,
             switches: Vec::new(),
             bad_units: Vec::new(),
+            further: Vec::new(),
             relays: reports.relays,
         };
         for (number, report) in (reports.first..).zip(&reports.reports) {
             match report {
                 Report::Fetching { cause, .. } => noted.switches.push((number, *cause)),
+                Report::Further { sources, .. } => {
+                    noted.further.push((number, !sources.is_empty()));
+                }
                 Report::BadUnit { source, .. } => {
                     let source = source.as_ref().map_or("base", NodeName::as_str);
                     noted.bad_units.push((number, source.to_owned()));
@@ -271,6 +277,10 @@ impl Noted {
             if let Some(count) = jobs.cells.switches.get(place_of(*cause)) {
                 count.add(1);
             }
+        }
+        for (_, is_taken) in self.further.iter().filter(|(number, _)| is_new(*number)) {
+            let [taken, left] = &jobs.cells.further;
+            if *is_taken { taken.add(1) } else { left.add(1) }
         }
         for (_, source) in self.bad_units.iter().filter(|(number, _)| is_new(*number)) {
             jobs.cells.bad_unit(source);

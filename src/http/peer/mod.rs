@@ -14,7 +14,7 @@
 //! and take turns there by the weight of their jobs.
 
 mod hand;
-mod range;
+pub mod range;
 mod slots;
 #[cfg(test)]
 mod tests;
@@ -45,7 +45,7 @@ use crate::dist::ids::{ContentId, JobId, NodeName};
 use crate::dist::wire::peer::{Capability, ContentState, UNITS_TYPE};
 use crate::store::{Content, Store, Upload};
 pub use hand::router as hand_router;
-use slots::{Slot, Slots, Wish};
+use slots::{Lane, Slot, Slots, Wish};
 
 /// Is told of bytes of a content as they go out.
 pub type Sent = Arc<dyn Fn(ContentId, u64) + Send + Sync>;
@@ -77,16 +77,24 @@ pub struct PeerState {
     bearers: Bearers,
 }
 
-/// `?from=OFFSET&leaves=NODE&port=PORT`.
+/// `?from=OFFSET&leaves=NODE&slow=true&port=PORT&to=OFFSET&spare=true`.
 #[derive(Debug, Deserialize)]
 struct UnitsQuery {
     #[serde(default)]
     from: u64,
     /// From whom the node fetches now, and would not any more.
     leaves: Option<NodeName>,
+    /// It gives less than it gets.
+    #[serde(default)]
+    slow: bool,
     /// Where the node serves others, at the address that the request comes from.
     #[serde(default)]
     port: u16,
+    /// The byte behind the part that is asked for.
+    to: Option<u64>,
+    /// The node has another source for the rest.
+    #[serde(default)]
+    spare: bool,
 }
 
 /// The routes.
@@ -175,8 +183,12 @@ impl PeerState {
                 };
                 let len = bytes.len() as u64;
                 slot.set_waiting(true);
+                let may_leave = async {
+                    slot.give_way().await;
+                    upload.take_as(slot.rank(), job, len).await;
+                };
                 tokio::select! {
-                    () = upload.take(job, len) => {}
+                    () = may_leave => {}
                     () = slot.lost().cancelled() => return Err(lost_place()),
                 }
                 slot.set_waiting(false);
@@ -217,16 +229,30 @@ async fn units(
         return Err(Problem::new(StatusCode::RANGE_NOT_SATISFIABLE, detail));
     }
     let Capability { node, job, .. } = capability;
-    let UnitsQuery { from, leaves, port } = query;
+    let UnitsQuery { from, leaves, slow, port, to, spare } = query;
+    let to = to.unwrap_or(u64::MAX);
+    // Who has another source does not wait here for bytes to come.
+    let have = content.have();
+    if spare && (to > have || from >= to) {
+        let behind = Problem::conflict("not all of that part is here yet");
+        return Err(behind.with("have", json!(have)));
+    }
+    let lane = match (spare, to) {
+        (true, _) => Lane::Spare(from),
+        (false, u64::MAX) => Lane::Main,
+        (false, _) => Lane::Part,
+    };
     let slot = state.slot(&Wish {
         node,
         content: content.id(),
         job,
         from,
+        lane,
         leaves,
+        is_slow: slow,
         addr: caller.server(port),
     })?;
-    let body = state.body((content.id(), job), slot, content.frames(from));
+    let body = state.body((content.id(), job), slot, content.frames_until(from, to));
     Ok(([(header::CONTENT_TYPE, UNITS_TYPE)], body).into_response())
 }
 
@@ -238,8 +264,9 @@ async fn content_state(
 ) -> Result<Json<ContentState>, Problem> {
     let capability = state.authorize(&caller, &headers, &content)?;
     let content = state.content(capability.content, STATE_PATIENCE).await?;
-    let is_held =
-        state.slots.waits(&capability.node, content.id()) && state.upload.holds(capability.job);
+    let (node, id) = (&capability.node, content.id());
+    let is_held = state.slots.gives_way(node, id)
+        || state.slots.waits(node, id) && state.upload.holds(capability.job);
     Ok(Json(ContentState { is_held, ..content.peer_state() }))
 }
 
@@ -265,7 +292,10 @@ async fn whole(
     };
     let Capability { node, job, .. } = capability;
     let (from, id) = (range.start, content.id());
-    let slot = state.slot(&Wish { node, content: id, job, from, leaves: None, addr: None })?;
+    let lane = Lane::Main;
+    let wish =
+        Wish { node, content: id, job, from, lane, leaves: None, is_slow: false, addr: None };
+    let slot = state.slot(&wish)?;
     let body = state.body((id, job), slot, content.bytes(range.clone()));
     let mut response = (status, body).into_response();
     let headers = response.headers_mut();

@@ -4,11 +4,14 @@ use std::ops::Range;
 
 /// No byte of the content is asked for (RFC 9110 s15.5.17).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Unsatisfiable;
+pub struct Unsatisfiable;
 
 /// The bytes that are asked for of `size`; `None` for all of them: without the header, and where it
 /// has another unit, several parts or no meaning, as a server may ignore it.
-pub(super) fn parse(value: Option<&str>, size: u64) -> Result<Option<Range<u64>>, Unsatisfiable> {
+///
+/// # Errors
+/// No byte is asked for.
+pub fn parse(value: Option<&str>, size: u64) -> Result<Option<Range<u64>>, Unsatisfiable> {
     let parts = value.and_then(|value| value.trim().strip_prefix("bytes="));
     let Some((first, last)) = parts.and_then(|parts| parts.trim().split_once('-')) else {
         return Ok(None);

@@ -4,15 +4,16 @@
 //! take --room for the node (dist::fanout)--> Slot: counts what its stream sends
 //!        '--none--> others that have more: streams that are further, nodes that have all
 //! ```
-//! A node has one stream of a content: a newer one ends the older, whose connection the node has
-//! given up or lost without our noticing. Bounds: nodes as set and as the uplink has room for,
+//! A node has one stream of a content, and parts beside it: a newer one ends the older, whose
+//! connection the node has given up or lost without our noticing. Parts for nodes that have another
+//! source take no place of a node. Bounds: nodes as set and as the uplink has room for,
 //! [`STREAMS_MAX`] streams of all, [`OTHERS_MAX`] others in an answer, [`FED_MAX`] nodes that are
 //! remembered as having all.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -20,8 +21,9 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::base::time::Mono;
-use crate::dist::fanout::{Asker, ChildMeter, Fed, has_room};
+use crate::dist::fanout::{Asker, ChildMeter, Fed, GIVE_WAY, has_room, has_spare};
 use crate::dist::ids::{ContentId, JobId, NodeName};
+use crate::dist::uplink::Rank;
 use crate::dist::wire::peer::Alternative;
 
 /// All places.
@@ -39,6 +41,19 @@ pub(super) struct Slot {
     number: u64,
     lost: CancellationToken,
     waits: Arc<AtomicBool>,
+    gives_way: Arc<GivesWay>,
+    lane: Lane,
+}
+
+/// Streams of a content to a node that may be there at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Lane {
+    /// All from a byte on.
+    Main,
+    /// A part; the node has it from here mainly.
+    Part,
+    /// A part from this byte on; the node has another source.
+    Spare(u64),
 }
 
 /// Who asks for a stream.
@@ -49,8 +64,11 @@ pub(super) struct Wish {
     pub(super) job: Option<JobId>,
     /// First byte that is wanted.
     pub(super) from: u64,
+    pub(super) lane: Lane,
     /// Whom the node leaves for this stream.
     pub(super) leaves: Option<NodeName>,
+    /// That one gives less than it gets.
+    pub(super) is_slow: bool,
     /// Where the node serves others.
     pub(super) addr: Option<SocketAddr>,
 }
@@ -73,6 +91,7 @@ struct Stream {
     lost: CancellationToken,
     /// It has bytes that may not leave yet.
     waits: Arc<AtomicBool>,
+    gives_way: Arc<GivesWay>,
     job: Option<JobId>,
     addr: Option<SocketAddr>,
     /// Bytes of the content that the node has, about.
@@ -80,11 +99,21 @@ struct Stream {
     meter: ChildMeter,
 }
 
+/// Until when a stream sends nothing, nanoseconds of [`Shared::now`].
+#[derive(Debug, Default)]
+struct GivesWay(AtomicU64);
+
+/// Of a node.
+type Streams = BTreeMap<(ContentId, Lane), Stream>;
+
 #[derive(Debug, Default)]
 struct Table {
-    children: BTreeMap<NodeName, BTreeMap<ContentId, Stream>>,
+    children: BTreeMap<NodeName, Streams>,
     streams: usize,
     last_number: u64,
+    /// Nodes that were sent a part of what they mainly have from here, the newest last, and when:
+    /// they have their place until they ask for the next one.
+    parted: VecDeque<(NodeName, ContentId, Mono)>,
     /// Nodes that were sent the last byte, the newest last, and when.
     fed: VecDeque<(ContentId, NodeName, SocketAddr, Mono)>,
 }
@@ -102,7 +131,7 @@ impl Slots {
     }
 
     pub(super) fn children(&self) -> usize {
-        self.shared.lock().children.len()
+        self.shared.lock().count_nodes()
     }
 
     /// A place for a stream.
@@ -114,53 +143,91 @@ impl Slots {
     }
 
     fn take_at(&self, wish: &Wish, now: Mono) -> Result<Slot, Vec<Alternative>> {
-        let Wish { node, content, job, from, leaves, addr } = wish;
+        let Wish { node, content, job, from, lane, leaves, is_slow, addr } = wish;
         let children_max = self.shared.children_max.load(Ordering::Relaxed);
         let uplink = self.shared.uplink.as_ref().map(|uplink| uplink());
         let mut table = self.shared.lock();
-        let older = table.children.get(node).is_some_and(|streams| streams.contains_key(content));
-        let is_full = table.streams >= STREAMS_MAX && !older
-            || table.children.len() >= children_max && !table.children.contains_key(node);
-        let asker = Asker { node, job: *job, leaves: leaves.as_ref() };
-        let fits = uplink.is_none_or(|uplink| has_room(uplink, asker, table.streams(now)));
+        // A part that begins elsewhere takes the place of one of before, which the node has got or
+        // given up.
+        let key = table.place_of(node, *content, *lane);
+        let older = table.children.get(node).is_some_and(|streams| streams.contains_key(&key));
+        let is_full = table.streams >= STREAMS_MAX && !older;
+        let fits = if lane.is_spare() {
+            uplink.is_none_or(|uplink| older || has_spare(uplink, table.streams(now)))
+        } else {
+            let asker = Asker { node, job: *job, leaves: leaves.as_ref() };
+            let has_place = table.count_nodes() < children_max || table.is_child(node);
+            let goes_on = table.takes_parts(node, *content, now);
+            let fits = |uplink| goes_on || has_room(uplink, asker, table.streams(now));
+            has_place && uplink.is_none_or(fits)
+        };
         if is_full || !fits {
             return Err(table.others(wish, now));
         }
         table.last_number += 1;
         let (number, lost) = (table.last_number, CancellationToken::new());
-        let waits = Arc::<AtomicBool>::default();
+        let (waits, gives_way) = (Arc::<AtomicBool>::default(), Arc::<GivesWay>::default());
+        if let Some(left) = leaves.as_ref().filter(|_| *is_slow) {
+            table.give_way(left, *content, now);
+        }
         let stream = Stream {
             number,
             lost: lost.clone(),
             waits: Arc::clone(&waits),
+            gives_way: Arc::clone(&gives_way),
             job: *job,
             addr: *addr,
             position: *from,
             meter: ChildMeter::new(now),
         };
         let streams = table.children.entry(node.clone()).or_default();
-        if let Some(older) = streams.insert(*content, stream) {
+        if let Some(older) = streams.remove(&key) {
             older.lost.cancel();
-        } else {
+            table.streams -= 1;
+        }
+        if let Some(streams) = table.children.get_mut(node) {
+            streams.insert((*content, *lane), stream);
             table.streams += 1;
         }
         drop(table);
         let (shared, node) = (Arc::clone(&self.shared), node.clone());
-        Ok(Slot { shared, node, content: *content, number, lost, waits })
+        Ok(Slot { shared, node, content: *content, number, lost, waits, gives_way, lane: *lane })
+    }
+
+    /// Whether the stream of a content to a node gives way to another one.
+    pub(super) fn gives_way(&self, node: &NodeName, content: ContentId) -> bool {
+        let (table, now) = (self.shared.lock(), self.shared.now());
+        let stream = table.children.get(node).and_then(|of| of.get(&(content, Lane::Main)));
+        stream.is_some_and(|stream| stream.gives_way.rest(now).is_some())
     }
 
     /// Whether the stream of a content to a node has bytes that may not leave yet.
     pub(super) fn waits(&self, node: &NodeName, content: ContentId) -> bool {
         let table = self.shared.lock();
-        let stream = table.children.get(node).and_then(|streams| streams.get(&content));
-        stream.is_some_and(|stream| stream.waits.load(Ordering::Relaxed))
+        let streams = table.children.get(node).into_iter().flat_map(|streams| streams.iter());
+        let mut streams = streams.filter(|((of, lane), _)| *of == content && !lane.is_spare());
+        streams.any(|(_, stream)| stream.waits.load(Ordering::Relaxed))
     }
 }
 
 impl Slot {
+    /// Whether pieces of others go before those of the stream. A source whose uplink is not bounded
+    /// by its children, which is the base, gives what the plan of the node says.
+    pub(super) fn rank(&self) -> Rank {
+        let is_left_over = self.lane.is_spare() && self.shared.uplink.is_some();
+        if is_left_over { Rank::Spare } else { Rank::Child }
+    }
+
     /// Cancelled when a newer stream has the place.
     pub(super) const fn lost(&self) -> &CancellationToken {
         &self.lost
+    }
+
+    /// Waits as long as the stream gives way to another one.
+    pub(super) async fn give_way(&self) {
+        while let Some(rest) = self.gives_way.rest(self.shared.now()) {
+            tokio::time::sleep(rest).await;
+        }
     }
 
     /// The stream has bytes that may not leave yet, or they have left.
@@ -175,7 +242,8 @@ impl Slot {
 
     fn count_at(&self, bytes: u64, now: Mono) {
         let mut table = self.shared.lock();
-        let stream = table.children.get_mut(&self.node).and_then(|of| of.get_mut(&self.content));
+        let key = (self.content, self.lane);
+        let stream = table.children.get_mut(&self.node).and_then(|of| of.get_mut(&key));
         if let Some(stream) = stream.filter(|stream| stream.number == self.number) {
             stream.position = stream.position.saturating_add(bytes);
             stream.meter.add(bytes, now);
@@ -189,7 +257,11 @@ impl Slot {
 
     fn set_fed_at(&self, now: Mono) {
         let mut table = self.shared.lock();
-        let stream = table.children.get(&self.node).and_then(|of| of.get(&self.content));
+        if self.lane != Lane::Main {
+            return;
+        }
+        let key = (self.content, self.lane);
+        let stream = table.children.get(&self.node).and_then(|of| of.get(&key));
         let stream = stream.filter(|stream| stream.number == self.number);
         let Some(addr) = stream.and_then(|stream| stream.addr) else { return };
         table.fed.retain(|(content, node, ..)| (*content, node) != (self.content, &self.node));
@@ -205,11 +277,23 @@ impl Drop for Slot {
         let mut table = self.shared.lock();
         let Some(streams) = table.children.get_mut(&self.node) else { return };
         // A newer stream has the place: it gives it back.
-        if streams.get(&self.content).is_none_or(|stream| stream.number != self.number) {
+        let key = (self.content, self.lane);
+        if streams.get(&key).is_none_or(|stream| stream.number != self.number) {
             return;
         }
-        streams.remove(&self.content);
-        if streams.is_empty() {
+        streams.remove(&key);
+        let is_empty = streams.is_empty();
+        if self.lane == Lane::Part {
+            let now = self.shared.now();
+            table
+                .parted
+                .retain(|(node, content, _)| (node, content) != (&self.node, &self.content));
+            if table.parted.len() >= FED_MAX {
+                table.parted.pop_front();
+            }
+            table.parted.push_back((self.node.clone(), self.content, now));
+        }
+        if is_empty {
             table.children.remove(&self.node);
         }
         table.streams -= 1;
@@ -232,12 +316,65 @@ impl std::fmt::Debug for Shared {
     }
 }
 
+impl Lane {
+    const fn is_spare(self) -> bool {
+        matches!(self, Self::Spare(_))
+    }
+}
+
+impl GivesWay {
+    /// How long it still does.
+    fn rest(&self, now: Mono) -> Option<Duration> {
+        let until = Mono(self.0.load(Ordering::Relaxed));
+        (until > now).then(|| until.since(now))
+    }
+}
+
 impl Table {
+    /// A node has left a child of this source for the source itself: the child's stream sends
+    /// nothing until it is known whose link is slow.
+    fn give_way(&self, child: &NodeName, content: ContentId, now: Mono) {
+        let stream = self.children.get(child).and_then(|of| of.get(&(content, Lane::Main)));
+        if let Some(stream) = stream {
+            stream.gives_way.0.store((now + GIVE_WAY).0, Ordering::Relaxed);
+        }
+    }
+
+    /// The place of a stream that a new one takes, or its own. A node with another source has two
+    /// parts of a content at most: one that ends and one that begins.
+    fn place_of(&self, node: &NodeName, content: ContentId, lane: Lane) -> (ContentId, Lane) {
+        let streams = self.children.get(node).into_iter().flat_map(|streams| streams.iter());
+        let mut parts = streams.filter(|((of, other), _)| *of == content && other.is_spare());
+        let oldest = parts.clone().min_by_key(|(_, stream)| stream.number).map(|(key, _)| *key);
+        let is_full = lane.is_spare() && parts.clone().count() >= PARTS_OF_NODE_MAX;
+        let is_known = parts.any(|((_, other), _)| *other == lane);
+        oldest.filter(|_| is_full && !is_known).unwrap_or((content, lane))
+    }
+
+    /// Nodes with a stream that is not one of a part for who has another source.
+    fn count_nodes(&self) -> usize {
+        self.children.values().filter(|streams| has_main(streams)).count()
+    }
+
+    /// The node was sent a part a moment ago, or gets one.
+    fn takes_parts(&self, node: &NodeName, content: ContentId, now: Mono) -> bool {
+        self.parted
+            .iter()
+            .any(|(of, what, at)| (of, *what) == (node, content) && now.since(*at) < PARTED_KEPT)
+    }
+
+    fn is_child(&self, node: &NodeName) -> bool {
+        self.children.get(node).is_some_and(has_main)
+    }
+
     fn streams(&self, now: Mono) -> impl Iterator<Item = Fed<'_>> {
         self.children.iter().flat_map(move |(node, streams)| {
-            let fed =
-                move |stream: &Stream| Fed { node, job: stream.job, rate: stream.meter.rate(now) };
-            streams.values().map(fed)
+            streams.iter().map(move |((_, lane), stream)| Fed {
+                node,
+                job: stream.job,
+                rate: stream.meter.rate(now),
+                is_spare: lane.is_spare(),
+            })
         })
     }
 
@@ -254,7 +391,10 @@ impl Table {
             .children
             .iter()
             .filter_map(|(node, streams)| {
-                let stream = streams.get(&wish.content)?;
+                let mut streams = streams.iter();
+                let is_of =
+                    |(of, lane): &(ContentId, Lane)| *of == wish.content && *lane == Lane::Main;
+                let stream = streams.find(|(key, _)| is_of(key)).map(|(_, stream)| stream)?;
                 // It has what was sent a moment ago, and goes on.
                 let is_ahead = stream.position >= wish.from.saturating_add(AHEAD_BYTES);
                 let flows = stream.meter.rate(now) != Some(0);
@@ -268,6 +408,12 @@ impl Table {
     }
 }
 
+fn has_main(streams: &Streams) -> bool {
+    streams.keys().any(|(_, lane)| !lane.is_spare())
+}
+
+/// Parts of a content for one node that has another source.
+const PARTS_OF_NODE_MAX: usize = 2;
 /// Streams of all nodes: many small contents at once go to few nodes.
 const STREAMS_MAX: usize = 1_024;
 /// Others that are named to whoever finds no room.
@@ -276,6 +422,8 @@ const OTHERS_MAX: usize = 4;
 const FED_MAX: usize = 64;
 /// and for how long: a file may be replaced.
 const FED_KEPT: Duration = Duration::from_secs(60);
+/// For so long a node that is sent parts may ask for the next one.
+const PARTED_KEPT: Duration = Duration::from_secs(2);
 /// By so much somebody has to be ahead of who asks: what is in the buffers of a connection may be
 /// lost.
 const AHEAD_BYTES: u64 = 4 << 20;
@@ -301,7 +449,9 @@ mod tests {
             content: content(number),
             job: None,
             from: 0,
+            lane: Lane::Main,
             leaves: None,
+            is_slow: false,
             addr: Some(SocketAddr::from(([10, 0, 0, 1], port))),
         }
     }
@@ -329,6 +479,41 @@ mod tests {
     }
 
     #[test]
+    fn parts_for_who_has_another_source_take_no_place_and_others_keep_theirs_between_two() {
+        let slots = Slots::new(1, Some(Box::new(|| Some(10_000_000))));
+        let at = |ms: u64| Mono(1) + Duration::from_millis(ms);
+        let with = |name: &str, lane| Wish { lane, ..wish(name, 1) };
+        let spare: Vec<_> = (0..2)
+            .map(|part| slots.take_at(&with("a", Lane::Spare(part << 20)), at(0)).unwrap())
+            .collect();
+        assert_eq!((slots.children(), spare[0].rank()), (0, Rank::Spare));
+        let child = slots.take_at(&with("b", Lane::Part), at(0)).unwrap();
+        assert_eq!((slots.children(), child.rank()), (1, Rank::Child));
+        // A third part of a node takes the place of its first.
+        let third = slots.take_at(&with("a", Lane::Spare(5 << 20)), at(0)).unwrap();
+        assert!(spare[0].lost().is_cancelled() && !spare[1].lost().is_cancelled());
+        for step in 1..=4 {
+            child.count_at(5_000_000, at(step * 500));
+        }
+        let refused = slots.take_at(&with("c", Lane::Spare(0)), at(2_000));
+        assert!(refused.is_err(), "the child takes all");
+        drop((spare, third));
+        assert_eq!(slots.shared.table.lock().unwrap().streams, 1);
+        drop(child);
+        assert_eq!(slots.children(), 0);
+        // Another one takes all meanwhile.
+        slots.set_children_max(2);
+        let other = slots.take(&with("d", Lane::Main)).unwrap();
+        let now = slots.shared.now();
+        for step in 0..=20 {
+            other.count_at(1_000_000, now + Duration::from_millis(step * 50));
+        }
+        let then = now + Duration::from_millis(1_000);
+        assert!(slots.take_at(&with("e", Lane::Part), then).is_err());
+        assert!(slots.take_at(&with("b", Lane::Part), then).is_ok());
+    }
+
+    #[test]
     fn newer_stream_of_a_node_ends_the_older_and_keeps_the_place() {
         let slots = Slots::new(1, None);
         let older = slots.take(&wish("a", 1)).unwrap();
@@ -345,6 +530,26 @@ mod tests {
         assert_eq!(slots.children(), 0);
         let table = slots.shared.table.lock().unwrap();
         assert_eq!(table.streams, 0);
+    }
+
+    #[test]
+    fn child_that_is_left_as_slow_gives_way_for_a_while() {
+        let slots = Slots::new(16, Some(Box::new(|| None)));
+        let at = |ms: u64| Mono(1) + Duration::from_millis(ms);
+        let slow = slots.take_at(&wish("a", 1), at(0)).unwrap();
+        let other = slots.take_at(&wish("a", 2), at(0)).unwrap();
+        let leaves = |is_slow| Wish { leaves: Some(node("a")), is_slow, ..wish("b", 1) };
+        let _by_plan = slots.take_at(&leaves(false), at(10)).unwrap();
+        assert_eq!(slow.gives_way.rest(at(10)), None);
+        let newer = slots.take_at(&leaves(true), at(20)).unwrap();
+        assert_eq!(slow.gives_way.rest(at(20)), Some(GIVE_WAY));
+        assert_eq!(slow.gives_way.rest(at(520)), Some(GIVE_WAY - Duration::from_millis(500)));
+        assert_eq!(slow.gives_way.rest(at(20) + GIVE_WAY), None);
+        // Neither another content nor the one that has come.
+        assert_eq!((other.gives_way.rest(at(20)), newer.gives_way.rest(at(20))), (None, None));
+        // The one that is left is no child of this source.
+        let strange = Wish { leaves: Some(node("x")), is_slow: true, ..wish("c", 1) };
+        drop(slots.take_at(&strange, at(30)).unwrap());
     }
 
     #[test]

@@ -251,3 +251,40 @@ async fn streams_together_keep_to_the_cap() {
     assert!(start.elapsed() >= least, "{:?} for {} bytes", start.elapsed(), a + b);
     assert_eq!(rig.sent.load(Ordering::Relaxed), a + b);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn part_ends_where_it_was_asked_to_and_is_given_only_when_all_of_it_is_there() {
+    let rig = Rig::new(1, None);
+    let bytes = bytes_of((1 << 20) + 5);
+    let half = 8 * UNIT_LEN as u64;
+    let content = rig.store.create(ID, Some(bytes.len() as u64)).unwrap();
+    content.append(bytes.slice(..9 * UNIT_LEN + 7)).await.unwrap();
+    // Whole units are signed by then.
+    let _ = content.tail().await;
+    let ask = |from: u64, to: u64, more: &str| {
+        let request = rig.get(&format!("{ID}/units?from={from}&to={to}{more}"));
+        request.bearer_auth(rig.capability(ID, "a", 60)).send()
+    };
+    let mut units = Vec::new();
+    let mut response = ask(2 * UNIT_LEN as u64, half, "&spare=true").await.unwrap();
+    let mut reader = FrameReader::new();
+    while let Some(piece) = response.chunk().await.unwrap() {
+        reader.push(piece);
+        while let Some(frame) = reader.next_frame().unwrap() {
+            if let crate::dist::units::Frame::Unit(unit) = frame {
+                units.push(unit.number());
+            }
+        }
+    }
+    assert_eq!(units, [2, 3, 4, 5, 6, 7], "the connection is free behind the last");
+    let behind = ask(half, 12 * UNIT_LEN as u64, "&spare=true").await.unwrap();
+    assert_eq!(behind.status(), StatusCode::CONFLICT);
+    let said: crate::dist::wire::peer::Behind = behind.json().await.unwrap();
+    assert_eq!(said.have, 9 * UNIT_LEN as u64);
+    // Who has nothing else waits for the rest. A part takes no place of a child.
+    let waits = ask(half, 12 * UNIT_LEN as u64, "").await.unwrap();
+    assert_eq!((waits.status(), rig.state.children()), (StatusCode::OK, 1));
+    let other = rig.get(&format!("{ID}/units?from=0&to={half}&spare=true"));
+    let other = other.bearer_auth(rig.capability(ID, "b", 60)).send().await.unwrap();
+    assert_eq!((other.status(), rig.state.children()), (StatusCode::OK, 1));
+}

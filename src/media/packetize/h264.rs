@@ -48,6 +48,8 @@ impl Packetizer for H264Packetizer<'_> {
         if input.brings_config && !nalus.is_empty() {
             let sets = [(SPS, self.sps), (PPS, self.pps)];
             complete_parameter_sets(&mut nalus, &sets, nalu_type);
+            // What a file calls its sets may be of any type, too.
+            nalus.retain(|nalu| is_sent(nalu_type(nalu)));
         }
         push_access_unit::<H264>(&nalus, out);
         out.end_frame(Frame { is_disposable, ..input.frame });
@@ -105,6 +107,16 @@ mod tests {
     use crate::media::packetize::testing::{
         Sent, Title, check_marker_is_last_only, check_packets, pattern, title,
     };
+
+    /// A receiver took a set of type 28 for a fragment.
+    #[test]
+    fn sets_of_types_with_another_meaning_in_rtp_are_not_sent() {
+        let (sps, pps) = (vec![vec![0x67, 1, 2]], vec![vec![28, 0x80, 3]]);
+        let codec = Codec::H264 { nal_length_bytes: 2, sps, pps };
+        let title = title(codec, 90_000, 3_600, 9, &[vec![0, 2, 0x65, 7]]);
+        let payload = vec![0x78, 0, 3, 0x67, 1, 2, 0, 2, 0x65, 7];
+        assert_eq!(title.packets(), [Sent { payload, marker: true }]);
+    }
 
     fn h264(samples: &[Vec<u8>]) -> Title {
         let codec = Codec::H264 {

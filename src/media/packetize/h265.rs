@@ -51,6 +51,8 @@ impl Packetizer for H265Packetizer<'_> {
         let is_disposable = input.frame.is_disposable && !input.is_needed();
         if input.brings_config && !nalus.is_empty() {
             complete_parameter_sets(&mut nalus, &self.sets, nalu_type);
+            // What a file calls its sets may be of any type, too.
+            nalus.retain(is_sent);
         }
         push_access_unit::<H265>(&nalus, out);
         out.end_frame(Frame { is_disposable, ..input.frame });
@@ -109,6 +111,21 @@ mod tests {
     use crate::media::packetize::testing::{
         Sent, Title, check_marker_is_last_only, check_packets, pattern, title,
     };
+
+    /// A receiver took a set of type 49 for a fragment.
+    #[test]
+    fn sets_of_types_with_another_meaning_in_rtp_are_not_sent() {
+        let codec = Codec::H265 {
+            nal_length_bytes: 2,
+            vps: vec![vec![49 << 1, 1, 0x80]],
+            sps: vec![vec![0x42, 1, 0xbb]],
+            pps: vec![vec![0x44]],
+        };
+        let title = title(codec, 90_000, 3_600, 9, &[vec![0, 3, 0x26, 1, 7]]);
+        let packets = title.packets();
+        let payload = vec![48 << 1, 1, 0, 3, 0x42, 1, 0xbb, 0, 3, 0x26, 1, 7];
+        assert_eq!(packets, [Sent { payload, marker: true }]);
+    }
 
     fn h265(samples: &[Vec<u8>]) -> Title {
         let codec = Codec::H265 {

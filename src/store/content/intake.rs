@@ -1,5 +1,6 @@
 //! What comes in: bytes of a client at the base, frames of a source at a node.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -9,8 +10,8 @@ use super::{Appended, Content, Synced};
 use crate::dist::ids::Digest;
 use crate::dist::keys::BaseKeys;
 use crate::dist::units::{
-    Accepted, EndFrame, Frame, HASHES_PER_FRAME_MAX, HashFrame, Tree, UnitBuffer, UnitFrame,
-    UnitHash, UnitVerifier,
+    Accepted, Caught, EndFrame, Frame, HASHES_PER_FRAME_MAX, HashFrame, Tree, UnitBuffer,
+    UnitFrame, UnitHash, UnitVerifier,
 };
 use crate::dist::wire::peer::ContentEnd;
 use crate::store::journal::synced_record;
@@ -203,6 +204,24 @@ impl Content {
     /// `BadUnit`, `BadSignature` and `Frames` for what is wrong with the source: nothing has
     /// changed. `Removed`, `NoSpace` and `Io` as for [`Self::append`].
     pub async fn append_frame(self: &Arc<Self>, frame: Frame) -> Result<Appended, StoreError> {
+        self.take_frame(frame, false).await
+    }
+
+    /// The same for a frame of a part, which may be ahead of what is verified: then it is kept, in
+    /// memory and in its place on the disk, and streams have it once what is in front of it has
+    /// come.
+    ///
+    /// # Errors
+    /// Those of [`Self::append_frame`]; `Frames` also when it is too far ahead.
+    pub async fn append_part(self: &Arc<Self>, frame: Frame) -> Result<Appended, StoreError> {
+        self.take_frame(frame, true).await
+    }
+
+    async fn take_frame(
+        self: &Arc<Self>,
+        frame: Frame,
+        is_of_part: bool,
+    ) -> Result<Appended, StoreError> {
         let appended = {
             let mut intake = self.intake.lock().await;
             let (Intake::Verifies(verifier), StoreKey::Verifies(key)) =
@@ -217,34 +236,76 @@ impl Content {
                     return Ok(Appended::Known);
                 }
             }
-            let accepted =
-                verifier.handle(&frame, |message, signature| key.verify(message, signature))?;
-            match (accepted, frame) {
-                (Accepted::Hashes, Frame::Hashes(frame)) => {
-                    self.lock().push_hashes(frame);
-                    Appended::Hashes
-                }
-                (Accepted::Unit, Frame::Unit(unit)) => {
-                    let have = {
-                        let mut state = self.lock();
-                        state.push_unit(unit, &self.depot);
-                        state.have
-                    };
-                    self.tell();
-                    self.kick(false);
-                    Appended::Unit { have }
-                }
-                (Accepted::End(end), Frame::End(frame)) => {
-                    self.set_end(frame);
-                    Appended::End(end)
-                }
-                _ => Appended::Known,
-            }
+            let is_signed = |message: &[u8], signature: &_| key.verify(message, signature);
+            let accepted = if is_of_part {
+                verifier.handle_part(frame.clone(), is_signed)?
+            } else {
+                verifier.handle(&frame, is_signed)?
+            };
+            self.keep(verifier, accepted, (frame, is_of_part))
         };
-        if matches!(appended, Appended::Unit { .. }) {
+        if matches!(appended, Appended::Unit { .. } | Appended::Ahead) {
             self.wait_for_disk().await?;
         }
         Ok(appended)
+    }
+
+    /// Keeps what was accepted, and what follows it of what came before.
+    fn keep(
+        self: &Arc<Self>,
+        verifier: &mut UnitVerifier,
+        accepted: Accepted,
+        (frame, is_of_part): (Frame, bool),
+    ) -> Appended {
+        let before = self.have();
+        match (accepted, frame) {
+            (Accepted::Hashes, Frame::Hashes(frame)) => {
+                // Those of a part are kept with its units.
+                if !is_of_part {
+                    self.lock().push_hashes(frame);
+                }
+                return Appended::Hashes;
+            }
+            (Accepted::Unit, Frame::Unit(unit)) => self.lock().push_unit(unit, &self.depot),
+            (Accepted::Ahead, Frame::Unit(unit)) => {
+                if let Some(hashes) = verifier.frame_ahead(unit.number()) {
+                    self.lock().ahead.push(hashes.clone(), unit);
+                }
+            }
+            (Accepted::End(end), Frame::End(frame)) => {
+                self.set_end(frame);
+                return Appended::End(end);
+            }
+            _ => return Appended::Known,
+        }
+        while let Some(Caught { hashes, unit }) = verifier.catch_up() {
+            let mut state = self.lock();
+            hashes.into_iter().for_each(|frame| state.push_hashes(frame));
+            state.push_unit(unit, &self.depot);
+        }
+        let have = {
+            let mut state = self.lock();
+            let have = state.have;
+            state.ahead.pass(have);
+            have
+        };
+        if have == before {
+            self.write_ahead();
+            return Appended::Ahead;
+        }
+        self.tell();
+        self.kick(false);
+        Appended::Unit { have }
+    }
+
+    /// Bytes that are ahead of what is verified, in pieces: what a restart found, or sources gave.
+    #[must_use]
+    pub fn ranges_ahead(&self) -> Vec<Range<u64>> {
+        match self.intake.try_lock().as_deref() {
+            Ok(Intake::Verifies(verifier)) => verifier.ranges_ahead(),
+            // Whoever appends now knows it better.
+            Ok(Intake::Signs(_)) | Err(_) => Vec::new(),
+        }
     }
 
     fn check_append(

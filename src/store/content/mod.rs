@@ -7,9 +7,12 @@
 //!                                    v
 //!                         write behind: data, journal --> synced
 //! ```
+//! Units of parts that are ahead of a gap wait in the intake, and are written in their places
+//! (`ahead`).
 //! Invariants: `synced <= written <= have <= accepted`; a unit leaves the ring only when it is
 //! written, so that each verified unit is in the ring or in the file.
 
+mod ahead;
 mod intake;
 mod publish;
 mod read;
@@ -32,6 +35,7 @@ use super::{Recovered, StoreError, StoreKey, disk, limits};
 use crate::dist::ids::{ContentId, NodeName};
 use crate::dist::units::{EndFrame, HashFrame, UnitFrame, UnitVerifier};
 use crate::dist::wire::peer::{ContentEnd, ContentState};
+use ahead::AheadWrites;
 use intake::Intake;
 pub(super) use intake::Signing;
 use ring::Ring;
@@ -69,6 +73,8 @@ pub enum Appended {
         /// Verified bytes now.
         have: u64,
     },
+    /// A unit that is ahead of others.
+    Ahead,
     /// Nothing: it was there.
     Known,
     /// The content is whole.
@@ -88,6 +94,7 @@ struct State {
     /// The log as it was read back for a stream.
     loaded: Weak<HashLog>,
     ring: Ring,
+    ahead: AheadWrites,
     written: u64,
     synced: Synced,
     /// Frames of the log that are in the journal.
@@ -395,6 +402,7 @@ impl State {
             log: Some(HashLog::default()),
             loaded: Weak::new(),
             ring: Ring::behind(0),
+            ahead: AheadWrites::default(),
             written: 0,
             synced: Synced::default(),
             journaled: 0,

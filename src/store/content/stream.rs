@@ -20,6 +20,8 @@ struct Cursor {
     reader: Reader,
     /// The next unit.
     unit: u64,
+    /// The stream ends in front of this unit.
+    last: u64,
     /// Units before this have their hash sent.
     covered: u64,
     ready: VecDeque<Bytes>,
@@ -35,11 +37,21 @@ impl Content {
         self: &Arc<Self>,
         from: u64,
     ) -> impl Stream<Item = io::Result<Bytes>> + Send + use<> {
+        self.frames_until(from, u64::MAX)
+    }
+
+    /// The same for a part: it ends behind the unit with the byte before `to`, without an end frame.
+    pub fn frames_until(
+        self: &Arc<Self>,
+        from: u64,
+        to: u64,
+    ) -> impl Stream<Item = io::Result<Bytes>> + Send + use<> {
         let cursor = Cursor {
             content: Arc::clone(self),
             progress: self.watch(),
             reader: Reader::default(),
             unit: from / UNIT_BYTES,
+            last: units_of(to),
             covered: 0,
             ready: VecDeque::new(),
             reads_disk: false,
@@ -58,7 +70,7 @@ impl Cursor {
             if let Some(bytes) = self.ready.pop_front() {
                 return Ok(Some(bytes));
             }
-            if self.has_ended {
+            if self.has_ended || self.unit >= self.last {
                 return Ok(None);
             }
             let now = *self.progress.borrow_and_update();
@@ -87,7 +99,7 @@ impl Cursor {
             self.covered = frame.end();
             self.ready.push_back(frame.encoded().clone());
         }
-        let last = self.covered.min(units);
+        let last = self.covered.min(units).min(self.last);
         let count = (last - self.unit).min(limits::READ_UNITS_MAX);
         self.note_reader();
         let found = self.content.units(&mut self.reader, self.unit, count).await?;

@@ -17,7 +17,12 @@ fn named(command: u32, epoch: u64, names: &[&str]) -> NodeOrder {
         is_last_resort: false,
     };
     let sources = names.iter().map(source).collect();
-    NodeOrder::Sources { content: content(command), epoch: Epoch(epoch), sources }
+    NodeOrder::Sources {
+        content: content(command),
+        epoch: Epoch(epoch),
+        sources,
+        further: Vec::new(),
+    }
 }
 
 fn servers(names: &[&str]) -> NodeOrder {

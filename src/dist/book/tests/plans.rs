@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::dist::keys::VerifyKey;
+use crate::dist::wire::agent::Source;
 
 const GIB: u64 = 1 << 30;
 
@@ -235,4 +236,76 @@ fn rate_of_a_job_bounds_what_is_planned() {
     let orders = rig.orders_of("a");
     let Some(NodeOrder::Sources { sources, .. }) = orders.last() else { panic!("{orders:?}") };
     assert_eq!(sources[0].rate, 10_000);
+}
+
+/// Further sources of the newest order of a plan; `-` is the base.
+fn last_further(orders: &[NodeOrder]) -> Vec<(String, u64)> {
+    let Some(NodeOrder::Sources { further, .. }) =
+        orders.iter().rfind(|order| matches!(order, NodeOrder::Sources { .. }))
+    else {
+        panic!("{orders:?}")
+    };
+    let name =
+        |source: &Source| source.node.as_ref().map_or_else(|| "-".to_owned(), NodeName::to_string);
+    further.iter().map(|source| (name(source), source.rate)).collect()
+}
+
+/// Nodes with 200 Mbit/s, but for the uplinks of `s` and `t`.
+fn with_slow_uplinks(declares: bool) -> (Rig, CommandKey) {
+    let mut rig = Rig::new();
+    for node in ["a", "b", "c", "d", "s", "t"] {
+        let slow = matches!(node, "s" | "t");
+        let mut hello = rig.greeting(node, 1);
+        hello.up_rate_cap = declares.then_some(if slow { 6_250_000 } else { 25_000_000 });
+        let node = hello.node.clone();
+        rig.book.hello(hello, HelloBy::Join, rig.at).unwrap();
+        rig.book.open_orders(&node);
+        rig.commit();
+    }
+    let job = rig.job(Targets::All);
+    let (key, _) = rig.uploaded(job, "x", GIB);
+    for node in ["a", "b", "c", "d", "s", "t"] {
+        rig.report(node, [Report::Received { key }]).unwrap();
+    }
+    (rig, key)
+}
+
+#[test]
+fn node_behind_a_slow_uplink_is_told_of_further_sources_and_says_who_gives() {
+    let (mut rig, key) = with_slow_uplinks(true);
+    for node in ["a", "b", "c", "d", "s"] {
+        assert_eq!(last_further(&rig.orders_of(node)), [], "{node}");
+    }
+    let orders = rig.orders_of("t");
+    assert_eq!(last_sources(&orders)[0], "s");
+    let further = last_further(&orders);
+    let sum: u64 = further.iter().map(|(_, rate)| rate).sum();
+    assert_eq!(further[0].0, "-");
+    assert!(further.len() >= 3 && sum > 12_000_000, "{further:?}");
+    rig.report("t", [fetching(key, 1_000, Some("s"))]).unwrap();
+    let sources = vec![None, Some(name("b"))];
+    rig.report("t", [Report::Further { key, offset: 2_000, sources }]).unwrap();
+    assert_eq!(rig.last_event("delivery.further").detail["further"], "base b");
+    let view = |rig: &Rig| {
+        let all = rig.book.deliveries(CLIENT, key.job, &DeliveryFilter::default()).unwrap();
+        all.into_iter().find(|view| view.node == name("t")).unwrap()
+    };
+    assert_eq!(view(&rig).further, ["base", "b"]);
+    rig.report("t", [Report::Further { key, offset: 3_000, sources: Vec::new() }]).unwrap();
+    assert_eq!(rig.last_event("delivery.further").detail["further"], "none");
+    assert_eq!(view(&rig).further, [""; 0]);
+    // One of them is away: others are named.
+    rig.orders.clear();
+    let gone = further[1].0.clone();
+    let rest: Vec<_> = ["a", "b", "c", "d", "s", "t"].into_iter().filter(|n| *n != gone).collect();
+    rig.live(16, &rest);
+    assert!(last_further(&rig.orders_of("t")).iter().all(|(node, _)| *node != gone));
+}
+
+#[test]
+fn where_no_rate_is_known_nobody_is_named() {
+    let (mut rig, _) = with_slow_uplinks(false);
+    for node in ["a", "b", "c", "d", "s", "t"] {
+        assert_eq!(last_further(&rig.orders_of(node)), [], "{node}");
+    }
 }

@@ -22,7 +22,7 @@ use crate::sdp::session::SessionSdp;
 
 /// The stream that was recognised.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Found {
+pub enum Found {
     /// MPEG-TS without RTP.
     Ts {
         /// Bytes from one packet to the next.
@@ -55,7 +55,7 @@ pub enum SniffError {
 
 /// The recogniser of one input: see the module.
 #[derive(Debug, Default)]
-pub(crate) struct Sniffer {
+pub struct Sniffer {
     kept: Vec<(SocketAddr, Box<[u8]>)>,
     /// SSRC, payload type and sequence number of the newest RTP packet.
     rtp: Option<(Ssrc, u8, SeqNo)>,
@@ -66,7 +66,7 @@ pub(crate) struct Sniffer {
 
 impl Sniffer {
     /// Examines a datagram; `None` while more datagrams are needed.
-    pub(crate) fn handle_datagram(
+    pub fn handle_datagram(
         &mut self,
         from: SocketAddr,
         datagram: &[u8],
@@ -96,7 +96,7 @@ impl Sniffer {
     }
 
     /// All examined datagrams of one sender.
-    pub(crate) fn into_kept(self, from: SocketAddr) -> impl Iterator<Item = Box<[u8]>> {
+    pub fn into_kept(self, from: SocketAddr) -> impl Iterator<Item = Box<[u8]>> {
         self.kept.into_iter().filter(move |(sender, _)| *sender == from).map(|(_, bytes)| bytes)
     }
 
@@ -131,7 +131,7 @@ fn holds_ts(view: &RtpView<'_>) -> bool {
 
 impl Found {
     /// The description of the stream, as its sender would have written it.
-    pub(crate) fn description(self) -> Option<SessionSdp> {
+    pub fn description(self) -> Option<SessionSdp> {
         let payload_type = match self {
             Self::Ts { .. } => MP2T,
             Self::Rtp { payload_type } => payload_type,
