@@ -48,7 +48,8 @@ pub fn publish(options: &Options) -> Result<Option<Publishing>, RunError> {
 pub fn target_from(url: &Url, shared: SharedPorts) -> Result<Target, RunError> {
     let unreachable = |reason| RunError::Unreachable { server: url.to_string(), reason };
     let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
-    let port = url.port().unwrap_or(if url.scheme() == SECURE { RTSPS_PORT } else { RTSP_PORT });
+    let usual = if url.scheme() == SECURE { RTSPS_PORT } else { RTSP_PORT };
+    let port = url.port().unwrap_or(usual);
     let mut found = (host, port).to_socket_addrs().map_err(|error| unreachable(error.kind()))?;
     let server = found.next().ok_or_else(|| unreachable(io::ErrorKind::NotFound))?;
     let is_loopback = server.is_ipv4() && server.ip().is_loopback();

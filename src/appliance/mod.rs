@@ -180,11 +180,13 @@ impl Prepared {
         host::ring::check().map_err(RunError::NoRing)?;
         let started_with = config.clone();
         let sandbox = sandbox(&config, role)?;
-        let fit = fit(config, sandbox.keeps_capabilities())?;
-        let sockets = listen::open(&fit.config, fit.cpus.shards.len(), gives_way)?;
+        let mut fit = fit(config, sandbox.keeps_capabilities())?;
+        let mut sockets = listen::open(&fit.config, fit.cpus.shards.len(), gives_way)?;
+        fit.warnings.append(&mut sockets.warnings);
         // The key may be one that root alone reads.
         let certificates = Certificates::open(&fit.config).map_err(RunError::Config)?;
         let certificates = Arc::new(certificates);
+        fit.warnings.extend(certificates.warning());
         let sandbox = sandbox.enter().map_err(given_up)?;
         cli::log::start_writer().map_err(system("the log's thread does not start"))?;
         let library = open_library(&fit.config)?;
@@ -224,8 +226,6 @@ fn serve(
     end: &End,
 ) -> Result<(), RunError> {
     let Prepared { started, started_with, fit, library, playlists, operators, .. } = prepared;
-    let (certificates, sockets, sandbox) =
-        (prepared.certificates, prepared.sockets, prepared.sandbox);
     let Fit { config, cpus, priority, titles, ring_entries, warnings: mut told } = fit;
     let paths = playlists.restore(&config.paths);
     let kept = (Arc::clone(&playlists), Arc::clone(&library));
@@ -233,14 +233,12 @@ fn serve(
     let poller = poller(&config, &cpus)?;
     let pool = start_pool(&config, &cpus, titles, &library, &poller)?;
     let cells: Vec<Arc<ShardCells>> = cpus.shards.iter().map(|_| Arc::default()).collect();
-    let Sockets { shards: shard_sockets, admin, rtsp_addrs, rtp_port, pair_host, .. } = sockets;
-    told.extend(sockets.warnings);
-    told.extend(certificates.warning());
+    let Sockets { shards, admin, rtsp_addrs, rtp_port, pair_host, .. } = prepared.sockets;
     let admin_addr = admin.local_addr().map_err(system("the admin listener has no address"))?;
     let (ended, has_ended) = mpsc::channel();
     let shared = limits::of_addresses(&config, cpus.shards.len());
     let mut running = Vec::with_capacity(cpus.shards.len());
-    for (index, of_shard) in shard_sockets.into_iter().enumerate() {
+    for (index, of_shard) in shards.into_iter().enumerate() {
         let shard = ShardConfig {
             id: ShardId(u8::try_from(index).unwrap_or(u8::MAX)),
             poller: Arc::clone(&poller),
@@ -248,7 +246,7 @@ fn serve(
             cells: Arc::clone(&cells[index]),
             listeners: of_shard.listeners,
             secure_listeners: of_shard.secure_listeners,
-            tls: certificates.settings(),
+            tls: prepared.certificates.settings(),
             tunnels_max: config.http.tunnels_max,
             pair: of_shard.pair,
             pair_host,
@@ -259,40 +257,37 @@ fn serve(
             paths: Arc::clone(&paths),
             ring: ring_config(&config, ring_entries),
         };
-        let cpu = cpus.shards[index];
-        running.push(Some(start_shard(shard, cpu, priority, ended.clone())?));
+        running.push(Some(start_shard(shard, cpus.shards[index], priority, ended.clone())?));
     }
     let (counts, held, viewers) = (pool.counts(), Arc::clone(&library), viewers(&cells));
-    let reloading = (reloader, certificates);
+    let reloading = (reloader, prepared.certificates);
     let view = View::new(Arc::clone(&poller), cells, counts, held, reloading, playlists);
-    let view = Arc::new(view);
     let (stop, shutdown) = watch::channel(false);
     let control =
         start_control((admin, operators), &view, shutdown, &poller, (end.clone(), early))?;
-    let features = running.iter().flatten().next().map_or(&[][..], |first| &first.features);
-    let startup = Startup {
+    let sandbox = close(prepared.sandbox, &mut told);
+    // Before the banner: who has read that may ask whether the server is ready.
+    view.set_ready(true);
+    Startup {
         version: env!("CARGO_PKG_VERSION").into(),
         kernel: host::kernel_release(),
-        ring_features: features.iter().map(|s| (*s).to_owned()).collect(),
+        ring_features: ring_features(&running),
         gso: host::gso::segmentation().is_ok(),
         shard_cpus: cpus.shards.clone(),
         worker_cpus: cpus.workers,
         media: media_summary(&config, &library),
         rtsp_addrs,
-        rtsps_addrs: sockets.rtsps_addrs,
-        http_addrs: sockets.http_addrs,
+        rtsps_addrs: prepared.sockets.rtsps_addrs,
+        http_addrs: prepared.sockets.http_addrs,
         rtp_port,
         admin: admin_addr,
         example_paths: example_paths(&library),
-        sandbox: close(sandbox, &mut told),
+        sandbox,
         warnings: warnings(&config, &library, told, &running),
         ready_in_ms: u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
-    };
-    // Before the banner: who has read that may ask whether the server is ready.
-    view.set_ready(true);
-    startup.print_aside();
-    let serving = Serving { viewers, view: Arc::clone(&view) };
-    let end_companion = companion.map(|start| start(serving));
+    }
+    .print_aside();
+    let end_companion = companion.map(|start| start(Serving { viewers, view: Arc::clone(&view) }));
     drop(ended);
     let result = wait_for_shards(running, &has_ended, &poller, end);
     view.set_ready(false);
@@ -301,6 +296,12 @@ fn serve(
     pool.stop();
     let _panicked = control.join();
     result
+}
+
+/// Features of the rings, which are alike on all shards.
+fn ring_features(running: &[Option<Running>]) -> Vec<String> {
+    let first = running.iter().flatten().next();
+    first.map_or(&[][..], |first| &first.features).iter().map(|s| (*s).to_owned()).collect()
 }
 
 /// Gives up system calls, and says what is in force.

@@ -49,8 +49,8 @@ impl View {
         library: Arc<Library>,
         (reloader, certificates): (Reloader, Arc<Certificates>),
         playlists: Arc<PlaylistStore>,
-    ) -> Self {
-        Self {
+    ) -> Arc<Self> {
+        Arc::new(Self {
             poller,
             shard_cells,
             worker_cells,
@@ -59,7 +59,7 @@ impl View {
             certificates,
             playlists,
             is_ready: AtomicBool::new(false),
-        }
+        })
     }
 
     /// Reads the certificate of RTSPS again. False: there is none.

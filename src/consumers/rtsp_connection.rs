@@ -334,10 +334,12 @@ impl RtspConnection {
             }
             Some(None) | None => None,
         };
-        if request.method == Method::Setup && self.has_tls() && !cx.sessions.cx.config.plain_media {
-            if let Err(response) = keep_interleaved(&mut request) {
-                return Flow::Answer(response);
-            }
+        if request.method == Method::Setup
+            && self.has_tls()
+            && !cx.sessions.cx.config.plain_media
+            && let Err(response) = keep_interleaved(&mut request)
+        {
+            return Flow::Answer(response);
         }
         self.ask_leave(request, target, session, cx)
     }

@@ -1,3 +1,5 @@
+//! Both ends of TLS beside each other: whatever way bytes are cut, and what ends a connection.
+
 use std::time::Duration;
 
 use rustls::pki_types::CertificateDer;
