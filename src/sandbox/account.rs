@@ -38,7 +38,7 @@ impl Account {
             Some(number) => User::from_uid(Uid::from_raw(number)),
             None => User::from_name(&wanted.user),
         };
-        let known = known.map_err(looked)?;
+        let known = known.or_else(unless_missing).map_err(looked)?;
         let uid = match (number, &known) {
             (Some(number), _) => Uid::from_raw(number),
             (None, Some(user)) => user.uid,
@@ -100,9 +100,14 @@ fn find_group(name: &str) -> Result<Gid, SandboxError> {
     if let Some(number) = id(name) {
         return Ok(Gid::from_raw(number));
     }
-    let found = Group::from_name(name);
+    let found = Group::from_name(name).or_else(unless_missing);
     let found = found.map_err(|error| system("the group database cannot be read", error))?;
     found.map(|group| group.gid).ok_or_else(|| SandboxError::NoGroup { group: name.to_owned() })
+}
+
+/// A database that is not there, as in an empty container, knows nobody (getpwnam_r(3)).
+fn unless_missing<T>(error: nix::Error) -> nix::Result<Option<T>> {
+    if error == nix::Error::ENOENT { Ok(None) } else { Err(error) }
 }
 
 /// A number of a user or group; the largest one means "leave it" to the kernel.

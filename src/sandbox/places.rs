@@ -37,6 +37,8 @@ const SYSTEM: &[(&str, &str)] = &[
     ("/run/systemd/resolve", "resolv.conf is a link into it"),
     ("/run/resolvconf", "the same, of resolvconf"),
     ("/run/NetworkManager", "the same, of NetworkManager"),
+    ("/dev/urandom", "random numbers, where a static program does not find getrandom"),
+    ("/dev/random", "the same, until there are any"),
     ("/lib", "name services are libraries, loaded with the first name"),
     ("/lib64", "the same"),
     ("/usr/lib", "the same"),
