@@ -15,8 +15,8 @@
 //! children leave something over ([`has_spare`]).
 //!
 //! A node that leaves a slow child of this source for the source itself has the uplink for a while,
-//! without that child ([`GIVE_WAY`]). So what the node gets tells whose link is slow, and those that
-//! wait behind the node do not get half of what there is.
+//! without that child ([`GIVE_WAY`]). So what the node gets tells whose link is slow, and those
+//! that wait behind the node do not get half of what there is.
 //!
 //! Invariants: whoever is fed already, and the first of a job, finds room; so does a node that
 //! leaves a child of this source for the source itself: what it takes, that child passes on no

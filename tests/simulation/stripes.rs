@@ -1,8 +1,8 @@
 //! Several sources at once, where one is slower than the downlink.
 //!
 //! ```text
-//! base --> n --> n --> n --> slow --> last       last: what the slow one gives, and what the uplinks
-//!   '- - - - '- - - '- - - '- - - - - - ^        of the others have over
+//! base --> n --> n --> n --> slow --> last       last: what the slow one gives, and what the
+//!   '- - - - '- - - '- - - '- - - - - - ^        uplinks of the others have over
 //! ```
 //! Links and sizes are those of the budget (B7): eight nodes with 200 Mbit/s, the uplinks of two of
 //! them with a quarter of that, 256 MiB; or a quarter of all, which takes the same time.

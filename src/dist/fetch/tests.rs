@@ -369,8 +369,7 @@ fn source_that_holds_the_stream_back_for_another_is_not_slow() {
     assert_eq!(rig.go(1, 100_000, 1_000_000, 1_500), [""; 0]);
     let asked = (0..10).find_map(|_| {
         let out = rig.wait(100 * MS);
-        let ask = out.first()?.strip_prefix("ask ")?.split_once(' ')?.0.parse().ok();
-        ask
+        out.first()?.strip_prefix("ask ")?.split_once(' ')?.0.parse().ok()
     });
     let held = ContentState { is_held: true, ..state(9_000_000, "") };
     assert_eq!(rig.answer(asked.expect("it asks"), Some(held)), [""; 0]);

@@ -283,7 +283,7 @@ proptest! {
                 children.remove(&piece);
             }
             while matches!(alone.next(now), Next::Go(_)) {}
-            // What an idle uplink saves up may be used up, and a piece that leaves is not taken back.
+            // What an idle uplink saves up may be used up; a piece that leaves is not taken back.
             let burst = usize::try_from(RATE * BURST_NS / S / PIECE).unwrap();
             prop_assert!(children.len() <= alone.waiting() + burst + 1);
         }

@@ -40,7 +40,8 @@ impl Content {
         self.frames_until(from, u64::MAX)
     }
 
-    /// The same for a part: it ends behind the unit with the byte before `to`, without an end frame.
+    /// The same for a part: it ends behind the unit with the byte before `to`, without a frame of
+    /// the end.
     pub fn frames_until(
         self: &Arc<Self>,
         from: u64,
