@@ -18,7 +18,7 @@
 //! plan has instead lives, even if it has nothing for this node yet.
 //!
 //! Where the source in use, the main one, gives less than it gets, further ones may give parts
-//! ahead of it ([`further`]). Then the main one is asked for parts, too, so that it sends nothing
+//! ahead of it (`further`). Then the main one is asked for parts, too, so that it sends nothing
 //! that is here; while there is nothing for it to do it rests.
 //!
 //! Invariants: a link without a part is opened at the verified offset; bytes of one such link count

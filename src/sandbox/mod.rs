@@ -7,7 +7,7 @@
 //! `enter` comes before the first thread, because a thread hands landlock and capabilities on to
 //! those that it starts and to no others. `close` comes when everything runs, because a server that
 //! runs needs fewer calls than one that starts.
-//! Which files and which calls, and why, stands in [`places`] and [`syscalls`] alone.
+//! Which files and which calls, and why, stands in [`places`] and `syscalls` alone.
 //! What io_uring does for its rings passes no seccomp filter; landlock holds there as well.
 
 mod account;

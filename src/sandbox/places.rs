@@ -51,7 +51,7 @@ const SYSTEM: &[(&str, &str)] = &[
 /// Variables that name other places for CAs, as `rustls-native-certs` reads them.
 const CA_VARIABLES: [&str; 2] = ["SSL_CERT_FILE", "SSL_CERT_DIR"];
 
-/// What a process opens beside [`SYSTEM`].
+/// What a process opens beside `SYSTEM`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Places {
     /// Folders and files that are read.

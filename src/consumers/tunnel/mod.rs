@@ -8,7 +8,7 @@
 //!  POST --Find--> shard of the cookie --Found--> POST --Bytes--> GET --Taken--> POST --Bytes--> ..
 //! ```
 //! The kernel spreads both connections over the shards, so what one knows of the other goes through
-//! inboxes: where a cookie is entered follows from the cookie ([`home_of`]). The connection of the
+//! inboxes: where a cookie is entered follows from the cookie (`home_of`). The connection of the
 //! GET is the RTSP connection; what is decoded of the POST is what it has received.
 //!
 //! Clients: FFmpeg and GStreamer make one POST, of the length that they say or longer, so its
