@@ -249,9 +249,9 @@ impl Cascade {
             sender.may_serve = receiver.may_serve;
         });
         let Some(edge) = edge else { return moved };
-        let is_shared = self
-            .sender(edge.source)
-            .is_some_and(|sender| !sender.children.is_empty() && sender.left < edge.rate.max(1));
+        // What is planned for the others may be far from what they could take, as long as nobody has
+        // seen that.
+        let is_shared = self.sender(edge.source).is_some_and(|s| !s.children.is_empty());
         let source = if is_shared { self.last_source(&receiver) } else { edge.source };
         self.link(id, source);
         if source != edge.source {

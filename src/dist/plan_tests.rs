@@ -158,12 +158,22 @@ fn slow_node_goes_behind_one_that_has_not_sent_yet_rather_than_share_an_uplink()
 }
 
 #[test]
-fn node_whose_source_has_room_stays_there_when_its_uplink_is_slow() {
+fn node_with_a_slow_uplink_leaves_a_source_that_feeds_others_even_where_it_has_room() {
     let receivers = [receiver(0, 50, 25), receiver(1, 25, 25), receiver(2, 25, 25)];
     let mut plan = Cascade::new(25, Some(256 * MIB), &receivers);
     assert_eq!(shape(&plan), "0<--:25 1<-0:25 2<-1:25");
-    assert_eq!(plan.lower(MemberId(1), 2, u64::MAX), [MemberId(2)]);
-    assert_eq!(shape(&plan), "0<--:25 1<-0:25 2<-0:25");
+    assert_eq!(plan.lower(MemberId(1), 2, u64::MAX), [MemberId(2), MemberId(1)]);
+    assert_eq!(shape(&plan), "0<--:25 1<-2:25 2<-0:25");
+}
+
+/// Twice the uplink that is planned: nobody has seen yet what the receivers can take.
+#[test]
+fn node_with_a_slow_uplink_makes_room_for_one_whose_downlink_may_be_wider() {
+    let receivers = [receiver(0, 25, 25), receiver(1, 6, 6), receiver(2, 6, 6)];
+    let mut plan = Cascade::new(25, Some(256 * MIB), &receivers);
+    assert_eq!(shape(&plan), "0<--:25 1<-0:6 2<-1:6");
+    assert_eq!(plan.lower(MemberId(1), 2, u64::MAX), [MemberId(2), MemberId(1)]);
+    assert_eq!(shape(&plan), "0<--:25 1<-2:6 2<-0:6");
 }
 
 #[test]
