@@ -249,8 +249,8 @@ impl Cascade {
             sender.may_serve = receiver.may_serve;
         });
         let Some(edge) = edge else { return moved };
-        // What is planned for the others may be far from what they could take, as long as nobody has
-        // seen that.
+        // What is planned for the others may be far from what they could take: nobody may have seen
+        // that yet.
         let is_shared = self.sender(edge.source).is_some_and(|s| !s.children.is_empty());
         let source = if is_shared { self.last_source(&receiver) } else { edge.source };
         self.link(id, source);
