@@ -20,13 +20,11 @@ async fn take(relay: &Arc<Content>, frames: Vec<Frame>) {
 async fn written(lab: &Lab, end: u64) {
     let data = lab.media("a").join(format!(".headend/contents/{ID}.data"));
     let is_there = || std::fs::metadata(&data).is_ok_and(|data| data.len() >= end * UNIT_BYTES);
-    for _ in 0..10_000 {
-        if is_there() {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(1)).await;
+    let began = std::time::Instant::now();
+    while !is_there() {
+        assert!(began.elapsed() < Duration::from_secs(10), "units ahead are not written");
+        tokio::task::yield_now().await;
     }
-    panic!("units ahead are not written");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
