@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature};
+use rustls::crypto::{verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, Error, OtherError, RootCertStore,
@@ -21,6 +21,7 @@ use rustls::{
 };
 
 use super::serving::hex;
+use super::trust::algorithms;
 use super::{PkiError, fingerprint_of, provider};
 use crate::config::source::SourceTls;
 
@@ -175,8 +176,4 @@ impl ServerCertVerifier for Verifier {
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         algorithms().supported_schemes()
     }
-}
-
-fn algorithms() -> WebPkiSupportedAlgorithms {
-    provider().signature_verification_algorithms
 }

@@ -155,6 +155,6 @@ impl ServerCertVerifier for Pin {
     }
 }
 
-fn algorithms() -> WebPkiSupportedAlgorithms {
+pub(super) fn algorithms() -> WebPkiSupportedAlgorithms {
     provider().signature_verification_algorithms
 }
