@@ -27,6 +27,7 @@ pub mod fallback;
 mod file;
 pub mod key;
 pub mod keys;
+pub mod limits;
 pub mod lineup;
 pub mod multicast;
 mod path_file;
@@ -51,6 +52,7 @@ use access::{AccessConfig, AuthConfig, User};
 use confinement::ConfinementConfig;
 use key::Key;
 use keys::KEYS;
+use limits::LimitsConfig;
 use multicast::MulticastConfig;
 use paths::PathTable;
 use secure::{HttpConfig, TlsConfig};
@@ -103,6 +105,8 @@ pub struct Config {
     pub retransmits: bool,
     /// Tasks that may wait for a worker.
     pub task_queue_max: usize,
+    /// What strangers may take.
+    pub limits: LimitsConfig,
     /// Folder that keeps what operators have changed; without one it ends with the server.
     pub state_dir: Option<PathBuf>,
     /// What the process gives up once it has its ports.
@@ -149,6 +153,7 @@ impl Default for Config {
             adapts_quality: true,
             retransmits: true,
             task_queue_max: 4_096,
+            limits: LimitsConfig::default(),
             state_dir: None,
             confinement: ConfinementConfig::default(),
             file: None,
