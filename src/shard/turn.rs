@@ -192,6 +192,7 @@ impl<K: Kernel> Shard<K> {
             raise(&cells.send_zerocopy[kind], stats.zerocopy.sent[kind]);
             raise(&cells.send_zerocopy_copied[kind], stats.zerocopy.copied[kind]);
         }
+        self.cells.sessions_counted.set(self.sessions.cx.session_count() as u64);
         self.cells.poll_entries.set(self.net.entries.table.count() as u64);
         self.cells.poll_entries_suspended.set(self.net.entries.table.suspended_count() as u64);
     }
