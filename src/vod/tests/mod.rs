@@ -5,6 +5,7 @@
 //!  run_for() --> wheel ----> the pump --> TestSink --> sent
 //! ```
 
+mod clock;
 mod exchange;
 mod lag;
 mod leftovers;
