@@ -8,6 +8,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use base64::Engine as _;
 use serde_json::Value;
 
 use crate::support::baseline::{Baseline, serve_fresh_client};
@@ -19,6 +20,7 @@ use crate::support::rtsp::{Client, Received};
 use crate::support::secure::{self, SecureClient};
 use crate::support::server::{Options, Server, binary};
 use crate::support::session::Lower;
+use crate::support::tunnel;
 use crate::support::wait::{Deadline, PATIENCE, until};
 
 fn start(config: &str) -> Server {
@@ -99,6 +101,44 @@ fn session_outlives_the_time_for_a_request() {
     assert_eq!(last_words(&mut Client::connect(server.rtsp)), 408);
     publisher.client.send_raw([0; 197]);
     publisher.request("GET_PARAMETER").expect(200);
+}
+
+#[test]
+fn tunnel_whose_heads_came_in_pieces_outlives_the_time_for_a_request() {
+    let server = start("[limits]\nrequest_timeout = \"1s\"\n");
+    let open = |method: &str| {
+        let mut half = Client::connect(server.rtsp);
+        let head = tunnel::head(method, "cookie-of-this-test");
+        let (first, rest) = head.split_at(20);
+        half.send_raw(first);
+        half.send_raw(rest);
+        half
+    };
+    let down = open("GET");
+    let mut stream = down.stream();
+    let mut opened = [0; 12];
+    stream.read_exact(&mut opened).unwrap();
+    assert_eq!(&opened, b"HTTP/1.0 200");
+    let mut up = open("POST");
+    let mut say = |cseq: u32| {
+        let request = format!("OPTIONS * RTSP/1.0\r\nCSeq: {cseq}\r\n\r\n");
+        up.send_raw(base64::engine::general_purpose::STANDARD.encode(request));
+    };
+    let mut hear = |cseq: u32| {
+        let (mut text, mut block) = (String::new(), [0; 512]);
+        while !text.contains(&format!("CSeq: {cseq}\r\n")) {
+            let bytes = (&mut down.stream()).read(&mut block).unwrap();
+            assert!(bytes > 0, "the tunnel has ended: {text}");
+            text.push_str(&String::from_utf8_lossy(&block[..bytes]));
+        }
+    };
+    say(1);
+    hear(1);
+    for _ in 0..3 {
+        assert_eq!(last_words(&mut Client::connect(server.rtsp)), 408);
+    }
+    say(2);
+    hear(2);
 }
 
 #[test]

@@ -57,9 +57,14 @@ impl Beginning {
         self.since = if bytes == 0 { None } else { self.since.or(Some(now)) };
     }
 
+    /// The head of a half of a tunnel is whole.
+    pub(super) fn note_head(&mut self) {
+        self.since = None;
+    }
+
     /// It is a half of a tunnel that is open: requests come at the other half.
     pub(super) fn note_tunnel(&mut self) {
-        self.half_open = None;
+        (self.half_open, self.since) = (None, None);
     }
 }
 

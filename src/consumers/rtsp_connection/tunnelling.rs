@@ -64,6 +64,7 @@ impl RtspConnection {
         let (ip, place) = (self.peer.ip(), self.place_in(cx));
         let home = home_of(&cookie, cx.shard_count);
         self.heard = cx.sessions.cx.now;
+        self.beginning.note_head();
         let message = if is_post {
             let early = first.get(bytes..).unwrap_or_default().to_vec();
             let (decoder, own) = (Decoder::default(), cookie.clone());
