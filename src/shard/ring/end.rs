@@ -20,6 +20,14 @@ use super::receive::accepted;
 impl<K: Kernel> Drop for Ring<K> {
     fn drop(&mut self) {
         let is_over = self.end_all_operations();
+        if !is_over {
+            let operations = self.uring.in_kernel();
+            tracing::warn!(
+                code = "HE-W614",
+                operations,
+                "the kernel does not give operations back: their memory stays as it is"
+            );
+        }
         // The kernel takes a closed ring apart later, on a thread of its own. Until then it would
         // hold the registered files, and a server that is started at once would find its own port
         // taken. It fails only where nothing is registered.
