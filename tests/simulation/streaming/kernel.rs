@@ -21,7 +21,7 @@ use headend::base::host::Host;
 use headend::base::time::Mono;
 use headend::consumers::taking::PeerState;
 use headend::shard::ring::RingError;
-use headend::shard::ring::kernel::{Kernel, Wait};
+use headend::shard::ring::kernel::{EnterCounts, Features, Kernel, Wait};
 use headend::shard::sockets::{Family, UdpPair};
 use io_uring::{cqueue, squeue};
 
@@ -35,7 +35,8 @@ pub(crate) struct Machine {
     queue: VecDeque<(Sqe, bool)>,
     in_kernel: u32,
     queued_count: u64,
-    enters: u64,
+    counts: EnterCounts,
+    is_refusing: bool,
     files: BTreeMap<u32, Socket>,
     groups: BTreeMap<u16, Buffers>,
     waiting: BTreeMap<u32, Waiting>,
@@ -133,24 +134,20 @@ impl Kernel for SimKernel {
         self.with(|machine| machine.queued_count)
     }
 
-    fn enters(&self) -> u64 {
-        self.with(|machine| machine.enters)
+    fn is_refusing(&self) -> bool {
+        self.with(|machine| machine.is_refusing)
+    }
+
+    fn counts(&self) -> EnterCounts {
+        self.with(|machine| machine.counts)
     }
 
     fn sq_entries(&self) -> u32 {
         1_024
     }
 
-    fn has_zerocopy(&self) -> bool {
-        false
-    }
-
-    fn has_no_iowait(&self) -> bool {
-        true
-    }
-
-    fn has_absolute_waits(&self) -> bool {
-        true
+    fn features(&self) -> Features {
+        Features { absolute_waits: true, no_iowait: true, ..Features::default() }
     }
 
     fn enter(&mut self, want: u32, wait: Wait) -> Result<(), RingError> {
@@ -168,7 +165,7 @@ impl Kernel for SimKernel {
         };
         let is_over = wait == Wait::For(Some(0)) || net.mutation == Some(Mutation::Spins);
         let machine = &mut net.machines[self.shard];
-        machine.enters += 1;
+        machine.counts.enters += 1;
         machine.sleeps = (!is_over).then_some((want as usize, deadline));
         Ok(())
     }
