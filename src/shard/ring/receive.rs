@@ -158,6 +158,8 @@ impl<K: Kernel> Ring<K> {
             Ok(_) | Err(libc::ENOBUFS | libc::EINTR | libc::ECONNABORTED) => {
                 self.queue_arm(index, arm);
             }
+            // Other threads may wait for the shard to hear them.
+            Err(libc::ECANCELED) if arm == Arm::Wake => self.queue_arm(index, arm),
             Err(_) => self.pause(index, Again::Arm(arm)),
         }
     }

@@ -50,10 +50,13 @@ fn way_that_the_kernel_cancels_is_armed_again_after_a_pause_and_nobody_is_told()
         ring.enter(Some(0)).unwrap();
         ring.uring.complete(Op::Arm(arm), -libc::ECANCELED, 0);
         assert!(ring.next_completion().is_none(), "{arm:?}");
-        assert_eq!((ring.stats().cancelled, ring.stats().pauses), (1, 1), "{arm:?}");
+        // Other threads may wait for the shard to hear them.
+        let has_pause = arm != Arm::Wake;
+        let stats = ring.stats();
+        assert_eq!((stats.cancelled, stats.pauses), (1, has_pause.into()), "{arm:?}");
         ring.uring.pass_ms(99);
         ring.enter(Some(0)).unwrap();
-        assert!(running(&ring).is_empty(), "{arm:?} is armed before its time");
+        assert_eq!(running(&ring).is_empty(), has_pause, "{arm:?} is armed before its time");
         ring.uring.pass_ms(1);
         ring.enter(Some(0)).unwrap();
         assert_eq!(running(&ring), [Op::Arm(arm)]);
