@@ -65,8 +65,8 @@ impl Net {
         let machine = &mut self.machines[shard];
         machine.is_refusing = true;
         machine.counts.refusals += 1;
-        let ends = machine.queue.iter().take(most).enumerate().filter(|(_, (_, links))| !links);
-        ends.last().map_or(0, |(place, _)| place + 1)
+        let last_end = machine.queue.iter().take(most).rposition(|(_, links_next)| !links_next);
+        last_end.map_or(0, |place| place + 1)
     }
 
     pub(super) fn has_no_memory(&mut self) -> bool {

@@ -30,9 +30,7 @@ fn refuse(number: libc::c_long, errno: i32, (index, is, value): Argument) {
 
 /// The sentence with which a ring is refused, when this fails.
 fn refusal(number: libc::c_long, errno: i32, argument: Argument) -> Option<String> {
-    if ring().is_none() {
-        return None;
-    }
+    ring()?;
     let on_its_own = move || {
         refuse(number, errno, argument);
         let config = RingConfig { sq_entries: 64, files_max: 64, ..RingConfig::default() };

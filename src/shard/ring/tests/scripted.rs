@@ -196,10 +196,10 @@ fn fails(errno: Option<i32>) -> io::Result<()> {
 fn cqe(key: OpKey, result: i32, flags: u32) -> cqueue::Entry {
     let (low, high) = (u64::from(result.cast_unsigned()), u64::from(flags));
     let entry = [key.as_user_data(), high << 32 | low];
+    const { assert!(cfg!(target_endian = "little")) };
     // SAFETY: `transmute` requires a value that is valid as the other type, of its size: an entry
     // is the layout of the kernel's header, a number of 64 bits and two of 32, of which the first
     // is the lower half on a machine whose low bytes come first. Test: all of `edges`.
-    const { assert!(cfg!(target_endian = "little")) };
     unsafe { std::mem::transmute::<[u64; 2], cqueue::Entry>(entry) }
 }
 
