@@ -139,7 +139,7 @@ impl<K: Kernel> Shard<K> {
     fn note_dropped(&mut self, what: &'static str, max: usize) {
         if let Some(count) = self.drops_said.happened(self.sessions.cx.now) {
             tracing::warn!(
-                code = "HE-W614",
+                code = "HE-W617",
                 what,
                 max,
                 count,

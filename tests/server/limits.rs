@@ -173,7 +173,7 @@ fn oldest_half_open_connection_makes_room_and_who_asks_at_once_is_served() {
     serve_fresh_client(&server, Lower::Tcp);
     assert_eq!(last_words(&mut held[0]), 503);
     assert_eq!(metric(server.admin, "headend_rtsp_half_open_dropped_total"), Some(1.0));
-    server.assert_logs("HE-W614");
+    server.assert_logs("HE-W617");
     // The others may still ask.
     let url = server.demo_url();
     for client in &mut held[1..] {
