@@ -478,6 +478,7 @@ fn session_config(
         session_roaming: config.session_roaming,
         low_client_ports: config.low_client_ports,
         plain_media: config.tls.plain_media,
+        srtp: config.srtp,
     }
 }
 

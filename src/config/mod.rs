@@ -53,7 +53,7 @@ use key::Key;
 use keys::KEYS;
 use multicast::MulticastConfig;
 use paths::PathTable;
-use secure::{HttpConfig, TlsConfig};
+use secure::{HttpConfig, SrtpMode, TlsConfig};
 use value::Setting;
 use value_error::ValueError;
 
@@ -119,6 +119,8 @@ pub struct Config {
     pub session_roaming: bool,
     /// UDP ports of clients may be privileged ones.
     pub low_client_ports: bool,
+    /// Media is encrypted (SRTP).
+    pub srtp: SrtpMode,
     /// Tokens and webhook; in force by `paths.access`.
     pub auth: AuthConfig,
     /// What is said of single paths, and of users.
@@ -157,6 +159,7 @@ impl Default for Config {
             zerocopy: Mode::Auto,
             session_roaming: false,
             low_client_ports: false,
+            srtp: SrtpMode::Optional,
             auth: AuthConfig::default(),
             paths: Arc::default(),
         }

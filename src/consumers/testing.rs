@@ -88,6 +88,7 @@ pub(crate) fn config() -> SessionConfig {
         session_roaming: false,
         low_client_ports: false,
         plain_media: false,
+        srtp: crate::config::secure::SrtpMode::Optional,
     }
 }
 

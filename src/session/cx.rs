@@ -17,6 +17,7 @@ use crate::base::ids::{SessionId, ShardId};
 use crate::base::time::Mono;
 use crate::base::wheel::Wheel;
 use crate::config::paths::PathTable;
+use crate::config::secure::SrtpMode;
 use crate::live::core::demux::Demux;
 use crate::metrics::cells::ShardCells;
 use crate::poll::poll_table::EntryKey;
@@ -54,6 +55,8 @@ pub struct SessionConfig {
     pub low_client_ports: bool,
     /// Clients whose connection has TLS may have media by UDP, which nobody encrypts.
     pub plain_media: bool,
+    /// Whether media is encrypted (SRTP).
+    pub srtp: SrtpMode,
 }
 
 /// The shared context of one shard: see the module.

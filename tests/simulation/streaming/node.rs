@@ -202,6 +202,7 @@ impl Node {
                 session_roaming: false,
                 low_client_ports: false,
                 plain_media: false,
+                srtp: headend::config::secure::SrtpMode::Off,
             },
             paths: Arc::new(paths()),
             ring: RingConfig {
