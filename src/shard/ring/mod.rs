@@ -31,6 +31,7 @@ mod message;
 mod receive;
 mod routes;
 mod run;
+mod sealed;
 mod stream;
 #[cfg(test)]
 mod tests;

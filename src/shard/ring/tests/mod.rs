@@ -6,6 +6,7 @@ mod batches;
 mod connects;
 mod ends;
 mod runs;
+mod sealed;
 mod streams;
 mod zerocopy;
 
