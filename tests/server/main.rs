@@ -31,6 +31,7 @@ mod repair;
 mod retention;
 mod rtsps;
 mod shards;
+mod srtp;
 mod standby;
 mod tls;
 mod trick_modes;
