@@ -24,6 +24,7 @@ use headend::library;
 use headend::media::window::{Packet, PacketWindow, WindowKind};
 use headend::metrics::cells::ShardCells;
 use headend::rtp::HEADER_BYTES;
+use headend::rtp::srtp::SrtpStream;
 use headend::session::directory::SessionKey;
 use headend::session::directory::StreamRef;
 use headend::session::outgoing::{Numbers, Outgoing, Own};
@@ -181,7 +182,7 @@ impl TitleSink for NoSockets {
     type Error = Infallible;
     type Run<'a> = NoRun<'a>;
 
-    fn start_title_run(&mut self, (): ()) -> Option<NoRun<'_>> {
+    fn start_title_run(&mut self, (): (), _: Option<&SrtpStream>) -> Option<NoRun<'_>> {
         Some(NoRun { sink: self, packets: 0 })
     }
 }

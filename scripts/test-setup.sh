@@ -49,6 +49,7 @@ declare -A elements=(
     [rtspclientsink]=gstreamer1.0-rtsp
     [mpeg4videoparse]=gstreamer1.0-plugins-bad
     [checksumsink]=gstreamer1.0-plugins-bad
+    [srtpdec]=gstreamer1.0-plugins-bad
     [avdec_h264]=gstreamer1.0-libav
     [avdec_aac]=gstreamer1.0-libav
 )

@@ -1,11 +1,13 @@
 #!/bin/bash
-# What RTSPS costs the server beside interleaved RTSP: CPU for each packet.
+# What RTSPS costs the server beside interleaved RTSP, and SRTP beside plain UDP: CPU for each packet.
 #
 #   scripts/tls.sh [SESSIONS] [SECONDS]      200 sessions, 15 s
 #
-# The load is that of scripts/floor.sh. A round is the film played interleaved to headend-loadgen,
-# first without TLS and then with it, by the same server. The numbers only mean something on a machine
-# that does nothing else; nothing is judged here. Needs jq.
+# The load is that of scripts/floor.sh. A round is the film played to headend-loadgen by one server:
+# interleaved without and with TLS, by UDP without SRTP and with each of its suites. The next round
+# goes the other way round. headend-loadgen judges the headers of SRTP packets, which are in the
+# clear, and decrypts nothing. The numbers only mean something on a machine that does nothing else;
+# nothing is judged here. Needs jq.
 #
 #   TLS_RUNS=3           rounds
 #   MEASURE_KEEP=DIR     keeps reports and the log of the server there
@@ -23,21 +25,44 @@ measure_build
 echo 'listen = ["127.0.0.1:0"]' >>"$work/tls.toml"
 server_options=(-c "$work/tls.toml")
 
-printf '%-8s %14s %14s %8s %12s %12s\n' round "tcp us/packet" "tls us/packet" ratio \
-    "tcp p99 ms" "tls p99 ms"
+# Each with what it is compared to.
+ways=(tcp:tcp tls:tcp udp:udp srtp80:udp srtp32:udp gcm:udp)
+declare -A suites=([srtp80]=AES_CM_128_HMAC_SHA1_80 [srtp32]=AES_CM_128_HMAC_SHA1_32
+    [gcm]=AEAD_AES_128_GCM)
+
+play_way() {
+    local way=$1 target=${url}vod/film.mp4 transport=udp
+    case $way in
+        tcp) transport=tcp ;;
+        tls) target=${secure}vod/film.mp4 transport=tcp ;;
+        udp) ;;
+        *) target="${secure}vod/film.mp4?srtp=${suites[$way]}" ;;
+    esac
+    say "$way, round $run: $sessions sessions for $seconds s, $(uptime | sed 's/.*load/load/')"
+    play_url "$target" "$work/$way-$run.json" -n "$sessions" --transport "$transport" \
+        --duration "${seconds}s" --ramp "$ramp"
+}
+
+of() { jq "$1" "$work/$2-$run.json"; }
+
+printf '%-6s %-8s %12s %8s %10s %12s %8s\n' round way us/packet ratio "p99 ms" packets lost
 for ((run = 1; run <= ${TLS_RUNS:-3}; run++)); do
     server_start
     secure=$(grep -so 'rtsps://127.0.0.1:[0-9]*/' "$work/server.log" | head -1)
-    for way in tcp tls; do
-        say "$way, round $run: $sessions sessions for $seconds s, $(uptime | sed 's/.*load/load/')"
-        target=$url
-        [[ $way == tcp ]] || target=$secure
-        play_url "${target}vod/film.mp4" "$work/$way-$run.json" -n "$sessions" --transport tcp \
-            --duration "${seconds}s" --ramp "$ramp"
+    order=("${ways[@]}")
+    if ((run % 2 == 0)); then
+        mapfile -t order < <(printf '%s\n' "${ways[@]}" | tac)
+    fi
+    for pair in "${order[@]}"; do
+        play_way "${pair%:*}"
     done
     server_stop
-    cost() { jq '.server.us_per_packet' "$work/$1-$run.json"; }
-    late() { jq '.media.video.lateness.p99_ms' "$work/$1-$run.json"; }
-    awk -v r="$run" -v a="$(cost tcp)" -v b="$(cost tls)" -v l="$(late tcp)" -v m="$(late tls)" \
-        'BEGIN { printf "%-8s %14.3f %14.3f %8.2f %12.2f %12.2f\n", r, a, b, b / a, l, m }'
+    for pair in "${ways[@]}"; do
+        way=${pair%:*}
+        cost=.server.us_per_packet
+        awk -v r="$run" -v w="$way" -v a="$(of $cost "$way")" -v b="$(of $cost "${pair#*:}")" \
+            -v l="$(of .media.video.lateness.p99_ms "$way")" \
+            -v n="$(of .media.video.packets "$way")" -v m="$(of .media.video.lost "$way")" \
+            'BEGIN { printf "%-6s %-8s %12.3f %8.2f %10.2f %12d %8d\n", r, w, a, a / b, l, n, m }'
+    done
 done

@@ -49,6 +49,11 @@
 //! Bytes of RTSPS, in: `consumers::tls` has [`pki::stream`] decrypt them. Out: `shard::send::tls`
 //! makes records of answers and frames, and reads what they have of files.
 //!
+//! SRTP: `consumers::rtsp_connection` tells keys in a description and reads those of SETUP
+//! ([`rtp::srtp`]: `sdes`, `mikey`) -> [`session::srtp`] takes them to the stream -> the pump gives
+//! its packets to a run that `shard::send::srtp` encrypts; reports and published packets are
+//! decrypted where their stream is found.
+//!
 //! A tunnel over HTTP: the first bytes of a connection tell (`consumers::rtsp_connection`) -> its
 //! cookie's shard knows it ([`consumers::tunnel`], `shard::tunnels`) -> what a POST brings is read
 //! by the connection of the GET.

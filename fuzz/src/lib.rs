@@ -28,6 +28,7 @@ pub mod rtcp;
 pub mod rtp;
 pub mod rtsp;
 pub mod sdp;
+pub mod srtp;
 pub mod store;
 pub mod tunnel;
 pub mod wire;
@@ -76,6 +77,9 @@ pub const TARGETS: &[(&str, Body)] = &[
     ("rtsp_uri", rtsp::uri),
     ("rtsp_write", rtsp::write),
     ("sdp_read", sdp::read),
+    ("srtp_keys", srtp::keys),
+    ("srtp_mikey", srtp::mikey),
+    ("srtp_unprotect", srtp::unprotect),
     ("store_journal", store::journal),
     ("tunnel_framing", tunnel::framing),
 ];

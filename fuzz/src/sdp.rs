@@ -20,7 +20,7 @@ pub fn read(data: &[u8]) {
     let bytes = input.rest();
     let Ok(mut sdp) = read_session(bytes) else { return };
     assert!((1..=TRACKS_MAX).contains(&sdp.medias().len()));
-    let _ = (sdp.name(), sdp.attribute("tool"), check_announced(&sdp));
+    let _ = (sdp.name(), sdp.attribute("tool"), check_announced(&sdp, true));
     for media in sdp.medias() {
         ask(&sdp, media);
     }

@@ -317,6 +317,9 @@ impl RtspClient {
             url,
             session_id: self.session_id.as_deref(),
             transport: track.and_then(|track| self.asks.get(track).copied()),
+            is_secure: track
+                .and_then(|track| self.tracks.get(track))
+                .is_some_and(|track| track.info.is_secure),
             is_record: false,
             start: self.start,
             authorization: authorization.as_deref(),

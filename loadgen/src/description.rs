@@ -75,6 +75,8 @@ pub struct TrackInfo {
     pub kind: MediaKind,
     /// Its payload types, never empty.
     pub formats: Vec<Format>,
+    /// It is encrypted (RTP/SAVP, RFC 3711).
+    pub is_secure: bool,
 }
 
 /// What a client needs of a DESCRIBE answer.
@@ -140,7 +142,8 @@ pub fn control_url(base: &Url, control: &str) -> Url {
 }
 
 fn track_from(media: &sdp_types::Media, base: &Url) -> Option<TrackInfo> {
-    let is_rtp = media.proto.to_ascii_uppercase().starts_with("RTP/");
+    let protocol = media.proto.to_ascii_uppercase();
+    let (is_rtp, is_secure) = (protocol.starts_with("RTP/"), protocol.starts_with("RTP/SAVP"));
     // A back channel (ONVIF) waits for audio from the client: there is nothing to receive.
     let is_backchannel = media.has_attribute("sendonly");
     if !is_rtp || is_backchannel {
@@ -164,7 +167,7 @@ fn track_from(media: &sdp_types::Media, base: &Url) -> Option<TrackInfo> {
         "audio" => MediaKind::Audio,
         _ => MediaKind::Other,
     };
-    Some(TrackInfo { control: control_url(base, control), kind, formats })
+    Some(TrackInfo { control: control_url(base, control), kind, formats, is_secure })
 }
 
 /// Rate from `a=rtpmap:PT NAME/RATE[/CHANNELS]`, else from the table of static types, else a guess.

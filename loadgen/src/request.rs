@@ -123,7 +123,7 @@ impl Request {
             }
             (Self::Setup, Some(ask)) => {
                 let mode = if head.is_record { ";mode=record" } else { "" };
-                let transport = format!("{}{mode}", transport_header(ask));
+                let transport = format!("{}{mode}", transport_header(ask, head.is_secure));
                 builder = builder.header(names::TRANSPORT, transport);
             }
             (Self::Record, _) => builder = builder.header(names::RANGE, "npt=0.000-"),
@@ -173,6 +173,8 @@ pub struct Head<'a> {
     pub session_id: Option<&'a str>,
     /// Transport of the track a SETUP is about.
     pub transport: Option<TransportAsk>,
+    /// SETUP is for packets that are encrypted.
+    pub is_secure: bool,
     /// SETUP is for sending, not for receiving.
     pub is_record: bool,
     /// Where a PLAY starts; from where it is without.
@@ -185,13 +187,15 @@ pub struct Head<'a> {
     pub description: &'a str,
 }
 
-fn transport_header(ask: TransportAsk) -> String {
+fn transport_header(ask: TransportAsk, is_secure: bool) -> String {
+    let profile = if is_secure { "SAVP" } else { "AVP" };
     match ask {
         TransportAsk::Udp { rtp_port, rtcp_port } => {
-            format!("RTP/AVP;unicast;client_port={rtp_port}-{rtcp_port}")
+            format!("RTP/{profile};unicast;client_port={rtp_port}-{rtcp_port}")
         }
         TransportAsk::Tcp { channel } => {
-            format!("RTP/AVP/TCP;unicast;interleaved={channel}-{}", channel.saturating_add(1))
+            let rtcp_channel = channel.saturating_add(1);
+            format!("RTP/{profile}/TCP;unicast;interleaved={channel}-{rtcp_channel}")
         }
     }
 }

@@ -58,6 +58,8 @@ pub struct Stream {
     jitter: Jitter,
     /// The burst that is coming in.
     pub burst: Burst,
+    /// Its packets are encrypted: their headers are judged, and its reports cannot be read.
+    is_secure: bool,
     counts: Counts,
     end: End,
     last_report: Option<SenderReportSeen>,
@@ -121,6 +123,7 @@ impl Stream {
             lateness: meter(track.kind, clock_rate_hz),
             jitter: Jitter::default(),
             burst: Burst::default(),
+            is_secure: track.is_secure,
             counts: Counts { streams: 1, ..Counts::default() },
             end: End::Open,
             last_report: None,
@@ -277,6 +280,9 @@ impl Stream {
 
     /// One compound RTCP packet.
     pub fn handle_rtcp(&mut self, data: &[u8], now: Mono) {
+        if self.is_secure {
+            return;
+        }
         let own = self.ssrc;
         let is_own = |ssrc| own.is_none_or(|own| own == ssrc);
         let (counts, last_report) = (&mut self.counts, &mut self.last_report);

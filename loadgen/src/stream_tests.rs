@@ -11,6 +11,7 @@ fn stream() -> Stream {
         control: rtsp_types::Url::parse("rtsp://h/t").expect("url"),
         kind: MediaKind::Video,
         formats: vec![Format { payload_type: 96, clock_rate_hz: 90_000 }],
+        is_secure: false,
     })
 }
 

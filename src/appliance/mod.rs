@@ -487,6 +487,7 @@ fn session_config(
         low_client_ports: config.low_client_ports,
         plain_media: config.tls.plain_media,
         limits: config.limits,
+        srtp: config.srtp,
     }
 }
 

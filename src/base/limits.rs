@@ -92,6 +92,9 @@ pub const TLS_BYTES_A_SEND: usize = 128 << 10;
 /// Bytes that a shard encrypts in a turn at most: about a millisecond.
 pub const TLS_BYTES_A_TURN: usize = 1 << 20;
 
+/// Bytes of SRTP over UDP that a shard encrypts in a turn at most: about a millisecond.
+pub const SRTP_BYTES_A_TURN: usize = 512 << 10;
+
 /// Datagrams handled in a turn at most: what a ring's buffers hold, twice.
 pub const DATAGRAMS_A_TURN: usize = 1_024;
 

@@ -22,6 +22,29 @@ impl Secret {
     }
 }
 
+/// Bytes of a key that cannot be printed by accident.
+#[derive(Clone, PartialEq, Eq)]
+pub struct SecretBytes(Box<[u8]>);
+
+impl SecretBytes {
+    /// Hides bytes.
+    pub fn new(bytes: impl Into<Box<[u8]>>) -> Self {
+        Self(bytes.into())
+    }
+
+    /// The bytes, for whoever makes a cipher of them or sends them.
+    #[must_use]
+    pub fn expose(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for SecretBytes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SecretBytes(..)")
+    }
+}
+
 impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Secret(..)")
@@ -37,5 +60,8 @@ mod tests {
         let secret = Secret::new("hunter2");
         assert_eq!(format!("{secret:?} {:#?}", Some(&secret)).matches("hunter2").count(), 0);
         assert_eq!(secret.expose(), "hunter2");
+        let key = SecretBytes::new(*b"hunter2");
+        assert_eq!(format!("{key:?}"), "SecretBytes(..)");
+        assert_eq!(key.expose(), b"hunter2");
     }
 }

@@ -189,6 +189,8 @@ mod tests {
         low_client_ports = false
         # packets that UDP players lost: auto (sent again when asked by RTP/AVPF), off
         retransmission = "auto"
+        # media encrypted for RTSPS clients: off, optional (for URLs with ?srtp), required
+        srtp = "optional"
         # UDP port of RTP, even; RTCP takes the next; two more for each shard; 0 = any free
         udp.rtp = 8000
         # groups that live paths are sent to, one each, when a player asks for it; off = none
@@ -330,6 +332,7 @@ mod tests {
         session_roaming = false  # default
         low_client_ports = false  # default
         retransmission = "auto"  # default
+        srtp = "optional"  # default
         udp.rtp = 0  # file
         multicast.range = "239.255.0.0/16"  # default
         multicast.rtp = 8002  # default

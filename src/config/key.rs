@@ -20,6 +20,7 @@ use super::lineup::Lineup;
 use super::path_scope::PathsOf;
 use super::paths::{SourceTransport, StartConfig};
 use super::playlist::{PlaylistClock, PlaylistItem};
+use super::secure::SrtpMode;
 use super::value::{METHODS, ON_FAILURE, STARTS, Setting, TRANSPORTS, show_duration, show_size};
 use super::value_error::ValueError;
 use crate::base::mode::Mode;
@@ -118,6 +119,10 @@ pub(super) fn access_list(clients: &AccessList) -> String {
 
 pub(super) fn methods(methods: &Methods) -> String {
     quoted(METHODS[*methods as usize])
+}
+
+pub(super) fn srtp_mode(mode: &SrtpMode) -> String {
+    quoted(mode.as_str())
 }
 
 pub(super) fn on_failure(on_failure: &OnFailure) -> String {

@@ -59,6 +59,8 @@ pub static KEYS: &[Key<Config>] = &[
         "true: UDP ports of clients may be below 1024"),
     key!("rtsp.retransmission", retransmits = auto_or_off() => auto_or_off,
         "packets that UDP players lost: auto (sent again when asked by RTP/AVPF), off"),
+    key!("rtsp.srtp", srtp = srtp_mode() => srtp_mode,
+        "media encrypted for RTSPS clients: off, optional (for URLs with ?srtp), required"),
     key!("rtsp.udp.rtp", rtp_port = rtp_port() => plain,
         "UDP port of RTP, even; RTCP takes the next; two more for each shard; 0 = any free"),
     key!("rtsp.multicast.range", multicast.range = group_range() => group_range,

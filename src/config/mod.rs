@@ -55,7 +55,7 @@ use keys::KEYS;
 use limits::LimitsConfig;
 use multicast::MulticastConfig;
 use paths::PathTable;
-use secure::{HttpConfig, TlsConfig};
+use secure::{HttpConfig, SrtpMode, TlsConfig};
 use value::Setting;
 use value_error::ValueError;
 
@@ -123,6 +123,8 @@ pub struct Config {
     pub session_roaming: bool,
     /// UDP ports of clients may be privileged ones.
     pub low_client_ports: bool,
+    /// Media is encrypted (SRTP).
+    pub srtp: SrtpMode,
     /// Tokens and webhook; in force by `paths.access`.
     pub auth: AuthConfig,
     /// What is said of single paths, and of users.
@@ -162,6 +164,7 @@ impl Default for Config {
             zerocopy: Mode::Auto,
             session_roaming: false,
             low_client_ports: false,
+            srtp: SrtpMode::Optional,
             auth: AuthConfig::default(),
             paths: Arc::default(),
         }

@@ -5,6 +5,7 @@
 //!  rtsp.tls.key         = "/etc/headend/key.pem"    else it is in the certificate's file
 //!  rtsp.tls.listen      = ["[::]:8322"]             as MediaMTX has it
 //!  rtsp.http.listen     = []                        ports beside those of RTSP, which take tunnels
+//!  rtsp.srtp            = "optional"                media is encrypted for clients that ask for it
 //! ```
 
 use std::net::SocketAddr;
@@ -21,6 +22,29 @@ pub struct TlsConfig {
     pub key: Option<PathBuf>,
     /// Clients may ask for media by UDP, which nobody encrypts.
     pub plain_media: bool,
+}
+
+/// Whether media is encrypted (SRTP, RFC 3711). Keys are told over RTSPS alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SrtpMode {
+    /// RTP/SAVP is refused.
+    Off,
+    /// Clients may ask for it.
+    Optional,
+    /// Nothing else is served or taken, and nothing over RTSP without TLS.
+    Required,
+}
+
+impl SrtpMode {
+    /// As in the configuration.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Off => "off",
+            Self::Optional => "optional",
+            Self::Required => "required",
+        }
+    }
 }
 
 /// RTSP over HTTP.

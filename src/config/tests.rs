@@ -48,6 +48,7 @@ fn file_sets_every_key() {
         retransmission = "off"
         session_roaming = true
         low_client_ports = true
+        srtp = "required"
         tls = { certificate = "c.pem", key = "k.pem", listen = "[::1]:322", plain_media = true }
         http = { listen = ["[::]:80"], tunnels_max = 9 }
         [auth]
@@ -95,6 +96,7 @@ fn file_sets_every_key() {
             key: Some("k.pem".into()),
             plain_media: true,
         },
+        srtp: SrtpMode::Required,
         http: HttpConfig { listen: vec!["[::]:80".parse().unwrap()], tunnels_max: 9 },
         shards: CpuList::Cpus(vec![0, 1, 2, 3, 8]),
         workers: CpuList::Count(2),

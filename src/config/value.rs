@@ -20,6 +20,7 @@ use super::multicast::MulticastConfig;
 use super::paths::{SourceTransport, StartConfig};
 use super::playlist::{PlaylistClock, PlaylistItem, parse_playlist, parse_title};
 use super::priority::ShardPriority;
+use super::secure::SrtpMode;
 use super::source::{SourceAddress, SourceTls};
 use super::source_paths::parse_fallbacks;
 use super::value_error::ValueError;
@@ -126,6 +127,10 @@ impl Setting {
 
     pub(super) fn methods(&self) -> Result<Methods, ValueError> {
         self.word(METHODS, &[Methods::Auto, Methods::Basic, Methods::Digest])
+    }
+
+    pub(super) fn srtp_mode(&self) -> Result<SrtpMode, ValueError> {
+        self.word(SRTP_MODES, &[SrtpMode::Off, SrtpMode::Optional, SrtpMode::Required])
     }
 
     pub(super) fn on_failure(&self) -> Result<OnFailure, ValueError> {
@@ -443,6 +448,8 @@ pub(super) const TRANSPORTS: &[&str] = &["auto", "udp", "tcp"];
 pub(super) const METHODS: &[&str] = &["auto", "basic", "digest"];
 /// In the order of `OnFailure`.
 pub(super) const ON_FAILURE: &[&str] = &["deny", "allow"];
+/// As `SrtpMode` writes them.
+const SRTP_MODES: &[&str] = &["off", "optional", "required"];
 /// In the order of `StartConfig`.
 pub(super) const STARTS: &[&str] = &["gop", "live"];
 /// Listeners in one list: one for each address of a machine with many, times every shard.

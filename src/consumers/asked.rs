@@ -1,10 +1,12 @@
 //! What of a request is needed for its answer: kept while the request is executed.
 
+use super::rtsp_connection::{media_of, without_srtp};
 use crate::base::time::Mono;
 use crate::metrics::requests;
 use crate::rtsp::headers::list_tokens;
-use crate::rtsp::request::Request;
+use crate::rtsp::request::{Method, Request};
 use crate::rtsp::response::Response;
+use crate::rtsp::uri::{base_url, parse_target};
 
 /// Fields of a request that its answer needs.
 #[derive(Debug, Clone)]
@@ -19,6 +21,30 @@ pub(super) struct Asked {
     pub(super) is_last: bool,
     /// It names a session and shows no credentials.
     pub(super) is_bare_in_session: bool,
+    /// What keys of SRTP may be needed for.
+    pub(super) media: Option<Box<AskedMedia>>,
+}
+
+/// What a DESCRIBE or SETUP is about, as the client wrote it.
+#[derive(Debug, Clone)]
+pub(super) enum AskedMedia {
+    /// A presentation.
+    Describe {
+        /// Its path.
+        path: String,
+        /// The query of the URL.
+        query: Option<String>,
+        /// Base of control URLs when keys are told: without `srtp`, since GStreamer loses the path
+        /// of a base with a query (client rule C33).
+        base: String,
+    },
+    /// One stream of a presentation.
+    Setup {
+        /// Path of the presentation.
+        path: String,
+        /// The stream.
+        track: u8,
+    },
 }
 
 impl Asked {
@@ -32,6 +58,7 @@ impl Asked {
             is_last: options.any(|option| option.eq_ignore_ascii_case("close")),
             is_bare_in_session: request.header("Session").is_some()
                 && request.header("Authorization").is_none(),
+            media: AskedMedia::of(request).map(Box::new),
         }
     }
 
@@ -43,6 +70,7 @@ impl Asked {
             timestamp: None,
             is_last: false,
             is_bare_in_session: false,
+            media: None,
         }
     }
 
@@ -58,6 +86,24 @@ impl Asked {
             None => response,
         };
         if self.is_last { response.header("Connection", "close") } else { response }
+    }
+}
+
+impl AskedMedia {
+    fn of(request: &Request) -> Option<Self> {
+        if !matches!(request.method, Method::Describe | Method::Setup) {
+            return None;
+        }
+        let target = parse_target(&request.uri).ok()?;
+        let (path, track) = media_of(&target);
+        let path = path.to_owned();
+        Some(match request.method {
+            Method::Describe => {
+                let base = base_url(&without_srtp(&request.uri));
+                Self::Describe { path, query: target.query, base }
+            }
+            _ => Self::Setup { path, track },
+        })
     }
 }
 

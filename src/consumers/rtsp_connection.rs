@@ -16,6 +16,7 @@
 mod beginning;
 mod channel;
 mod login;
+mod secure_media;
 mod tunnelling;
 
 use std::net::SocketAddr;
@@ -44,7 +45,7 @@ use crate::rtsp::headers::{list_tokens, parse_session_id};
 use crate::rtsp::reader::{Input, MessageLimits, RequestReader};
 use crate::rtsp::request::{Method, Request};
 use crate::rtsp::response::{Response, Status};
-use crate::rtsp::transport::only_interleaved;
+use crate::rtsp::transport::only_private;
 use crate::rtsp::uri::{Target, UriError, parse_target};
 use crate::session::command::{Command, Executed, Given, Led, PUBLIC, ReplyTo, public};
 use crate::session::cx::Cx;
@@ -52,6 +53,8 @@ use crate::session::holder::Sender;
 use beginning::Beginning;
 use channel::WaitsForChannel;
 use login::{Login, WaitsForLeave};
+use secure_media::MediaKeys;
+pub(super) use secure_media::{media_of, without_srtp};
 
 /// The consumer of an RTSP connection.
 #[derive(Debug)]
@@ -75,6 +78,8 @@ pub struct RtspConnection {
     /// no further does not keep it open.
     described: Option<(String, Weak<Title>)>,
     login: Login,
+    /// Keys of SRTP that were told.
+    media_keys: MediaKeys,
     /// The line-up that was described last, and the channel that it was described by.
     described_channel: Option<(Arc<str>, u16)>,
     /// When the last whole message came.
@@ -140,6 +145,7 @@ impl RtspConnection {
             output: Vec::new(),
             described: None,
             login: Login::default(),
+            media_keys: MediaKeys::default(),
             described_channel: None,
             heard: now,
             taking: Taking::default(),
@@ -351,7 +357,7 @@ impl RtspConnection {
         if request.method == Method::Setup
             && self.has_tls()
             && !cx.sessions.cx.config.plain_media
-            && let Err(response) = keep_interleaved(&mut request)
+            && let Err(response) = keep_private(&mut request)
         {
             return Flow::Answer(response);
         }
@@ -370,6 +376,10 @@ impl RtspConnection {
         let connection = ReplyTo { shard: cx.shard, entry: self.key };
         let sender = Sender { connection, peer: self.peer.ip(), user: given.user.as_deref() };
         cx.sessions.note_request(&sender, session);
+        let given = match self.srtp_leave(&request, &target, cx) {
+            Ok(srtp) => Given { srtp, ..given },
+            Err(status) => return refuse(&request, status),
+        };
         match request.method {
             Method::Options => {
                 // A sign of life of its session, on whichever shard that is.
@@ -569,6 +579,7 @@ impl RtspConnection {
 
     fn answer(&mut self, response: Response, asked: &Asked, cx: &Context<'_>) {
         let response = self.or_challenge(response, asked, cx);
+        let response = self.with_keys(response, asked, cx);
         let taken = cx.sessions.cx.now.since(asked.since);
         cx.sessions.cx.count_request(asked.method_index, response.status().code(), taken);
         let response = asked.complete(response, cx.sessions.cx.now);
@@ -693,11 +704,11 @@ fn check(request: &Request) -> Result<(), Response> {
     Ok(())
 }
 
-/// Media does not go beside TLS in the clear: of what a SETUP offers, interleaved transport is
-/// left, and 461 has the client offer it.
-fn keep_interleaved(request: &mut Request) -> Result<(), Response> {
+/// Media does not go beside TLS in the clear: of what a SETUP offers, interleaved and encrypted
+/// transport is left, and 461 has the client offer it.
+fn keep_private(request: &mut Request) -> Result<(), Response> {
     let Some(offered) = request.header("Transport") else { return Ok(()) };
-    let Some(kept) = only_interleaved(offered) else {
+    let Some(kept) = only_private(offered) else {
         return Err(Response::new(Status::UnsupportedTransport, request.cseq));
     };
     request.set_header("Transport", &kept);

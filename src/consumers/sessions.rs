@@ -35,6 +35,7 @@ use crate::session::command::{Command, Executed, Led, ReplyTo, public};
 use crate::session::cx::{Cx, SessionConfig};
 use crate::session::directory::SessionRef;
 use crate::session::holder::{Holder, Sender};
+use crate::session::srtp::open_rtcp;
 use crate::session::transport::Transport;
 use crate::vod::service::Vod;
 
@@ -323,7 +324,7 @@ impl Sessions {
             return;
         }
         match cx.sockets.find(pair, from) {
-            Some((session, _)) => self.handle_report(session, bytes),
+            Some((session, stream)) => self.handle_stream_report(session, stream.into(), bytes),
             None if cx.sockets.group_pair() == Some(pair) => {
                 live.readers.handle_member(cx, &live.hub, from, bytes)
             }
@@ -339,24 +340,47 @@ impl Sessions {
         }
         let is_on_channel = |transport: Transport| matches!(transport, Transport::Tcp { rtcp_channel, .. } if rtcp_channel == channel);
         let owner = cx.directory.of_channel(entry, channel);
-        let is_report = match owner {
+        let stream = match owner {
             Some(SessionRef::Title(key)) => {
                 let session = vod.players.session(key);
                 let streams = session.into_iter().flat_map(|session| &session.streams);
-                streams.map(|stream| stream.outgoing.transport).any(is_on_channel)
+                streams.map(|stream| stream.outgoing.transport).position(is_on_channel)
             }
             Some(SessionRef::Reader(index)) => {
                 let reader = live.readers.table.get(index as usize);
                 let streams = reader.into_iter().flat_map(|reader| &reader.streams);
-                streams.map(|stream| stream.outgoing.transport).any(is_on_channel)
+                streams.map(|stream| stream.outgoing.transport).position(is_on_channel)
             }
-            Some(SessionRef::Publisher(_)) | None => false,
+            Some(SessionRef::Publisher(_)) | None => None,
         };
-        match owner.filter(|_| is_report) {
-            Some(session) => self.handle_report(session, bytes),
+        match owner.zip(stream) {
+            Some((session, stream)) => self.handle_stream_report(session, stream, bytes),
             // RTP towards us or a channel that nobody set up.
             None => cx.cells.datagrams_unmatched.add(1),
         }
+    }
+
+    /// Handles RTCP from a player, decrypted where its stream has SRTP: what comes in the clear
+    /// there is nobody's.
+    fn handle_stream_report(&mut self, session: SessionRef, stream: usize, bytes: &[u8]) {
+        let srtp = match session {
+            SessionRef::Title(key) => self.vod.players.session(key).and_then(|session| {
+                session.streams.get(stream).and_then(|stream| stream.outgoing.srtp.clone())
+            }),
+            SessionRef::Reader(index) => {
+                let reader = self.live.readers.table.get(index as usize);
+                let stream = reader.and_then(|reader| reader.streams.get(stream));
+                stream.and_then(|stream| stream.outgoing.srtp.clone())
+            }
+            SessionRef::Publisher(_) => None,
+        };
+        let Some(srtp) = srtp else { return self.handle_report(session, bytes) };
+        let mut place = self.cx.take_bytes();
+        let opened = open_rtcp(&self.cx.cells, &srtp, bytes, &mut place).map(<[u8]>::len);
+        if let Some(opened) = opened.and_then(|bytes| place.get(..bytes)) {
+            self.handle_report(session, opened);
+        }
+        self.cx.give_bytes_back(place);
     }
 
     fn handle_report(&mut self, session: SessionRef, bytes: &[u8]) {

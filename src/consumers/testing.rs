@@ -92,6 +92,7 @@ pub(crate) fn config() -> SessionConfig {
         low_client_ports: false,
         plain_media: false,
         limits: LimitsConfig::default(),
+        srtp: crate::config::secure::SrtpMode::Optional,
     }
 }
 

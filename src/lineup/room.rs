@@ -88,7 +88,7 @@ impl Room<'_> {
             local: client.peer.ip(),
             title: None,
             led: Led::Within,
-            given: Given { user: client.user.clone(), controls: None },
+            given: Given { user: client.user.clone(), ..Given::default() },
         })
     }
 

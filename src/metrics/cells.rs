@@ -248,6 +248,9 @@ pub const QUALITY_CAUSES: [&str; 3] = ["loss", "lag", "clean"];
 /// Names of the reasons that `ShardCells::rtx_refused` counts, by index.
 pub const RTX_REFUSALS: [&str; 5] = ["unknown", "repeated", "rate", "cold", "busy"];
 
+/// Names of the reasons that `ShardCells::srtp_refused` counts, by index.
+pub const SRTP_REFUSALS: [&str; 4] = ["malformed", "forged", "replayed", "sources"];
+
 /// Names of the causes that `ShardCells::handovers` counts, by index.
 pub const HANDOVER_CAUSES: [&str; 4] = ["start", "lost", "better", "operator"];
 
@@ -350,6 +353,16 @@ pub struct ShardCells {
     pub tls_bytes_encrypted: Counter,
     /// Reads of media for encryption that may have waited for a disk.
     pub tls_reads_cold: Counter,
+    /// RTP packets encrypted by SRTP.
+    pub srtp_packets_encrypted: Counter,
+    /// Their bytes.
+    pub srtp_bytes_encrypted: Counter,
+    /// Packets that could not be encrypted, and were not sent.
+    pub srtp_packets_dropped: Counter,
+    /// Sends of SRTP that waited for the next turn, because a turn encrypts so much.
+    pub srtp_waits: Counter,
+    /// Packets of clients that SRTP refused, by [`SRTP_REFUSALS`].
+    pub srtp_refused: [Counter; SRTP_REFUSALS.len()],
     /// Tunnels over HTTP whose cookies the shard knows.
     pub tunnels: Gauge,
     /// Of these, tunnels that lack their second connection.

@@ -7,8 +7,8 @@ use prometheus::proto::MetricType;
 
 use super::cells::{
     AdminCells, Counter, HANDOVER_CAUSES, LogCells, QUALITY_CAUSES, QUALITY_LEVELS, RTX_REFUSALS,
-    SESSION_STATES, ShardCells, SharedCounter, TASK_KINDS, TLS_FAILURES, TLS_WAYS, TUNNEL_REFUSALS,
-    WorkerCells,
+    SESSION_STATES, SRTP_REFUSALS, ShardCells, SharedCounter, TASK_KINDS, TLS_FAILURES, TLS_WAYS,
+    TUNNEL_REFUSALS, WorkerCells,
 };
 use super::histogram::HistogramValue;
 use super::limits::LimitState;
@@ -217,6 +217,35 @@ pub(super) static FAMILIES: &[Family] = &[
         "headend_rtsp_tls_cold_reads_total",
         "Reads of media for encryption that were not answered by the page cache alone.",
         Read::Shard(|s| &s.tls_reads_cold),
+    ),
+    row(
+        "headend_srtp_packets_encrypted_total",
+        "RTP packets that were encrypted by SRTP.",
+        Read::Shard(|s| &s.srtp_packets_encrypted),
+    ),
+    row(
+        "headend_srtp_encrypted_bytes_total",
+        "Bytes of these packets, with their tags.",
+        Read::Shard(|s| &s.srtp_bytes_encrypted),
+    ),
+    row(
+        "headend_srtp_packets_dropped_total",
+        "Packets that could not be encrypted and were not sent.",
+        Read::Shard(|s| &s.srtp_packets_dropped),
+    ),
+    row(
+        "headend_srtp_waits_total",
+        "Sends of SRTP that waited, because a turn encrypts only so much.",
+        Read::Shard(|s| &s.srtp_waits),
+    ),
+    row(
+        "headend_srtp_refused_total",
+        "Packets of clients that are not what SRTP says they should be, by reason.",
+        Read::ShardList(
+            MetricType::COUNTER,
+            Labels { names: &["shard", "reason"], values: &SRTP_REFUSALS },
+            |s, reason| s.srtp_refused[reason].value(),
+        ),
     ),
     row(
         "headend_rtsp_tls_certificate_seconds_left",

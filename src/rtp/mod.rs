@@ -7,6 +7,7 @@
 //!          header_mut -> SeqNo, RtpTs, Ssrc replaced     readers that crossed a switch
 //! long     cut::Pieces                              what fits a datagram
 //! repair   RtxHeader                                     RFC 4588
+//! secret   srtp                                          RFC 3711, their keys
 //! ```
 //! Written by hand, as it is done for every packet in a caller's memory; checked against the
 //! `rtp-types` crate in tests.
@@ -20,6 +21,7 @@ mod jitter;
 
 mod rtx;
 mod sequence;
+pub mod srtp;
 mod view;
 
 pub use aac::{AAC_ENCODING, aac_ticks};
@@ -32,4 +34,4 @@ pub use rtx::{
     write_rtx_header,
 };
 pub use sequence::{Arrival, ExtSeq, Reception, SequenceTracker};
-pub use view::{Extension, RtpError, RtpView, is_rtcp};
+pub use view::{Extension, RtpError, RtpView, is_rtcp, payload_start};

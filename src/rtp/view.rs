@@ -202,6 +202,21 @@ pub fn is_rtcp(bytes: &[u8]) -> bool {
     matches!(bytes, [first, 192..=223, ..] if first >> 6 == 2)
 }
 
+/// Bytes in front of the payload: header, CSRC list and extension. Padding is not looked at: SRTP
+/// encrypts it. `None`: no RTP packet.
+#[must_use]
+pub fn payload_start(bytes: &[u8]) -> Option<usize> {
+    let (&[first, ..], behind) = bytes.split_first_chunk::<HEADER_BYTES>()?;
+    if first >> 6 != 2 || is_rtcp(bytes) {
+        return None;
+    }
+    let csrc_bytes = usize::from(first & CSRC_COUNT_MASK) * 4;
+    let after_csrcs = behind.get(csrc_bytes..)?;
+    let extension_bytes = if first & EXTENSION_BIT == 0 { 0 } else { extension_size(after_csrcs)? };
+    after_csrcs.get(extension_bytes..)?;
+    Some(HEADER_BYTES + csrc_bytes + extension_bytes)
+}
+
 /// With its header; `None` when that is not there.
 fn extension_size(bytes: &[u8]) -> Option<usize> {
     let [_, _, high, low, ..] = *bytes else { return None };

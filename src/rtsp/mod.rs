@@ -20,6 +20,7 @@ pub mod client_response;
 pub mod error;
 mod head;
 pub mod headers;
+pub mod key_mgmt;
 pub mod range;
 pub mod range_time;
 pub mod reader;

@@ -132,6 +132,25 @@ impl Response {
         self.header("Content-Type", content_type)
     }
 
+    /// The body.
+    #[must_use]
+    pub fn body_bytes(&self) -> &[u8] {
+        &self.body
+    }
+
+    /// Replaces the value of a header that was added.
+    pub fn set_header(&mut self, name: &str, value: &str) {
+        let headers = self.headers.iter_mut();
+        for (_, old) in headers.filter(|(known, _)| known.eq_ignore_ascii_case(name)) {
+            value.clone_into(old);
+        }
+    }
+
+    /// Replaces the body by another one of the same type.
+    pub fn set_body(&mut self, body: Vec<u8>) {
+        self.body = body;
+    }
+
     /// Status, for metrics and logs.
     #[must_use]
     pub fn status(&self) -> Status {

@@ -45,8 +45,10 @@ pub enum Profile {
     Avp,
     /// With feedback, RFC 4585: what `rtspclientsink` publishes by.
     Avpf,
-    /// SAVP or SAVPF: encrypted, RFC 3711.
-    Secure,
+    /// Encrypted, RFC 3711.
+    Savp,
+    /// Encrypted, with feedback: RFC 5124.
+    Savpf,
     /// Not RTP, or over something that we do not know.
     Other,
 }
@@ -55,7 +57,7 @@ pub enum Profile {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum NotCarried {
-    /// See [`Profile::Secure`].
+    /// See [`Profile::Savp`].
     #[error("encrypted RTP (SAVP) is not offered")]
     Secure,
     /// See [`Profile::Avpf`].
@@ -70,13 +72,24 @@ pub enum NotCarried {
 }
 
 impl TransportOffer {
-    /// Whether it can be carried, with `feedback` where AVPF may be.
+    /// The same without encryption.
+    #[must_use]
+    pub fn unprotected(&self) -> Self {
+        let profile = match self.profile {
+            Profile::Savp => Profile::Avp,
+            Profile::Savpf => Profile::Avpf,
+            other => other,
+        };
+        Self { profile, ..self.clone() }
+    }
+
+    /// Whether it can be carried in the clear, with `feedback` where AVPF may be.
     ///
     /// # Errors
     /// Why not.
     pub fn check(&self, feedback: bool) -> Result<(), NotCarried> {
         match self.profile {
-            Profile::Secure => Err(NotCarried::Secure),
+            Profile::Savp | Profile::Savpf => Err(NotCarried::Secure),
             Profile::Other => Err(NotCarried::Protocol),
             Profile::Avpf if !feedback => Err(NotCarried::Feedback),
             Profile::Avp | Profile::Avpf if self.mode_unknown => Err(NotCarried::Mode),
@@ -117,15 +130,26 @@ pub enum TransportError {
     },
 }
 
-/// The specifications of a `Transport` value that ask for interleaved media, as they were written.
-/// `None`: there is none among them that can be read.
+impl Profile {
+    /// Whether packets are encrypted.
+    #[must_use]
+    pub fn is_secure(self) -> bool {
+        matches!(self, Self::Savp | Self::Savpf)
+    }
+}
+
+/// The specifications of a `Transport` value whose media does not go beside TLS in the clear, as
+/// they were written: interleaved and encrypted ones. `None`: there is none among them that can be
+/// read.
 #[must_use]
-pub fn only_interleaved(text: &str) -> Option<String> {
-    let is_interleaved = |spec: &&str| {
+pub fn only_private(text: &str) -> Option<String> {
+    let is_private =
+        |offer: &TransportOffer| offer.protocol == Lower::Tcp || offer.profile.is_secure();
+    let is_kept = |spec: &&str| {
         let offers = parse_transport(spec);
-        offers.is_ok_and(|offers| offers.first().is_some_and(|offer| offer.protocol == Lower::Tcp))
+        offers.is_ok_and(|offers| offers.first().is_some_and(is_private))
     };
-    let kept: Vec<&str> = split_unquoted(text, ',').filter(is_interleaved).collect();
+    let kept: Vec<&str> = split_unquoted(text, ',').filter(is_kept).collect();
     (!kept.is_empty()).then(|| kept.join(","))
 }
 
@@ -208,7 +232,8 @@ pub(super) fn parse_protocol(text: &str) -> (Profile, Lower) {
     let profile = match (parts.next(), parts.next()) {
         (Some("RTP"), Some("AVP")) => Profile::Avp,
         (Some("RTP"), Some("AVPF")) => Profile::Avpf,
-        (Some("RTP"), Some("SAVP" | "SAVPF")) => Profile::Secure,
+        (Some("RTP"), Some("SAVP")) => Profile::Savp,
+        (Some("RTP"), Some("SAVPF")) => Profile::Savpf,
         _ => Profile::Other,
     };
     match parts.next() {

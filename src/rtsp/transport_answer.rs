@@ -95,7 +95,7 @@ pub fn parse_transport_answer(text: &str) -> Option<TransportAnswer> {
 /// What we have chosen, or (as a client) ask for: to be written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TransportReply {
-    /// `Avp` or `Avpf`; what the client asked for.
+    /// What the client asked for.
     pub profile: Profile,
     /// Lower transport, addresses and channels.
     pub parameters: TransportParameters,
@@ -142,7 +142,9 @@ impl TransportReply {
     pub fn write(&self) -> String {
         let profile = match self.profile {
             Profile::Avpf => "AVPF",
-            Profile::Avp | Profile::Secure | Profile::Other => "AVP",
+            Profile::Savp => "SAVP",
+            Profile::Savpf => "SAVPF",
+            Profile::Avp | Profile::Other => "AVP",
         };
         let mut text = format!("RTP/{profile}");
         // Writing to a String cannot fail.
@@ -221,7 +223,7 @@ mod tests {
         assert_eq!(answer.destination, Some("239.1.2.3".parse().unwrap()));
         assert_eq!(answer.port, Some((5_004, 5_005)));
         assert_eq!(read("RTP/AVP;server_port=0").server_port, None);
-        assert_eq!(read("RTP/SAVP").profile, Profile::Secure);
+        assert_eq!(read("RTP/SAVP").profile, Profile::Savp);
         assert_eq!(parse_transport_answer(" , "), None);
     }
 

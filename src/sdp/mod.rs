@@ -20,6 +20,7 @@ pub mod live;
 mod payload_types;
 pub mod publish;
 pub mod read;
+pub mod secure;
 pub mod session;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};

@@ -16,8 +16,8 @@ use crate::rtsp::uri::{Target, parse_target};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum AnnounceError {
-    /// Its keys would have to go to every reader.
-    #[error("media {media_index} is encrypted (SAVP), which is not carried")]
+    /// It is encrypted, on a connection on which keys are not told.
+    #[error("media {media_index} is encrypted (SAVP), which is taken over RTSPS only")]
     Secure {
         /// Which one.
         media_index: usize,
@@ -36,16 +36,22 @@ pub enum AnnounceError {
     },
 }
 
-/// Whether every media is RTP that can be carried as it is: known or not, with feedback or not.
+/// Whether every media is RTP that can be carried: known or not, with feedback or not, encrypted or
+/// not where `takes_srtp`.
 ///
 /// # Errors
 /// See [`AnnounceError`].
-pub fn check_announced(sdp: &SessionSdp) -> Result<(), AnnounceError> {
+pub fn check_announced(sdp: &SessionSdp, takes_srtp: bool) -> Result<(), AnnounceError> {
     for (media_index, media) in sdp.medias().iter().enumerate() {
         match media.protocol {
-            Protocol::Rtp { .. } if media.payload_types().next().is_some() => {}
-            Protocol::Rtp { .. } => return Err(AnnounceError::NoPayloadType { media_index }),
-            Protocol::SecureRtp { .. } => return Err(AnnounceError::Secure { media_index }),
+            Protocol::SecureRtp { .. } if !takes_srtp => {
+                return Err(AnnounceError::Secure { media_index });
+            }
+            Protocol::Rtp { .. } | Protocol::SecureRtp { .. }
+                if media.payload_types().next().is_some() => {}
+            Protocol::Rtp { .. } | Protocol::SecureRtp { .. } => {
+                return Err(AnnounceError::NoPayloadType { media_index });
+            }
             Protocol::Other(_) => return Err(AnnounceError::NotRtp { media_index }),
         }
     }
@@ -103,7 +109,7 @@ mod tests {
     #[test]
     fn setups_of_ffmpeg_find_their_media() {
         let sdp = read(FFMPEG);
-        assert_eq!(check_announced(&sdp), Ok(()));
+        assert_eq!(check_announced(&sdp, false), Ok(()));
         let announce = "rtsp://127.0.0.1:8554/live/a";
         let of = |uri| media_of_setup(&sdp, announce, uri);
         assert_eq!(of("rtsp://127.0.0.1:8554/live/a/streamid=0"), Some(0));
@@ -136,8 +142,9 @@ mod tests {
 
     #[test]
     fn what_is_not_carried_is_refused_by_name() {
-        let announced =
-            |line: &str| check_announced(&read(&format!("v=0\nm=audio 0 RTP/AVP 0\n{line}\n")));
+        let announced = |line: &str| {
+            check_announced(&read(&format!("v=0\nm=audio 0 RTP/AVP 0\n{line}\n")), false)
+        };
         let error = AnnounceError::Secure { media_index: 1 };
         assert_eq!(announced("m=video 0 RTP/SAVP 96"), Err(error));
         assert_eq!(announced("m=video 0 UDP 33"), Err(AnnounceError::NotRtp { media_index: 1 }));

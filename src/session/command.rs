@@ -22,6 +22,7 @@ use crate::poll::poll_table::EntryKey;
 use crate::rtsp::reader::{Method, Request};
 use crate::rtsp::response::{Response, Status};
 use crate::rtsp::uri::Target;
+use crate::session::srtp::SrtpLeave;
 
 /// A command to execute: see the module.
 #[derive(Debug)]
@@ -53,6 +54,8 @@ pub struct Given {
     pub user: Option<Arc<str>>,
     /// Path of which it may steer a session.
     pub controls: Option<Arc<str>>,
+    /// What it may do with SRTP.
+    pub srtp: SrtpLeave,
 }
 
 /// What a line-up has made of a command.

@@ -18,6 +18,7 @@ use crate::base::time::Mono;
 use crate::base::wheel::Wheel;
 use crate::config::limits::LimitsConfig;
 use crate::config::paths::PathTable;
+use crate::config::secure::SrtpMode;
 use crate::live::core::demux::Demux;
 use crate::metrics::cells::ShardCells;
 use crate::poll::poll_table::EntryKey;
@@ -57,6 +58,8 @@ pub struct SessionConfig {
     pub plain_media: bool,
     /// What strangers may take.
     pub limits: LimitsConfig,
+    /// Whether media is encrypted (SRTP).
+    pub srtp: SrtpMode,
 }
 
 /// The shared context of one shard: see the module.

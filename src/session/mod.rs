@@ -14,6 +14,7 @@
 //!  admission  room for one more session, and sessions that a player has left behind
 //!  rtcp       RTCP to clients, and the reports of players
 //!  holder     whose a session is, and whether a command comes from there
+//!  srtp       keys of encrypted media, from a connection to the streams of a session
 //!  feedback   requests of players for lost packets
 //! ```
 //! Players of titles are in `vod`, readers and sources of live paths in `live`; neither uses the
@@ -33,4 +34,5 @@ pub mod outgoing;
 pub mod rtcp;
 pub mod shown;
 pub mod sockets;
+pub mod srtp;
 pub mod transport;

@@ -14,6 +14,7 @@
 
 use crate::base::ids::{RtpTs, SeqNo, Ssrc};
 use crate::rtcp::ReportBlock;
+use crate::rtp::srtp::SrtpStream;
 use crate::rtp::{HEADER_BYTES, RtxStream, write_header};
 use crate::session::transport::Transport;
 
@@ -29,6 +30,8 @@ pub struct Outgoing {
     pub numbers: Numbers,
     /// UDP addresses, interleaved channels or multicast group of the packets.
     pub transport: Transport,
+    /// SRTP of the stream; `None`: it is sent in the clear.
+    pub srtp: Option<SrtpStream>,
     /// Retransmission stream (RFC 4588); `None` when the player has not negotiated one.
     pub rtx: Option<RtxStream>,
     /// Newest receiver report of the player.
@@ -92,6 +95,7 @@ impl Outgoing {
             clock_rate_hz,
             numbers,
             transport,
+            srtp: None,
             rtx: None,
             report: None,
             control_url: control_url.into_boxed_str(),
@@ -141,6 +145,13 @@ impl Outgoing {
         Some(header)
     }
 
+    /// The packets from `seq` on have not left the host: their numbers are used again.
+    pub fn rewind_srtp(&self, seq: SeqNo) {
+        if let (Some(srtp), Some(ssrc)) = (&self.srtp, self.ssrc()) {
+            srtp.rewind(ssrc, seq);
+        }
+    }
+
     /// Stores a receiver report in place of the one before.
     pub fn note_report(&mut self, block: ReportBlock, round_trip_ns: Option<u64>) {
         let report = Report { block, round_trip_ns };
@@ -184,6 +195,13 @@ impl Own {
         }
         is_behind
     }
+}
+
+/// A first sequence number that is 2^15 packets from its wrap at least: a client of SRTP that has
+/// lost the packets before the wrap does not know of it (RFC 3711 s3.3.1).
+#[must_use]
+pub fn low_half(seq: SeqNo) -> SeqNo {
+    SeqNo(seq.0 & (u16::MAX >> 1))
 }
 
 #[cfg(test)]

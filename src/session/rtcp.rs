@@ -12,18 +12,26 @@ use crate::base::time::Npt;
 use crate::metrics::cells::ShardCells;
 use crate::poll::poll_table::EntryKey;
 use crate::rtcp::{self, ReportBlock, SenderInfo};
+use crate::rtp::srtp::SrtpStream;
 use crate::session::action::Action;
 use crate::session::cx::Cx;
 use crate::session::transport::Transport;
 
-/// Sends a compound packet to the other end of a stream. `connection` is the session's, for
-/// interleaved streams. Members of a group, and sessions whose connection has closed, get nothing.
+/// Sends a compound packet to the other end of a stream, encrypted with `srtp`. `connection` is the
+/// session's, for interleaved streams. Members of a group, and sessions whose connection has
+/// closed, get nothing.
 pub(crate) fn send_rtcp(
     cx: &mut Cx,
-    transport: Transport,
+    (transport, srtp): (Transport, Option<&SrtpStream>),
     connection: Option<EntryKey>,
-    bytes: Vec<u8>,
+    mut bytes: Vec<u8>,
 ) {
+    if let Some(Err(error)) = srtp.map(|srtp| srtp.protect_rtcp(&mut bytes)) {
+        tracing::debug!(%error, "RTCP not encrypted");
+        cx.cells.srtp_packets_dropped.add(1);
+        cx.give_bytes_back(bytes);
+        return;
+    }
     let action = match (transport, connection) {
         (Transport::Udp { pair, rtcp, .. }, _) => Action::Datagram { pair, to: rtcp, bytes },
         (Transport::Tcp { rtcp_channel, .. }, Some(entry)) => {

@@ -29,6 +29,7 @@ use crate::session::client::is_peer;
 use crate::session::command::{Command, Executed};
 use crate::session::cx::Cx;
 use crate::session::directory::SessionRef;
+use crate::session::srtp::Keys;
 
 /// The transport that SETUP settled for a stream. A header has its ports and channels in
 /// [`TransportParameters`]; its kind alone is a [`Carrier`].
@@ -76,13 +77,19 @@ pub(crate) struct Situation {
     pub serves_group: bool,
     /// Ports of the client may be below 1024.
     pub low_ports: bool,
+    /// What the SETUP has of keys of SRTP.
+    pub keys: Keys,
+    /// Streams without encryption are refused.
+    pub srtp_required: bool,
 }
 
 /// The transport of a client's list that is served.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Chosen {
-    /// `Avp` or `Avpf`, as asked for: the answer repeats it.
+    /// As asked for: the answer repeats it.
     pub profile: Profile,
+    /// The packets are encrypted, whatever the profile is called.
+    pub is_secure: bool,
     /// Direction of the packets.
     pub mode: Mode,
     /// Parameters as asked for.
@@ -127,13 +134,24 @@ pub(crate) fn choose(header: Option<&str>, situation: &Situation) -> Result<Chos
     let offers = parse_transport(header.ok_or(Status::UnsupportedTransport)?);
     let offers = offers.map_err(|_| Status::BadRequest)?;
     let chosen = offers.iter().find_map(|offer| {
-        let asked = situation.asked(offer)?;
-        Some(Chosen { profile: offer.profile, mode: situation.mode, asked })
+        let asked = situation.asked(&offer.unprotected())?;
+        let is_secure = situation.encrypts(offer)?;
+        let (profile, mode) = (offer.profile, situation.mode);
+        (!is_secure || asked != Asked::Group).then_some(Chosen { profile, is_secure, mode, asked })
     });
     chosen.ok_or(Status::UnsupportedTransport)
 }
 
 impl Situation {
+    /// Whether the packets of an offer are encrypted; `None` if it cannot be served.
+    fn encrypts(&self, offer: &TransportOffer) -> Option<bool> {
+        match (offer.profile.is_secure(), self.keys) {
+            (true, Keys::Missing) => None,
+            (true, Keys::Here | Keys::Described) | (false, Keys::Described) => Some(true),
+            (false, Keys::Missing | Keys::Here) => (!self.srtp_required).then_some(false),
+        }
+    }
+
     /// The requested transport of an offer; `None` if it cannot be served.
     fn asked(&self, offer: &TransportOffer) -> Option<Asked> {
         // Publishers often leave `mode` out.
@@ -182,7 +200,7 @@ impl Chosen {
     /// group are not sent again to one member. The SDP must have offered it: a client knows the
     /// profile only from there.
     pub(crate) fn wants_retransmission(&self) -> bool {
-        self.profile == Profile::Avpf && self.carrier() == Carrier::Udp
+        matches!(self.profile, Profile::Avpf | Profile::Savpf) && self.carrier() == Carrier::Udp
     }
 }
 

@@ -8,6 +8,7 @@ use super::*;
 use crate::base::ids::ShardId;
 use crate::base::time::Mono;
 use crate::config::limits::LimitsConfig;
+use crate::config::secure::SrtpMode;
 use crate::rtsp::reader::{Method, Request};
 use crate::rtsp::uri::parse_target;
 use crate::session::client::Client;
@@ -28,6 +29,8 @@ fn address(port: u16) -> SocketAddr {
 /// A player's first stream.
 const FIRST: Situation = Situation {
     low_ports: false,
+    keys: Keys::Missing,
+    srtp_required: false,
     mode: Mode::Play,
     peer: PEER,
     first: None,
@@ -125,6 +128,35 @@ fn header_and_situation_decide_the_transport_or_the_status() {
 }
 
 #[test]
+fn transport_is_encrypted_where_keys_are_there_and_asked_for_or_described() {
+    let with = |keys, srtp_required| Situation { keys, srtp_required, ..FIRST };
+    let savp = "RTP/SAVP;unicast;client_port=5000-5001";
+    let both = format!("{savp},{UDP}");
+    let group = Situation { serves_group: true, ..with(Keys::Here, false) };
+    for (header, situation, expected) in [
+        (savp, with(Keys::Missing, false), None),
+        (savp, with(Keys::Here, false), Some((Profile::Savp, true))),
+        (savp, with(Keys::Described, true), Some((Profile::Savp, true))),
+        ("RTP/SAVPF/TCP", with(Keys::Here, false), Some((Profile::Savpf, true))),
+        (UDP, with(Keys::Missing, false), Some((Profile::Avp, false))),
+        (UDP, with(Keys::Here, false), Some((Profile::Avp, false))),
+        // FFmpeg: it has read the key in the description.
+        (UDP, with(Keys::Described, false), Some((Profile::Avp, true))),
+        (UDP, with(Keys::Missing, true), None),
+        (UDP, with(Keys::Here, true), None),
+        (&both, with(Keys::Missing, false), Some((Profile::Avp, false))),
+        (&both, with(Keys::Here, false), Some((Profile::Savp, true))),
+        ("RTP/SAVP;multicast", group, None),
+        (GROUP, group, Some((Profile::Avp, false))),
+        (GROUP, Situation { keys: Keys::Described, ..group }, None),
+    ] {
+        let chosen = choose(Some(header), &situation).ok();
+        let chosen = chosen.map(|chosen| (chosen.profile, chosen.is_secure));
+        assert_eq!(chosen, expected, "{header} in {situation:?}");
+    }
+}
+
+#[test]
 fn retransmission_is_wanted_by_avpf_over_unicast_udp_only() {
     let grouped = Situation { serves_group: true, ..FIRST };
     for (header, expected) in [
@@ -152,6 +184,7 @@ fn cx() -> Cx {
         low_client_ports: false,
         plain_media: false,
         limits: LimitsConfig::default(),
+        srtp: SrtpMode::Optional,
     };
     let mut cx = Cx::new(ShardId(0), config, Arc::default(), Mono(0));
     cx.sockets.add_pair(8_000);
@@ -283,7 +316,7 @@ fn answer_has_the_session_and_the_one_transport_that_was_placed() {
             "RTP/AVP;multicast;destination=239.255.1.2;port=8002-8003;ttl=8;source=192.0.2.1",
         ),
     ] {
-        let chosen = Chosen { profile, mode, asked: Asked::Group };
+        let chosen = Chosen { profile, is_secure: false, mode, asked: Asked::Group };
         let answer = cx.answer_setup(&command(0), id, &chosen, transport, ssrc, groups);
         let Executed::Reply(response) = answer else { panic!("{answer:?}") };
         assert_eq!(response.header_value("Transport"), Some(expected));

@@ -21,6 +21,7 @@ use super::entries::Entries;
 use super::ring::kernel::Kernel;
 use super::ring::{Ring, RingError, Uring};
 use super::send::sink::RunOwner;
+use super::send::srtp::SrtpShare;
 use super::sockets::groups::{GroupSockets, group_pair};
 use super::sockets::inputs::Inputs;
 use super::sockets::pairs::Pairs;
@@ -48,6 +49,8 @@ pub(super) struct Network<K: Kernel = Uring> {
     pub(super) groups: GroupSockets,
     /// Owners of the runs in flight, by token.
     pub(super) runs: Slab<RunOwner>,
+    /// What the turn may still encrypt of SRTP.
+    pub(super) srtp: SrtpShare,
     /// Readers to wake and connections to flush after a live pump; kept for its storage.
     pub(super) live_left: Left,
     pub(super) warnings: Warnings,
@@ -63,6 +66,7 @@ impl<K: Kernel> Network<K> {
     ) -> Self {
         Self {
             id,
+            srtp: SrtpShare::new(Arc::clone(&cells)),
             cells,
             ring,
             entries,

@@ -77,6 +77,7 @@ impl Bench {
                 low_client_ports: false,
                 plain_media: false,
                 limits: LimitsConfig::default(),
+                srtp: crate::config::secure::SrtpMode::Optional,
             },
             paths: Arc::new(PathTable::default()),
             ring: RingConfig { files_max: 512, run_slots: 128, ..RingConfig::default() },
@@ -350,10 +351,10 @@ fn owners_of_runs_in_flight_are_freed_when_their_pair_is_closed() {
         .unwrap();
     let nowhere = SocketAddr::new(bench.address.ip(), 0);
     for to in [client.local_addr().unwrap(), nowhere, nowhere] {
-        let Network { ring, runs, pairs, .. } = &mut bench.shard.net;
-        let mut sink = RingSink { ring, runs, pairs };
+        let Network { ring, runs, pairs, srtp, .. } = &mut bench.shard.net;
+        let mut sink = RingSink { ring, runs, pairs, srtp };
         let way = sink.way_to(pair, to).unwrap();
-        let mut run = sink.start(way).unwrap();
+        let mut run = sink.start(way, None).unwrap();
         assert!(run.run.set_range(&batch, &batch.runs_of(0)[0]));
         run.submit(RunOwner::Resent { pair }, true);
     }

@@ -28,6 +28,7 @@ use crate::media::window::{Frame, Packet, PacketWindow};
 use crate::metrics::cells::ShardCells;
 use crate::poll::poll_table::EntryKey;
 use crate::rtp::HEADER_BYTES;
+use crate::rtp::srtp::SrtpStream;
 use crate::session::action::TimerKey;
 use crate::session::cx::Cx;
 use crate::session::directory::SessionKey;
@@ -49,7 +50,12 @@ pub trait TitleSink: RunSink {
         Self: 'a;
 
     /// Starts a run. `None`: the sink takes no more runs in this turn.
-    fn start_title_run(&mut self, way: Self::Way) -> Option<Self::Run<'_>>;
+    /// With `srtp` its packets are encrypted.
+    fn start_title_run(
+        &mut self,
+        way: Self::Way,
+        srtp: Option<&SrtpStream>,
+    ) -> Option<Self::Run<'_>>;
 }
 
 /// A run of a title's packets. Dropped without `submit`, nothing is sent.
@@ -80,13 +86,13 @@ pub trait TitleFrames {
     /// Why a packet can never be sent.
     type Error: Display;
 
-    /// Appends a packet on an interleaved channel. False: the send is full.
+    /// Appends a packet on an interleaved channel, encrypted with `srtp`. False: the send is full.
     ///
     /// # Errors
     /// The packet can never be sent; the send is as before.
     fn push_packet(
         &mut self,
-        channel: u8,
+        channel: (u8, Option<&SrtpStream>),
         header: &[u8; HEADER_BYTES],
         window: &PacketWindow,
         packet: &Packet,
@@ -390,6 +396,7 @@ impl Vod {
         let (mut count, mut payload_bytes, mut taken) = (0, 0, Taken::All);
         for packet in window.packets(&frame).iter().skip(first) {
             let header = rtp_header(stream, count, packet.marker, ts);
+            let channel = (channel, stream.outgoing.srtp.as_ref());
             match send.push_packet(channel, &header, window, packet, title) {
                 Ok(true) => {}
                 // The rest of the frame goes with the next send: between packets nothing is cut.
@@ -499,7 +506,8 @@ impl Pumping<'_> {
             if sent == packets_max {
                 return Ok((sent, false));
             }
-            let Some(mut run) = sink.start_title_run(way) else { return Ok((sent, false)) };
+            let srtp = stream.outgoing.srtp.as_ref();
+            let Some(mut run) = sink.start_title_run(way, srtp) else { return Ok((sent, false)) };
             let (mut count, mut payload_bytes) = (0, 0);
             for packet in packets.iter().take(packets_max - sent) {
                 let header = rtp_header(stream, count, packet.marker, ts);

@@ -152,7 +152,8 @@ impl Players {
                 rtcp::write_empty_rr_bye(&mut bytes, ssrc, &session.client.cname, reason);
             }
         }
-        send_rtcp(cx, stream.outgoing.transport, session.client.connection, bytes);
+        let way = (stream.outgoing.transport, stream.outgoing.srtp.as_ref());
+        send_rtcp(cx, way, session.client.connection, bytes);
     }
 
     /// Requests retransmission of the packets that a player's compound packet names.

@@ -438,6 +438,9 @@ impl Stream {
     pub fn take_back(&mut self, mark: &RunMark) -> bool {
         let is_unused = self.feed.follows == Some((mark.epoch_count, self.next_seq()));
         let is_back = is_unused && self.outgoing.own_mut().is_some_and(|own| own.rewind(mark.seq));
+        if is_back {
+            self.outgoing.rewind_srtp(mark.seq);
+        }
         if is_unused {
             self.uncount(mark);
             self.feed.follows = Some((mark.epoch_count, self.next_seq()));
@@ -452,6 +455,7 @@ impl Stream {
         if !self.outgoing.own_mut().is_some_and(|own| own.rewind(mark.seq)) {
             return false;
         }
+        self.outgoing.rewind_srtp(mark.seq);
         if let Some(resender) = &mut self.resender {
             resender.rewind(mark.seq);
         }

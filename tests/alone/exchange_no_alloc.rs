@@ -28,6 +28,7 @@ use headend::media::window::{Packet, PacketWindow, WindowKey, WindowKind};
 use headend::poll::poll_table::EntryKey;
 use headend::poll::task::{TaskOwner, Work};
 use headend::rtp::HEADER_BYTES;
+use headend::rtp::srtp::SrtpStream;
 use headend::rtsp::request::{Method, Request};
 use headend::rtsp::uri::parse_target;
 use headend::session::action::{Action, TimerKey};
@@ -177,6 +178,7 @@ impl Player {
             low_client_ports: false,
             plain_media: false,
             limits: LimitsConfig::default(),
+            srtp: headend::config::secure::SrtpMode::Off,
         };
         let start = Mono(1_000_000_000_000);
         let mut sessions = Sessions::new(ShardId(0), config, Arc::default(), start);
@@ -298,7 +300,7 @@ impl TitleSink for Kept {
     type Error = Infallible;
     type Run<'a> = &'a mut Self;
 
-    fn start_title_run(&mut self, (): ()) -> Option<&mut Self> {
+    fn start_title_run(&mut self, (): (), _: Option<&SrtpStream>) -> Option<&mut Self> {
         Some(self)
     }
 }

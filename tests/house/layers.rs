@@ -50,15 +50,19 @@ const STRANGERS: &[(&str, &[&str])] = &[
 
 /// (crate, paths that may name it): what is replaceable has one address.
 const ADDRESSES: &[(&str, &[&str])] = &[
+    ("aes", &["src/rtp/srtp/"]),
     ("argon2", &["src/access/"]),
     ("axum", &["src/http/"]),
     ("clap", &["src/cli/"]),
     ("clap_complete", &["src/cli/generate.rs"]),
     ("clap_mangen", &["src/cli/generate.rs"]),
     ("core_affinity", &["src/appliance/", "src/worker/executor.rs"]),
+    ("ctr", &["src/rtp/srtp/"]),
     ("dav_server", &["src/http/ctp/"]),
     ("ed25519_dalek", &["src/dist/keys.rs"]),
     ("glommio", &["src/worker/"]),
+    // ring has one of this name, too.
+    ("hmac", &["src/rtp/srtp/", "src/dist/webhook/secret.rs"]),
     ("http_auth", &["src/rtsp/auth.rs", "src/access/"]),
     ("indicatif", &["src/cli/jobs/"]),
     ("io_uring", &["src/shard/ring/", "src/host/ring.rs"]),
@@ -99,7 +103,7 @@ const ADDRESSES: &[(&str, &[&str])] = &[
     ("rtsp_types", &["src/rtsp/"]),
     ("sdp_types", &["src/sdp/"]),
     ("seccompiler", &["src/sandbox/seccomp.rs", "src/shard/ring/tests/refusals.rs"]),
-    ("subtle", &["src/access/", "src/dist/token.rs"]),
+    ("subtle", &["src/access/", "src/dist/token.rs", "src/rtp/srtp/"]),
     (
         "tokio",
         &[

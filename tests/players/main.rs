@@ -18,4 +18,5 @@ mod pull;
 mod retransmission;
 mod secure;
 mod send_path;
+mod srtp;
 mod webdav;

@@ -33,6 +33,7 @@ mod repair;
 mod retention;
 mod rtsps;
 mod shards;
+mod srtp;
 mod standby;
 mod strangers;
 mod tls;

@@ -254,6 +254,7 @@ impl PublishClient {
             url: &url,
             session_id: self.session_id.as_deref(),
             transport: track.and_then(|track| self.asks.get(track).copied()),
+            is_secure: false,
             is_record: true,
             start: None,
             authorization: authorization.as_deref(),

@@ -419,7 +419,8 @@ impl Wanted {
     /// What a request is given that is let through.
     fn given(&self, user: Option<Arc<str>>) -> Given {
         let is_control = self.action == Action::Control;
-        Given { user, controls: is_control.then(|| Arc::clone(&self.path)) }
+        let controls = is_control.then(|| Arc::clone(&self.path));
+        Given { user, controls, ..Given::default() }
     }
 }
 

@@ -8,7 +8,7 @@ use std::fmt;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use md5::Md5;
-use sha1::Sha1;
+use sha1::{Digest as _, Sha1};
 use sha2::{Digest as _, Sha256};
 
 /// Kind of a hash.

@@ -26,6 +26,7 @@ use crate::poll::poll_table::EntryKey;
 use crate::poll::task::{OpenFailure, Outcome, Task, TaskOwner, Work};
 use crate::rtcp;
 use crate::rtp::HEADER_BYTES;
+use crate::rtp::srtp::SrtpStream;
 use crate::rtsp::request::Method;
 use crate::session::action::{Action, TimerKey};
 use crate::session::directory::SessionRef;
@@ -112,7 +113,7 @@ impl TitleSink for SinkRecorder<RunMark, Got> {
     type Error = Infallible;
     type Run<'a> = RecordedRun<'a, RunMark, Got>;
 
-    fn start_title_run(&mut self, way: Way) -> Option<Self::Run<'_>> {
+    fn start_title_run(&mut self, way: Way, _: Option<&SrtpStream>) -> Option<Self::Run<'_>> {
         Some(self.start(way))
     }
 }
@@ -140,7 +141,7 @@ impl TitleFrames for FrameRecorder<Got> {
 
     fn push_packet(
         &mut self,
-        channel: u8,
+        (channel, _): (u8, Option<&SrtpStream>),
         header: &[u8; HEADER_BYTES],
         window: &PacketWindow,
         packet: &Packet,

@@ -48,12 +48,12 @@ impl LivePath {
         key: ReaderKey,
         clock_rate_hz: u32,
         to: To,
-    ) -> Result<(), PathError> {
+    ) -> Result<u8, PathError> {
         let reader = self.reader_mut(key).ok_or(PathError::NoReader)?;
         let mut stream = ReaderStream::new(NO_TRACK, clock_rate_hz, false);
         stream.to = to;
         reader.streams.push(stream);
-        Ok(())
+        Ok(u8::try_from(reader.streams.len() - 1).unwrap_or(u8::MAX))
     }
 
     /// The reader of `play` stays as far behind its source as its first packets are, instead of

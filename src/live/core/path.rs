@@ -34,6 +34,7 @@ use crate::live::core::ring::{BatchRing, RingLimits};
 use crate::live::core::start::{Pace, StartPolicy, StreamStart, stream_starts};
 use crate::metrics::paths::PathTotals;
 use crate::rtp::RtxRefusal;
+use crate::rtp::srtp::SrtpStream;
 
 /// Key of a path of the shard; the serial tells the path from a later one at the same index.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -301,6 +302,15 @@ impl LivePath {
         Ok(u8::try_from(reader.streams.len() - 1).unwrap_or(u8::MAX))
     }
 
+    /// Sets what encrypts the packets of a stream.
+    pub fn set_srtp(&mut self, key: ReaderKey, stream_index: u8, srtp: Option<SrtpStream>) {
+        let reader = self.reader_mut(key);
+        let stream = reader.and_then(|r| r.streams.get_mut(usize::from(stream_index)));
+        if let Some(stream) = stream {
+            stream.srtp = srtp;
+        }
+    }
+
     /// Removes a stream of a reader; the indices of later streams decrease by one.
     pub fn remove_stream(&mut self, key: ReaderKey, stream_index: u8) {
         let Some(reader) = self.reader_mut(key) else { return };
@@ -511,6 +521,13 @@ impl LivePath {
     pub fn to(&self, key: ReaderKey, stream_index: u8) -> To {
         let stream = self.reader(key).and_then(|r| r.streams.get(usize::from(stream_index)));
         stream.map_or(To::Nowhere, |stream| stream.to)
+    }
+
+    /// The same, with what encrypts the packets.
+    #[must_use]
+    pub fn outlet(&self, key: ReaderKey, stream_index: u8) -> (To, Option<SrtpStream>) {
+        let stream = self.reader(key).and_then(|r| r.streams.get(usize::from(stream_index)));
+        stream.map_or((To::Nowhere, None), |stream| (stream.to, stream.srtp.clone()))
     }
 
     /// The packets of a mark were sent, or handed over to the kernel, which sends nearly all.

@@ -29,6 +29,7 @@ use crate::live::core::queues::TOUCHED_MAX;
 use crate::live::core::reader::{Begun, LiveMark, To};
 use crate::metrics::cells::ShardCells;
 use crate::rtp::HEADER_BYTES;
+use crate::rtp::srtp::SrtpStream;
 
 /// Sockets that send runs of batches.
 pub trait BatchSink: RunSink {
@@ -38,7 +39,12 @@ pub trait BatchSink: RunSink {
         Self: 'a;
 
     /// Starts a run. `None`: there is no room in this turn.
-    fn start_batch_run(&mut self, way: Self::Way) -> Option<Self::Run<'_>>;
+    /// With `srtp` its packets are encrypted.
+    fn start_batch_run(
+        &mut self,
+        way: Self::Way,
+        srtp: Option<&SrtpStream>,
+    ) -> Option<Self::Run<'_>>;
 }
 
 /// A run of a batch's packets. Dropped without `submit`, nothing is sent.
@@ -65,11 +71,11 @@ pub trait BatchRun {
 
 /// A send on a connection that takes interleaved packets.
 pub trait BatchFrames {
-    /// Appends a packet on a channel, with `header` instead of its first bytes. False: the send
-    /// takes no more.
+    /// Appends a packet on a channel, with `header` instead of its first bytes, encrypted with
+    /// `srtp`. False: the send takes no more.
     fn push_packet(
         &mut self,
-        channel: u8,
+        channel: (u8, Option<&SrtpStream>),
         header: &[u8; HEADER_BYTES],
         batch: &Arc<PacketBatch>,
         packet: &LivePacket,
@@ -220,7 +226,7 @@ impl<'a, S: BatchSink> LivePump<'a, S> {
     }
 
     fn pump_stream(&mut self, path: &mut LivePath, key: ReaderKey, stream_index: u8) -> Pumped {
-        let To::Datagrams { pair, client } = path.to(key, stream_index) else {
+        let (To::Datagrams { pair, client }, srtp) = path.outlet(key, stream_index) else {
             return Pumped::All;
         };
         let again = Pumped::Until(self.now + BURST_INTERVAL);
@@ -241,7 +247,7 @@ impl<'a, S: BatchSink> LivePump<'a, S> {
             if sent == 0 {
                 self.cells.observe_lateness(self.now, due.due);
             }
-            let Some(run) = build_run(self.sink, way, &due) else {
+            let Some(run) = build_run(self.sink, (way, srtp.as_ref()), &due) else {
                 break if self.sink.has_free_run() { again } else { Pumped::NoSlot };
             };
             let count = run.packet_count();
@@ -261,11 +267,11 @@ impl<'a, S: BatchSink> LivePump<'a, S> {
 /// Submits a run of due packets, as many as the route takes in one send.
 fn build_run<'a, S: BatchSink>(
     sink: &'a mut S,
-    way: S::Way,
+    (way, srtp): (S::Way, Option<&SrtpStream>),
     due: &DueRun<'_>,
 ) -> Option<S::Run<'a>> {
     let DueRun { batch, run: range, skip_packets, rewrite, .. } = due;
-    let mut run = sink.start_batch_run(way)?;
+    let mut run = sink.start_batch_run(way, srtp)?;
     if *skip_packets == 0 && rewrite.is_untouched() && run.set_range(batch, range) {
         return Some(run);
     }
@@ -366,7 +372,8 @@ fn gather_run(
     gathered: &mut Gathered,
     note: &mut impl FnMut(Begun),
 ) -> bool {
-    let To::Channel(channel) = path.to(key, stream_index) else { return false };
+    let (To::Channel(channel), srtp) = path.outlet(key, stream_index) else { return false };
+    let channel = (channel, srtp.as_ref());
     let Next::Run(due) = path.next(key, stream_index, now) else { return false };
     let DueRun { batch, run, skip_packets, rewrite, .. } = due;
     let packets = batch.packets_of(&run).get(usize::from(skip_packets)..).unwrap_or_default();

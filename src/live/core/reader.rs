@@ -26,6 +26,7 @@ use crate::live::core::retransmit::RetransmitBudget;
 use crate::live::core::rewrite::{HeaderRewrite, LastSent, NextPacket, Origin};
 use crate::live::core::ring::BatchRing;
 use crate::live::core::start::{First, Pace, StartPolicy};
+use crate::rtp::srtp::SrtpStream;
 
 /// Why a reader skipped packets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -105,6 +106,8 @@ pub struct ReaderStream {
     pub(crate) has_begun: bool,
     /// Destination of the packets.
     pub(crate) to: To,
+    /// Encrypts the packets; `None`: they are sent in the clear.
+    pub(crate) srtp: Option<SrtpStream>,
     /// Budget of retransmissions.
     pub retransmit: RetransmitBudget,
     pub(crate) cursor: Cursor,
@@ -290,6 +293,7 @@ impl ReaderStream {
             is_datagram: false,
             has_begun: false,
             to: To::Nowhere,
+            srtp: None,
             retransmit: RetransmitBudget::default(),
             cursor,
         }
@@ -497,9 +501,19 @@ impl ReaderStream {
     pub(crate) fn rewind(&mut self, mark: &LiveMark) -> bool {
         let is_ahead = mark.before.place < self.cursor.place;
         if is_ahead {
+            self.rewind_srtp(mark);
             self.cursor = mark.before;
         }
         is_ahead
+    }
+
+    /// The numbers behind those that were sent are used again: the packets have not left the host.
+    fn rewind_srtp(&self, mark: &LiveMark) {
+        let (Some(srtp), Some(rewrite)) = (&self.srtp, self.cursor.rewrite) else { return };
+        match mark.before.last_sent {
+            Some(last) => srtp.rewind(rewrite.ssrc, last.seq.plus(1)),
+            None => srtp.forget(rewrite.ssrc),
+        }
     }
 }
 

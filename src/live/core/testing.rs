@@ -6,6 +6,7 @@ use crate::base::sink::testing::{FrameRecorder, RecordedRun, SinkRecorder, Way};
 use crate::live::core::batch::{LivePacket, LiveRun, PacketBatch};
 use crate::live::core::pump::{BatchFrames, BatchRun, BatchSink, LiveRunMark};
 use crate::rtp::HEADER_BYTES;
+use crate::rtp::srtp::SrtpStream;
 
 /// What a test keeps of a packet.
 pub(crate) trait Received {
@@ -23,7 +24,7 @@ impl Received for [u8; HEADER_BYTES] {
 impl<P: Received + 'static> BatchSink for SinkRecorder<LiveRunMark, P> {
     type Run<'a> = RecordedRun<'a, LiveRunMark, P>;
 
-    fn start_batch_run(&mut self, way: Way) -> Option<Self::Run<'_>> {
+    fn start_batch_run(&mut self, way: Way, _: Option<&SrtpStream>) -> Option<Self::Run<'_>> {
         Some(self.start(way))
     }
 }
@@ -64,7 +65,7 @@ impl<P: Received> BatchRun for RecordedRun<'_, LiveRunMark, P> {
 impl<P: Received> BatchFrames for FrameRecorder<P> {
     fn push_packet(
         &mut self,
-        channel: u8,
+        (channel, _): (u8, Option<&SrtpStream>),
         header: &[u8; HEADER_BYTES],
         batch: &Arc<PacketBatch>,
         packet: &LivePacket,

@@ -82,12 +82,15 @@ impl Readers {
         for (outgoing, stream) in outgoing.iter().zip(&streams) {
             let to = destination(outgoing.transport);
             let added = match stream.track {
-                Some(track) => found.add_stream(key, track, to).map(|_| ()),
+                Some(track) => found.add_stream(key, track, to),
                 None => found.add_silent_stream(key, outgoing.clock_rate_hz, to),
             };
-            if let Err(error) = added {
-                found.remove_reader(key);
-                return Err(error);
+            match added {
+                Ok(index) => found.set_srtp(key, index, outgoing.srtp.clone()),
+                Err(error) => {
+                    found.remove_reader(key);
+                    return Err(error);
+                }
             }
         }
         let has_start = found.ring().newest_start().is_some();

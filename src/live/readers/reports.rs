@@ -68,7 +68,8 @@ impl Readers {
             // The track has no known clock.
             (None, None) => return,
         }
-        send_rtcp(cx, stream.outgoing.transport, reader.client.connection, bytes);
+        let way = (stream.outgoing.transport, stream.outgoing.srtp.as_ref());
+        send_rtcp(cx, way, reader.client.connection, bytes);
     }
 
     /// Handles RTCP from a reader.

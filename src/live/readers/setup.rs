@@ -13,6 +13,7 @@ use crate::base::ids::{SeqNo, Ssrc};
 use crate::base::names::Name;
 use crate::base::random;
 use crate::base::wheel::Timer;
+use crate::live::core::path::PathError;
 use crate::live::core::retransmit::rtx_payload_type;
 use crate::live::hub::Hub;
 use crate::live::multicast::member::{Delivery, group_transport};
@@ -28,7 +29,8 @@ use crate::session::client::takes_feedback;
 use crate::session::command::{Command, Executed};
 use crate::session::cx::Cx;
 use crate::session::directory::SessionRef;
-use crate::session::outgoing::{Numbers, Outgoing};
+use crate::session::outgoing::{Numbers, Outgoing, low_half};
+use crate::session::srtp::StreamKeys;
 use crate::session::transport::{Asked, Chosen, NoPlace, Owner, Situation, Transport, choose};
 
 /// A SETUP request that can be served.
@@ -158,6 +160,8 @@ impl Readers {
             serves_group: !cx.path_config(&path).sets_before_key_frames
                 && self.serves_group(hub, &path, reader),
             low_ports: cx.config.low_client_ports,
+            keys: command.given.srtp.keys(),
+            srtp_required: command.given.srtp.is_required,
         };
         let chosen = choose(command.request.header("Transport"), &situation)?;
         let is_wanted = cx.retransmits() && chosen.wants_retransmission();
@@ -257,14 +261,22 @@ impl Readers {
         let mut outgoing =
             Outgoing::new(wish.payload, Numbers::Source(None), transport, control_url);
         outgoing.rtx = wish.rtx.map(|payload_type| {
-            let (seq, ssrc) = (SeqNo(rng.random()), Ssrc(rng.next_u32()));
+            let (seq, ssrc) = (low_half(SeqNo(rng.random())), Ssrc(rng.next_u32()));
             RtxStream { payload_type, seq, ssrc }
         });
+        let keys = command.given.srtp.keys.as_deref().filter(|_| wish.chosen.is_secure);
+        outgoing.srtp = keys.map(StreamKeys::stream);
+        let srtp = outgoing.srtp.clone();
         reader.streams.push(LiveStream { track: wish.track, outgoing });
         let id = reader.client.id;
         let found = hub.paths.path_mut(&wish.path);
         let to = destination(transport);
-        if found.is_none_or(|found| found.add_stream(reader.key, wish.track, to).is_err()) {
+        let added = found.map(|found| {
+            let index = found.add_stream(reader.key, wish.track, to)?;
+            found.set_srtp(reader.key, index, srtp);
+            Ok::<_, PathError>(())
+        });
+        if !matches!(added, Some(Ok(()))) {
             // The path was here when the request was checked.
             self.end_reader(cx, hub, index, None);
             return command.refuse(Status::NotFound);

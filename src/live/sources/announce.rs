@@ -23,6 +23,7 @@ use crate::live::sources::announced::{Origin, description};
 use crate::live::sources::publisher::{Claimant, Publisher, PublisherState, Way};
 use crate::metrics::cells::{LIVE, Share};
 use crate::poll::poll_table::EntryKey;
+use crate::rtp::srtp::SrtpStream;
 use crate::rtsp::response::{Response, Status};
 use crate::rtsp::transport::Mode;
 use crate::sdp::publish::{check_announced, media_of_setup};
@@ -33,6 +34,7 @@ use crate::session::client::clip;
 use crate::session::command::{Command, Executed};
 use crate::session::cx::Cx;
 use crate::session::directory::SessionRef;
+use crate::session::srtp::{Keys, StreamKeys, described_key};
 use crate::session::transport::{Chosen, Owner, Situation, Transport, choose};
 
 impl Sources {
@@ -260,6 +262,7 @@ impl Sources {
             return command.refuse(Status::MethodNotValidInThisState);
         }
         let Ok(track) = u8::try_from(media) else { return command.refuse(Status::NotFound) };
+        let keys = publisher.keys_of(&command, media);
         let situation = Situation {
             mode: Mode::Record,
             peer: command.peer.ip(),
@@ -269,6 +272,8 @@ impl Sources {
             serves_unicast: true,
             serves_group: false,
             low_ports: cx.config.low_client_ports,
+            keys: if keys.is_some() { Keys::Here } else { Keys::Missing },
+            srtp_required: command.given.srtp.is_required,
         };
         let chosen = match choose(command.request.header("Transport"), &situation) {
             Ok(chosen) => chosen,
@@ -276,7 +281,10 @@ impl Sources {
         };
         let (target, connection) = (Target { source: number, track }, publisher.connection);
         match cx.place(&command, chosen.asked, Owner::Publisher(target), connection) {
-            Ok(transport) => self.take_track(cx, &command, target, &chosen, transport),
+            Ok(transport) => {
+                let srtp = keys.filter(|_| chosen.is_secure).map(|keys| keys.stream());
+                self.take_track(cx, &command, target, &chosen, (transport, srtp))
+            }
             Err(none) => none.executed(command),
         }
     }
@@ -287,7 +295,7 @@ impl Sources {
         command: &Command,
         Target { source: number, track }: Target,
         chosen: &Chosen,
-        transport: Transport,
+        (transport, srtp): (Transport, Option<SrtpStream>),
     ) -> Executed {
         let Some(publisher) = self.publishers.get_mut(&number) else {
             return command.refuse(Status::SessionNotFound);
@@ -298,7 +306,7 @@ impl Sources {
         };
         publisher.source.set_up(track, latch, latch);
         if let Some(place) = publisher.tracks.get_mut(usize::from(track)) {
-            place.transport = Some(transport);
+            (place.transport, place.srtp) = (Some(transport), srtp);
         }
         let Some(id) = publisher.id() else {
             return command.refuse(Status::SessionNotFound);
@@ -364,6 +372,19 @@ impl Sources {
     }
 }
 
+impl Publisher {
+    /// Keys of a media: those of the SETUP, or the one of the description.
+    fn keys_of(&self, command: &Command, media: usize) -> Option<StreamKeys> {
+        let leave = &command.given.srtp;
+        if let Some(keys) = &leave.keys {
+            return Some(StreamKeys::clone(keys));
+        }
+        let media = self.sdp.medias().get(media).filter(|_| leave.is_served)?;
+        // The description was checked in ANNOUNCE.
+        described_key(media).ok().flatten().map(StreamKeys::of_described)
+    }
+}
+
 /// The body of ANNOUNCE, read and checked.
 fn announced(command: &Command) -> Result<SessionSdp, Status> {
     let request = &command.request;
@@ -376,11 +397,18 @@ fn announced(command: &Command) -> Result<SessionSdp, Status> {
         tracing::info!(code = "HE-I307", %peer, %error, "ANNOUNCE refused: invalid SDP: {error}");
         Status::BadRequest
     })?;
-    check_announced(&sdp).map_err(|error| {
+    check_announced(&sdp, command.given.srtp.is_served).map_err(|error| {
         let peer = command.peer;
         tracing::info!(code = "HE-I305", %peer, %error, "ANNOUNCE refused: {error}");
         Status::UnsupportedMediaType
     })?;
+    for media in sdp.medias() {
+        described_key(media).map_err(|error| {
+            let peer = command.peer;
+            tracing::info!(code = "HE-I305", %peer, %error, "ANNOUNCE refused: {error}");
+            Status::UnsupportedMediaType
+        })?;
+    }
     Ok(sdp)
 }
 

@@ -25,6 +25,7 @@ use crate::live::sources::publisher::Publisher;
 use crate::rtp::RtpView;
 use crate::rtp::detect::sets::ParameterSets;
 use crate::rtp::detect::{DetectorFormat, KeyFrameDetector, PayloadContent};
+use crate::rtp::srtp::SrtpStream;
 use crate::sdp::live::{FmtpChange, LiveDescription, LiveMedia, RtxOffer, describe_live};
 use crate::sdp::session::{MediaSdp, Protocol, SessionSdp};
 use crate::session::transport::Transport;
@@ -45,6 +46,8 @@ pub(crate) struct Origin {
 pub(crate) struct PublisherTrack {
     /// Transport of the packets; `None` before SETUP.
     pub(crate) transport: Option<Transport>,
+    /// SRTP of the packets; `None`: they come in the clear.
+    pub(crate) srtp: Option<SrtpStream>,
     payload_type: u8,
     detector: KeyFrameDetector,
     /// Result of the peek into the newest packet of the payload type.
@@ -90,6 +93,7 @@ impl PublisherTrack {
         let format = format_of(media);
         Self {
             transport: None,
+            srtp: None,
             payload_type,
             detector: KeyFrameDetector::new(format),
             newest: PayloadContent::default(),
@@ -297,7 +301,11 @@ fn announced_sets(media: &MediaSdp, payload_type: u8, format: DetectorFormat) ->
 /// `a=rtcp-fb` are understood. Without `a=rtcp-fb` every kind that suits the media may be sent
 /// (RFC 4585 s4.2): `rtspclientsink` announces that way, and obeys PLI.
 fn offered_request(media: &MediaSdp, payload_type: u8) -> Option<PictureRequest> {
-    if media.protocol != (Protocol::Rtp { feedback: true }) {
+    let has_feedback = matches!(
+        media.protocol,
+        Protocol::Rtp { feedback: true } | Protocol::SecureRtp { feedback: true }
+    );
+    if !has_feedback {
         return None;
     }
     let says_nothing = media.attributes("rtcp-fb").next().is_none();

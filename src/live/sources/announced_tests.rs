@@ -14,7 +14,7 @@ const URL: &str = "rtsp://192.0.2.1/live/a";
 fn work(text: &str) -> Option<(usize, usize)> {
     LINES_LOOKED_AT.set(0);
     let sdp = read_session(text.as_bytes()).ok()?;
-    check_announced(&sdp).ok()?;
+    check_announced(&sdp, false).ok()?;
     let origin = Origin { local: [192, 0, 2, 1].into(), session_id: 1, version: 1 };
     let made = description(&sdp, "live/a", origin).ok()?;
     let tracks: Vec<_> = sdp.medias().iter().map(PublisherTrack::new).collect();

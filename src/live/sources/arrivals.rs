@@ -18,10 +18,12 @@ use crate::live::sources::publisher::fields;
 use crate::live::sources::publishers::Publishers;
 use crate::poll::poll_table::EntryKey;
 use crate::rtcp::{self, Packet};
+use crate::rtp::srtp::SrtpStream;
 use crate::rtp::{RtpView, is_rtcp};
 use crate::rtsp::reader::Channels;
 use crate::session::cx::Cx;
 use crate::session::directory::SessionRef;
+use crate::session::srtp::{count_refused, open_rtcp};
 use crate::session::transport::Transport;
 
 impl Sources {
@@ -145,6 +147,36 @@ impl Publishers {
             self.handle_report(cx, target, from, bytes);
             return;
         }
+        let Some(publisher) = self.get(&target.source) else { return };
+        if let Some(track) = publisher.tracks.get(usize::from(target.track))
+            && let Some(srtp) = &track.srtp
+        {
+            let srtp = srtp.clone();
+            return self.open_packet(cx, target, from, bytes, &srtp);
+        }
+        self.take_packet(cx, target, from, bytes);
+    }
+
+    /// Decrypts a packet, and takes it. One that is not what SRTP says is counted.
+    fn open_packet(
+        &mut self,
+        cx: &Cx,
+        target: Target,
+        from: Option<SocketAddr>,
+        bytes: &[u8],
+        srtp: &SrtpStream,
+    ) {
+        let mut opened = std::mem::take(&mut self.opened);
+        opened.clear();
+        opened.extend_from_slice(bytes);
+        match srtp.unprotect_rtp(&mut opened) {
+            Ok(end) => self.take_packet(cx, target, from, opened.get(..end).unwrap_or_default()),
+            Err(error) => count_refused(&cx.cells, error),
+        }
+        self.opened = opened;
+    }
+
+    fn take_packet(&mut self, cx: &Cx, target: Target, from: Option<SocketAddr>, bytes: &[u8]) {
         let at = ArrivalTime { now: cx.now, utc_ns: cx.utc_ns };
         let Some(publisher) = self.get_mut(&target.source) else { return };
         let view = match RtpView::parse(bytes) {
@@ -198,6 +230,17 @@ impl Publishers {
         bytes: &[u8],
     ) {
         let at = ArrivalTime { now: cx.now, utc_ns: cx.utc_ns };
+        let track = self.get(&target.source).map(|publisher| &publisher.tracks);
+        let track = track.and_then(|tracks| tracks.get(usize::from(target.track)));
+        let srtp = track.and_then(|track| track.srtp.clone());
+        let mut opened = Vec::new();
+        let bytes = match srtp {
+            None => bytes,
+            Some(srtp) => match open_rtcp(&cx.cells, &srtp, bytes, &mut opened) {
+                Some(bytes) => bytes,
+                None => return,
+            },
+        };
         let Some(publisher) = self.get_mut(&target.source) else { return };
         let is_pulled = publisher.is_pulled();
         for packet in rtcp::packets(bytes) {

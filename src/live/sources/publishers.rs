@@ -36,6 +36,8 @@ pub struct Publishers {
     by_number: BTreeMap<u32, Publisher>,
     /// Publishers with packets that are not fed yet.
     unfed: Vec<u32>,
+    /// The packet of SRTP that was decrypted last; kept for its storage.
+    pub(super) opened: Vec<u8>,
 }
 
 impl Publishers {

@@ -64,10 +64,12 @@ impl Publishers {
         let mut bytes = cx.take_bytes();
         bytes.extend_from_slice(compound.as_bytes());
         let Some(publisher) = self.get(&number) else { return };
-        match publisher.tracks.get(usize::from(track)).and_then(|track| track.transport) {
+        let track = publisher.tracks.get(usize::from(track));
+        let srtp = track.and_then(|track| track.srtp.as_ref());
+        match track.and_then(|track| track.transport) {
             // A camera that does not state its RTCP port gets no reports.
             Some(Transport::Udp { rtcp, .. }) if rtcp.port() == 0 => cx.give_bytes_back(bytes),
-            Some(transport) => send_rtcp(cx, transport, publisher.connection, bytes),
+            Some(transport) => send_rtcp(cx, (transport, srtp), publisher.connection, bytes),
             None => cx.give_bytes_back(bytes),
         }
     }

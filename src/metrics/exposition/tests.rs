@@ -159,6 +159,11 @@ fn names_and_types_are_the_documented_ones() {
     headend_source_packets_received_total counter
     headend_source_starts_total counter
     headend_source_up gauge
+    headend_srtp_encrypted_bytes_total counter
+    headend_srtp_packets_dropped_total counter
+    headend_srtp_packets_encrypted_total counter
+    headend_srtp_refused_total counter
+    headend_srtp_waits_total counter
     headend_task_queue_depth gauge
     headend_tasks_done_total counter
     headend_tasks_failed_total counter

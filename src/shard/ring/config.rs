@@ -152,4 +152,7 @@ pub enum RangeOutside {
         /// Bytes of the payload.
         payload_bytes: u16,
     },
+    /// SRTP does not encrypt the packet.
+    #[error("packet cannot be encrypted")]
+    NotEncrypted,
 }

@@ -7,8 +7,8 @@
 //! iovecs  [ a ][ m ][ a ][ m ] ..                one entry each, neighbours in the arena share one
 //! ```
 //! Invariants: a gather has all pieces of a packet or none. Each entry outside the arena lies in
-//! the map of a title, a block of a window or a batch, which `held` keeps until `clear`. Nothing is
-//! added between submission and completion.
+//! the map of a title, a block of a window, a batch or a buffer of encrypted packets, which `held`
+//! keeps until `clear`. Nothing is added between submission and completion.
 //! Bounds: `GatherLimits`. Memory is kept for the next use, so steady sending allocates nothing.
 
 use std::ops::Range;
@@ -34,6 +34,7 @@ enum Held {
     Title(Arc<Title>),
     Inline(Arc<[u8]>),
     Batch(Arc<PacketBatch>),
+    Sealed(Vec<u8>),
 }
 
 /// The pieces of one send.
@@ -139,6 +140,22 @@ impl Gather {
             return Err(RangeOutside::TooLarge { piece_count, payload_bytes });
         }
         Ok(false)
+    }
+
+    /// Appends encrypted packets. They are all there is in the gather.
+    pub(super) fn push_sealed(&mut self, sealed: Vec<u8>) {
+        debug_assert!(self.is_empty(), "a run is encrypted whole");
+        if self.append_held(&sealed) {
+            self.held.push(Held::Sealed(sealed));
+        }
+    }
+
+    /// Takes the buffer of encrypted packets out; the gather is cleared next.
+    pub(super) fn take_sealed(&mut self) -> Option<Vec<u8>> {
+        match self.held.last_mut() {
+            Some(Held::Sealed(sealed)) => Some(std::mem::take(sealed)),
+            Some(Held::Title(_) | Held::Inline(_) | Held::Batch(_)) | None => None,
+        }
     }
 
     /// Appends a copy of `head`, and bytes of a batch without a copy. False: there is no room, or

@@ -33,6 +33,7 @@ mod receive;
 mod retries;
 mod routes;
 mod run;
+mod sealed;
 mod stream;
 #[cfg(test)]
 mod tests;

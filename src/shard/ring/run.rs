@@ -10,7 +10,7 @@
 //! fails with `SendFailure::Again`.
 //!
 //! Invariants: a slot is off the free list from `start_run` until its last completion. Titles,
-//! blocks of windows and batches that its iovecs point to are held as long.
+//! blocks of windows, batches and encrypted packets that its iovecs point to are held as long.
 //! Bounds: `RUN_PACKETS_MAX` packets and the bytes of one datagram a run; `run_slots` runs.
 //! DESIGN section 6.3, 6.4, 6.9.
 #![allow(unsafe_code, reason = "messages for the kernel; a room with unsafe code")]
@@ -48,6 +48,8 @@ pub(super) struct RunSlots {
     slots: Box<[RunSlot]>,
     /// Free slots; the slot freed last is used first, while it is warm in the cache.
     free: Vec<u32>,
+    /// Buffers of encrypted runs that are not in use.
+    pub(super) spare: Vec<Vec<u8>>,
 }
 
 struct RunSlot {
@@ -81,6 +83,8 @@ pub struct Run<'a, K: Kernel = Uring> {
     segment_bytes: usize,
     has_tail: bool,
     is_submitted: bool,
+    /// Encrypted packets, if the run has such: see `sealed`.
+    pub(super) sealed: Vec<u8>,
 }
 
 impl<K: Kernel> Ring<K> {
@@ -96,7 +100,9 @@ impl<K: Kernel> Ring<K> {
         }
         let index = self.memory.runs.take(slot, to, token)?;
         let gso = self.gso.is_allowed(slot.index(), to.ip());
-        Some(Run { ring: self, index, gso, segment_bytes: 0, has_tail: false, is_submitted: false })
+        let (segment_bytes, has_tail, is_submitted) = (0, false, false);
+        let sealed = Vec::new();
+        Some(Run { ring: self, index, gso, segment_bytes, has_tail, is_submitted, sealed })
     }
 
     /// Whether a slot is free.
@@ -325,15 +331,28 @@ impl<K: Kernel> Run<'_, K> {
     #[inline]
     fn has_room_for(&mut self, bytes: usize) -> bool {
         let run = self.ring.memory.runs.slot(self.index);
+        let have = run.gather.bytes();
+        self.has_room_for_more(have, bytes)
+    }
+
+    /// Whether a packet fits behind packets of `have` bytes.
+    #[inline]
+    pub(super) fn has_room_for_more(&mut self, have: usize, bytes: usize) -> bool {
+        let run = self.ring.memory.runs.slot(self.index);
         if run.packets == 0 {
             return true;
         }
         let fits_segment = self.gso && !self.has_tail && bytes <= self.segment_bytes;
-        fits_segment && run.packets < RUN_PACKETS_MAX && run.gather.bytes() + bytes <= RUN_BYTES_MAX
+        fits_segment && run.packets < RUN_PACKETS_MAX && have + bytes <= RUN_BYTES_MAX
+    }
+
+    /// An empty buffer for encrypted packets.
+    pub(super) fn take_spare(&mut self) -> Vec<u8> {
+        self.ring.memory.runs.take_spare()
     }
 
     #[inline]
-    fn count_packet(&mut self, bytes: usize) {
+    pub(super) fn count_packet(&mut self, bytes: usize) {
         let run = self.ring.memory.runs.slot(self.index);
         if run.packets == 0 {
             self.segment_bytes = bytes;
@@ -358,6 +377,10 @@ impl<K: Kernel> Run<'_, K> {
     pub fn submit(mut self, linked: bool) {
         if self.packet_count() > 0 {
             self.is_submitted = true;
+            if !self.sealed.is_empty() {
+                let sealed = std::mem::take(&mut self.sealed);
+                self.ring.memory.runs.slot(self.index).gather.push_sealed(sealed);
+            }
             self.ring.link_and_queue_run(self.index, self.segment_bytes, linked);
         }
     }
@@ -366,6 +389,8 @@ impl<K: Kernel> Run<'_, K> {
 impl<K: Kernel> Drop for Run<'_, K> {
     fn drop(&mut self) {
         if !self.is_submitted {
+            let sealed = std::mem::take(&mut self.sealed);
+            self.ring.memory.runs.give_spare(sealed);
             self.ring.memory.runs.give_back(self.index);
         }
     }
@@ -392,7 +417,8 @@ impl RunSlots {
             is_datagram: false,
             is_zerocopy: false,
         });
-        Self { slots: slots.collect(), free: (0..u32::from(count)).rev().collect() }
+        let free = (0..u32::from(count)).rev().collect();
+        Self { slots: slots.collect(), free, spare: Vec::new() }
     }
 
     fn take(&mut self, file: FileSlot, to: SocketAddr, token: u32) -> Option<u32> {
@@ -404,6 +430,9 @@ impl RunSlots {
     }
 
     fn give_back(&mut self, index: u32) {
+        if let Some(sealed) = self.slot(index).gather.take_sealed() {
+            self.give_spare(sealed);
+        }
         self.slot(index).gather.clear(LIMITS.arena_bytes);
         self.free.push(index);
     }

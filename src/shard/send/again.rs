@@ -7,6 +7,8 @@
 //! Each retransmission is a run of its own and is tried once. One that finds no room in the socket
 //! is lost like any other packet, and the player asks again (RFC 4588 s6).
 
+use std::ops::Range;
+
 use super::sink::{NO_RUN, RingSink, RunOwner};
 use crate::base::ids::SeqNo;
 use crate::base::sink::RunSink;
@@ -52,7 +54,7 @@ impl<K: Kernel> Network<K> {
         at: StreamRef,
         seq: SeqNo,
     ) -> Result<(), RtxRefusal> {
-        let Self { ring, pairs, .. } = self;
+        let Self { ring, pairs, srtp: share, .. } = self;
         let now = sessions.cx.now;
         if !ring.has_free_run() {
             return Err(RtxRefusal::Busy);
@@ -70,12 +72,22 @@ impl<K: Kernel> Network<K> {
             return Err(RtxRefusal::Unknown);
         };
         let pair = pairs.get(pair).ok_or(RtxRefusal::Busy)?;
+        let srtp = stream.outgoing.srtp.clone();
         let again = stream.handle_nack(seq, now)?;
         let mut header = [0; RTX_HEADER_BYTES];
         write_rtx_header(&mut header, again.packet.marker, again.ts, seq, again.rtx);
         let to = pair.address_of(rtp);
         let mut run = ring.start_run(pair.rtp, to, NO_RUN).ok_or(RtxRefusal::Busy)?;
-        match run.try_packet(&header, again.window, again.packet, title) {
+        let taken = match &srtp {
+            None => run.try_packet(&header, again.window, again.packet, title),
+            Some(srtp) => {
+                let mut seal = share.start(srtp).ok_or(RtxRefusal::Busy)?;
+                let taken = seal.try_packet(&mut run, &header, (again.window, again.packet), title);
+                seal.note_submitted();
+                taken
+            }
+        };
+        match taken {
             Ok(true) => run.submit(false),
             Ok(false) | Err(_) => return Err(RtxRefusal::Busy),
         }
@@ -91,8 +103,8 @@ impl<K: Kernel> Network<K> {
         serial: u32,
         seq: SeqNo,
     ) -> Result<(), RtxRefusal> {
-        let Self { ring, runs, pairs, .. } = self;
-        let mut sink = RingSink { ring, runs, pairs };
+        let Self { ring, runs, pairs, srtp, .. } = self;
+        let mut sink = RingSink { ring, runs, pairs, srtp };
         if !sink.has_free_run() {
             return Err(RtxRefusal::Busy);
         }
@@ -106,12 +118,23 @@ impl<K: Kernel> Network<K> {
         };
         let way = sink.way_to(pair, rtp).ok_or(RtxRefusal::Busy)?;
         let original = stream.outgoing.payload_type;
+        let sealed_by = stream.outgoing.srtp.clone();
         let rtx = stream.outgoing.rtx.as_mut().ok_or(RtxRefusal::Unknown)?;
         let path = paths.path_of(reader.key).ok_or(RtxRefusal::Busy)?;
         let sent = path.find_sent(reader.key, stream_index, seq)?;
         let pieces = sent.pieces(original, *rtx).ok_or(RtxRefusal::Unknown)?;
-        let mut run = sink.start(way).ok_or(RtxRefusal::Busy)?;
-        if !run.run.set_retransmission(&pieces, &sent.batch, &sent.packet) {
+        let mut run = sink.start(way, sealed_by.as_ref()).ok_or(RtxRefusal::Busy)?;
+        let is_set = match &mut run.seal {
+            None => run.run.set_retransmission(&pieces, &sent.batch, &sent.packet),
+            Some(seal) => {
+                let whole = sent.batch.packet_bytes(&sent.packet);
+                let part = |range: &Range<usize>| whole.get(range.clone()).unwrap_or_default();
+                let (optional, payload) = (part(&pieces.optional), part(&pieces.payload));
+                let parts = [&pieces.fixed[..], optional, &pieces.original, payload];
+                seal.try_pieces(&mut run.run, &parts) && seal.left_out() == 0
+            }
+        };
+        if !is_set {
             return Err(RtxRefusal::Busy);
         }
         run.submit(RunOwner::Resent { pair }, false);

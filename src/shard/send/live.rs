@@ -28,10 +28,10 @@ impl<K: Kernel> Network<K> {
             return;
         }
         let mut left = std::mem::take(&mut self.live_left);
-        let Self { ring, runs, pairs, cells, .. } = self;
+        let Self { ring, runs, pairs, srtp, cells, .. } = self;
         let now = sessions.cx.now;
         let Sessions { cx, live: Live { hub, readers, .. }, .. } = sessions;
-        let mut sink = RingSink { ring, runs, pairs };
+        let mut sink = RingSink { ring, runs, pairs, srtp };
         LivePump::new(&mut sink, cells, &mut left, now).pump(&mut hub.paths);
         left.begun.drain(..).for_each(|begun| readers.note_begun(begun));
         for (owner, due) in left.wakes.drain(..) {

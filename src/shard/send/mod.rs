@@ -11,11 +11,13 @@
 //! | `tcp` | answers and media over RTSP connections |
 //! | `tls` | the same, encrypted |
 //! | `live` | readers of live paths, over UDP and TCP |
+//! | `srtp` | packets of streams that are encrypted |
 //! | `again` | lost packets, sent again |
 
 mod again;
 mod live;
 pub(super) mod sink;
+pub(super) mod srtp;
 pub(super) mod tcp;
 pub(super) mod tls;
 mod udp;

@@ -11,12 +11,14 @@ use std::sync::Arc;
 
 use slab::{Slab, VacantEntry};
 
+use super::srtp::{RunSeal, SrtpShare};
 use crate::base::sink::RunSink;
 use crate::library::title::Title;
 use crate::live::core::batch::{LivePacket, LiveRun, PacketBatch};
 use crate::live::core::pump::{BatchFrames, BatchRun, BatchSink, LiveRunMark};
 use crate::media::window::{Packet, PacketWindow};
 use crate::rtp::HEADER_BYTES;
+use crate::rtp::srtp::SrtpStream;
 use crate::shard::ring::kernel::Kernel;
 use crate::shard::ring::{FileSlot, RangeOutside, Ring, Run, StreamSend};
 use crate::shard::sockets::pairs::Pairs;
@@ -42,12 +44,15 @@ pub(in crate::shard) struct RingSink<'a, K: Kernel> {
     pub(in crate::shard) ring: &'a mut Ring<K>,
     pub(in crate::shard) runs: &'a mut Slab<RunOwner>,
     pub(in crate::shard) pairs: &'a Pairs,
+    pub(in crate::shard) srtp: &'a mut SrtpShare,
 }
 
 /// A run under construction, with the vacant place of its owner.
 pub(in crate::shard) struct RingRun<'a, K: Kernel> {
     pub(in crate::shard) run: Run<'a, K>,
     entry: VacantEntry<'a, RunOwner>,
+    /// Encrypts the packets of the run.
+    pub(in crate::shard) seal: Option<RunSeal<'a>>,
 }
 
 impl<K: Kernel> RingSink<'_, K> {
@@ -56,18 +61,30 @@ impl<K: Kernel> RingSink<'_, K> {
     pub(in crate::shard) fn start(
         &mut self,
         (socket, to): (FileSlot, SocketAddr),
+        srtp: Option<&SrtpStream>,
     ) -> Option<RingRun<'_, K>> {
+        let seal = match srtp {
+            None => None,
+            Some(srtp) => Some(self.srtp.start(srtp)?),
+        };
         let entry = self.runs.vacant_entry();
         let token = u32::try_from(entry.key()).unwrap_or(u32::MAX);
         let run = self.ring.start_run(socket, to, token)?;
-        Some(RingRun { run, entry })
+        Some(RingRun { run, entry, seal })
     }
 }
 
 impl<K: Kernel> RingRun<'_, K> {
     /// Queues the run; see `Run::submit`.
     #[inline]
-    pub(in crate::shard) fn submit(self, owner: RunOwner, linked: bool) {
+    pub(in crate::shard) fn submit(mut self, owner: RunOwner, linked: bool) {
+        if let Some(seal) = &mut self.seal {
+            seal.note_submitted();
+            if self.run.packet_count() == 0 {
+                // Nothing of it could be encrypted: no run is sent, and none is reported.
+                return;
+            }
+        }
         self.entry.insert(owner);
         self.run.submit(linked);
     }
@@ -94,8 +111,12 @@ impl<K: Kernel> TitleSink for RingSink<'_, K> {
         Self: 'a;
 
     #[inline]
-    fn start_title_run(&mut self, way: Self::Way) -> Option<RingRun<'_, K>> {
-        self.start(way)
+    fn start_title_run(
+        &mut self,
+        way: Self::Way,
+        srtp: Option<&SrtpStream>,
+    ) -> Option<RingRun<'_, K>> {
+        self.start(way, srtp)
     }
 }
 
@@ -110,7 +131,10 @@ impl<K: Kernel> TitleRun for RingRun<'_, K> {
         packet: &Packet,
         title: &Arc<Title>,
     ) -> Result<bool, RangeOutside> {
-        self.run.try_packet(header, window, packet, title)
+        match &mut self.seal {
+            None => self.run.try_packet(header, window, packet, title),
+            Some(seal) => seal.try_packet(&mut self.run, header, (window, packet), title),
+        }
     }
 
     #[inline]
@@ -126,15 +150,19 @@ impl<K: Kernel> BatchSink for RingSink<'_, K> {
         Self: 'a;
 
     #[inline]
-    fn start_batch_run(&mut self, way: Self::Way) -> Option<RingRun<'_, K>> {
-        self.start(way)
+    fn start_batch_run(
+        &mut self,
+        way: Self::Way,
+        srtp: Option<&SrtpStream>,
+    ) -> Option<RingRun<'_, K>> {
+        self.start(way, srtp)
     }
 }
 
 impl<K: Kernel> BatchRun for RingRun<'_, K> {
     #[inline]
     fn set_range(&mut self, batch: &Arc<PacketBatch>, range: &LiveRun) -> bool {
-        self.run.set_range(batch, range)
+        self.seal.is_none() && self.run.set_range(batch, range)
     }
 
     #[inline]
@@ -144,12 +172,16 @@ impl<K: Kernel> BatchRun for RingRun<'_, K> {
         batch: &Arc<PacketBatch>,
         packet: &LivePacket,
     ) -> bool {
-        self.run.try_live_packet(header, batch, packet)
+        let Some(seal) = &mut self.seal else {
+            return self.run.try_live_packet(header, batch, packet);
+        };
+        let rest = batch.bytes_in(packet.range_behind(HEADER_BYTES));
+        rest.is_some_and(|rest| seal.try_pieces(&mut self.run, &[header, rest]))
     }
 
     #[inline]
     fn packet_count(&self) -> u16 {
-        self.run.packet_count()
+        self.run.packet_count() + self.seal.as_ref().map_or(0, RunSeal::left_out)
     }
 
     #[inline]
@@ -164,12 +196,16 @@ impl<K: Kernel> TitleFrames for StreamSend<'_, K> {
     #[inline]
     fn push_packet(
         &mut self,
-        channel: u8,
+        (channel, srtp): (u8, Option<&SrtpStream>),
         header: &[u8; HEADER_BYTES],
         window: &PacketWindow,
         packet: &Packet,
         title: &Arc<Title>,
     ) -> Result<bool, RangeOutside> {
+        // Keys are told over TLS alone, and interleaved media stays on that connection.
+        if srtp.is_some() {
+            return Err(RangeOutside::NotEncrypted);
+        }
         StreamSend::push_packet(self, channel, header, window, packet, title)
     }
 }
@@ -178,12 +214,13 @@ impl<K: Kernel> BatchFrames for StreamSend<'_, K> {
     #[inline]
     fn push_packet(
         &mut self,
-        channel: u8,
+        (channel, srtp): (u8, Option<&SrtpStream>),
         header: &[u8; HEADER_BYTES],
         batch: &Arc<PacketBatch>,
         packet: &LivePacket,
     ) -> bool {
-        self.push_live_packet(channel, header, batch, packet)
+        // As above.
+        srtp.is_none() && self.push_live_packet(channel, header, batch, packet)
     }
 }
 

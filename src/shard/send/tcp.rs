@@ -31,6 +31,7 @@ impl<K: Kernel> Shard<K> {
     /// Sends on every connection that has something to send and nothing in flight.
     pub(in crate::shard) fn flush(&mut self) {
         self.sealing.begin_turn();
+        self.net.srtp.begin_turn();
         let mut dirty = std::mem::take(&mut self.net.entries.dirty);
         for key in dirty.drain(..) {
             if let Some(link) = self.net.entries.link_mut(key) {

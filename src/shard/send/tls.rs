@@ -22,6 +22,7 @@ use std::sync::Arc;
 use rustix::io::{ReadWriteFlags, preadv2};
 
 use super::live::gather_live;
+use super::srtp::{protect, push_plain};
 use crate::base::limits::{TLS_BYTES_A_SEND, TLS_BYTES_A_TURN};
 use crate::base::sink::Gathered;
 use crate::base::time::Mono;
@@ -29,9 +30,11 @@ use crate::library::title::Title;
 use crate::live::core::batch::{LivePacket, PacketBatch};
 use crate::live::core::pump::BatchFrames;
 use crate::media::window::{Packet, PacketWindow, Piece};
+use crate::metrics::cells::ShardCells;
 use crate::pki::stream::{RECORD_BYTES_MAX, TlsStream};
 use crate::poll::poll_table::{EntryKey, Polling};
 use crate::rtp::HEADER_BYTES;
+use crate::rtp::srtp::SrtpStream;
 use crate::session::directory::{SessionRef, StreamRef};
 use crate::shard::network::Network;
 use crate::shard::ring::RangeOutside;
@@ -67,6 +70,7 @@ struct TlsFrames<'a> {
     /// Bytes that the send still takes.
     room: usize,
     sealed: usize,
+    cells: &'a ShardCells,
     cold_reads: u64,
     /// The file was truncated: nothing more is taken.
     failure: Option<io::Error>,
@@ -113,7 +117,7 @@ impl<K: Kernel> Shard<K> {
             return;
         }
         let Some(mut send) = ring.start_stream_send(link.slot, key.index) else { return };
-        let mut frames = TlsFrames::new(stream, &mut self.sealing);
+        let mut frames = TlsFrames::new(stream, &mut self.sealing, &self.cells);
         let (mut gathered, mut broken, mut has_more_live) = (Gathered::default(), None, false);
         if is_open {
             let taken = frames.push_bytes(output);
@@ -161,11 +165,11 @@ impl<K: Kernel> Shard<K> {
 }
 
 impl<'a> TlsFrames<'a> {
-    fn new(stream: &'a mut TlsStream, sealing: &'a mut Sealing) -> Self {
+    fn new(stream: &'a mut TlsStream, sealing: &'a mut Sealing, cells: &'a ShardCells) -> Self {
         // Of a panic in the send before.
         sealing.clear();
         let room = TLS_BYTES_A_SEND;
-        Self { stream, sealing, room, sealed: 0, cold_reads: 0, failure: None }
+        Self { stream, sealing, room, sealed: 0, cells, cold_reads: 0, failure: None }
     }
 
     /// Appends as many bytes as there is room for; returns their number.
@@ -224,6 +228,29 @@ impl<'a> TlsFrames<'a> {
         self.sealing.record.extend_from_slice(header);
     }
 
+    /// Begins the frame of an SRTP packet that has so many bytes in the clear. `None`: there is no
+    /// room. Else the place where the frame begins.
+    fn start_sealed(&mut self, channel: u8, srtp: &SrtpStream, bytes: usize) -> Option<usize> {
+        let bytes = bytes + srtp.rtp_tag_bytes();
+        let [high, low] = u16::try_from(bytes).ok()?.to_be_bytes();
+        if !self.has_room(FRAME_HEADER_BYTES + bytes) {
+            return None;
+        }
+        let at = self.sealing.record.len();
+        self.sealing.record.extend_from_slice(&[b'$', channel, high, low]);
+        Some(at)
+    }
+
+    /// Encrypts the packet of the frame that begins at `at`. False: there is no such frame now.
+    fn end_sealed(&mut self, at: usize, srtp: &SrtpStream) -> bool {
+        let record = &mut self.sealing.record;
+        let is_sealed = protect(self.cells, srtp, record, at + FRAME_HEADER_BYTES);
+        if !is_sealed {
+            record.truncate(at);
+        }
+        is_sealed
+    }
+
     fn push_pieces(
         &mut self,
         window: &PacketWindow,
@@ -254,12 +281,30 @@ impl TitleFrames for TlsFrames<'_> {
 
     fn push_packet(
         &mut self,
-        channel: u8,
+        (channel, srtp): (u8, Option<&SrtpStream>),
         header: &[u8; HEADER_BYTES],
         window: &PacketWindow,
         packet: &Packet,
         title: &Arc<Title>,
     ) -> Result<bool, RangeOutside> {
+        if let Some(srtp) = srtp {
+            let bytes = HEADER_BYTES + usize::from(packet.payload_bytes);
+            return match self.start_sealed(channel, srtp, bytes) {
+                Some(at) => {
+                    let (record, cold) = (&mut self.sealing.record, &mut self.cold_reads);
+                    let pushed = push_plain(record, header, window, packet, title, cold);
+                    match pushed {
+                        Ok(()) if self.end_sealed(at, srtp) => Ok(true),
+                        Ok(()) => Err(RangeOutside::NotEncrypted),
+                        Err(error) => {
+                            self.sealing.record.truncate(at);
+                            Err(error)
+                        }
+                    }
+                }
+                None => Ok(false),
+            };
+        }
         let Packet { piece_count, payload_bytes, .. } = *packet;
         let Some(bytes) = payload_bytes.checked_add(RTP_HEADER_BYTES) else {
             return Err(RangeOutside::TooLarge { piece_count, payload_bytes });
@@ -281,12 +326,21 @@ impl TitleFrames for TlsFrames<'_> {
 impl BatchFrames for TlsFrames<'_> {
     fn push_packet(
         &mut self,
-        channel: u8,
+        (channel, srtp): (u8, Option<&SrtpStream>),
         header: &[u8; HEADER_BYTES],
         batch: &Arc<PacketBatch>,
         packet: &LivePacket,
     ) -> bool {
         let rest = batch.bytes_in(packet.range_behind(HEADER_BYTES));
+        if let Some(srtp) = srtp {
+            let at = self.start_sealed(channel, srtp, packet.bytes.into());
+            let (Some(at), Some(rest)) = (at, rest) else { return false };
+            self.sealing.record.extend_from_slice(header);
+            self.sealing.record.extend_from_slice(rest);
+            // One that cannot be encrypted is left out, and counted.
+            let _is_sealed = self.end_sealed(at, srtp);
+            return true;
+        }
         let bytes = FRAME_HEADER_BYTES + usize::from(packet.bytes);
         let Some(rest) = rest.filter(|_| self.has_room(bytes)) else { return false };
         self.push_head(channel, packet.bytes, header);
@@ -354,13 +408,33 @@ fn read_group(
     *cold += 1;
     for read in group {
         let place = record.get_mut(read.at..read.at + read.bytes).unwrap_or_default();
-        file.read_exact_at(place, read.offset).map_err(|error| match error.kind() {
-            // What a send from the map reports.
-            io::ErrorKind::UnexpectedEof => io::ErrorKind::InvalidData.into(),
-            _ => error,
-        })?;
+        read_cold(file, place, read.offset)?;
     }
     Ok(())
+}
+
+/// Fills a place from a file, as a rule from memory.
+pub(super) fn read_at(
+    file: &std::fs::File,
+    place: &mut [u8],
+    offset: u64,
+    cold: &mut u64,
+) -> io::Result<()> {
+    let wanted = place.len();
+    let read = preadv2(file, &mut [IoSliceMut::new(place)], offset, ReadWriteFlags::NOWAIT);
+    if read == Ok(wanted) {
+        return Ok(());
+    }
+    *cold += 1;
+    read_cold(file, place, offset)
+}
+
+fn read_cold(file: &std::fs::File, place: &mut [u8], offset: u64) -> io::Result<()> {
+    file.read_exact_at(place, offset).map_err(|error| match error.kind() {
+        // What a send from the map reports.
+        io::ErrorKind::UnexpectedEof => io::ErrorKind::InvalidData.into(),
+        _ => error,
+    })
 }
 
 /// Bytes of `$`, channel and length (RFC 2326 s10.12).

@@ -30,8 +30,8 @@ use crate::vod::stream::RunMark;
 impl<K: Kernel> Network<K> {
     /// Pumps the stream or connection of a timer key that is due.
     pub(in crate::shard) fn pump(&mut self, sessions: &mut Sessions, key: TimerKey) {
-        let Self { ring, runs, pairs, .. } = self;
-        let mut sink = RingSink { ring, runs, pairs };
+        let Self { ring, runs, pairs, srtp, .. } = self;
+        let mut sink = RingSink { ring, runs, pairs, srtp };
         if let Some(connection) = sessions.vod.pump(&mut sessions.cx, key, &mut sink) {
             self.entries.mark_dirty(connection);
         }

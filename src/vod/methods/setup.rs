@@ -19,7 +19,8 @@ use crate::session::client::Client;
 use crate::session::command::{Command, Executed};
 use crate::session::cx::Cx;
 use crate::session::directory::{SessionKey, SessionRef};
-use crate::session::outgoing::{Numbers, Outgoing, Own};
+use crate::session::outgoing::{Numbers, Outgoing, Own, low_half};
+use crate::session::srtp::StreamKeys;
 use crate::session::transport::{Chosen, Owner, Situation, Transport, choose};
 use crate::vod::playback::{Session, SessionTimers, State};
 use crate::vod::retransmit::rtx_payload_type;
@@ -108,6 +109,8 @@ impl Players {
             serves_unicast: true,
             serves_group: false,
             low_ports: cx.config.low_client_ports,
+            keys: command.given.srtp.keys(),
+            srtp_required: command.given.srtp.is_required,
         };
         let chosen = choose(command.request.header("Transport"), &situation)?;
         Ok(SetupRequest { title, track_index, chosen })
@@ -179,8 +182,13 @@ impl Players {
         let ssrc = Ssrc(rng.next_u32());
         let control_url = command.request.uri.clone();
         let random = rng.next_u64();
-        let numbers = Numbers::Own(Own::new(ssrc, random));
-        let outgoing = Outgoing::new(payload, numbers, transport, control_url);
+        let keys = command.given.srtp.keys.as_deref().filter(|_| request.chosen.is_secure);
+        let mut own = Own::new(ssrc, random);
+        if keys.is_some() {
+            own.seq = low_half(own.seq);
+        }
+        let mut outgoing = Outgoing::new(payload, Numbers::Own(own), transport, control_url);
+        outgoing.srtp = keys.map(StreamKeys::stream);
         let mut stream = Stream::new(request.track_index, outgoing);
         let said = cx.configs.find(&request.title.url_path).adapts_quality;
         if said.unwrap_or(cx.config.adapts_quality) && track.kind == MediaKind::Video {
@@ -191,7 +199,7 @@ impl Players {
         if cx.retransmits() && request.chosen.wants_retransmission() {
             let rtx = Ssrc(ssrc.0 ^ rng.random_range(1..u32::MAX));
             let payload_type = rtx_payload_type(track.payload.payload_type);
-            let seq = SeqNo(rng.random());
+            let seq = low_half(SeqNo(rng.random()));
             stream.outgoing.rtx = Some(RtxStream { payload_type, seq, ssrc: rtx });
             stream.resender = Some(Box::default());
         }

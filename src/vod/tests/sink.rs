@@ -8,6 +8,7 @@ use crate::base::sink::testing::{FrameRecorder, RecordedRun, SinkRecorder, Way};
 use crate::library::title::Title;
 use crate::media::window::{Frame, Packet, PacketWindow};
 use crate::rtp::HEADER_BYTES;
+use crate::rtp::srtp::SrtpStream;
 use crate::vod::pump::{TitleFrames, TitleRun, TitleSink};
 use crate::vod::stream::RunMark;
 
@@ -27,7 +28,7 @@ impl TitleSink for TestSink {
     type Error = Infallible;
     type Run<'a> = RecordedRun<'a, RunMark, SentPacket>;
 
-    fn start_title_run(&mut self, way: Way) -> Option<Self::Run<'_>> {
+    fn start_title_run(&mut self, way: Way, _: Option<&SrtpStream>) -> Option<Self::Run<'_>> {
         Some(self.start(way))
     }
 }
@@ -56,7 +57,7 @@ impl TitleFrames for FrameRecorder<SentPacket> {
 
     fn push_packet(
         &mut self,
-        channel: u8,
+        (channel, _): (u8, Option<&SrtpStream>),
         header: &[u8; HEADER_BYTES],
         window: &PacketWindow,
         packet: &Packet,

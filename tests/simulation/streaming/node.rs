@@ -216,6 +216,7 @@ impl Node {
                 low_client_ports: false,
                 plain_media: false,
                 limits: LimitsConfig::default(),
+                srtp: headend::config::secure::SrtpMode::Off,
             },
             paths: Arc::new(paths()),
             ring: RingConfig {

@@ -65,7 +65,7 @@ pub(crate) fn plan_rtcp(rtp: &InputSocket) -> Option<InputSocket> {
 /// # Errors
 /// See [`PlanError`].
 pub(crate) fn plan_sdp(sdp: &SessionSdp) -> Result<Vec<InputSocket>, PlanError> {
-    check_announced(sdp)?;
+    check_announced(sdp, false)?;
     let mut sockets: Vec<InputSocket> = Vec::new();
     let mut taken = HashSet::new();
     for (media_index, media) in sdp.medias().iter().enumerate() {

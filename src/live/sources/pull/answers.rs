@@ -16,7 +16,7 @@ use crate::live::sources::pull::{PullError, PullOrder, PullWay};
 use crate::rtsp::auth::{ClientAuth, ClientAuthError};
 use crate::rtsp::client_response::ClientResponse;
 use crate::rtsp::source_url::{content_base, control_url, parse_source_url};
-use crate::rtsp::transport::{Lower, Profile};
+use crate::rtsp::transport::Lower;
 use crate::rtsp::transport_answer::parse_transport_answer;
 use crate::sdp::read::read_session;
 use crate::sdp::session::{MediaSdp, Protocol};
@@ -200,7 +200,7 @@ impl PullClient {
                 Lower::Udp => PullWay::Udp { server_port: None, source: None },
             });
         };
-        if answer.multicast || answer.profile == Profile::Secure {
+        if answer.multicast || answer.profile.is_secure() {
             return None;
         }
         match (self.lower, answer.protocol) {

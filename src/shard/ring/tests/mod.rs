@@ -10,6 +10,7 @@ mod ends;
 mod refusals;
 mod runs;
 mod scripted;
+mod sealed;
 mod streams;
 mod zerocopy;
 

@@ -84,11 +84,12 @@ fn record_has_whole_frames_with_the_bytes_of_the_file() {
     let (mut server, mut client) = shaken();
     let mut sealing = Sealing::default();
     sealing.begin_turn();
-    let mut frames = TlsFrames::new(&mut server, &mut sealing);
+    let cells = ShardCells::default();
+    let mut frames = TlsFrames::new(&mut server, &mut sealing, &cells);
     assert_eq!(frames.push_bytes(b"RTSP/1.0 200 OK\r\n\r\n"), 19);
     for packet in window.all_packets() {
         assert_eq!(
-            TitleFrames::push_packet(&mut frames, 2, HEADER, &window, packet, &title),
+            TitleFrames::push_packet(&mut frames, (2, None), HEADER, &window, packet, &title),
             Ok(true)
         );
     }
@@ -118,9 +119,11 @@ fn file_that_was_truncated_is_an_error_and_no_signal() {
     let (mut server, _client) = shaken();
     let mut sealing = Sealing::default();
     title.file.set_len(10_000).unwrap();
-    let mut frames = TlsFrames::new(&mut server, &mut sealing);
+    let cells = ShardCells::default();
+    let mut frames = TlsFrames::new(&mut server, &mut sealing, &cells);
     for packet in window.all_packets() {
-        let pushed = TitleFrames::push_packet(&mut frames, 2, HEADER, &window, packet, &title);
+        let pushed =
+            TitleFrames::push_packet(&mut frames, (2, None), HEADER, &window, packet, &title);
         if pushed == Ok(false) {
             break;
         }
@@ -136,10 +139,11 @@ fn packet_outside_of_the_file_is_refused_and_leaves_the_record_as_it_was() {
     let window = window(&[1_400]);
     let (mut server, mut client) = shaken();
     let mut sealing = Sealing::default();
-    let mut frames = TlsFrames::new(&mut server, &mut sealing);
+    let cells = ShardCells::default();
+    let mut frames = TlsFrames::new(&mut server, &mut sealing, &cells);
     assert_eq!(frames.push_bytes(b"before"), 6);
     let packet = &window.all_packets()[0];
-    let refused = TitleFrames::push_packet(&mut frames, 2, HEADER, &window, packet, &title);
+    let refused = TitleFrames::push_packet(&mut frames, (2, None), HEADER, &window, packet, &title);
     assert!(matches!(refused, Err(RangeOutside::File { .. })), "{refused:?}");
     assert!(frames.finish().2.is_none());
     assert_eq!(hand_over(&mut server, &mut client), b"before");
@@ -158,9 +162,10 @@ fn send_takes_its_share_and_no_more() {
     let (mut server, mut client) = shaken();
     let mut sealing = Sealing::default();
     sealing.begin_turn();
-    let mut frames = TlsFrames::new(&mut server, &mut sealing);
+    let cells = ShardCells::default();
+    let mut frames = TlsFrames::new(&mut server, &mut sealing, &cells);
     let mut count = 0;
-    while BatchFrames::push_packet(&mut frames, 2, HEADER, &batch, packet) {
+    while BatchFrames::push_packet(&mut frames, (2, None), HEADER, &batch, packet) {
         count += 1;
     }
     assert_eq!(frames.push_bytes(&[0; 2_000]), 0);

@@ -1,0 +1,289 @@
+//! Keys of SRTP on a connection: told in descriptions, used in SETUP (RFC 4568, RFC 4567).
+//!
+//! ```text
+//!  DESCRIBE ..?srtp   --> 200, SDP with SAVP and a key for each media     one key, told both ways
+//!  SETUP, KeyMgmt     --> the key that was told, and the client's  --> 200 uses the key up
+//! ```
+//! Invariants: keys are told over TLS only; a key serves one SETUP that was answered with 200.
+//! Bounds: `DESCRIPTIONS_MAX` descriptions whose keys are kept, the newest ones.
+
+use rand::Rng;
+
+use super::RtspConnection;
+use crate::base::random;
+use crate::base::secrets::shown_url;
+use crate::config::secure::SrtpMode;
+use crate::consumers::Context;
+use crate::consumers::asked::{Asked, AskedMedia};
+use crate::rtcp::ntp_from_utc_ns;
+use crate::rtp::srtp::mikey::{self, Mikey, Uniques};
+use crate::rtp::srtp::{MasterKey, Suite, sdes};
+use crate::rtsp::key_mgmt::{parse_key_mgmt, write_key_mgmt, write_key_mgmt_attribute};
+use crate::rtsp::request::{Method, Request};
+use crate::rtsp::response::{Response, Status};
+use crate::rtsp::uri::Target;
+use crate::sdp::secure::{KeyLines, with_keys};
+use crate::session::srtp::{SrtpLeave, StreamKeys};
+
+/// Keys that a connection has told, or is to tell.
+#[derive(Debug, Default)]
+pub(super) struct MediaKeys {
+    /// Descriptions, the newest last.
+    told: Vec<Told>,
+    /// Message of the server in the answer to the SETUP at hand.
+    answer: Option<String>,
+}
+
+/// The keys of a description.
+#[derive(Debug)]
+struct Told {
+    path: String,
+    /// By track; `None`: used.
+    keys: Vec<Option<MasterKey>>,
+}
+
+impl MediaKeys {
+    fn told(&self, path: &str, track: u8) -> Option<&MasterKey> {
+        let told = self.told.iter().rev().find(|told| told.path == path)?;
+        told.keys.get(usize::from(track))?.as_ref()
+    }
+
+    fn use_up(&mut self, path: &str, track: u8) {
+        for told in self.told.iter_mut().filter(|told| told.path == path) {
+            if let Some(key) = told.keys.get_mut(usize::from(track)) {
+                *key = None;
+            }
+        }
+    }
+
+    fn tell(&mut self, path: &str, keys: Vec<Option<MasterKey>>) {
+        self.told.retain(|told| told.path != path);
+        if self.told.len() == DESCRIPTIONS_MAX {
+            self.told.remove(0);
+        }
+        self.told.push(Told { path: path.to_owned(), keys });
+    }
+}
+
+impl RtspConnection {
+    /// What a request may do with SRTP.
+    ///
+    /// # Errors
+    /// The answer to a request that asks for what is not served.
+    pub(super) fn srtp_leave(
+        &mut self,
+        request: &Request,
+        target: &Target,
+        cx: &Context<'_>,
+    ) -> Result<SrtpLeave, Status> {
+        let mode = cx.sessions.cx.config.srtp;
+        let is_served = self.has_tls() && mode != SrtpMode::Off;
+        let is_required = mode == SrtpMode::Required;
+        let leave = SrtpLeave { is_served, is_required, keys: None };
+        self.media_keys.answer = None;
+        match request.method {
+            Method::Describe | Method::Announce | Method::Setup if is_required && !is_served => {
+                self.note_refused(request, "rtsp.srtp is required, and keys go over RTSPS only");
+                return Err(Status::Forbidden);
+            }
+            Method::Describe => {
+                match wanted_suite(target.query.as_deref()) {
+                    Ok(Some(_)) if !is_served => {
+                        self.note_refused(request, "SRTP is off, or the connection has no TLS");
+                        return Err(Status::Forbidden);
+                    }
+                    Ok(_) => {}
+                    Err(()) => {
+                        self.note_refused(request, "the suite in ?srtp= is not known");
+                        return Err(Status::BadRequest);
+                    }
+                }
+                return Ok(leave);
+            }
+            Method::Setup if is_served => {}
+            _ => return Ok(leave),
+        }
+        let theirs = request.header("KeyMgmt").map(|header| self.their_key(request, header));
+        let theirs = theirs.transpose()?;
+        let (path, track) = media_of(target);
+        let told = self.media_keys.told(path, track);
+        let ours = match (told, &theirs) {
+            (Some(key), _) => key.clone(),
+            (None, Some(theirs)) => MasterKey::random(theirs.key.suite(), &mut random::rng()),
+            (None, None) => return Ok(leave),
+        };
+        let is_described = told.is_some();
+        let sources = theirs.as_ref().map(|theirs| theirs.sources.clone());
+        if theirs.is_some() {
+            let message = mikey::write(&ours, &[], &uniques(cx));
+            self.media_keys.answer = Some(write_key_mgmt(&request.uri, &message));
+        }
+        let theirs = theirs.map_or_else(|| ours.clone(), |theirs| theirs.key);
+        let rocs = sources.unwrap_or_default();
+        let keys = StreamKeys { ours, theirs, rocs, is_described };
+        Ok(SrtpLeave { keys: Some(Box::new(keys)), ..leave })
+    }
+
+    fn their_key(&self, request: &Request, header: &str) -> Result<Mikey, Status> {
+        let message = parse_key_mgmt(header).map_err(|error| {
+            self.note_refused(request, &error.to_string());
+            Status::BadRequest
+        })?;
+        mikey::parse(&message).map_err(|error| {
+            self.note_refused(request, &error.to_string());
+            match error {
+                mikey::MikeyError::NotCarried { .. } => Status::UnsupportedTransport,
+                _ => Status::BadRequest,
+            }
+        })
+    }
+
+    fn note_refused(&self, request: &Request, why: &str) {
+        let (peer, url) = (self.peer, shown_url(&request.uri));
+        tracing::info!(code = "HE-I209", %peer, url, "SRTP refused: {why}");
+    }
+
+    /// The answer with what it has of keys: those of a description, or that of the server.
+    pub(super) fn with_keys(
+        &mut self,
+        response: Response,
+        asked: &Asked,
+        cx: &Context<'_>,
+    ) -> Response {
+        let Some(media) = asked.media.as_deref().filter(|_| self.has_tls()) else {
+            return response;
+        };
+        if response.status() != Status::Ok || cx.sessions.cx.config.srtp == SrtpMode::Off {
+            return response;
+        }
+        match media {
+            AskedMedia::Describe { path, query, base } => {
+                let is_required = cx.sessions.cx.config.srtp == SrtpMode::Required;
+                match wanted_suite(query.as_deref()) {
+                    Ok(Some(suite)) => self.describe_keys(response, (path, base), suite, cx),
+                    _ if is_required => {
+                        self.describe_keys(response, (path, base), Suite::ALL[0], cx)
+                    }
+                    _ => response,
+                }
+            }
+            AskedMedia::Setup { path, track } => {
+                self.media_keys.use_up(path, *track);
+                let transport = response.header_value("Transport").unwrap_or_default();
+                let is_secure = transport.starts_with("RTP/SAVP");
+                match self.media_keys.answer.take().filter(|_| is_secure) {
+                    Some(answer) => response.header("KeyMgmt", answer),
+                    None => response,
+                }
+            }
+        }
+    }
+
+    fn describe_keys(
+        &mut self,
+        mut response: Response,
+        (path, base): (&str, &str),
+        suite: Suite,
+        cx: &Context<'_>,
+    ) -> Response {
+        let Ok(text) = std::str::from_utf8(response.body_bytes()) else { return response };
+        let mut keys: Vec<Option<MasterKey>> = Vec::new();
+        let text = with_keys(text, |index| {
+            let key = MasterKey::random(suite, &mut random::rng());
+            let message = mikey::write(&key, &[], &uniques(cx));
+            let lines = [
+                format!("crypto:{}", sdes::write(1, &key)),
+                format!("key-mgmt:{}", write_key_mgmt_attribute(&message)),
+            ];
+            keys.resize(index, None);
+            keys.push(Some(key));
+            KeyLines(lines)
+        });
+        response.set_body(text.into_bytes());
+        response.set_header("Content-Base", base);
+        self.media_keys.tell(path, keys);
+        response
+    }
+}
+
+/// The stream that a SETUP is about; without a number it is the only one.
+pub(in crate::consumers) fn media_of(target: &Target) -> (&str, u8) {
+    (target.path.trim_end_matches('/'), target.track.unwrap_or(0))
+}
+
+/// A URL without what a query says of SRTP.
+pub(in crate::consumers) fn without_srtp(uri: &str) -> String {
+    let Some((front, query)) = uri.split_once('?') else { return uri.to_owned() };
+    let is_other = |part: &&str| {
+        let name = part.split_once('=').map_or(*part, |(name, _)| name);
+        !name.trim_end_matches('/').eq_ignore_ascii_case("srtp")
+    };
+    let kept: Vec<&str> = query.split('&').filter(is_other).collect();
+    if kept.is_empty() { front.to_owned() } else { format!("{front}?{}", kept.join("&")) }
+}
+
+/// `srtp` or `srtp=SUITE` in a query. `None`: there is none.
+fn wanted_suite(query: Option<&str>) -> Result<Option<Suite>, ()> {
+    let parts = query.unwrap_or_default().split('&').map(|part| part.trim_end_matches('/'));
+    let mut values = parts.map(|part| part.split_once('=').unwrap_or((part, "")));
+    match values.find(|(name, _)| name.eq_ignore_ascii_case("srtp")) {
+        None => Ok(None),
+        Some((_, "")) => Ok(Some(Suite::ALL[0])),
+        Some((_, name)) => Suite::of_name(name).map(Some).ok_or(()),
+    }
+}
+
+fn uniques(cx: &Context<'_>) -> Uniques {
+    let mut rng = random::rng();
+    let mut random = [0; 16];
+    rng.fill_bytes(&mut random);
+    Uniques { bundle: rng.next_u32(), ntp: ntp_from_utc_ns(cx.sessions.cx.utc_ns), random }
+}
+
+/// Players describe one presentation; proxies put a few on one connection.
+const DESCRIPTIONS_MAX: usize = 8;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn query_names_a_suite_or_the_usual_one() {
+        for (query, suite) in [
+            (None, Ok(None)),
+            (Some("token=srtp"), Ok(None)),
+            (Some("srtp"), Ok(Some(Suite::AesCm128Sha1Tag80))),
+            (Some("a=b&SRTP=/"), Ok(Some(Suite::AesCm128Sha1Tag80))),
+            (Some("srtp=aead_aes_128_gcm"), Ok(Some(Suite::Aes128Gcm))),
+            (Some("srtp=rot13"), Err(())),
+        ] {
+            assert_eq!(wanted_suite(query), suite, "{query:?}");
+        }
+    }
+
+    #[test]
+    fn base_of_control_urls_has_the_rest_of_the_query() {
+        for (uri, base) in [
+            ("rtsps://h/a", "rtsps://h/a"),
+            ("rtsps://h/a?srtp", "rtsps://h/a"),
+            ("rtsps://h/a?SRTP=x/", "rtsps://h/a"),
+            ("rtsps://h/a?t=1&srtp&u=srtp", "rtsps://h/a?t=1&u=srtp"),
+        ] {
+            assert_eq!(without_srtp(uri), base, "{uri}");
+        }
+    }
+
+    #[test]
+    fn key_serves_one_setup_and_old_descriptions_are_forgotten() {
+        let key = MasterKey::random(Suite::Aes128Gcm, &mut random::rng());
+        let mut keys = MediaKeys::default();
+        keys.tell("demo", vec![Some(key.clone()), None]);
+        assert_eq!((keys.told("demo", 0), keys.told("demo", 1)), (Some(&key), None));
+        assert_eq!((keys.told("demo", 2), keys.told("other", 0)), (None, None));
+        keys.use_up("demo", 0);
+        assert_eq!(keys.told("demo", 0), None);
+        (0..9).for_each(|number| keys.tell(&format!("p{number}"), vec![Some(key.clone())]));
+        assert_eq!(keys.told.len(), DESCRIPTIONS_MAX);
+        assert!(keys.told("p0", 0).is_none() && keys.told("p8", 0).is_some());
+    }
+}

@@ -1,0 +1,164 @@
+//! Encrypts RTP and RTCP of one stream (RFC 3711 s3.3, s3.4).
+//!
+//! ```text
+//!  header, payload --index of its number--> header, encrypted payload, tag
+//!  RTCP --next index--> clear 8 bytes, encrypted rest, tag, E flag and index (its order by suite)
+//! ```
+//! Invariant: that of the module. Bound: `SOURCES_MAX` SSRCs.
+
+use super::keys::{Cipher, MasterKey, PacketId};
+use super::window::IndexWindow;
+use super::{RTCP_CLEAR_BYTES, RTCP_INDEX_BYTES, SOURCES_MAX, Suite};
+use crate::base::ids::{SeqNo, Ssrc};
+use crate::rtp::{HEADER_BYTES, payload_start};
+
+/// Encrypts the packets of one stream.
+#[derive(Debug)]
+pub struct Sender {
+    suite: Suite,
+    rtp: Cipher,
+    rtcp: Cipher,
+    sources: Vec<(u32, IndexWindow)>,
+    rtcp_index: u32,
+}
+
+/// Why a packet is not encrypted. It is not sent then.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ProtectError {
+    /// Not an RTP or RTCP packet, or longer than a cipher takes.
+    #[error("the packet cannot be read")]
+    Malformed,
+    /// The index was used: encrypting a second packet under it would open both.
+    #[error("sequence number {seq} was sent before")]
+    Repeated {
+        /// Sequence number of the packet.
+        seq: u16,
+    },
+    /// More SSRCs than `SOURCES_MAX`.
+    #[error("more than {SOURCES_MAX} SSRCs")]
+    TooManySources,
+    /// All indexes of the key are used (RFC 3711 s9.2).
+    #[error("the key is used up")]
+    Exhausted,
+}
+
+impl Sender {
+    /// A sender that has sent nothing.
+    #[must_use]
+    pub fn new(key: &MasterKey) -> Self {
+        Self {
+            suite: key.suite(),
+            rtp: key.rtp_cipher(),
+            rtcp: key.rtcp_cipher(),
+            sources: Vec::with_capacity(2),
+            rtcp_index: 0,
+        }
+    }
+
+    /// Bytes that an RTP packet grows by.
+    #[must_use]
+    pub fn rtp_tag_bytes(&self) -> usize {
+        self.suite.rtp_tag_bytes()
+    }
+
+    /// Encrypts the RTP packet that is `bytes[start..]`, and appends its tag.
+    ///
+    /// # Errors
+    /// See [`ProtectError`]; the packet is as it was, and its index is not used.
+    pub fn protect_rtp(&mut self, bytes: &mut Vec<u8>, start: usize) -> Result<(), ProtectError> {
+        let packet = bytes.get_mut(start..).unwrap_or_default();
+        let clear = payload_start(packet).ok_or(ProtectError::Malformed)?;
+        let (seq, ssrc) = numbers(packet).ok_or(ProtectError::Malformed)?;
+        let window = self.source(ssrc)?;
+        let index = window.index_of(seq);
+        if index > INDEX_MAX {
+            return Err(ProtectError::Exhausted);
+        }
+        if !window.is_fresh(index) {
+            return Err(ProtectError::Repeated { seq });
+        }
+        window.mark(index);
+        let id = PacketId { ssrc, index };
+        let tag = self.rtp.seal(packet, clear, id, roc(index).to_be_bytes(), false);
+        let tag = tag.ok_or(ProtectError::Malformed)?;
+        bytes.extend_from_slice(tag.get(..self.rtp.tag_bytes()).unwrap_or_default());
+        Ok(())
+    }
+
+    /// Encrypts a compound RTCP packet, and appends index and tag.
+    ///
+    /// # Errors
+    /// See [`ProtectError`].
+    pub fn protect_rtcp(&mut self, bytes: &mut Vec<u8>) -> Result<(), ProtectError> {
+        let ssrc = bytes.get(4..8).and_then(|ssrc| ssrc.try_into().ok().map(u32::from_be_bytes));
+        let ssrc = ssrc.ok_or(ProtectError::Malformed)?;
+        let index = self.rtcp_index;
+        if index > RTCP_INDEX_MAX {
+            return Err(ProtectError::Exhausted);
+        }
+        self.rtcp_index += 1;
+        let word = (RTCP_ENCRYPTED | index).to_be_bytes();
+        let id = PacketId { ssrc, index: index.into() };
+        let tag = self.rtcp.seal(bytes, RTCP_CLEAR_BYTES, id, word, true);
+        let tag = tag.ok_or(ProtectError::Malformed)?;
+        let tag = tag.get(..self.rtcp.tag_bytes()).unwrap_or_default();
+        let is_tag_first = self.suite == Suite::Aes128Gcm;
+        let (first, second) = if is_tag_first { (tag, &word[..]) } else { (&word[..], tag) };
+        bytes.extend_from_slice(first);
+        bytes.extend_from_slice(second);
+        debug_assert_eq!(word.len(), RTCP_INDEX_BYTES, "the word is the index with its flag");
+        Ok(())
+    }
+
+    /// The packets of an SSRC from `seq` on have not left the host: their numbers are used again.
+    pub fn rewind(&mut self, ssrc: Ssrc, seq: SeqNo) {
+        if let Some((_, window)) = self.sources.iter_mut().find(|(known, _)| *known == ssrc.0) {
+            let index = window.index_of(seq.0);
+            window.rewind(index);
+        }
+    }
+
+    /// No packet of an SSRC has left the host: it begins anew.
+    pub fn forget(&mut self, ssrc: Ssrc) {
+        self.sources.retain(|(known, _)| *known != ssrc.0);
+    }
+
+    /// Rollover counter of an SSRC; 0 before its first packet.
+    #[must_use]
+    pub fn roc(&self, ssrc: Ssrc) -> u32 {
+        let found = self.sources.iter().find(|(known, _)| *known == ssrc.0);
+        found.and_then(|(_, window)| window.highest()).map_or(0, roc)
+    }
+
+    fn source(&mut self, ssrc: u32) -> Result<&mut IndexWindow, ProtectError> {
+        let place = self.sources.iter().position(|(known, _)| *known == ssrc);
+        let place = match place {
+            Some(place) => place,
+            None if self.sources.len() == SOURCES_MAX => return Err(ProtectError::TooManySources),
+            None => {
+                self.sources.push((ssrc, IndexWindow::new(0)));
+                self.sources.len() - 1
+            }
+        };
+        self.sources.get_mut(place).map(|(_, window)| window).ok_or(ProtectError::TooManySources)
+    }
+}
+
+/// Sequence number and SSRC of a packet.
+pub(super) fn numbers(packet: &[u8]) -> Option<(u16, u32)> {
+    let header: &[u8; HEADER_BYTES] = packet.first_chunk()?;
+    let [_, _, seq_high, seq_low, _, _, _, _, ssrc @ ..] = *header;
+    Some((u16::from_be_bytes([seq_high, seq_low]), u32::from_be_bytes(ssrc)))
+}
+
+/// Rollover counter of an index.
+pub(super) fn roc(index: u64) -> u32 {
+    u32::try_from(index >> 16).unwrap_or(u32::MAX)
+}
+
+/// The flag of SRTCP that a packet is encrypted (RFC 3711 s3.4).
+pub(super) const RTCP_ENCRYPTED: u32 = 1 << 31;
+/// Indexes of RTP have 48 bits, those of RTCP 31.
+pub(super) const INDEX_MAX: u64 = (1 << 48) - 1;
+const RTCP_INDEX_MAX: u32 = RTCP_ENCRYPTED - 1;

@@ -1,0 +1,203 @@
+//! Encrypts packets of SRTP streams on the shard.
+//!
+//! ```text
+//!  header, pieces --read--> buffer of the run --protect--> the same place, and a tag --> one send
+//! ```
+//! Each player has keys of its own, so nothing of a packet is shared; its bytes of files are read
+//! from the page cache, as for TLS (`tls`). A stream without SRTP comes here never.
+//!
+//! Invariants: what is not sent after all is rewound, so that its numbers are used again; a packet
+//! that cannot be encrypted is never sent. Bound: `SRTP_BYTES_A_TURN`; runs beyond that wait for a
+//! later turn, and are counted.
+
+use std::sync::Arc;
+
+use super::tls::read_at;
+use crate::base::ids::{SeqNo, Ssrc};
+use crate::base::limits::SRTP_BYTES_A_TURN;
+use crate::library::title::Title;
+use crate::media::window::{Packet, PacketWindow, Piece};
+use crate::metrics::cells::ShardCells;
+use crate::rtp::srtp::SrtpStream;
+use crate::shard::ring::RangeOutside;
+use crate::shard::ring::Run;
+use crate::shard::ring::kernel::Kernel;
+
+/// What is left of a turn's share.
+#[derive(Debug)]
+pub(in crate::shard) struct SrtpShare {
+    left: usize,
+    cells: Arc<ShardCells>,
+}
+
+/// The encryption of one run.
+#[derive(Debug)]
+pub(in crate::shard) struct RunSeal<'a> {
+    share: &'a mut SrtpShare,
+    srtp: SrtpStream,
+    /// The first packet of the run.
+    first: Option<(Ssrc, SeqNo)>,
+    /// Packets that were left out because they could not be encrypted.
+    left_out: u16,
+    is_submitted: bool,
+}
+
+impl SrtpShare {
+    pub(in crate::shard) fn new(cells: Arc<ShardCells>) -> Self {
+        Self { left: SRTP_BYTES_A_TURN, cells }
+    }
+
+    /// A turn begins.
+    pub(in crate::shard) fn begin_turn(&mut self) {
+        self.left = SRTP_BYTES_A_TURN;
+    }
+
+    /// The encryption of a run. `None`: the turn has no share left.
+    pub(in crate::shard) fn start(&mut self, srtp: &SrtpStream) -> Option<RunSeal<'_>> {
+        if self.left == 0 {
+            self.cells.srtp_waits.add(1);
+            return None;
+        }
+        let srtp = srtp.clone();
+        Some(RunSeal { share: self, srtp, first: None, left_out: 0, is_submitted: false })
+    }
+}
+
+impl RunSeal<'_> {
+    /// Adds a packet of a title. False: the run is full.
+    ///
+    /// # Errors
+    /// The packet can never be sent; the run is as before.
+    pub(in crate::shard) fn try_packet<K: Kernel>(
+        &mut self,
+        run: &mut Run<'_, K>,
+        header: &[u8],
+        (window, packet): (&PacketWindow, &Packet),
+        title: &Arc<Title>,
+    ) -> Result<bool, RangeOutside> {
+        let plain_bytes = header.len() + usize::from(packet.payload_bytes);
+        let bytes = plain_bytes + self.srtp.rtp_tag_bytes();
+        if !run.has_sealed_room(bytes) {
+            return Ok(false);
+        }
+        let buffer = run.sealed_mut();
+        let start = buffer.len();
+        let mut cold = 0;
+        if let Err(error) = push_plain(buffer, header, window, packet, title, &mut cold) {
+            buffer.truncate(start);
+            return Err(error);
+        }
+        self.share.cells.tls_reads_cold.add(cold);
+        // Numbers of titles are the server's: one that was used ends the session.
+        if !self.protect(buffer, start) {
+            return Err(RangeOutside::NotEncrypted);
+        }
+        run.count_sealed(bytes);
+        Ok(true)
+    }
+
+    /// Adds a packet that is at hand in pieces. False: the run is full. A packet that cannot be
+    /// encrypted is left out.
+    pub(in crate::shard) fn try_pieces<K: Kernel>(
+        &mut self,
+        run: &mut Run<'_, K>,
+        pieces: &[&[u8]],
+    ) -> bool {
+        let plain_bytes: usize = pieces.iter().map(|piece| piece.len()).sum();
+        let bytes = plain_bytes + self.srtp.rtp_tag_bytes();
+        if !run.has_sealed_room(bytes) {
+            return false;
+        }
+        let buffer = run.sealed_mut();
+        let start = buffer.len();
+        pieces.iter().for_each(|piece| buffer.extend_from_slice(piece));
+        if self.protect(buffer, start) {
+            run.count_sealed(bytes);
+        } else {
+            self.left_out += 1;
+        }
+        true
+    }
+
+    /// Packets that were left out.
+    pub(in crate::shard) fn left_out(&self) -> u16 {
+        self.left_out
+    }
+
+    /// The run is submitted.
+    pub(in crate::shard) fn note_submitted(&mut self) {
+        self.is_submitted = true;
+    }
+
+    fn protect(&mut self, buffer: &mut Vec<u8>, start: usize) -> bool {
+        let numbers = buffer.get(start..).and_then(|packet| packet.first_chunk::<12>());
+        let numbers = numbers.map(|header| {
+            let [_, _, high, low, _, _, _, _, ssrc @ ..] = *header;
+            (Ssrc(u32::from_be_bytes(ssrc)), SeqNo(u16::from_be_bytes([high, low])))
+        });
+        let is_sealed = protect(&self.share.cells, &self.srtp, buffer, start);
+        if is_sealed {
+            self.first = self.first.or(numbers);
+            self.share.left = self.share.left.saturating_sub(buffer.len() - start);
+        }
+        is_sealed
+    }
+}
+
+impl Drop for RunSeal<'_> {
+    fn drop(&mut self) {
+        if let Some((ssrc, seq)) = self.first.filter(|_| !self.is_submitted) {
+            self.srtp.rewind(ssrc, seq);
+        }
+    }
+}
+
+/// Encrypts the packet `buffer[start..]`. False: it is taken out of the buffer, and counted.
+pub(super) fn protect(
+    cells: &ShardCells,
+    srtp: &SrtpStream,
+    buffer: &mut Vec<u8>,
+    start: usize,
+) -> bool {
+    if let Err(error) = srtp.protect_rtp(buffer, start) {
+        tracing::debug!(%error, "packet not encrypted");
+        buffer.truncate(start);
+        cells.srtp_packets_dropped.add(1);
+        return false;
+    }
+    cells.srtp_packets_encrypted.add(1);
+    cells.srtp_bytes_encrypted.add((buffer.len() - start) as u64);
+    true
+}
+
+/// Appends a packet of a title in the clear: header, and payload from the window and the file.
+pub(super) fn push_plain(
+    buffer: &mut Vec<u8>,
+    header: &[u8],
+    window: &PacketWindow,
+    packet: &Packet,
+    title: &Arc<Title>,
+    cold: &mut u64,
+) -> Result<(), RangeOutside> {
+    buffer.extend_from_slice(header);
+    for piece in window.pieces(packet) {
+        match *piece {
+            Piece::Inline { offset, bytes } => {
+                buffer.extend_from_slice(window.inline_bytes(offset, bytes));
+            }
+            Piece::File { offset, bytes } => {
+                let file_bytes = title.map.file_bytes();
+                let outside = RangeOutside::File { offset, bytes, file_bytes };
+                if title.map.kernel_address(offset, bytes).is_none() {
+                    return Err(outside);
+                }
+                let at = buffer.len();
+                buffer.resize(at + usize::from(bytes), 0);
+                let place = buffer.get_mut(at..).unwrap_or_default();
+                // The file has become shorter since it was opened.
+                read_at(&title.file, place, offset, cold).map_err(|_| outside)?;
+            }
+        }
+    }
+    Ok(())
+}
