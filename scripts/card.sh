@@ -136,9 +136,9 @@ run_server() {
     done
     local length=$((seconds + 3)) name="$2-$3"
     ip netns exec "$far" taskset -c "$other_cpu" "$loadgen" --server-pid "$server_pid" --json \
-        -n "$sessions" --ramp "$ramp" --duration "${length}s" --shared-ports off "${urls[@]}" \
+        -n "$sessions" --ramp "$ramp" --duration "${length}s" --shared-ports off --blind \
+        "${urls[@]}" \
         >"$work/$name.json" 2>"$work/$name.log" &
-    # It fails the sessions that get no packet after PLAY: all whose packets are dropped.
     local load=$!
     sleep $((sessions / ramp + 1))
     check_player "$name" &
@@ -176,6 +176,8 @@ run_server() {
 
 # run_floor WAY ROUND
 run_floor() {
+    # The ring of the server before it closes its sockets a moment after the process.
+    sleep 0.5
     ip netns exec "$near" "$floor" --film "$film_path" -n "$sessions" --seconds "$seconds" \
         --ramp "$ramp" --cpu "$server_cpu" --away 10.78.0.2 --via "$1" \
         --image-memory "${CARD_MEMORY:-anonymous}" --json "$work/floor.json" >"$work/floor-$1-$2.txt"
