@@ -7,6 +7,7 @@
 //!          header_mut -> SeqNo, RtpTs, Ssrc replaced     readers that crossed a switch
 //! long     cut::Pieces                              what fits a datagram
 //! repair   RtxHeader                                     RFC 4588
+//! shared   WireBase                   numbers that all players of a title begin with
 //! ```
 //! Written by hand, as it is done for every packet in a caller's memory; checked against the
 //! `rtp-types` crate in tests.
@@ -21,6 +22,7 @@ mod jitter;
 mod rtx;
 mod sequence;
 mod view;
+mod wire_base;
 
 pub use aac::{AAC_ENCODING, aac_ticks};
 pub use header::{
@@ -33,3 +35,4 @@ pub use rtx::{
 };
 pub use sequence::{Arrival, ExtSeq, Reception, SequenceTracker};
 pub use view::{Extension, RtpError, RtpView, is_rtcp};
+pub use wire_base::WireBase;
