@@ -39,6 +39,7 @@ use crate::base::ids::ShardId;
 use crate::cli;
 use crate::cli::banner::{MediaSummary, Startup};
 use crate::config::cpus::{CpuListError, Placement};
+use crate::config::image_memory::ImageMemory;
 use crate::config::multicast::MulticastConfig;
 use crate::config::{Config, ShardPriority};
 use crate::host;
@@ -448,6 +449,7 @@ fn start_pool(
         cpus: cpus.workers.iter().map(|cpu| Some(*cpu)).collect(),
         queue_max: config.task_queue_max,
         window_cache_bytes: config.window_cache_bytes,
+        image_bytes: config.image_memory.bytes(memory_of_machine()),
         titles_max: titles.kept_max,
         titles_open_max: titles.open_max,
         concurrency_per_worker: WORKER_TASKS_MAX,
@@ -459,6 +461,12 @@ fn start_pool(
         }
     });
     Ok(Pool::start(pool_config, Arc::clone(library), deliver, gate::judge())?)
+}
+
+/// Bytes of memory; 0 where the system does not say.
+fn memory_of_machine() -> u64 {
+    let info = rustix::system::sysinfo();
+    u64::try_from(info.totalram).unwrap_or(0).saturating_mul(info.mem_unit.into())
 }
 
 fn session_config(
@@ -473,6 +481,7 @@ fn session_config(
         lag_budget: config.lag_budget,
         host: rtsp_addrs.first().map_or_else(|| "headend".into(), |addr| addr.ip().to_string()),
         adapts_quality: config.adapts_quality,
+        uses_images: config.image_memory != ImageMemory::Off,
         retransmits: config.retransmits,
         throttle: Arc::clone(&shared.throttle),
         session_roaming: config.session_roaming,

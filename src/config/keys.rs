@@ -82,6 +82,8 @@ pub static KEYS: &[Key<Config>] = &[
         "over TCP: skip to a sync sample when so late, up to 1h; 0s = never, lose nothing"),
     key!("vod.window_cache", window_cache_bytes = size(1 << 20, 1 << 40) => size,
         "memory for packet windows, 1MiB to 1024GiB"),
+    key!("vod.image_memory", image_memory = image_memory() => text,
+        "memory for packets as on the wire, shared by players: auto (a 64th), off, 1MiB to 1024GiB"),
     key!("vod.quality", adapts_quality = auto_or_off() => auto_or_off,
         "pictures for players whose way loses packets: auto (thinned), off (always full)"),
     key!("auth.methods", auth.methods = methods() => methods,

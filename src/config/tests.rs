@@ -1,6 +1,7 @@
 //! Precedence, and the words of every refusal.
 
 use super::*;
+use crate::config::image_memory::ImageMemory;
 
 fn load_file(text: &str) -> Result<Loaded, ConfigError> {
     load(Some(("headend.toml", text)), [], &[])
@@ -58,6 +59,7 @@ fn file_sets_every_key() {
         window_cache = "8MiB"
         lag_budget = "5s"
         quality = "off"
+        image_memory = "64MiB"
         [metrics]
         listen = "127.0.0.1:0"
     "#;
@@ -92,6 +94,7 @@ fn file_sets_every_key() {
         connections_per_address_max: None,
         poll_entries_max: 1_000,
         window_cache_bytes: 8 << 20,
+        image_memory: ImageMemory::Bytes(64 << 20),
         lag_budget: Duration::from_secs(5),
         adapts_quality: false,
         retransmits: false,
