@@ -17,6 +17,7 @@ use std::sync::Arc;
 use super::config::RangeOutside;
 use crate::library::title::Title;
 use crate::live::core::batch::PacketBatch;
+use crate::media::image::{ImageRun, PacketImage};
 use crate::media::window::{Packet, PacketWindow, Piece};
 
 /// Upper bounds of one send.
@@ -34,6 +35,8 @@ enum Held {
     Title(Arc<Title>),
     Inline(Arc<[u8]>),
     Batch(Arc<PacketBatch>),
+    /// Nothing looks at it; it is kept until the kernel is done.
+    Image { _image: Arc<PacketImage> },
 }
 
 /// The pieces of one send.
@@ -152,6 +155,18 @@ impl Gather {
         let mark = self.mark();
         let fits =
             self.append_copy(head) && self.append_range(batch, range) && self.hold_batch(batch);
+        if !fits {
+            self.go_back(&mark);
+        }
+        fits
+    }
+
+    /// Appends packets as they stand in an image, without a copy. False: there is no room, or the
+    /// image has no such packets; nothing has changed.
+    pub(super) fn push_image(&mut self, image: &Arc<PacketImage>, part: &ImageRun) -> bool {
+        let mark = self.mark();
+        let fits = image.bytes_of(part).is_some_and(|bytes| self.append_held(bytes))
+            && self.keep(|| Held::Image { _image: Arc::clone(image) });
         if !fits {
             self.go_back(&mark);
         }

@@ -15,6 +15,7 @@ use crate::base::sink::RunSink;
 use crate::library::title::Title;
 use crate::live::core::batch::{LivePacket, LiveRun, PacketBatch};
 use crate::live::core::pump::{BatchFrames, BatchRun, BatchSink, LiveRunMark};
+use crate::media::image::{ImageRun, PacketImage};
 use crate::media::window::{Packet, PacketWindow};
 use crate::rtp::HEADER_BYTES;
 use crate::shard::ring::kernel::Kernel;
@@ -111,6 +112,16 @@ impl<K: Kernel> TitleRun for RingRun<'_, K> {
         title: &Arc<Title>,
     ) -> Result<bool, RangeOutside> {
         self.run.try_packet(header, window, packet, title)
+    }
+
+    #[inline]
+    fn set_image(
+        &mut self,
+        _: &PacketWindow,
+        image: &Arc<PacketImage>,
+        part: &ImageRun,
+    ) -> bool {
+        self.run.set_image(image, part)
     }
 
     #[inline]
