@@ -176,12 +176,19 @@ impl Players {
             return command.refuse(Status::NotFound);
         };
         let payload = (track.payload.payload_type, track.payload.clock_rate_hz);
-        let ssrc = Ssrc(rng.next_u32());
+        // Packets that are the same for many players may stand in memory once.
+        let is_shared = cx.config.uses_images && matches!(transport, Transport::Udp { .. });
+        let (ssrc, random) = match is_shared {
+            true => request.title.wire.of_track(request.track_index),
+            false => (Ssrc(rng.next_u32()), rng.next_u64()),
+        };
         let control_url = command.request.uri.clone();
-        let random = rng.next_u64();
         let numbers = Numbers::Own(Own::new(ssrc, random));
         let outgoing = Outgoing::new(payload, numbers, transport, control_url);
         let mut stream = Stream::new(request.track_index, outgoing);
+        if is_shared {
+            stream = stream.sharing();
+        }
         let said = cx.configs.find(&request.title.url_path).adapts_quality;
         if said.unwrap_or(cx.config.adapts_quality) && track.kind == MediaKind::Video {
             // Sound has a low bit rate and its gaps are heard: sound is never thinned.
