@@ -122,13 +122,13 @@ impl<F: Fn(Option<MemberId>) -> bool> Level<'_, F> {
             let mut more = lack.saturating_mul(percent) / 100;
             let (mut given, mut edges) = (0_u64, Vec::new());
             for sender in self.senders {
-                if more == 0 || edges.len() == FURTHER_MAX {
+                if more < RATE_MIN || edges.len() == FURTHER_MAX {
                     break;
                 }
                 let is_other = source != Some(*sender) && self.plan.may_give(*sender, id);
                 let Some(rest) = left.get_mut(sender).filter(|_| is_other) else { continue };
                 let gives = (*rest).min(more);
-                if gives < RATE_MIN.min(lack) {
+                if gives < RATE_MIN {
                     continue;
                 }
                 *rest -= gives;
@@ -136,10 +136,13 @@ impl<F: Fn(Option<MemberId>) -> bool> Level<'_, F> {
                 given += gives;
                 edges.push(Edge { source: *sender, rate: gives });
             }
-            if given < lack {
+            // A rest that is not worth a connection is lacking to nobody.
+            if given.saturating_add(RATE_MIN) <= lack {
                 return None;
             }
-            found.insert(id, edges);
+            if !edges.is_empty() {
+                found.insert(id, edges);
+            }
         }
         Some(found)
     }
@@ -215,6 +218,23 @@ mod tests {
     }
 
     proptest::proptest! {
+        #[test]
+        fn node_behind_a_slow_uplink_is_helped_at_any_rate(rate in 4 * RATE_MIN * 8..100_000_000) {
+            let receivers = (0..8).map(|id| Receiver {
+                id: MemberId(id),
+                up: if id == 3 || id == 4 { rate / 4 } else { rate },
+                down: rate,
+                site: None,
+                is_complete: false,
+                may_serve: true,
+            });
+            let plan = Cascade::new(rate, Some(256 << 20), &receivers.collect::<Vec<_>>());
+            let found = further(&plan, rate, |_| true);
+            proptest::prop_assert_eq!(found.len(), 1, "{:?}", found);
+            let given = |edges: &Vec<Edge>| edges.iter().map(|edge| edge.rate).sum::<u64>();
+            proptest::prop_assert!(found.values().all(|edges| given(edges) >= rate / 2));
+        }
+
         #[test]
         fn no_uplink_is_planned_for_more_than_it_has_and_nobody_waits_for_itself(
             base in 10_u64..400,

@@ -250,9 +250,9 @@ impl Cascade {
         });
         let Some(edge) = edge else { return moved };
         // What is planned for the others may be far from what they could take: nobody may have seen
-        // that yet.
+        // that yet. So this source seems to have most left, and is not chosen again.
         let is_shared = self.sender(edge.source).is_some_and(|s| !s.children.is_empty());
-        let source = if is_shared { self.last_source(&receiver) } else { edge.source };
+        let source = if is_shared { self.last_source(&receiver, edge.source) } else { edge.source };
         self.link(id, source);
         if source != edge.source {
             moved.push(id);
@@ -406,11 +406,21 @@ impl Cascade {
 
     /// The source that gives `receiver` most.
     fn best_source(&self, receiver: &Receiver) -> Option<MemberId> {
+        self.best_source_but(receiver, None)
+    }
+
+    /// The same, but not that one, unless there is no other.
+    fn best_source_but(
+        &self,
+        receiver: &Receiver,
+        not: Option<Option<MemberId>>,
+    ) -> Option<MemberId> {
+        let may_feed = |id: &Option<MemberId>| not != Some(*id) && self.may_feed(*id, receiver.id);
         let most = self.free.iter().filter_map(BTreeSet::last).map(|(gives, _)| *gives).max();
         let wanted = receiver.down.min(most.unwrap_or(0)).max(1);
         for senders in &self.free {
             let fitting = senders.range((wanted, None)..).take(LOOKS_MAX).map(|(_, id)| *id);
-            let fitting = fitting.filter(|id| self.may_feed(*id, receiver.id));
+            let fitting = fitting.filter(&may_feed);
             let rank = |id: &Option<MemberId>| {
                 let (site, depth) = self.sender(*id).map_or((None, 0), |s| (s.site, s.depth));
                 // Among equals a node: what leaves the base is scarce for everybody.
@@ -421,21 +431,22 @@ impl Cascade {
             }
         }
         let mut sharing = self.shares.iter().rev().take(LOOKS_MAX).map(|(_, _, id)| *id);
-        sharing.find(|id| self.may_feed(*id, receiver.id)).flatten()
+        sharing.find(may_feed).or(not).flatten()
     }
 
-    /// The source that gives most to a receiver behind whom nobody waits: one with uplink left, or,
-    /// where that is far too little, one that feeds such receivers only. An uplink that has not
-    /// been used yet is planned as a narrow one, and is more often than not as wide as the others.
-    fn last_source(&self, receiver: &Receiver) -> Option<MemberId> {
-        let best = self.best_source(receiver);
+    /// The source that gives most to a receiver behind whom nobody waits, but not `left`: one with
+    /// uplink left, or, where that is far too little, one that feeds such receivers only. An uplink
+    /// that has not been used yet is planned as a narrow one, and is more often than not as wide as
+    /// the others.
+    fn last_source(&self, receiver: &Receiver, left: Option<MemberId>) -> Option<MemberId> {
+        let best = self.best_source_but(receiver, Some(left));
         let gives = self.sender(best).map_or(0, Sender::gives);
         let is_last = |child: &MemberId| self.children(*child).is_empty();
         let feeds_last = self.members.iter().filter(|(id, member)| {
             let Sender { children, may_serve, depth, .. } = &member.sender;
             let is_open = *may_serve && *depth < self.depth_max && children.len() < CHILDREN_MAX;
             let is_fit = is_open && !children.is_empty() && children.iter().all(is_last);
-            is_fit && self.may_feed(Some(**id), receiver.id)
+            is_fit && Some(**id) != left && self.may_feed(Some(**id), receiver.id)
         });
         let most = feeds_last.max_by_key(|(id, member)| (member.sender.share(), Reverse(**id)));
         let is_far_more =

@@ -157,6 +157,28 @@ fn slow_node_goes_behind_one_that_has_not_sent_yet_rather_than_share_an_uplink()
     assert_eq!(shape(&plan), "0<--:25 1<-3:7 2<-0:25 3<-2:25");
 }
 
+/// The source was seen to carry 25, and nobody has seen what the one that went to it can take.
+#[test]
+fn slow_node_does_not_stay_where_little_is_planned_for_the_one_that_left_it() {
+    let mut receivers: Vec<_> = (0..4).map(|id| receiver(id, 6, 6)).collect();
+    (receivers[0].up, receivers[0].down) = (25, 25);
+    let mut plan = Cascade::new(25, Some(256 * MIB), &receivers);
+    assert_eq!(shape(&plan), "0<--:25 1<-0:6 2<-1:6 3<-2:6");
+    assert!(plan.move_to(MemberId(2), Some(MemberId(0))));
+    assert_eq!(plan.lower(MemberId(1), 2, u64::MAX), [MemberId(1)]);
+    assert_eq!(shape(&plan), "0<--:25 1<-3:6 2<-0:6 3<-2:6");
+}
+
+/// There is nobody else.
+#[test]
+fn slow_node_stays_where_all_others_are_behind_it_or_may_not_serve() {
+    let receivers = [receiver(0, 25, 25), Receiver { may_serve: false, ..receiver(1, 25, 25) }];
+    let mut plan = Cascade::new(25, Some(256 * MIB), &receivers);
+    assert!(plan.move_to(MemberId(1), None));
+    assert_eq!(plan.lower(MemberId(0), 2, u64::MAX), []);
+    assert_eq!(plan.edge(MemberId(0)).unwrap().source, None);
+}
+
 #[test]
 fn node_with_a_slow_uplink_leaves_a_source_that_feeds_others_even_where_it_has_room() {
     let receivers = [receiver(0, 50, 25), receiver(1, 25, 25), receiver(2, 25, 25)];
