@@ -366,8 +366,7 @@ fn windows(
 const GATHERED: RunLimits =
     RunLimits { packets: RUN_PACKETS_MAX, copied_bytes: COPIED_BYTES_MAX, parts: PARTS_MAX };
 /// One piece a run: what every kernel cuts into (`UDP_MAX_SEGMENTS`), and the bytes of a datagram.
-const IN_IMAGE: RunLimits =
-    RunLimits { packets: 64, copied_bytes: usize::MAX, parts: usize::MAX };
+const IN_IMAGE: RunLimits = RunLimits { packets: 64, copied_bytes: usize::MAX, parts: usize::MAX };
 
 /// More than a film starts before its zero.
 const SHIFT_NS: i64 = 3_600_000_000_000;

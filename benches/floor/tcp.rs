@@ -112,7 +112,9 @@ impl TcpSender {
         // - The ring hands out a slot's number again only after `enter`.
         // - Addresses in the film's map are valid as long as `Shape`, and those in its pictures as
         //   long as `LiveShape`; both outlive the sender, and pictures change between turns only.
-        unsafe { ring.push(connection, &raw const slot.message, FLAGS | libc::MSG_WAITALL, false) }?;
+        unsafe {
+            ring.push(connection, &raw const slot.message, FLAGS | libc::MSG_WAITALL, false)
+        }?;
         self.connections[index].is_busy = true;
         self.busy.push(connection);
         Ok(())

@@ -211,6 +211,8 @@ mod tests {
         lag_budget = "0s"
         # memory for packet windows, 1MiB to 1024GiB
         window_cache = "256MiB"
+        # memory for packets as on the wire, shared by players: auto (a 64th), off, 1MiB to 1024GiB
+        image_memory = "auto"
         # pictures for players whose way loses packets: auto (thinned), off (always full)
         quality = "auto"
 
@@ -295,6 +297,7 @@ mod tests {
         root = '/a "b"'  # file
         lag_budget = "0s"  # default
         window_cache = "256MiB"  # default
+        image_memory = "auto"  # default
         quality = "auto"  # default
 
         [auth]

@@ -520,7 +520,8 @@ impl Pumping<'_> {
             let (mut count, mut payload_bytes) = (0, 0);
             let is_image = match image.as_ref().and_then(|image| image.as_ref()) {
                 Some(image) => {
-                    let packet_index = frame.packet_index + u32::try_from(first).unwrap_or(u32::MAX);
+                    let packet_index =
+                        frame.packet_index + u32::try_from(first).unwrap_or(u32::MAX);
                     let part = image.run(packet_index, packets_max - sent);
                     part.filter(|part| run.set_image(window, image, part)).is_some_and(|part| {
                         (count, payload_bytes) = (part.packets, part.payload_bytes);

@@ -199,9 +199,8 @@ impl Stream {
         let image = cursor.window()?.image().load();
         let packet_index = frame.packet_index + cursor.packet_index();
         let stream = (own.ssrc, self.outgoing.payload_type);
-        let stands = |image: &Arc<PacketImage>| {
-            image.shows(frame, packet_index, stream, (own.seq, ts))
-        };
+        let stands =
+            |image: &Arc<PacketImage>| image.shows(frame, packet_index, stream, (own.seq, ts));
         image.as_ref().is_some_and(stands).then_some(image)
     }
 

@@ -57,10 +57,7 @@ async fn make(
     Ok(())
 }
 
-async fn read(
-    mut job: ImageJob,
-    reader: &Reader<'_>,
-) -> Result<PacketImage, WindowFailure> {
+async fn read(mut job: ImageJob, reader: &Reader<'_>) -> Result<PacketImage, WindowFailure> {
     let parts = job.parts().to_vec();
     read_parts(reader, &parts, |part, bytes| job.fill(part, bytes)).await?;
     Ok(job.finish())

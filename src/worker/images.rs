@@ -72,7 +72,7 @@ impl Images {
         };
         // Unmapping takes its time.
         drop(gone);
-        has_room.then_some(Room { images: self, bytes })
+        has_room.then(|| Room { images: self, bytes })
     }
 
     /// Images kept, and the memory that they take with those that are being made.

@@ -11,8 +11,8 @@ use crate::access::question::Answer;
 use crate::base::ids::ShardId;
 use crate::metrics::cells::{TaskKind, WorkerCells};
 use crate::poll::task::{
-    DescriptionFailure, ImageFailure, OpenFailure, Outcome, ResolveFailure, Task, TaskDone, TaskOwner,
-    WindowFailure, Work,
+    DescriptionFailure, ImageFailure, OpenFailure, Outcome, ResolveFailure, Task, TaskDone,
+    TaskOwner, WindowFailure, Work,
 };
 
 /// Hands an outcome to a shard: its inbox's push. Called on worker threads.

@@ -36,7 +36,9 @@ enum Held {
     Inline(Arc<[u8]>),
     Batch(Arc<PacketBatch>),
     /// Nothing looks at it; it is kept until the kernel is done.
-    Image { _image: Arc<PacketImage> },
+    Image {
+        _image: Arc<PacketImage>,
+    },
 }
 
 /// The pieces of one send.

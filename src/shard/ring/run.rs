@@ -171,6 +171,7 @@ impl<K: Kernel> Ring<K> {
         let message = &raw const run.message;
         let entry = if run.is_zerocopy {
             self.zerocopy.start();
+            self.notices_queued += 1;
             opcode::SendMsgZc::new(file, message).ioprio(REPORT_USAGE).flags(flags).build()
         } else {
             opcode::SendMsg::new(file, message).flags(flags).build()

@@ -115,12 +115,7 @@ impl<K: Kernel> TitleRun for RingRun<'_, K> {
     }
 
     #[inline]
-    fn set_image(
-        &mut self,
-        _: &PacketWindow,
-        image: &Arc<PacketImage>,
-        part: &ImageRun,
-    ) -> bool {
+    fn set_image(&mut self, _: &PacketWindow, image: &Arc<PacketImage>, part: &ImageRun) -> bool {
         self.run.set_image(image, part)
     }
 

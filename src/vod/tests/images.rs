@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use crate::base::ids::SessionId;
 use crate::media::image::STREAMS_MIN;
-use crate::vod::thinning::ThinningLevel;
 use crate::vod::tests::{Bench, Sent, rtp_info, session_id};
+use crate::vod::thinning::ThinningLevel;
 
 const SECOND: Duration = Duration::from_secs(1);
 const PLAYERS: u16 = STREAMS_MIN as u16 + 2;
@@ -56,7 +56,8 @@ fn players_that_begin_alike_send_nearly_all_out_of_images_and_as_alone() {
         let sent = sent_to(&bench, *id);
         assert_eq!(*info, players[0].1, "RTP-Info is the same for all");
         assert_without_a_gap(&sent, *info);
-        let (all, of_images) = (sent.iter().map(|s| u32::from(s.packets)).sum::<u32>(), of_images(&bench, *id));
+        let (all, of_images) =
+            (sent.iter().map(|s| u32::from(s.packets)).sum::<u32>(), of_images(&bench, *id));
         assert!(of_images * 10 > all * 8, "{of_images} of {all}");
         let own = bench.session(*id).streams[0].outgoing.sent();
         assert_eq!(own.packets, u64::from(all), "sender reports count them");
