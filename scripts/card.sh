@@ -27,6 +27,8 @@
 #   CARD_RAMP=500        sessions started per second
 #   CARD_FLOORS=..       ways of benches/floor, or none; default: "uring image image-zc"
 #   CARD_MEMORY=KIND     memory of images at the floor: anonymous, huge, file
+#   CARD_SCRIPT=STEPS    what viewers do, as headend-loadgen --script has it: 'seek 0%-80%; play 60s'
+#                        gives each a place of its own
 #   MEASURE_PROGRAMS=DIR takes headend-loadgen and floor from there and builds nothing
 #   MEASURE_KEEP=DIR     keeps reports and the log of the server there
 set -euo pipefail
@@ -47,6 +49,8 @@ shift $((OPTIND - 1))
 builds=("$@")
 ramp="${CARD_RAMP:-500}"
 read -ra floors <<<"${CARD_FLOORS-uring image image-zc}"
+script=()
+[[ -z ${CARD_SCRIPT:-} ]] || script=(--script "$CARD_SCRIPT")
 
 measure_begin card
 near="card-s-$$" far="card-c-$$"
@@ -137,7 +141,7 @@ run_server() {
     local length=$((seconds + 3)) name="$2-$3"
     ip netns exec "$far" taskset -c "$other_cpu" "$loadgen" --server-pid "$server_pid" --json \
         -n "$sessions" --ramp "$ramp" --duration "${length}s" --shared-ports off --blind \
-        "${urls[@]}" \
+        "${script[@]}" "${urls[@]}" \
         >"$work/$name.json" 2>"$work/$name.log" &
     local load=$!
     sleep $((sessions / ramp + 1))
