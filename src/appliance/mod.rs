@@ -466,7 +466,7 @@ fn start_pool(
 /// Bytes of memory; 0 where the system does not say.
 fn memory_of_machine() -> u64 {
     let info = rustix::system::sysinfo();
-    u64::try_from(info.totalram).unwrap_or(0).saturating_mul(info.mem_unit.into())
+    info.totalram.saturating_mul(info.mem_unit.into())
 }
 
 fn session_config(
