@@ -165,8 +165,8 @@ pub(crate) fn run(
 }
 
 impl<'a> Pacer<'a> {
-    /// `ports`: the receiver's for each track, on UDP. `away`: there is no receiver, and all clients
-    /// have this address.
+    /// `ports`: the receiver's for each track, on UDP. `away`: there is no receiver, and all
+    /// clients have this address.
     fn new(
         shape: &'a Shape,
         load: Load,

@@ -1,3 +1,5 @@
+//! Images against what a stream gathers itself, and what streams want of a slot.
+
 use proptest::prelude::*;
 
 use super::*;

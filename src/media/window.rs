@@ -8,8 +8,8 @@
 //!          bytes had to be swapped or converted
 //! ```
 //! Invariant: a window is immutable once built and shared by every session on the title; what
-//! changes is when its pages were last seen in memory (see [`super::pages`]), and whether its packets
-//! stand in memory as on the wire (see [`super::image`]).
+//! changes is when its pages were last seen in memory (see [`super::pages`]), and whether its
+//! packets stand in memory as on the wire (see [`super::image`]).
 //! A packet's payload is the concatenation of its pieces; the RTP header is not part of it.
 //! DESIGN section 4.2.
 

@@ -1,4 +1,4 @@
-//! When windows are given images: packets in memory as they go on the wire, for many streams at once.
+//! When windows are given images: packets in memory as on the wire, for many streams at once.
 //!
 //! ```text
 //!  SETUP over UDP: SSRC and first numbers of the title, the same for all its players

@@ -1,3 +1,5 @@
+//! The budget of images: who gets room, who gives it back and when.
+
 use super::*;
 use crate::base::ids::{RtpTs, SeqNo, Ssrc};
 use crate::base::time::Npt;

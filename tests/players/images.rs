@@ -78,7 +78,7 @@ fn packets_out_of_images_are_those_that_a_player_gets_alone() {
             all += stream.packets.len();
         }
     }
-    let most = 0.7 * f64::from(u32::try_from(all).unwrap());
+    let most = 0.4 * f64::from(u32::try_from(all).unwrap());
     assert!(of_images > most, "{of_images} of {all} packets out of images");
     ssrcs.sort_unstable();
     ssrcs.dedup();

@@ -6,8 +6,8 @@
 //! ```
 //! Such a send costs the pinning of each page and a second completion. It pays where pieces are
 //! large. Pieces of RTP packets are small unless they stand in an image or a batch (DESIGN section
-//! 6.8), so `auto` looks at the shape of each send. Loopback, veth and devices without scatter-gather copy after all. The notice tells,
-//! and `auto` copies on that route from then on.
+//! 6.8), so `auto` looks at the shape of each send. Loopback, veth and devices without
+//! scatter-gather copy after all. The notice tells, and `auto` copies on that route from then on.
 //!
 //! Invariant: the memory of a send is not touched or freed before its notice.
 //! Bound: `NOTICES_MAX` sends wait for their notice; further sends are copied.
