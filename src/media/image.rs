@@ -7,8 +7,8 @@
 //! ```
 //! A stream may send from an image while its own next header would be the one that stands there:
 //! the same SSRC, payload type, sequence number and RTP time ([`PacketImage::shows`]). That is
-//! looked at before each frame, so whatever changes a stream's numbers (a seek, a pause, frames left out)
-//! makes it leave the image, and its packets go on by the numbers that it has.
+//! looked at before each frame, so whatever changes a stream's numbers (a seek, a pause, frames
+//! left out) makes it leave the image, and its packets go on by the numbers that it has.
 //!
 //! A window's [`ImageSlot`] also finds out whether an image is worth it: streams that enter the
 //! window say what their numbers are, and the numbers that most have win.

@@ -4,7 +4,7 @@
 //!  SETUP over UDP: SSRC and first numbers of the title, the same for all its players
 //!  a stream enters a window --fits its image--> sends runs out of it, one piece of memory each
 //!       |                   --numbers that no image has--> counted on the window
-//!       |                                                     `-- enough are alike: a worker makes it
+//!       |                                           `-- enough are alike: a worker makes it
 //!  seek, pause, Scale, frames left out, another feed: the numbers are its own from then on, and so
 //!  is the way of its packets: header and payload apart, as for all others
 //! ```

@@ -1,7 +1,7 @@
 //! Work::Image: from a window to its packets in memory as they go on the wire.
 //!
 //! ```text
-//! room in the budget? --> headers and inline bytes --> read the payload --> still the same? --> window
+//! room? --> headers, inline bytes --> read the payload --> still the same file? --> window
 //! ```
 //! By reads alone, as `window_bytes`: a mapped file may end under who looks into it.
 //!

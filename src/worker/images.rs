@@ -6,8 +6,8 @@
 //!    |  or others need the room                              freed: when nobody has it any more
 //!    `-- no room: everything in the budget is in use
 //! ```
-//! An image is kept here as long as anybody has it, so that its memory is given back by a worker: it
-//! takes tens of microseconds, which a shard is not to spend in the midst of its sends.
+//! An image is kept here as long as anybody has it, so that its memory is given back by a worker:
+//! it takes tens of microseconds, which a shard is not to spend in the midst of its sends.
 //!
 //! Invariants: images in memory, those that are being made and those that were retired take no more
 //! than the budget; one that a stream entered lately is not retired.

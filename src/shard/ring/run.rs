@@ -187,7 +187,7 @@ impl<K: Kernel> Ring<K> {
         // - The slot is off the free list until `run_completed` has seen the last completion, which
         //   is the notice of a send without a copy, so nobody changes it before.
         // - File ranges lie in the maps of titles that the slot holds until then; the kernel reads
-        //   them, and answers EFAULT where the file has become shorter. Other ranges lie in windows'
+        //   them, and answers EFAULT where the file has become shorter. Others lie in windows'
         //   blocks, images or batches, never changed once built, which the slot holds as long.
         // Tests: `map_is_held_until_the_run_has_completed`, `truncated_file_fails_the_run_only`,
         // `batch_is_held_until_the_run_has_completed`,
