@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::base::ids::SessionId;
+use crate::base::ids::{SeqNo, SessionId};
 use crate::media::image::STREAMS_MIN;
 use crate::vod::tests::{Bench, Sent, rtp_info, session_id};
 use crate::vod::thinning::ThinningLevel;
@@ -124,6 +124,32 @@ fn player_that_pauses_or_is_thinned_leaves_the_image_without_a_gap() {
         }
         assert_eq!(of_images(&bench, id), images);
     }
+}
+
+#[test]
+fn packet_out_of_an_image_is_found_when_it_was_lost() {
+    let mut bench = Bench::new();
+    let mut players = Vec::new();
+    for player in 0..PLAYERS {
+        let port = 5_000 + 2 * player;
+        let transport = format!("RTP/AVPF;unicast;client_port={port}-{}", port + 1);
+        let (uri, headers) = (format!("{BASE}/trackID=0"), [("Transport", transport.as_str())]);
+        let connection = u32::from(player) + 1;
+        let answer = bench.request(connection, Method::Setup, &uri, None, &headers).unwrap();
+        players.push(session_id(&answer));
+    }
+    for id in &players {
+        bench.play(*id, &[]).unwrap();
+    }
+    bench.run_for(3 * SECOND);
+    let id = players[2];
+    assert!(of_images(&bench, id) > 0);
+    let last = sent_to(&bench, id).pop().unwrap();
+    let (key, now) = (bench.key(id), bench.sessions.cx.now);
+    let stream = bench.sessions.vod.players.stream_mut(key, 0).unwrap();
+    let again = stream.handle_nack(SeqNo(last.first_seq.wrapping_add(1)), now).unwrap();
+    assert_eq!(again.ts.0, last.ts);
+    assert_eq!(*again.packet, again.window.packets(&last.frame)[1]);
 }
 
 #[test]
