@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use crate::base::ids::{SeqNo, SessionId};
 use crate::media::image::STREAMS_MIN;
-use crate::vod::tests::{Bench, Sent, rtp_info, session_id};
+use crate::rtsp::request::Method;
+use crate::vod::tests::{BASE, Bench, Sent, rtp_info, session_id};
 use crate::vod::thinning::ThinningLevel;
 
 const SECOND: Duration = Duration::from_secs(1);
