@@ -29,6 +29,7 @@ pub mod rtp;
 pub mod rtsp;
 pub mod sdp;
 pub mod store;
+pub mod tunnel;
 pub mod wire;
 
 /// Takes any bytes, and panics when they show a fault.
@@ -76,4 +77,5 @@ pub const TARGETS: &[(&str, Body)] = &[
     ("rtsp_write", rtsp::write),
     ("sdp_read", sdp::read),
     ("store_journal", store::journal),
+    ("tunnel_framing", tunnel::framing),
 ];

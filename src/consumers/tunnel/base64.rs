@@ -5,7 +5,7 @@
 
 /// Decodes a body.
 #[derive(Debug, Default)]
-pub(in crate::consumers) struct Decoder {
+pub struct Decoder {
     /// Bits of the group so far.
     bits: u32,
     /// Characters of the group so far, padding included.
@@ -15,15 +15,14 @@ pub(in crate::consumers) struct Decoder {
 
 /// A character that is none of base64, or padding in a wrong place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::consumers) struct NotBase64;
+pub struct NotBase64;
 
 impl Decoder {
     /// Appends what `bytes` decode to.
-    pub(in crate::consumers) fn decode(
-        &mut self,
-        bytes: &[u8],
-        out: &mut Vec<u8>,
-    ) -> Result<(), NotBase64> {
+    ///
+    /// # Errors
+    /// [`NotBase64`]; what came before it is appended.
+    pub fn decode(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> Result<(), NotBase64> {
         out.reserve(bytes.len() / 4 * 3 + 3);
         for byte in bytes {
             let value = match byte {

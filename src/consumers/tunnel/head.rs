@@ -7,7 +7,7 @@ use super::Cookie;
 
 /// What the first bytes are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::consumers) enum First {
+pub enum First {
     /// Both can follow.
     Unclear,
     /// An HTTP request.
@@ -20,17 +20,18 @@ pub(in crate::consumers) enum First {
 
 /// An HTTP request for a tunnel.
 #[derive(Debug, PartialEq, Eq)]
-pub(in crate::consumers) struct TunnelHead {
+pub struct TunnelHead {
     /// POST, else GET.
-    pub(in crate::consumers) is_post: bool,
-    pub(in crate::consumers) cookie: Cookie,
+    pub is_post: bool,
+    /// Value of `x-sessioncookie`.
+    pub cookie: Cookie,
     /// Bytes of the head.
-    pub(in crate::consumers) bytes: usize,
+    pub bytes: usize,
 }
 
 /// Why there is no tunnel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::consumers) enum HeadError {
+pub enum HeadError {
     /// More bytes are to come.
     Incomplete,
     /// No HTTP, no cookie, or too long.
@@ -38,7 +39,8 @@ pub(in crate::consumers) enum HeadError {
 }
 
 /// Looks at the first bytes of a connection.
-pub(in crate::consumers) fn classify(bytes: &[u8]) -> First {
+#[must_use]
+pub fn classify(bytes: &[u8]) -> First {
     if bytes.first() == Some(&TLS_HANDSHAKE) {
         return First::Tls;
     }
@@ -54,7 +56,10 @@ pub(in crate::consumers) fn classify(bytes: &[u8]) -> First {
 }
 
 /// Reads the head of an HTTP request.
-pub(in crate::consumers) fn parse(bytes: &[u8]) -> Result<TunnelHead, HeadError> {
+///
+/// # Errors
+/// See [`HeadError`].
+pub fn parse(bytes: &[u8]) -> Result<TunnelHead, HeadError> {
     let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
     let mut request = httparse::Request::new(&mut headers);
     let parsed = request.parse(bytes.get(..HEAD_BYTES_MAX).unwrap_or(bytes));

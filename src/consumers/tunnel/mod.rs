@@ -19,8 +19,8 @@
 //! are in flight once, until the GET's connection has worked through them, so a client that floods
 //! fills its own TCP window. Bounds: `HEAD_BYTES_MAX`; [`table::Tunnels`].
 
-pub(super) mod base64;
-pub(super) mod head;
+pub mod base64;
+pub mod head;
 pub mod table;
 
 use std::net::IpAddr;
