@@ -435,11 +435,12 @@ impl Cascade {
     }
 
     /// The source that gives most to a receiver behind whom nobody waits, but not `left`: one with
-    /// uplink left, or, where that is far too little, one that feeds such receivers only. An uplink
-    /// that has not been used yet is planned as a narrow one, and is more often than not as wide as
-    /// the others.
+    /// uplink left for sure, or, where that is far too little, one that feeds such receivers only.
+    /// An uplink that has not been used yet is planned as a narrow one, and is more often than not
+    /// as wide as the others.
     fn last_source(&self, receiver: &Receiver, left: Option<MemberId>) -> Option<MemberId> {
-        let best = self.best_source_but(receiver, Some(left));
+        let sure = self.sure_source(receiver, left);
+        let best = sure.unwrap_or_else(|| self.best_source_but(receiver, Some(left)));
         let gives = self.sender(best).map_or(0, Sender::gives);
         let is_last = |child: &MemberId| self.children(*child).is_empty();
         let feeds_last = self.members.iter().filter(|(id, member)| {
@@ -453,6 +454,31 @@ impl Cascade {
             |(_, member): &(_, &Member)| member.sender.share() > gives.saturating_mul(FAR_MORE);
         let shared = most.filter(is_far_more);
         shared.map(|(id, _)| *id).or(best)
+    }
+
+    /// The source, but not that one, which gives a receiver most if each of its children takes as
+    /// much as the fastest member can: what is planned for them may be far less than they take, as
+    /// long as nobody has measured them.
+    fn sure_source(&self, receiver: &Receiver, not: Option<MemberId>) -> Option<Option<MemberId>> {
+        let most = self.members.values().map(|member| member.receiver.down).max().unwrap_or(0);
+        let gives = |id: Option<MemberId>, sender: &Sender| {
+            let children = u64::try_from(sender.children.len()).unwrap_or(u64::MAX);
+            let rest = sender.up.saturating_sub(most.saturating_mul(children));
+            let is_open = sender.may_serve
+                && sender.depth < self.depth_max
+                && sender.children.len() < CHILDREN_MAX
+                && id != not
+                && self.may_feed(id, receiver.id);
+            if is_open { rest.min(sender.gives()).min(receiver.down) } else { 0 }
+        };
+        let nodes = self.members.iter().map(|(id, member)| (Some(*id), &member.sender));
+        let all = nodes.chain([(None, &self.base)]).filter(|(id, _)| *id != Some(receiver.id));
+        let all = all.map(|(id, sender)| {
+            let is_near = sender.site.is_some() && sender.site == receiver.site;
+            (gives(id, sender), id.is_some(), is_near, Reverse(sender.depth), Reverse(id))
+        });
+        let best = all.max().filter(|(gives, ..)| *gives > 0);
+        best.map(|(.., Reverse(id))| id)
     }
 
     /// Whether an edge may be planned: it closes no circle, and it connects.

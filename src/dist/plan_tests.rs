@@ -169,6 +169,19 @@ fn slow_node_does_not_stay_where_little_is_planned_for_the_one_that_left_it() {
     assert_eq!(shape(&plan), "0<--:25 1<-3:6 2<-0:6 3<-2:6");
 }
 
+/// Another node was seen to carry 25, too, and what its child takes was not seen either.
+#[test]
+fn slow_node_goes_where_nobody_is_rather_than_where_little_is_planned_for_others() {
+    let mut receivers: Vec<_> = (0..5).map(|id| receiver(id, 6, 6)).collect();
+    for receiver in &mut receivers[..2] {
+        (receiver.up, receiver.down) = (25, 25);
+    }
+    let mut plan = Cascade::new(25, Some(256 * MIB), &receivers);
+    assert_eq!(shape(&plan), "0<--:25 1<-0:25 2<-1:6 3<-2:6 4<-3:6");
+    assert_eq!(plan.lower(MemberId(3), 2, u64::MAX), [MemberId(4), MemberId(3)]);
+    assert_eq!(shape(&plan), "0<--:25 1<-0:25 2<-1:6 3<-4:6 4<-2:6");
+}
+
 /// There is nobody else.
 #[test]
 fn slow_node_stays_where_all_others_are_behind_it_or_may_not_serve() {
