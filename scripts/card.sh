@@ -4,7 +4,7 @@
 #   scripts/card.sh [-n SESSIONS] [-t SECONDS] [-f FILMS] [-r ROUNDS] [BUILD..]
 #                   1000 sessions, 5 s, 1 film, 5 rounds, this checkout's build
 #
-# BUILD is a program with options, as one word: 'target/release/headend --zerocopy off'. All builds
+# BUILD is a program with options, as one word: 'target/release/headend -c other.toml'. All builds
 # and the floors are measured in turn, ROUNDS times; two builds are compared with each other.
 #
 # The server stands in a network namespace of its own, with a cable (veth) to a second one. nftables
