@@ -12,7 +12,7 @@ use crate::input::Input;
 /// same byte; and a body, cut anywhere, which decodes to what another decoder says.
 pub fn framing(data: &[u8]) {
     let mut input = Input::new(data);
-    if input.u8() % 2 == 0 {
+    if input.u8().is_multiple_of(2) {
         first(input.rest());
     } else {
         let cut = usize::from(input.u8());

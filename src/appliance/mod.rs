@@ -54,7 +54,7 @@ use crate::sandbox::{Entered, Role, Sandbox, SandboxError};
 use crate::session::cx::SessionConfig;
 use crate::shard::inbox::{Inbox, Message};
 use crate::shard::priority::set_fifo;
-use crate::shard::ring::RingConfig;
+use crate::shard::ring::{RingConfig, Uring};
 use crate::shard::sockets::groups;
 use crate::shard::{Shard, ShardConfig};
 use crate::worker::{Pool, PoolConfig, PoolError, has_topology};
@@ -179,6 +179,7 @@ impl Prepared {
         let started = Instant::now();
         // Before anything needs a ring: workers and shards would each say it in their own way.
         host::ring::check().map_err(RunError::NoRing)?;
+        Uring::check().map_err(|error| RunError::NoRing(error.to_string()))?;
         let started_with = config.clone();
         let sandbox = sandbox(&config, role)?;
         let mut fit = fit(config, sandbox.keeps_capabilities())?;

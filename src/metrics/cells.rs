@@ -197,6 +197,8 @@ pub struct ShardCells {
     pub send_zerocopy: [Counter; 2],
     /// Sends whose bytes it copied although it was asked not to.
     pub send_zerocopy_copied: [Counter; 2],
+    /// Sends without a copy that it refused.
+    pub send_zerocopy_refused: [Counter; 2],
     /// Sends that met a full socket buffer (EAGAIN) and were tried again.
     pub send_again: Counter,
     /// Sends that failed for good.
@@ -271,6 +273,16 @@ pub struct ShardCells {
     pub turns: Counter,
     /// `io_uring_enter` calls.
     pub uring_enters: Counter,
+    /// `io_uring_enter` calls after which the completion queue was full.
+    pub uring_overflows: Counter,
+    /// Times that the kernel took no operation.
+    pub uring_refusals: Counter,
+    /// Operations other than sends of datagrams that the kernel has cancelled.
+    pub uring_cancelled: Counter,
+    /// Receives that found no buffer and were armed again.
+    pub uring_buffer_shortages: Counter,
+    /// Operations put off for lack of descriptors or memory.
+    pub uring_pauses: Counter,
     /// Messages that did not fit another shard's inbox.
     pub inbox_full: Counter,
     /// Sessions reaped because their client fell silent.

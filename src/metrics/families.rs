@@ -369,6 +369,11 @@ pub(super) static FAMILIES: &[Family] = &[
         by_transport(|s, transport| s.send_zerocopy_copied[transport].value()),
     ),
     row(
+        "headend_send_zerocopy_refused_total",
+        "Sends without a copy that the kernel refused; they were sent with one.",
+        by_transport(|s, transport| s.send_zerocopy_refused[transport].value()),
+    ),
+    row(
         "headend_send_again_total",
         "Sends that met a full socket buffer and were tried again.",
         Read::Shard(|s| &s.send_again),
@@ -406,7 +411,7 @@ pub(super) static FAMILIES: &[Family] = &[
     ),
     row(
         "headend_rtcp_packets_dropped_total",
-        "Compound RTCP packets given up because there was no room to send them.",
+        "Compound RTCP packets given up because they could not be sent.",
         Read::Shard(|s| &s.rtcp_packets_dropped),
     ),
     row(
@@ -477,6 +482,31 @@ pub(super) static FAMILIES: &[Family] = &[
     ),
     row("headend_shard_turns_total", "Turns of the shard's loop.", Read::Shard(|s| &s.turns)),
     row("headend_uring_enters_total", "io_uring_enter calls.", Read::Shard(|s| &s.uring_enters)),
+    row(
+        "headend_uring_overflows_total",
+        "io_uring_enter calls after which the completion queue was full.",
+        Read::Shard(|s| &s.uring_overflows),
+    ),
+    row(
+        "headend_uring_refusals_total",
+        "Times that the kernel took no operation, for lack of memory.",
+        Read::Shard(|s| &s.uring_refusals),
+    ),
+    row(
+        "headend_uring_cancelled_total",
+        "Operations that the kernel has cancelled by itself; they were begun again.",
+        Read::Shard(|s| &s.uring_cancelled),
+    ),
+    row(
+        "headend_uring_buffer_shortages_total",
+        "Receives that found no free buffer and were begun again.",
+        Read::Shard(|s| &s.uring_buffer_shortages),
+    ),
+    row(
+        "headend_uring_pauses_total",
+        "Operations put off for lack of descriptors or memory.",
+        Read::Shard(|s| &s.uring_pauses),
+    ),
     row(
         "headend_inbox_full_total",
         "Messages that did not fit another shard's inbox.",

@@ -181,16 +181,28 @@ impl<K: Kernel> Shard<K> {
         Some(due.fold(now + limit, Mono::min))
     }
 
-    fn publish(&self) {
+    fn publish(&mut self) {
         self.cells.turns.add(1);
         let (stats, cells) = (self.net.ring.stats(), &self.cells);
+        if stats.refusals > cells.uring_refusals.value() {
+            self.net.warnings.once("HE-W615", REFUSED, &"what is queued waits, in order");
+        }
+        if stats.cancelled > cells.uring_cancelled.value() {
+            self.net.warnings.once("HE-W616", CANCELLED, &"it is begun again");
+        }
         let raise = |cell: &Counter, total: u64| cell.add(total.saturating_sub(cell.value()));
         raise(&cells.uring_enters, stats.enters);
+        raise(&cells.uring_overflows, stats.overflows);
+        raise(&cells.uring_refusals, stats.refusals);
+        raise(&cells.uring_cancelled, stats.cancelled);
+        raise(&cells.uring_buffer_shortages, stats.buffer_shortages);
+        raise(&cells.uring_pauses, stats.pauses);
         raise(&cells.gso_refusals, stats.gso_refusals);
         raise(&cells.datagrams_oversized, stats.datagrams_dropped);
         for kind in [Lower::Udp as usize, Lower::Tcp as usize] {
             raise(&cells.send_zerocopy[kind], stats.zerocopy.sent[kind]);
             raise(&cells.send_zerocopy_copied[kind], stats.zerocopy.copied[kind]);
+            raise(&cells.send_zerocopy_refused[kind], stats.zerocopy.refused[kind]);
         }
         self.cells.poll_entries.set(self.net.entries.table.count() as u64);
         self.cells.poll_entries_suspended.set(self.net.entries.table.suspended_count() as u64);
@@ -214,6 +226,8 @@ fn within_rounds<E>(
 const REAP_ROUNDS_MAX: usize = 64;
 const UNSENT_RUNS: &str =
     "packets of the turn before are still being sent: later ones may overtake them";
+const REFUSED: &str = "the kernel takes no operations for lack of memory: packets are late";
+const CANCELLED: &str = "the kernel has cancelled an operation by itself";
 /// The longest sleep of an idle shard.
 const IDLE_WAIT: Duration = Duration::from_secs(1);
 /// The longest sleep of a stopping shard, which checks whether it is drained.

@@ -98,7 +98,7 @@ const ADDRESSES: &[(&str, &[&str])] = &[
     ("rtp_types", &["src/rtp/"]),
     ("rtsp_types", &["src/rtsp/"]),
     ("sdp_types", &["src/sdp/"]),
-    ("seccompiler", &["src/sandbox/seccomp.rs"]),
+    ("seccompiler", &["src/sandbox/seccomp.rs", "src/shard/ring/tests/refusals.rs"]),
     ("subtle", &["src/access/", "src/dist/token.rs"]),
     (
         "tokio",

@@ -14,7 +14,7 @@ use crate::support::http::{get, get_json, list, metric, sessions};
 use crate::support::media::title;
 use crate::support::process::{run_any, run_command};
 use crate::support::rtsp::Client;
-use crate::support::sandbox::forbid;
+use crate::support::sandbox::{forbid, forbid_where};
 use crate::support::server::{Options, Server, binary, command, percent_encoded};
 use crate::support::session::{Lower, Session, describe};
 use crate::support::wait::{PATIENCE, until};
@@ -234,6 +234,27 @@ fn forbidden_io_uring_is_reported_in_one_sentence_with_exit_code_2() {
         for word in ["io_uring is not available", "seccomp", "io_uring_setup"] {
             assert!(ended.stderr.contains(word), "{word}: {ended:?}");
         }
+        assert!(!ended.stderr.contains("panicked"), "{ended:?}");
+    }
+}
+
+#[test]
+fn ring_that_lacks_a_feature_or_gets_no_memory_ends_the_start_with_a_sentence() {
+    let (setup, register) = (libc::SYS_io_uring_setup, libc::SYS_io_uring_register);
+    // The ring that asks for what shards need has 8 entries. 13 registers files, 22 a ring of
+    // buffers.
+    let cases = [
+        ((setup, (0, 8), libc::EINVAL), 2, "lacks deferred task work, which Linux 6.1 has"),
+        ((register, (1, 13), libc::ENOMEM), 1, "no memory for its registered files"),
+        ((register, (1, 22), libc::ENOMEM), 1, "no memory for its receive buffers"),
+    ];
+    for ((number, argument, errno), code, text) in cases {
+        let files = tempfile::tempdir_in(scratch()).unwrap();
+        let mut command = command(&Options::default(), files.path());
+        forbid_where(&mut command, number, argument, errno);
+        let ended = run_command(&mut command, PATIENCE);
+        assert_eq!(ended.status.code(), Some(code), "{ended:?}");
+        assert!(ended.stderr.contains(text), "{text}: {ended:?}");
         assert!(!ended.stderr.contains("panicked"), "{ended:?}");
     }
 }

@@ -6,8 +6,7 @@
 //! Invariant: steps are taken in the order of their time and, at one time, of their making; so one
 //! seed gives one run. Bounds: `STEPS_MAX` steps; `BOUND` of virtual time behind the last fault.
 
-use std::cmp::Ordering;
-use std::collections::{BTreeMap, BinaryHeap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use headend::dist::agent::Failure;
@@ -29,9 +28,11 @@ use crate::checks::{Promises, Watch};
 use crate::client::{Client, ClientAnswer};
 use crate::contact::Answer;
 use crate::dice::{Dice, S, Seconds, Trace};
+use crate::due::DueQueue;
 use crate::faults::{Fault, Faults};
 use crate::network::{BASE, Host, Network, host_of};
 use crate::node::Node;
+use crate::runs::Counted;
 use crate::setup::Setup;
 use crate::sink::Sinks;
 use crate::streams::{StreamId, Streams};
@@ -43,8 +44,7 @@ pub(crate) const EPOCH_NS: i64 = 1_767_225_600_000_000_000;
 pub(crate) struct World {
     /// Virtual nanoseconds.
     pub(crate) now: u64,
-    number: u64,
-    queue: BinaryHeap<Due>,
+    queue: DueQueue<Event>,
     pub(crate) dice: Dice,
     pub(crate) trace: Trace,
     pub(crate) setup: Setup,
@@ -107,34 +107,6 @@ pub(crate) enum Event {
     Check,
 }
 
-#[derive(Debug)]
-struct Due {
-    at: u64,
-    number: u64,
-    event: Event,
-}
-
-impl PartialEq for Due {
-    fn eq(&self, other: &Self) -> bool {
-        self.number == other.number
-    }
-}
-
-impl Eq for Due {}
-
-impl PartialOrd for Due {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl Ord for Due {
-    /// The earliest is the greatest: it leaves the heap first.
-    fn cmp(&self, other: &Self) -> Ordering {
-        (other.at, other.number).cmp(&(self.at, self.number))
-    }
-}
-
 /// What a run came to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Outcome {
@@ -144,6 +116,16 @@ pub(crate) struct Outcome {
     pub(crate) seconds: u64,
     /// Events by their kind.
     pub(crate) counts: BTreeMap<String, u64>,
+}
+
+impl Counted for Outcome {
+    fn counts(&self) -> Vec<(String, u64)> {
+        self.counts.clone().into_iter().collect()
+    }
+
+    fn trace(&self) -> &str {
+        &self.trace
+    }
 }
 
 impl World {
@@ -162,8 +144,7 @@ impl World {
         let base = Base::new(setup.commit_ms, setup.queue_max);
         let mut world = Self {
             now: S,
-            number: 0,
-            queue: BinaryHeap::new(),
+            queue: DueQueue::new(),
             dice: Dice::new(setup.seed),
             trace: Trace::new(is_shown),
             net: Network::new(&rates, setup.latency_ms),
@@ -211,7 +192,7 @@ impl World {
     /// Runs for so many virtual seconds.
     pub(crate) fn pass(&mut self, seconds: u64) {
         let until = self.now + seconds * S;
-        while self.queue.peek().is_some_and(|due| due.at <= until) {
+        while self.queue.next_at().is_some_and(|at| at <= until) {
             self.step();
         }
         self.now = until;
@@ -227,11 +208,11 @@ impl World {
     }
 
     fn step(&mut self) {
-        let due = self.queue.pop().expect("a check is always due");
-        self.now = self.now.max(due.at);
+        let (at, event) = self.queue.pop().expect("a check is always due");
+        self.now = self.now.max(at);
         self.watch.steps += 1;
         assert!(self.watch.steps < STEPS_MAX, "no end after {STEPS_MAX} steps");
-        self.happen(due.event);
+        self.happen(event);
     }
 
     fn happen(&mut self, event: Event) {
@@ -331,8 +312,7 @@ impl World {
     }
 
     pub(crate) fn at(&mut self, at: u64, event: Event) {
-        self.number += 1;
-        self.queue.push(Due { at: at.max(self.now), number: self.number, event });
+        self.queue.push(at.max(self.now), event);
     }
 
     pub(crate) fn after(&mut self, wait: u64, event: Event) {

@@ -22,6 +22,30 @@ pub(crate) fn forbid(command: &mut Command, number: libc::c_long, errno: i32) {
     unsafe { command.pre_exec(move || set_filter(&filter)) };
 }
 
+/// As `forbid`, where an argument of the call has this value: its place, and the value.
+pub(crate) fn forbid_where(
+    command: &mut Command,
+    number: libc::c_long,
+    (place, value): (u32, u32),
+    errno: i32,
+) {
+    let number = u32::try_from(number).unwrap();
+    let fails = libc::SECCOMP_RET_ERRNO | u32::try_from(errno).unwrap();
+    let load = libc::BPF_LD | libc::BPF_W | libc::BPF_ABS;
+    let equals = libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K;
+    let filter = [
+        instruction(load, 0, 0, 0),
+        instruction(equals, number, 0, 3),
+        // Arguments are eight bytes each, behind the number, the architecture and an address.
+        instruction(load, 16 + 8 * place, 0, 0),
+        instruction(equals, value, 0, 1),
+        instruction(libc::BPF_RET | libc::BPF_K, fails, 0, 0),
+        instruction(libc::BPF_RET | libc::BPF_K, libc::SECCOMP_RET_ALLOW, 0, 0),
+    ];
+    // SAFETY: as above: two system calls, and no allocation.
+    unsafe { command.pre_exec(move || set_filter(&filter)) };
+}
+
 /// Has `command` run where all other system calls than these fail with EPERM.
 pub(crate) fn allow_only(command: &mut Command, numbers: &[libc::c_long]) {
     let eperm = libc::SECCOMP_RET_ERRNO | u32::try_from(libc::EPERM).unwrap();

@@ -137,6 +137,7 @@ fn names_and_types_are_the_documented_ones() {
     headend_send_errors_total counter
     headend_send_lateness_seconds histogram
     headend_send_zerocopy_copied_total counter
+    headend_send_zerocopy_refused_total counter
     headend_send_zerocopy_total counter
     headend_sessions gauge
     headend_sessions_failed_total counter
@@ -159,7 +160,12 @@ fn names_and_types_are_the_documented_ones() {
     headend_titles_open gauge
     headend_titles_refused_total counter
     headend_turns_with_unsent_runs_total counter
+    headend_uring_buffer_shortages_total counter
+    headend_uring_cancelled_total counter
     headend_uring_enters_total counter
+    headend_uring_overflows_total counter
+    headend_uring_pauses_total counter
+    headend_uring_refusals_total counter
     headend_window_waits_total counter
     headend_windows_built_total counter
     headend_windows_cached gauge

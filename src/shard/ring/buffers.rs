@@ -10,7 +10,7 @@
 //! Bound: a power of two of buffers, allocated once.
 #![allow(unsafe_code, reason = "memory shared with the kernel; a room with unsafe code")]
 
-use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
+use std::alloc::{Layout, alloc_zeroed, dealloc};
 use std::io;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU16, Ordering};
@@ -42,7 +42,10 @@ impl BufferRing {
         buffer_bytes: u32,
     ) -> Result<Self, RingError> {
         let count = count.clamp(1, COUNT_MAX).next_power_of_two();
-        let failure = |source| RingError::Buffers { count: count.into(), source };
+        let failure = |source: io::Error| match source.kind() {
+            io::ErrorKind::OutOfMemory => RingError::NoMemory { what: "receive buffers", source },
+            _ => RingError::Buffers { count: count.into(), source },
+        };
         let entries_bytes = usize::from(count) * size_of::<BufRingEntry>();
         let buffers_at = entries_bytes.next_multiple_of(PAGE_BYTES);
         let block_bytes = buffers_at + usize::from(count) * buffer_bytes as usize;
@@ -51,7 +54,8 @@ impl BufferRing {
         // SAFETY: `alloc_zeroed` requires a layout of more than 0 bytes: `count` is at least 1, so
         // there is at least a page of entries. Test: `datagram_flood_beyond_buffers_is_survived`.
         let block = unsafe { alloc_zeroed(layout) };
-        let Some(block) = NonNull::new(block) else { handle_alloc_error(layout) };
+        let block =
+            NonNull::new(block).ok_or_else(|| failure(io::ErrorKind::OutOfMemory.into()))?;
         let mut ring = Self { block, layout, buffers_at, count, buffer_bytes, group, tail: 0 };
         let address = block.as_ptr().expose_provenance() as u64;
         // SAFETY: the block must be valid until the group is unregistered or the ring destroyed.

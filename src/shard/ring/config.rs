@@ -54,20 +54,27 @@ pub enum RingError {
         /// Error of the kernel.
         source: io::Error,
     },
-    /// The limit on locked memory has no room for the ring.
+    /// The limit on locked memory has no room for a part of the ring, or the machine has no memory.
     #[error(
-        "io_uring gets no memory ({source}): raise the limit on locked memory with \
+        "io_uring gets no memory for its {what} ({source}): raise the limit on locked memory with \
          `ulimit -l 65536` (systemd: LimitMEMLOCK=64M), or give fewer shards (--shards)"
     )]
     NoMemory {
+        /// Part of the ring.
+        what: &'static str,
         /// Error of the kernel.
         source: io::Error,
     },
     /// The kernel does not know a flag or an operation.
-    #[error("the kernel is too old: {missing} is missing (Linux 6.1 is the oldest that works)")]
+    #[error(
+        "the kernel is too old: its io_uring lacks {missing}, which Linux {since} has; headend \
+         needs Linux 6.1 or newer"
+    )]
     KernelTooOld {
         /// Name of the flag or operation.
         missing: &'static str,
+        /// The first version that has it.
+        since: &'static str,
     },
     /// The table of registered files cannot be made.
     #[error(
@@ -98,6 +105,15 @@ pub enum RingError {
     Register {
         /// Error of the kernel.
         source: io::Error,
+    },
+    /// The kernel had no memory to keep completions for which the queue had no room.
+    #[error(
+        "the kernel has lost {count} completions of io_uring for lack of memory: nobody can say \
+         which operations have ended; give the machine or the container more memory"
+    )]
+    CompletionsLost {
+        /// Number of completions.
+        count: u32,
     },
     /// `io_uring_enter` has failed, and the shard cannot go on.
     #[error("io_uring_enter failed ({source})")]

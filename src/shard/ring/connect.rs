@@ -71,6 +71,8 @@ impl<K: Kernel> Ring<K> {
         let &mut ConnectSlot { file, token, .. } = self.memory.connects.slot(index);
         self.memory.connects.free.push(index);
         let is_closing = self.files.is_closing(file.index());
+        let is_cancelled = cqe.result() == -libc::ECANCELED && !is_closing;
+        self.stats.cancelled += u64::from(is_cancelled);
         self.end_op(file.index());
         let result = match cqe.result() {
             code if code < 0 => Err(io::Error::from_raw_os_error(code.saturating_neg())),

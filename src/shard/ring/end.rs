@@ -4,7 +4,7 @@
 //! cancel everything -> wait for the last completion -> let go of files and buffers -> free memory
 //!                            `- does not come -> let go of files, leak memory, close the ring
 //! ```
-//! Bound: `ROUNDS_MAX` waits of `ROUND_NS`.
+//! Bound: `ROUNDS_MAX` waits of `ROUND_NS` in which nothing ends.
 #![allow(unsafe_code, reason = "frees memory shared with the kernel; a room with unsafe code")]
 
 use std::mem::ManuallyDrop;
@@ -20,6 +20,14 @@ use super::receive::accepted;
 impl<K: Kernel> Drop for Ring<K> {
     fn drop(&mut self) {
         let is_over = self.end_all_operations();
+        if !is_over {
+            let operations = self.uring.in_kernel();
+            tracing::warn!(
+                code = "HE-W614",
+                operations,
+                "the kernel does not give operations back: their memory stays as it is"
+            );
+        }
         // The kernel takes a closed ring apart later, on a thread of its own. Until then it would
         // hold the registered files, and a server that is started at once would find its own port
         // taken. It fails only where nothing is registered.
@@ -38,17 +46,21 @@ impl<K: Kernel> Ring<K> {
     /// Cancels all operations and waits for them. True: none is in flight any more.
     fn end_all_operations(&mut self) -> bool {
         self.uring.drop_queued();
-        for _ in 0..ROUNDS_MAX {
-            if self.uring.in_kernel() == 0 {
-                return true;
+        let mut idle_rounds = 0;
+        let mut is_cancelled = false;
+        while self.uring.in_kernel() > 0 && idle_rounds < ROUNDS_MAX {
+            if !std::mem::replace(&mut is_cancelled, true) {
+                let key = OpKey::new(Op::Cancel, u32::MAX);
+                let cancel = opcode::AsyncCancel2::new(CancelBuilder::any()).build();
+                // SAFETY: `queue` requires valid pointers; a cancel has none. Test: as above.
+                unsafe { self.uring.queue(cancel.user_data(key.as_user_data())) };
             }
-            let key = OpKey::new(Op::Cancel, u32::MAX);
-            let cancel = opcode::AsyncCancel2::new(CancelBuilder::any()).build();
-            // SAFETY: `queue` requires valid pointers; a cancel has none. Test: as above.
-            unsafe { self.uring.queue(cancel.user_data(key.as_user_data())) };
             let everything = self.uring.in_kernel().saturating_add(1);
             if self.uring.enter(everything, Wait::For(Some(ROUND_NS))).is_err() {
                 return false;
+            }
+            if !self.uring.has_cqe() {
+                (idle_rounds, is_cancelled) = (idle_rounds + 1, false);
             }
             while let Some(cqe) = self.uring.next_cqe() {
                 let key = OpKey::from_user_data(cqe.user_data());
@@ -57,7 +69,7 @@ impl<K: Kernel> Ring<K> {
                 }
             }
         }
-        false
+        self.uring.in_kernel() == 0
     }
 
     fn unregister_buffers(&self) -> bool {
@@ -66,6 +78,6 @@ impl<K: Kernel> Ring<K> {
     }
 }
 
-/// Two seconds in all. Cancelled operations end at once, as a rule.
+/// Two seconds in all without an end. Cancelled operations end at once, as a rule.
 const ROUNDS_MAX: u32 = 40;
 const ROUND_NS: u64 = 50_000_000;

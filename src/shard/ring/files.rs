@@ -149,6 +149,19 @@ impl Files {
         entry.closing && entry.in_flight == 0
     }
 
+    /// The file that has a place now, open or closing.
+    pub(super) fn slot_at(&self, index: u32) -> FileSlot {
+        let generation =
+            self.entries.get(index as usize).map_or(u32::MAX, |entry| entry.generation);
+        FileSlot { index, generation }
+    }
+
+    /// Number of operations of a file that is closing; `None`: it is open, or was closed.
+    pub(super) fn closing_ops(&self, slot: FileSlot) -> Option<u32> {
+        let entry = self.entries.get(slot.index as usize)?;
+        (entry.generation == slot.generation && entry.closing).then_some(entry.in_flight)
+    }
+
     pub(super) fn is_closing(&self, index: u32) -> bool {
         self.entries.get(index as usize).is_some_and(|entry| entry.closing)
     }

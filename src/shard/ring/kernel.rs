@@ -17,6 +17,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use io_uring::{cqueue, squeue};
 
+pub use super::features::Features;
+
 use super::config::RingError;
 use crate::base::host::Host;
 use crate::base::time::Mono;
@@ -31,6 +33,18 @@ pub enum Wait {
     For(Option<u64>),
     /// Until the kernel's monotonic clock shows this.
     Until(Mono),
+}
+
+/// What came of handing operations over, since the start.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct EnterCounts {
+    /// System calls to submit and wait.
+    pub enters: u64,
+    /// System calls after which the kernel kept completions back: the completion queue was full.
+    pub overflows: u64,
+    /// Times that the kernel took no operation, for lack of memory or because it kept completions
+    /// back.
+    pub refusals: u64,
 }
 
 /// A kernel for one shard.
@@ -55,23 +69,21 @@ pub trait Kernel {
     /// Number of operations queued since the start.
     fn queued_count(&self) -> u64;
 
-    /// Number of system calls to submit and wait.
-    fn enters(&self) -> u64;
+    /// Whether the last `enter` has left operations queued, because the kernel took none.
+    fn is_refusing(&self) -> bool;
+
+    /// What came of handing operations over, since the start.
+    fn counts(&self) -> EnterCounts;
 
     /// Entries of the submission queue.
     fn sq_entries(&self) -> u32;
 
-    /// Whether the kernel has sends without a copy.
-    fn has_zerocopy(&self) -> bool;
+    /// What the kernel has of what the ring can do without.
+    fn features(&self) -> Features;
 
-    /// Whether the kernel counts a waiting shard as idle.
-    fn has_no_iowait(&self) -> bool;
-
-    /// Whether the kernel can wait until a time.
-    fn has_absolute_waits(&self) -> bool;
-
-    /// Hands over the queue and waits for `want` completions. On return, all completions that are
-    /// ready are in the completion queue.
+    /// Hands over the queue and waits for `want` completions. On return, the completion queue has
+    /// all completions that are ready, or is full; the rest comes with the next `enter`. What the
+    /// kernel does not take stays queued, in order, and the wait is short.
     ///
     /// # Errors
     /// The ring cannot be used any more.

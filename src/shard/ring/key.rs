@@ -19,8 +19,6 @@ pub(super) struct OpKey {
 pub(super) enum Op {
     /// Waits for something to arrive.
     Arm(Arm),
-    /// Waits for the end of a pause before arming again.
-    Pause(Arm),
     /// Sends datagrams.
     Run,
     /// Sends on a TCP connection.
@@ -52,7 +50,6 @@ impl OpKey {
     pub(super) fn as_user_data(self) -> u64 {
         let code: u8 = match self.op {
             Op::Arm(arm) => arm.code(),
-            Op::Pause(arm) => PAUSE | arm.code(),
             Op::Run => RUN,
             Op::Stream => STREAM,
             Op::Connect => CONNECT,
@@ -69,7 +66,6 @@ impl OpKey {
             STREAM => Op::Stream,
             CONNECT => Op::Connect,
             CANCEL => Op::Cancel,
-            code if code & PAUSE != 0 => Op::Pause(Arm::from_code(code & !PAUSE)?),
             code => Op::Arm(Arm::from_code(code)?),
         };
         Some(Self { op, index })
@@ -104,7 +100,6 @@ impl Arm {
     }
 }
 
-const PAUSE: u8 = 0x10;
 const RUN: u8 = 0x21;
 const STREAM: u8 = 0x22;
 const CANCEL: u8 = 0x23;
@@ -116,14 +111,14 @@ mod tests {
 
     #[test]
     fn every_key_reads_back_and_others_are_refused() {
-        let arms = Arm::ALL.into_iter().flat_map(|arm| [Op::Arm(arm), Op::Pause(arm)]);
+        let arms = Arm::ALL.into_iter().map(Op::Arm);
         for op in arms.chain([Op::Run, Op::Stream, Op::Connect, Op::Cancel]) {
             for index in [0, 7, u32::MAX] {
                 let key = OpKey::new(op, index);
                 assert_eq!(OpKey::from_user_data(key.as_user_data()), Some(key));
             }
         }
-        for other in [0, 5 << 32, 0x1f << 32, 0x25 << 32, 1 << 40, u64::MAX] {
+        for other in [0, 5 << 32, 0x11 << 32, 0x25 << 32, 1 << 40, u64::MAX] {
             assert_eq!(OpKey::from_user_data(other), None, "{other:#x}");
         }
     }

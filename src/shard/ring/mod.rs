@@ -22,6 +22,7 @@ mod completion;
 mod config;
 mod connect;
 mod end;
+mod features;
 mod files;
 mod gather;
 mod gso;
@@ -29,6 +30,7 @@ pub mod kernel;
 mod key;
 mod message;
 mod receive;
+mod retries;
 mod routes;
 mod run;
 mod stream;
@@ -58,9 +60,10 @@ use bytes::BytePool;
 use connect::ConnectSlots;
 use files::Files;
 use gso::GsoRoutes;
-use kernel::{Kernel, Wait};
+use kernel::{EnterCounts, Kernel, Wait};
 use key::{Op, OpKey};
 use receive::{DATAGRAM_BUFFER_BYTES, STREAM_BUFFER_BYTES, Shared};
+use retries::{Again, Retries};
 use run::{OpenChain, RunSlots};
 use stream::StreamSlots;
 use zerocopy::Zerocopy;
@@ -80,6 +83,7 @@ pub struct Ring<K: Kernel = Uring> {
     zerocopy: Zerocopy,
     pool: Rc<BytePool>,
     chain: Option<OpenChain>,
+    retries: Retries,
     /// Number of queued datagram sends whose result is not reaped. Each gets its result within the
     /// `enter` that starts it.
     sends_unreaped: u32,
@@ -103,13 +107,19 @@ struct Memory {
 pub struct RingStats {
     /// System calls to submit and wait.
     pub enters: u64,
+    /// System calls after which the kernel kept completions back: the completion queue was full.
+    pub overflows: u64,
+    /// Times that the kernel took no operation.
+    pub refusals: u64,
     /// Receives that found no buffer and were armed again.
     pub buffer_shortages: u64,
+    /// Operations other than runs that the kernel has cancelled and the ring did not.
+    pub cancelled: u64,
     /// Datagrams too long or without a usable sender.
     pub datagrams_dropped: u64,
     /// Runs that failed because the route refuses segmentation.
     pub gso_refusals: u64,
-    /// Times that accepting or receiving was put off for lack of descriptors or memory.
+    /// Times that accepting, receiving or closing was put off for lack of descriptors or memory.
     pub pauses: u64,
     /// Sends without a copy.
     pub zerocopy: ZerocopyStats,
@@ -142,7 +152,7 @@ impl<K: Kernel> Ring<K> {
                 return Err(error);
             }
         };
-        let zerocopy = Zerocopy::new(config.zerocopy, uring.has_zerocopy());
+        let zerocopy = Zerocopy::new(config.zerocopy, uring.features().zerocopy);
         Ok(Self {
             uring,
             memory: ManuallyDrop::new(Memory {
@@ -158,6 +168,7 @@ impl<K: Kernel> Ring<K> {
             zerocopy,
             pool: BytePool::new(),
             chain: None,
+            retries: Retries::default(),
             sends_unreaped: 0,
             notices_queued: 0,
             stats: RingStats::default(),
@@ -186,7 +197,7 @@ impl<K: Kernel> Ring<K> {
             "multishot accept and recvmsg",
             "provided buffers",
         ];
-        if self.uring.has_no_iowait() {
+        if self.uring.features().no_iowait {
             features.push("no iowait");
         }
         features.push(match self.gso.mode() {
@@ -199,6 +210,7 @@ impl<K: Kernel> Ring<K> {
             Mode::On => "zero copy on",
             Mode::Off => "zero copy off",
         });
+        features.extend(self.uring.features().substitutes());
         features
     }
 
@@ -206,7 +218,8 @@ impl<K: Kernel> Ring<K> {
     #[must_use]
     pub fn stats(&self) -> RingStats {
         let zerocopy = self.zerocopy.stats();
-        RingStats { enters: self.uring.enters(), zerocopy, ..self.stats }
+        let EnterCounts { enters, overflows, refusals } = self.uring.counts();
+        RingStats { enters, overflows, refusals, zerocopy, ..self.stats }
     }
 
     /// Registers a descriptor and takes ownership of it.
@@ -253,12 +266,10 @@ impl<K: Kernel> Ring<K> {
     /// # Errors
     /// The ring cannot be used any more.
     pub fn enter(&mut self, wait_ns: Option<u64>) -> Result<(), RingError> {
-        let is_short = self.sends_unreaped > 0;
-        let limit = is_short.then_some(SEND_REPORT_NS_MAX);
-        self.enter_and_wait(Wait::For(match (wait_ns, limit) {
-            (Some(ns), Some(limit)) => Some(ns.min(limit)),
-            (ns, limit) => ns.or(limit),
-        }))
+        let until_retry = self.try_again().map(|due| length_ns(self.uring.now(), due));
+        let for_sends = (self.sends_unreaped > 0).then_some(SEND_REPORT_NS_MAX);
+        let limits = [wait_ns, until_retry, for_sends];
+        self.enter_and_wait(Wait::For(limits.into_iter().flatten().min()))
     }
 
     /// As `enter`, until `deadline`. Submission takes time inside the call, so a wait of a given
@@ -267,13 +278,42 @@ impl<K: Kernel> Ring<K> {
     /// # Errors
     /// As `enter`.
     pub fn enter_until(&mut self, now: Mono, deadline: Mono) -> Result<(), RingError> {
-        if !self.uring.has_absolute_waits() {
-            let wait = deadline.since(now).as_nanos();
-            return self.enter(Some(u64::try_from(wait).unwrap_or(u64::MAX)));
+        if !self.uring.features().absolute_waits {
+            return self.enter(Some(length_ns(now, deadline)));
         }
-        let limit = Mono(now.0.saturating_add(SEND_REPORT_NS_MAX));
-        let is_short = self.sends_unreaped > 0 && limit < deadline;
-        self.enter_and_wait(Wait::Until(if is_short { limit } else { deadline }))
+        let for_sends = Mono(now.0.saturating_add(SEND_REPORT_NS_MAX));
+        let for_sends = (self.sends_unreaped > 0).then_some(for_sends);
+        let limits = self.try_again().into_iter().chain(for_sends);
+        self.enter_and_wait(Wait::Until(limits.fold(deadline, Mono::min)))
+    }
+
+    /// Queues what is to be tried again now. Returns when the next pause ends.
+    fn try_again(&mut self) -> Option<Mono> {
+        if self.retries.is_empty() {
+            return None;
+        }
+        let now = self.uring.now();
+        while let Some((file, again)) = self.retries.take_due(now) {
+            match again {
+                Again::Arm(arm) if self.files.is_open(file) => self.queue_arm(file.index(), arm),
+                Again::Send(index) => self.send_again(index),
+                Again::Cancel if self.files.closing_ops(file) > Some(0) => {
+                    self.queue_cancel(file.index());
+                }
+                Again::Unregister if self.files.closing_ops(file) == Some(0) => {
+                    self.vacate(file.index());
+                }
+                // The file was closed meanwhile.
+                Again::Arm(_) | Again::Cancel | Again::Unregister => {}
+            }
+        }
+        self.retries.next_due()
+    }
+
+    /// Has something tried again after a pause.
+    fn pause(&mut self, index: u32, again: Again) {
+        self.stats.pauses += 1;
+        self.retries.add(self.uring.now(), self.files.slot_at(index), again);
     }
 
     fn enter_and_wait(&mut self, wait: Wait) -> Result<(), RingError> {
@@ -287,10 +327,11 @@ impl<K: Kernel> Ring<K> {
     }
 
     /// Whether the kernel has datagram sends without a result. Such sends never wait: once all
-    /// completions are reaped, the rest are linked runs that have not started.
+    /// completions are reaped, the rest are linked runs that have not started. Sends that the
+    /// kernel did not take do not count: they are queued, and later ones queue behind them.
     #[must_use]
     pub fn has_unsent_runs(&self) -> bool {
-        self.sends_unreaped > 0
+        self.sends_unreaped > 0 && !self.uring.is_refusing()
     }
 
     /// Takes the next completion; `None`: there is none until the next `enter`.
@@ -312,11 +353,13 @@ impl<K: Kernel> Ring<K> {
             Op::Run => self.run_completed(index, cqe),
             Op::Stream => self.stream_completed(index, cqe),
             Op::Connect => self.connect_completed(index, cqe),
-            Op::Pause(arm) => {
-                self.pause_ended(index, arm);
-                None
-            }
             Op::Cancel => {
+                // Nothing was found, or it is ending: both are ends.
+                let errno = cqe.result().saturating_neg();
+                let is_refused = errno > 0 && !matches!(errno, libc::ENOENT | libc::EALREADY);
+                if is_refused && self.files.is_closing(index) {
+                    self.pause(index, Again::Cancel);
+                }
                 self.end_op(index);
                 None
             }
@@ -331,9 +374,10 @@ impl<K: Kernel> Ring<K> {
     }
 
     fn vacate(&mut self, index: u32) {
-        // Fails only for an index out of range, which `install` would have refused.
-        let unregistered = self.uring.unregister(index);
-        debug_assert!(unregistered.is_ok(), "{unregistered:?}");
+        // While the kernel has the file, its peer would not see the end.
+        if self.uring.unregister(index).is_err() {
+            return self.pause(index, Again::Unregister);
+        }
         self.gso.forget(index);
         self.zerocopy.forget(index);
         drop(self.files.vacate(index));
@@ -344,6 +388,11 @@ impl<K: Kernel> fmt::Debug for Ring<K> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Ring").field("in_kernel", &self.uring.in_kernel()).finish_non_exhaustive()
     }
+}
+
+/// Nanoseconds from `now` to `due`.
+fn length_ns(now: Mono, due: Mono) -> u64 {
+    u64::try_from(due.since(now).as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// Longest time until a failed datagram send is noticed: one slot of the timer wheel.

@@ -8,15 +8,14 @@
 //! Srikantan et al.: polling of a connection is off from an event until its consumer enables it.
 //!
 //! Invariants: a provided buffer goes back to the kernel while its completion is handled. A way
-//! that failed for lack of descriptors or memory is armed again after `PAUSE_MS`: the shard never
-//! spins.
+//! that failed for lack of descriptors or memory is armed again after a pause (`retries`): the
+//! shard never spins, and no connection ends for it.
 #![allow(unsafe_code, reason = "operations with pointers; a room with unsafe code")]
 
 use std::io;
 use std::os::fd::{FromRawFd, OwnedFd};
-use std::time::Duration;
 
-use io_uring::types::{CancelBuilder, Fixed, RecvMsgOut, Timespec};
+use io_uring::types::{CancelBuilder, Fixed, RecvMsgOut};
 use io_uring::{cqueue, opcode, squeue};
 
 use super::completion::Completion;
@@ -24,13 +23,13 @@ use super::files::FileSlot;
 use super::kernel::Kernel;
 use super::key::{Arm, Op, OpKey};
 use super::message::{ADDRESS_BYTES, empty_message, parse_address};
+use super::retries::Again;
 use super::{Memory, Ring};
 
 /// Memory that all operations of a kind share; boxed, so that it never moves.
 pub(super) struct Shared {
     /// Target of eventfd reads; its value is not used.
     wake_count: [u8; 8],
-    pause: Timespec,
     /// Tells the kernel the room for the sender's address in a datagram buffer.
     datagram_message: libc::msghdr,
 }
@@ -39,8 +38,7 @@ impl Shared {
     pub(super) fn new() -> Box<Self> {
         let mut datagram_message = empty_message();
         datagram_message.msg_namelen = ADDRESS_BYTES;
-        let pause = Timespec::from(Duration::from_millis(PAUSE_MS));
-        Box::new(Self { wake_count: [0; 8], pause, datagram_message })
+        Box::new(Self { wake_count: [0; 8], datagram_message })
     }
 }
 
@@ -72,7 +70,7 @@ impl<K: Kernel> Ring<K> {
         }
     }
 
-    fn queue_arm(&mut self, index: u32, arm: Arm) {
+    pub(super) fn queue_arm(&mut self, index: u32, arm: Arm) {
         let (file, memory) = (Fixed(index), &mut self.memory);
         let entry = match arm {
             Arm::Accept => opcode::AcceptMulti::new(file).flags(libc::SOCK_CLOEXEC).build(),
@@ -95,13 +93,6 @@ impl<K: Kernel> Ring<K> {
         self.queue_file_op(entry, OpKey::new(Op::Arm(arm), index));
     }
 
-    /// Arms again after a pause.
-    fn queue_pause(&mut self, index: u32, arm: Arm) {
-        self.stats.pauses += 1;
-        let entry = opcode::Timeout::new(&raw const self.memory.shared.pause).build();
-        self.queue_file_op(entry, OpKey::new(Op::Pause(arm), index));
-    }
-
     /// Ends all operations on the file, which then complete one by one.
     pub(super) fn queue_cancel(&mut self, index: u32) {
         let entry = opcode::AsyncCancel2::new(CancelBuilder::fd(Fixed(index)).all()).build();
@@ -113,7 +104,7 @@ impl<K: Kernel> Ring<K> {
         // SAFETY: `queue` requires valid pointers until the operation's last completion is taken.
         // - Receives have none of their own: the kernel takes a published buffer of a `BufferRing`,
         //   which lives until nothing is in the kernel and the ring is closed.
-        // - The message, the pause and the wake count lie in `Shared`, a box that lives as long.
+        // - The message and the wake count lie in `Shared`, a box that lives as long.
         //   The kernel writes only to the wake count, which nobody reads, and, for datagrams, to
         //   the buffer, not to the message.
         // - Accepts and cancels have no pointers.
@@ -138,6 +129,11 @@ impl<K: Kernel> Ring<K> {
             Err(_) => Err(cqe.result().checked_neg().unwrap_or(libc::EIO)),
         };
         let completion = match arm {
+            // No client is concerned, and none is told.
+            _ if result == Err(libc::ECANCELED) => {
+                self.stats.cancelled += u64::from(!is_closing);
+                None
+            }
             Arm::Accept => Some(Completion::Accepted { token, result: accepted(cqe.result()) }),
             Arm::Receive => self.received(token, result, cqe.flags()),
             Arm::Datagrams => self.datagram(token, result, cqe.flags()),
@@ -162,16 +158,10 @@ impl<K: Kernel> Ring<K> {
             Ok(_) | Err(libc::ENOBUFS | libc::EINTR | libc::ECONNABORTED) => {
                 self.queue_arm(index, arm);
             }
-            Err(_) => self.queue_pause(index, arm),
+            // Other threads may wait for the shard to hear them.
+            Err(libc::ECANCELED) if arm == Arm::Wake => self.queue_arm(index, arm),
+            Err(_) => self.pause(index, Again::Arm(arm)),
         }
-    }
-
-    /// Handles the end of a pause.
-    pub(super) fn pause_ended(&mut self, index: u32, arm: Arm) {
-        if !self.files.is_closing(index) {
-            self.queue_arm(index, arm);
-        }
-        self.end_op(index);
     }
 
     fn received(&mut self, token: u32, result: Result<u32, i32>, flags: u32) -> Option<Completion> {
@@ -191,6 +181,8 @@ impl<K: Kernel> Ring<K> {
                 self.stats.buffer_shortages += 1;
                 return None;
             }
+            // The kernel's need, not the connection's end.
+            Err(libc::EAGAIN | libc::EINTR | libc::ENOMEM) => return None,
             Err(errno) => Err(io::Error::from_raw_os_error(errno)),
         };
         Some(Completion::Received { token, result })
@@ -236,6 +228,3 @@ pub(super) const STREAM_BUFFER_BYTES: u32 = 4 << 10;
 pub(super) const DATAGRAM_BUFFER_BYTES: u32 = 16 + ADDRESS_BYTES + 4 + (2 << 10);
 
 const WAKE_COUNT_BYTES: u32 = 8;
-
-/// Long enough to cost nothing, and shorter than the patience of a client that connects.
-const PAUSE_MS: u64 = 100;

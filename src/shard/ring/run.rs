@@ -200,9 +200,10 @@ impl<K: Kernel> Ring<K> {
     pub(super) fn run_completed(&mut self, index: u32, cqe: &cqueue::Entry) -> Option<Completion> {
         let run = self.memory.runs.slot(index);
         let (file, to, is_zerocopy) = (run.file, run.to, run.is_zerocopy);
+        let outlet = Outlet::Datagrams(to.ip());
         if cqueue::notif(cqe.flags()) {
             let file_index = self.files.is_open(file).then(|| file.index());
-            self.zerocopy.end(file_index, Outlet::Datagrams(to.ip()), cqe.result());
+            self.zerocopy.end(file_index, outlet, cqe.result());
             self.memory.runs.give_back(index);
             return None;
         }
@@ -227,6 +228,8 @@ impl<K: Kernel> Ring<K> {
         } else if is_closing {
             // The file's index may be vacant: nothing is learnt of its routes.
             Err(SendFailure::Closed)
+        } else if is_zerocopy && self.zerocopy.handle_failure(file.index(), outlet, errno) {
+            Err(SendFailure::Again)
         } else if packets > 1 && self.gso.handle_failure(file.index(), to.ip(), errno) {
             self.stats.gso_refusals += 1;
             Err(SendFailure::Again)

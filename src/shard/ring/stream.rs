@@ -6,7 +6,8 @@
 //! [ "RTSP/1.0 200 OK.." ][ $ ch len | rtp | payload ][ $ ch len | rtp | payload ] ..
 //! ```
 //! Invariants: at most one send is in flight on a connection, because two would interleave. The
-//! kernel finishes a send or fails it (`MSG_WAITALL`). No send has a part of a packet.
+//! kernel finishes a send or fails it (`MSG_WAITALL`). No send has a part of a packet. A send of
+//! which the kernel took no byte, for want of memory or because it cancelled it, is queued again.
 //! Bounds: `LIMITS` for a send; one slot for each send that is in flight or waits for its notice.
 //! Memory of slots is used again. RFC 2326 s10.12, DESIGN section 6.7.
 #![allow(unsafe_code, reason = "messages for the kernel; a room with unsafe code")]
@@ -24,6 +25,7 @@ use super::gather::{Gather, GatherLimits};
 use super::kernel::Kernel;
 use super::key::{Op, OpKey};
 use super::message::empty_message;
+use super::retries::Again;
 use super::uring::Uring;
 use super::zerocopy::{Outlet, REPORT_USAGE, Shape, fragments};
 use crate::library::title::Title;
@@ -46,6 +48,8 @@ struct StreamSlot {
     file: FileSlot,
     token: u32,
     is_zerocopy: bool,
+    /// The kernel took nothing: the send is queued again after the notice.
+    is_untaken: bool,
 }
 
 /// A send that takes bytes and packets. Dropped without `submit`, it sends nothing.
@@ -74,26 +78,62 @@ impl<K: Kernel> Ring<K> {
     ) -> Option<Completion> {
         let send = self.memory.streams.slot(index);
         let (file, token, expected) = (send.file, send.token, send.gather.bytes());
-        let is_zerocopy = send.is_zerocopy;
+        let (is_zerocopy, is_untaken) = (send.is_zerocopy, send.is_untaken);
         if cqueue::notif(cqe.flags()) {
             let file_index = self.files.is_open(file).then(|| file.index());
             self.zerocopy.end(file_index, Outlet::Stream, cqe.result());
-            self.memory.streams.give_back(index);
+            if is_untaken && file_index.is_some() {
+                self.queue_stream(index);
+            } else {
+                self.memory.streams.give_back(index);
+            }
             return None;
         }
-        if !cqueue::more(cqe.flags()) {
-            if is_zerocopy {
-                self.zerocopy.end_unnoticed();
+        let has_notice = cqueue::more(cqe.flags());
+        if is_zerocopy && !has_notice {
+            self.zerocopy.end_unnoticed();
+        }
+        let is_closing = self.files.is_closing(file.index());
+        if !is_closing && self.is_untaken(file, is_zerocopy, cqe.result()) {
+            self.memory.streams.slot(index).is_untaken = has_notice;
+            if !has_notice {
+                self.pause(file.index(), Again::Send(index));
             }
+            self.end_op(file.index());
+            return None;
+        }
+        if !has_notice {
             self.memory.streams.give_back(index);
         }
         self.files.end_stream(file.index());
-        let is_closing = self.files.is_closing(file.index());
         self.end_op(file.index());
         if is_closing {
             return None;
         }
         Some(Completion::StreamSent { token, result: stream_result(cqe.result(), expected) })
+    }
+
+    /// Whether the kernel took no byte of a send for a reason of its own: it has no memory, has
+    /// cancelled the operation, or sends nothing without a copy here. After a part of the bytes it
+    /// reports their number, and no error.
+    fn is_untaken(&mut self, file: FileSlot, is_zerocopy: bool, result: i32) -> bool {
+        let errno = result.saturating_neg();
+        self.stats.cancelled += u64::from(errno == libc::ECANCELED);
+        is_zerocopy && self.zerocopy.handle_failure(file.index(), Outlet::Stream, errno)
+            || matches!(
+                errno,
+                libc::ECANCELED | libc::ENOMEM | libc::ENOBUFS | libc::EAGAIN | libc::EINTR
+            )
+    }
+
+    /// Queues a send again whose pause is over, or frees its slot if the connection was closed.
+    pub(super) fn send_again(&mut self, index: u32) {
+        let file = self.memory.streams.slot(index).file;
+        if self.files.is_open(file) {
+            self.queue_stream(index);
+        } else {
+            self.memory.streams.give_back(index);
+        }
     }
 
     fn queue_stream(&mut self, index: u32) {
@@ -229,7 +269,7 @@ impl StreamSlots {
     fn take(&mut self, file: FileSlot, token: u32) -> u32 {
         let index = self.free.pop().unwrap_or_else(|| self.grow());
         let send = self.slot(index);
-        (send.file, send.token) = (file, token);
+        (send.file, send.token, send.is_untaken) = (file, token, false);
         index
     }
 
@@ -240,6 +280,7 @@ impl StreamSlots {
             file: FileSlot::default(),
             token: 0,
             is_zerocopy: false,
+            is_untaken: false,
         }));
         // One slot a connection at most, and connections are counted in 32 bits.
         u32::try_from(self.slots.len() - 1).unwrap_or(u32::MAX)

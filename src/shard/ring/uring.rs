@@ -7,6 +7,10 @@
 //! operation never fails for lack of room, and no chain of linked operations is cut: the kernel
 //! ends a chain where a submission ends.
 //!
+//! When the kernel takes no operation (no memory; completions must be reaped first), the queue
+//! stays as it is, and `enter` waits for completions instead, `REFUSED_NS` at most: the shard
+//! neither spins nor stalls. A chain that the kernel takes in two parts is cut there.
+//!
 //! Invariants: operations start in the order in which they were queued. `in_kernel` is exact.
 //! Bound: the queue has at most one entry for each slot and armed way, which are bounded.
 #![allow(unsafe_code, reason = "system calls with pointers; a room with unsafe code")]
@@ -17,10 +21,13 @@ use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
 use io_uring::types::{SubmitArgs, Timespec};
-use io_uring::{EnterFlags, IoUring, Probe, cqueue, opcode, squeue};
+use io_uring::{EnterFlags, IoUring, Probe, cqueue, opcode, squeue, types};
 
 use super::config::{RingConfig, RingError};
-use super::kernel::{Kernel, Wait};
+use super::features::{Features, Offer};
+use super::kernel::{EnterCounts, Kernel, Wait};
+use super::message::empty_message;
+use super::zerocopy::REPORT_USAGE;
 use crate::base::time::Mono;
 
 /// One io_uring with the queue before it, and the system calls of the product.
@@ -30,9 +37,9 @@ pub struct Uring {
     in_kernel: u32,
     queued_count: u64,
     enter_flags: EnterFlags,
-    enters: u64,
-    has_zerocopy: bool,
-    has_absolute_waits: bool,
+    counts: EnterCounts,
+    is_refusing: bool,
+    features: Features,
 }
 
 struct Queued {
@@ -47,35 +54,40 @@ impl Uring {
     /// # Errors
     /// The kernel refuses it, lacks an operation, or has no memory.
     pub fn new(config: &RingConfig) -> Result<Self, RingError> {
-        let uring = build(config)?;
-        let params = uring.params();
-        if !params.is_feature_ext_arg() || !params.is_feature_nodrop() {
-            return Err(RingError::KernelTooOld { missing: "timed waits" });
-        }
-        let has_zerocopy = probe(&uring)?;
-        uring
-            .submitter()
-            .register_files_sparse(config.files_max)
-            .map_err(|source| RingError::Files { files_max: config.files_max, source })?;
+        let (uring, features) = open(config.sq_entries)?;
+        let files_max = config.files_max;
+        uring.submitter().register_files_sparse(files_max).map_err(|source| {
+            match source.raw_os_error() {
+                Some(libc::ENOMEM) => RingError::NoMemory { what: "registered files", source },
+                _ => RingError::Files { files_max, source },
+            }
+        })?;
         let mut enter_flags = EnterFlags::GETEVENTS | EnterFlags::EXT_ARG;
-        if params.is_feature_no_iowait() {
+        if features.no_iowait {
             // A shard that waits for its next packet's time is idle, not waiting for a disk.
             enter_flags |= EnterFlags::NO_IOWAIT;
         }
         let queue = VecDeque::with_capacity(config.sq_entries as usize);
-        let (in_kernel, queued_count, enters) = (0, 0, 0);
-        // Came with the same kernel, Linux 6.12, and has no bit of its own.
-        let has_absolute_waits = uring.params().is_feature_min_timeout();
+        let (in_kernel, queued_count, counts) = (0, 0, EnterCounts::default());
         Ok(Self {
             uring,
             queue,
             in_kernel,
             queued_count,
             enter_flags,
-            enters,
-            has_zerocopy,
-            has_absolute_waits,
+            counts,
+            is_refusing: false,
+            features,
         })
+    }
+
+    /// Asks the kernel whether it has what a shard's ring needs, with a small ring that is closed
+    /// again.
+    ///
+    /// # Errors
+    /// The kernel refuses it, lacks an operation, or has no memory.
+    pub fn check() -> Result<(), RingError> {
+        open(CHECK_ENTRIES).map(drop)
     }
 
     /// Moves entries to the submission queue, chains as a whole. True: the queue is empty.
@@ -101,8 +113,9 @@ impl Uring {
         true
     }
 
-    fn enter_once(&mut self, want: u32, wait: Wait) -> io::Result<()> {
-        self.enters += 1;
+    /// Makes the system call with all that is in the submission queue (`submits`), or without.
+    fn enter_once(&mut self, submits: bool, want: u32, wait: Wait) -> Result<(), RingError> {
+        self.counts.enters += 1;
         let (ns, kind) = match wait {
             Wait::For(ns) => (ns, EnterFlags::empty()),
             Wait::Until(Mono(ns)) => (Some(ns), EnterFlags::ABS_TIMER),
@@ -110,7 +123,7 @@ impl Uring {
         let time = ns.map(|ns| Timespec::from(std::time::Duration::from_nanos(ns)));
         let args = SubmitArgs::new();
         let args = time.as_ref().map_or(args, |time| args.timespec(time));
-        let submit = u32::try_from(self.uring.submission().len()).unwrap_or(u32::MAX);
+        let submit = if submits { self.submission_len() } else { 0 };
         let want = want.min(self.uring.params().cq_entries());
         let flags = (self.enter_flags | kind).bits();
         // SAFETY: `enter` requires parameters as io_uring_enter(2) describes them.
@@ -119,15 +132,31 @@ impl Uring {
         // - `time` outlives the call, and the kernel only reads it.
         // Test: `wait_ends_by_time_without_completions`.
         let result = unsafe { self.uring.submitter().enter(submit, want, flags, Some(&args)) };
+        // The kernel takes what it keeps back at the next call, as far as there is room.
+        self.counts.overflows += u64::from(self.uring.submission().cq_overflow());
+        let count = self.uring.completion().overflow();
         match result {
-            Ok(_) => Ok(()),
-            Err(error) => match error.raw_os_error() {
-                // The time is over; a signal came; the completion queue must be reaped first; no
-                // memory for an operation now. What was not submitted stays in the queue.
-                Some(libc::ETIME | libc::EINTR | libc::EBUSY | libc::EAGAIN) => Ok(()),
-                _ => Err(error),
-            },
+            _ if count > 0 => Err(RingError::CompletionsLost { count }),
+            Err(source) if !is_passing(&source) => Err(RingError::Enter { source }),
+            Ok(_) | Err(_) => Ok(()),
         }
+    }
+
+    fn submission_len(&mut self) -> u32 {
+        u32::try_from(self.uring.submission().len()).unwrap_or(u32::MAX)
+    }
+
+    /// Waits a little for completions, because the kernel takes no operation.
+    fn enter_refused(&mut self, want: u32, wait: Wait) -> Result<(), RingError> {
+        self.counts.refusals += 1;
+        let ns = match wait {
+            Wait::For(Some(ns)) => ns.min(REFUSED_NS),
+            Wait::For(None) | Wait::Until(_) => REFUSED_NS,
+        };
+        if ns == 0 || self.has_cqe() {
+            return Ok(());
+        }
+        self.enter_once(false, want.min(1), Wait::For(Some(ns)))
     }
 }
 
@@ -162,39 +191,36 @@ impl Kernel for Uring {
         self.queued_count
     }
 
-    fn enters(&self) -> u64 {
-        self.enters
+    fn is_refusing(&self) -> bool {
+        self.is_refusing
+    }
+
+    fn counts(&self) -> EnterCounts {
+        self.counts
     }
 
     fn sq_entries(&self) -> u32 {
         self.uring.params().sq_entries()
     }
 
-    fn has_zerocopy(&self) -> bool {
-        self.has_zerocopy
-    }
-
-    fn has_no_iowait(&self) -> bool {
-        self.enter_flags.contains(EnterFlags::NO_IOWAIT)
-    }
-
-    fn has_absolute_waits(&self) -> bool {
-        self.has_absolute_waits
+    fn features(&self) -> Features {
+        self.features
     }
 
     fn enter(&mut self, want: u32, wait: Wait) -> Result<(), RingError> {
         loop {
-            let all = self.fill();
-            let room_before = self.uring.submission().len();
-            let (want, wait) = if all { (want, wait) } else { (0, Wait::For(Some(0))) };
-            let result = self.enter_once(want, wait);
-            let progress = self.uring.submission().len() < room_before;
-            match result {
-                Ok(()) if all => return Ok(()),
-                Ok(()) if progress => {}
-                // The kernel takes no more now: completions must be reaped first.
-                Ok(()) => return Ok(()),
-                Err(source) => return Err(RingError::Enter { source }),
+            let is_all = self.fill();
+            let before = self.submission_len();
+            let (now_want, now_wait) = if is_all { (want, wait) } else { (0, NO_WAIT) };
+            self.enter_once(true, now_want, now_wait)?;
+            let left = self.submission_len();
+            self.is_refusing = left > 0 && left == before;
+            if left == 0 && is_all {
+                return Ok(());
+            }
+            // Each round takes at least one operation.
+            if self.is_refusing {
+                return self.enter_refused(want, wait);
             }
         }
     }
@@ -235,38 +261,81 @@ impl Kernel for Uring {
     }
 }
 
-fn build(config: &RingConfig) -> Result<IoUring, RingError> {
+/// Makes an io_uring, and finds out what its kernel has.
+fn open(entries: u32) -> Result<(IoUring, Features), RingError> {
+    let mut uring = build(entries)?;
+    let params = uring.params();
+    let offer = Offer {
+        has_timed_waits: params.is_feature_ext_arg(),
+        drops_no_completion: params.is_feature_nodrop(),
+        // Came with the same kernel, and has no bit of its own.
+        has_absolute_waits: params.is_feature_min_timeout(),
+        has_no_iowait: params.is_feature_no_iowait(),
+    };
+    // Old kernels and seccomp profiles do not have all operations.
+    let mut probe = Probe::new();
+    let known = uring.submitter().register_probe(&mut probe);
+    known.map_err(|source| RingError::Unavailable { source })?;
+    let mut features = offer.judge(|code| probe.is_supported(code))?;
+    features.zerocopy = features.zerocopy && reports_usage(&mut uring)?;
+    Ok((uring, features))
+}
+
+fn build(entries: u32) -> Result<IoUring, RingError> {
     let built = IoUring::builder()
         .setup_single_issuer()
         .setup_defer_taskrun()
         .setup_submit_all()
-        .setup_cqsize(config.sq_entries.saturating_mul(4))
-        .build(config.sq_entries);
+        .setup_cqsize(entries.saturating_mul(4))
+        .build(entries);
     built.map_err(|source| match source.raw_os_error() {
-        Some(libc::EINVAL) => RingError::KernelTooOld { missing: "deferred task work" },
-        Some(libc::ENOMEM) => RingError::NoMemory { source },
+        Some(libc::EINVAL) => {
+            RingError::KernelTooOld { missing: "deferred task work", since: "6.1" }
+        }
+        Some(libc::ENOMEM) => RingError::NoMemory { what: "queues", source },
         _ => RingError::Unavailable { source },
     })
 }
 
-/// Checks at the start for operations that old kernels and seccomp profiles do not allow. Returns
-/// whether there are sends without a copy.
-fn probe(uring: &IoUring) -> Result<bool, RingError> {
-    let mut probe = Probe::new();
-    let known = uring.submitter().register_probe(&mut probe);
-    known.map_err(|source| RingError::Unavailable { source })?;
-    let needed = [
-        (opcode::AcceptMulti::CODE, "accept"),
-        (opcode::Recv::CODE, "recv"),
-        (opcode::RecvMsgMulti::CODE, "recvmsg"),
-        (opcode::SendMsg::CODE, "sendmsg"),
-        (opcode::Read::CODE, "read"),
-        (opcode::Timeout::CODE, "timeout"),
-        (opcode::AsyncCancel2::CODE, "cancel"),
-        (opcode::Connect::CODE, "connect"),
-    ];
-    match needed.into_iter().find(|(code, _)| !probe.is_supported(*code)) {
-        Some((_, missing)) => Err(RingError::KernelTooOld { missing }),
-        None => Ok(probe.is_supported(opcode::SendMsgZc::CODE)),
+/// Whether notices of sends without a copy say if the bytes were copied after all (Linux 6.2). No
+/// probe tells: a send on no socket is refused for its flag, or for the socket.
+fn reports_usage(uring: &mut IoUring) -> Result<bool, RingError> {
+    let unavailable = |source| RingError::Unavailable { source };
+    let message = empty_message();
+    let send = opcode::SendMsgZc::new(types::Fd(-1), &raw const message).ioprio(REPORT_USAGE);
+    // SAFETY: `push` requires the entry's pointer to be valid for the whole operation: it was
+    // copied when the operation was submitted below, before the function ends; if it could not be
+    // submitted, the ring is closed by the caller without submitting it.
+    // Test: `kernel_has_what_it_says`.
+    let pushed = unsafe { uring.submission().push(&send.build()) };
+    assert!(pushed.is_ok(), "the submission queue is empty");
+    let mut is_known = false;
+    loop {
+        uring.submitter().submit_and_wait(1).map_err(unavailable)?;
+        let cqe = uring.completion().next();
+        let cqe = cqe.ok_or_else(|| unavailable(io::ErrorKind::Interrupted.into()))?;
+        is_known |= cqe.result() == -libc::EBADF;
+        // A notice may follow, also of a send that was refused.
+        if !cqueue::more(cqe.flags()) {
+            return Ok(is_known);
+        }
     }
 }
+
+/// Whether a failed `io_uring_enter` has changed nothing for good: the time is over; a signal came;
+/// completions must be reaped first; there is no memory for an operation now. What was not
+/// submitted stays in the queue.
+fn is_passing(error: &io::Error) -> bool {
+    matches!(
+        error.raw_os_error(),
+        Some(libc::ETIME | libc::EINTR | libc::EBUSY | libc::EAGAIN | libc::ENOMEM)
+    )
+}
+
+const NO_WAIT: Wait = Wait::For(Some(0));
+
+/// How long a kernel that takes no operation is waited for: a slot of the timer wheel.
+const REFUSED_NS: u64 = 1_000_000;
+
+/// Entries of the ring that is made to ask what the kernel has.
+const CHECK_ENTRIES: u32 = 8;

@@ -9,6 +9,9 @@
 //! 6.8), so `auto` looks at the shape of each send. Loopback, veth and devices without
 //! scatter-gather copy after all. The notice tells, and `auto` copies on that route from then on.
 //!
+//! Kernels refuse such a send where its memory may not be locked or the socket does not know how.
+//! The bytes are then sent with a copy, in every mode, as are all later ones of that route.
+//!
 //! Invariant: the memory of a send is not touched or freed before its notice.
 //! Bound: `NOTICES_MAX` sends wait for their notice; further sends are copied.
 
@@ -41,6 +44,8 @@ pub struct ZerocopyStats {
     pub sent: [u64; 2],
     /// Sends that the kernel copied after all.
     pub copied: [u64; 2],
+    /// Sends that the kernel refused; their bytes were sent with a copy.
+    pub refused: [u64; 2],
 }
 
 /// Decides which sends go without a copy, and counts their notices.
@@ -49,6 +54,8 @@ pub(super) struct Zerocopy {
     mode: Mode,
     /// Routes on which the kernel copies.
     routes: Routes,
+    /// Routes on which the kernel takes no such send.
+    refusing: Routes,
     /// Number of sends whose notice has not come.
     awaited: u32,
     stats: ZerocopyStats,
@@ -58,7 +65,13 @@ impl Zerocopy {
     /// Makes the decision for a mode; always off when the kernel lacks the operation.
     pub(super) fn new(mode: Mode, is_supported: bool) -> Self {
         let mode = if is_supported { mode } else { Mode::Off };
-        Self { mode, routes: Routes::default(), awaited: 0, stats: ZerocopyStats::default() }
+        Self {
+            mode,
+            routes: Routes::default(),
+            refusing: Routes::default(),
+            awaited: 0,
+            stats: ZerocopyStats::default(),
+        }
     }
 
     pub(super) fn mode(&self) -> Mode {
@@ -90,7 +103,8 @@ impl Zerocopy {
                 Outlet::Stream => bytes >= AUTO_BYTES_MIN,
             },
         };
-        if !may_pay || self.awaited >= NOTICES_MAX {
+        let is_refused = || !self.refusing.is_open(file_index, ip(outlet));
+        if !may_pay || self.awaited >= NOTICES_MAX || is_refused() {
             return false;
         }
         let Shape { bytes, fragments } = shape();
@@ -107,6 +121,18 @@ impl Zerocopy {
     /// Counts a queued send without a copy.
     pub(super) fn start(&mut self) {
         self.awaited += 1;
+    }
+
+    /// Handles the failure of a send. True: the kernel takes no such send here, and the same bytes
+    /// may pass with a copy. The file is open.
+    pub(super) fn handle_failure(&mut self, file_index: u32, outlet: Outlet, errno: i32) -> bool {
+        let is_refusal =
+            matches!(errno, libc::EINVAL | libc::EOPNOTSUPP | libc::ENOMEM | libc::ENOBUFS);
+        if is_refusal {
+            self.refusing.refuse(file_index, ip(outlet));
+            self.stats.refused[usize::from(outlet == Outlet::Stream)] += 1;
+        }
+        is_refusal
     }
 
     /// Counts a failed send, which gets no notice.
@@ -129,6 +155,7 @@ impl Zerocopy {
     /// Forgets a closed file, whose index will name another one.
     pub(super) fn forget(&mut self, file_index: u32) {
         self.routes.forget(file_index);
+        self.refusing.forget(file_index);
     }
 }
 
@@ -210,7 +237,8 @@ mod tests {
         assert!(wants(&auto, Outlet::Datagrams([192, 0, 2, 1].into()), LARGE), "another route");
         auto.forget(1);
         assert!(wants(&auto, NEAR, LARGE));
-        assert_eq!(auto.stats(), ZerocopyStats { sent: [0, 0], copied: [1, 0] });
+        let stats = ZerocopyStats { copied: [1, 0], ..ZerocopyStats::default() };
+        assert_eq!(auto.stats(), stats);
     }
 
     #[test]
@@ -220,7 +248,27 @@ mod tests {
         assert!(!wants(&on, Outlet::Stream, LARGE));
         on.end(None, Outlet::Stream, 0);
         assert!(wants(&on, Outlet::Stream, LARGE));
-        assert_eq!(on.stats(), ZerocopyStats { sent: [0, 1], copied: [0, 0] });
+        let stats = ZerocopyStats { sent: [0, 1], ..ZerocopyStats::default() };
+        assert_eq!(on.stats(), stats);
+    }
+
+    #[test]
+    fn refused_route_is_copied_to_in_every_mode_until_its_socket_closes() {
+        for mode in [Mode::Auto, Mode::On] {
+            let mut zerocopy = Zerocopy::new(mode, true);
+            for errno in [libc::EPIPE, libc::EAGAIN, libc::ECANCELED, libc::EFAULT] {
+                assert!(!zerocopy.handle_failure(1, Outlet::Stream, errno), "{errno}");
+            }
+            assert!(wants(&zerocopy, Outlet::Stream, LARGE));
+            for errno in [libc::EINVAL, libc::EOPNOTSUPP, libc::ENOMEM, libc::ENOBUFS] {
+                assert!(zerocopy.handle_failure(1, Outlet::Stream, errno), "{errno}");
+                assert!(!wants(&zerocopy, Outlet::Stream, LARGE));
+                assert!(wants(&zerocopy, NEAR, LARGE), "another route");
+                zerocopy.forget(1);
+                assert!(wants(&zerocopy, Outlet::Stream, LARGE));
+            }
+            assert_eq!(zerocopy.stats().refused, [0, 4]);
+        }
     }
 
     #[test]

@@ -14,7 +14,7 @@
 //! | `Unreachable`, `Other` | the packets are lost, like any others on the network |
 //! | `Closed` | nothing: no client uses the pair any more |
 //!
-//! An RTCP packet that finds no room in the socket is given up and counted, as on the network.
+//! An RTCP packet that cannot be sent is given up and counted, as if the network had lost it.
 
 use super::sink::{RingSink, RunOwner};
 use crate::base::carrier::Lower;
@@ -47,8 +47,10 @@ impl<K: Kernel> Network<K> {
     ) {
         // RTCP datagrams and some retransmissions have no owner.
         let Some(owner) = self.runs.get(token as usize) else {
-            if packets == 0 && result == Err(SendFailure::Again) {
-                self.cells.rtcp_packets_dropped.add(1);
+            match (result, packets) {
+                (Ok(()), _) => {}
+                (Err(_), 0) => self.cells.rtcp_packets_dropped.add(1),
+                (Err(_), _) => self.cells.send_errors.add(1),
             }
             return;
         };

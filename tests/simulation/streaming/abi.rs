@@ -21,6 +21,8 @@ pub(crate) struct Sqe {
     /// Index of its registered file; -1 for none.
     pub(crate) file: i32,
     pub(crate) user_data: u64,
+    /// Turn of the shard that queued it.
+    pub(crate) turn: u64,
 }
 
 /// What an operation does.
@@ -32,7 +34,6 @@ pub(crate) enum Op {
     ReadCount { into: u64 },
     Send { message: u64 },
     Connect,
-    Timeout,
     CancelFile,
     CancelAll,
 }
@@ -69,14 +70,13 @@ const _: () = assert!(size_of::<RawSqe>() == 64 && size_of::<squeue::Entry>() ==
 const _: () = assert!(size_of::<Cqe>() == 16 && size_of::<cqueue::Entry>() == 16);
 
 impl Sqe {
-    pub(crate) fn read(entry: &squeue::Entry) -> Self {
+    pub(crate) fn read(entry: &squeue::Entry, turn: u64) -> Self {
         // SAFETY: `read` requires initialised memory of the type: an entry is 64 bytes in the
         // layout of the kernel's header, all of them integers, which `RawSqe` has, too.
         let raw = unsafe { std::ptr::from_ref(entry).cast::<RawSqe>().read() };
         let op = match raw.opcode {
             9 => Op::Send { message: raw.addr },
             10 => Op::ReceiveDatagrams { group: raw.buf_group },
-            11 => Op::Timeout,
             13 => Op::Accept,
             14 if raw.op_flags & CANCEL_ANY != 0 => Op::CancelAll,
             14 => Op::CancelFile,
@@ -85,7 +85,7 @@ impl Sqe {
             27 => Op::Receive { group: raw.buf_group },
             other => panic!("the ring queues no operation {other}"),
         };
-        Self { op, file: raw.fd, user_data: raw.user_data }
+        Self { op, file: raw.fd, user_data: raw.user_data, turn }
     }
 }
 

@@ -288,7 +288,10 @@ impl Watch {
             let Some(stream) = session.streams.iter_mut().find(|s| s.track.url == url) else {
                 panic!("RTP-Info has {url}, which was not set up: {answer:?}");
             };
-            let early = std::mem::take(&mut stream.early);
+            let early = stream.early.clone();
+            if is_last {
+                stream.early.clear();
+            }
             if let Some(seq) = seq.filter(|_| stream.track.is_title && is_last) {
                 let next = stream.last.map(|last| last.wrapping_add(1));
                 let is_among = early.iter().any(|(_, rtp)| rtp.seq == seq);

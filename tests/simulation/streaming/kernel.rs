@@ -21,26 +21,29 @@ use headend::base::host::Host;
 use headend::base::time::Mono;
 use headend::consumers::taking::PeerState;
 use headend::shard::ring::RingError;
-use headend::shard::ring::kernel::{Kernel, Wait};
+use headend::shard::ring::kernel::{EnterCounts, Features, Kernel, Wait};
 use headend::shard::sockets::{Family, UdpPair};
 use io_uring::{cqueue, squeue};
 
 use super::abi::{self, BUFFER, Buffers, Cqe, MORE, Message, Op, Sqe};
 use super::network::{ConnId, Event, Mutation, Net, SERVER, START_NS, Socket};
-use crate::dice::MS;
 
 /// What a kernel knows of the ring of one shard.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Machine {
-    queue: VecDeque<(Sqe, bool)>,
+    pub(super) queue: VecDeque<(Sqe, bool)>,
     in_kernel: u32,
     queued_count: u64,
-    enters: u64,
+    pub(super) counts: EnterCounts,
+    pub(super) is_refusing: bool,
     files: BTreeMap<u32, Socket>,
     groups: BTreeMap<u16, Buffers>,
     waiting: BTreeMap<u32, Waiting>,
     cqes: VecDeque<Cqe>,
-    timeouts: Vec<u64>,
+    /// Room of the completion queue.
+    cqes_max: usize,
+    /// Completions for which it had no room.
+    kept_back: VecDeque<Cqe>,
     wake: Option<OwnedFd>,
     /// Connections that wait to be accepted.
     pub(crate) backlog: VecDeque<ConnId>,
@@ -95,6 +98,25 @@ impl SimKernel {
         self.net.borrow().fds.get(&fd).copied().ok_or_else(|| io::ErrorKind::NotConnected.into())
     }
 
+    /// Closes a registered file.
+    fn let_go(&self, index: u32) -> io::Result<()> {
+        let net = &mut *self.net.borrow_mut();
+        let machine = &mut net.machines[self.shard];
+        let Some(socket) = machine.files.remove(&index) else {
+            return Err(io::ErrorKind::NotFound.into());
+        };
+        let waiting = machine.waiting.remove(&index).unwrap_or_default();
+        assert!(waiting.is_empty(), "file {index} is closed under {waiting:?}");
+        match socket {
+            Socket::Conn(conn) => net.closed_by_server(conn),
+            Socket::Datagrams(port) => {
+                net.datagrams.remove(&port);
+            }
+            Socket::Wake | Socket::Listener => {}
+        }
+        Ok(())
+    }
+
     fn conn_of(&self, fd: impl AsFd) -> io::Result<ConnId> {
         match self.socket_of(fd)? {
             Socket::Conn(conn) => Ok(conn),
@@ -109,7 +131,7 @@ impl Kernel for SimKernel {
     unsafe fn queue(&mut self, entry: squeue::Entry) {
         self.with(|machine| {
             machine.queued_count += 1;
-            machine.queue.push_back((Sqe::read(&entry), false));
+            machine.queue.push_back((Sqe::read(&entry, machine.turns), false));
         });
     }
 
@@ -133,31 +155,31 @@ impl Kernel for SimKernel {
         self.with(|machine| machine.queued_count)
     }
 
-    fn enters(&self) -> u64 {
-        self.with(|machine| machine.enters)
+    fn is_refusing(&self) -> bool {
+        self.with(|machine| machine.is_refusing)
+    }
+
+    fn counts(&self) -> EnterCounts {
+        self.with(|machine| machine.counts)
     }
 
     fn sq_entries(&self) -> u32 {
         1_024
     }
 
-    fn has_zerocopy(&self) -> bool {
-        false
-    }
-
-    fn has_no_iowait(&self) -> bool {
-        true
-    }
-
-    fn has_absolute_waits(&self) -> bool {
-        true
+    fn features(&self) -> Features {
+        Features { absolute_waits: true, no_iowait: true, ..Features::default() }
     }
 
     fn enter(&mut self, want: u32, wait: Wait) -> Result<(), RingError> {
         let net = &mut *self.net.borrow_mut();
+        net.machines[self.shard].make_room(net.mutation);
         net.submit(self.shard);
+        net.machines[self.shard].make_room(net.mutation);
         net.look_after_refused(self.shard);
+        let is_refusing = net.machines[self.shard].is_refusing;
         let deadline = match wait {
+            _ if is_refusing => Some(net.now + REFUSED_NS),
             Wait::For(None) => None,
             Wait::For(Some(ns)) => Some(net.now + ns),
             // As the shard's clock shows it.
@@ -168,8 +190,15 @@ impl Kernel for SimKernel {
         };
         let is_over = wait == Wait::For(Some(0)) || net.mutation == Some(Mutation::Spins);
         let machine = &mut net.machines[self.shard];
-        machine.enters += 1;
-        machine.sleeps = (!is_over).then_some((want as usize, deadline));
+        machine.counts.enters += 1;
+        let is_kept_back = !machine.kept_back.is_empty();
+        machine.counts.overflows += u64::from(is_kept_back);
+        let want = if is_refusing { want.min(1) } else { want };
+        let want = (want as usize).min(machine.cqes_max);
+        machine.sleeps = (!is_over).then_some((want, deadline));
+        if is_kept_back {
+            net.watch.count("edge.overflow");
+        }
         Ok(())
     }
 
@@ -190,6 +219,9 @@ impl Kernel for SimKernel {
     fn register(&self, index: u32, fd: BorrowedFd<'_>) -> io::Result<()> {
         let net = &mut *self.net.borrow_mut();
         let socket = net.fds.get(&fd.as_raw_fd()).copied().unwrap_or(Socket::Wake);
+        if matches!(socket, Socket::Conn(_)) && net.has_no_memory() {
+            return Err(io::Error::from_raw_os_error(libc::ENOMEM));
+        }
         match socket {
             Socket::Conn(conn) => {
                 net.conns[conn].file = Some(index);
@@ -211,26 +243,15 @@ impl Kernel for SimKernel {
     }
 
     fn unregister(&self, index: u32) -> io::Result<()> {
-        let net = &mut *self.net.borrow_mut();
-        let machine = &mut net.machines[self.shard];
-        let Some(socket) = machine.files.remove(&index) else {
-            return Err(io::ErrorKind::NotFound.into());
-        };
-        let waiting = machine.waiting.remove(&index).unwrap_or_default();
-        assert!(waiting.is_empty(), "file {index} is closed under {waiting:?}");
-        match socket {
-            Socket::Conn(conn) => net.closed_by_server(conn),
-            Socket::Datagrams(port) => {
-                net.datagrams.remove(&port);
-            }
-            Socket::Wake | Socket::Listener => {}
+        if self.net.borrow_mut().has_no_memory() {
+            return Err(io::Error::from_raw_os_error(libc::ENOMEM));
         }
-        Ok(())
+        self.let_go(index)
     }
 
     fn unregister_files(&self) -> io::Result<()> {
         let indices: Vec<u32> = self.with(|machine| machine.files.keys().copied().collect());
-        indices.into_iter().try_for_each(|index| self.unregister(index))
+        indices.into_iter().try_for_each(|index| self.let_go(index))
     }
 
     // SAFETY: as for `queue`.
@@ -317,15 +338,43 @@ impl Waiting {
 }
 
 impl Machine {
-    pub(crate) fn complete(&mut self, user_data: u64, result: i32, flags: u32) {
-        self.cqes.push_back(Cqe { user_data, result, flags });
+    pub(crate) fn new(cqes_max: usize) -> Self {
+        Self {
+            queue: VecDeque::new(),
+            in_kernel: 0,
+            queued_count: 0,
+            counts: EnterCounts::default(),
+            is_refusing: false,
+            files: BTreeMap::new(),
+            groups: BTreeMap::new(),
+            waiting: BTreeMap::new(),
+            cqes: VecDeque::new(),
+            cqes_max,
+            kept_back: VecDeque::new(),
+            wake: None,
+            backlog: VecDeque::new(),
+            accepted: Vec::new(),
+            sleeps: None,
+            turn: 0,
+            turns: 0,
+        }
     }
 
-    /// A pause is over, unless it was cancelled.
-    pub(crate) fn time_out(&mut self, user_data: u64) {
-        if let Some(place) = self.timeouts.iter().position(|known| *known == user_data) {
-            self.timeouts.remove(place);
-            self.complete(user_data, -libc::ETIME, 0);
+    pub(crate) fn complete(&mut self, user_data: u64, result: i32, flags: u32) {
+        let cqe = Cqe { user_data, result, flags };
+        if self.has_room() { self.cqes.push_back(cqe) } else { self.kept_back.push_back(cqe) }
+    }
+
+    pub(super) fn has_room(&self) -> bool {
+        self.kept_back.is_empty() && self.cqes.len() < self.cqes_max
+    }
+
+    /// Moves completions that were kept back to the completion queue, as far as there is room.
+    fn make_room(&mut self, mutation: Option<Mutation>) {
+        let room = self.cqes_max.saturating_sub(self.cqes.len()).min(self.kept_back.len());
+        let kept_back = self.kept_back.drain(..room);
+        if mutation != Some(Mutation::OverflowLost) {
+            self.cqes.extend(kept_back);
         }
     }
 
@@ -358,19 +407,31 @@ impl Net {
     fn submit(&mut self, shard: usize) {
         let mut packets = Vec::new();
         let mut is_chain_broken = false;
-        while let Some((sqe, links_next)) = self.machines[shard].queue.pop_front() {
+        let count = self.taken_count(shard);
+        let mut turn = 0;
+        for _ in 0..count {
+            let next = self.machines[shard].queue.pop_front();
+            let (sqe, links_next) = next.expect("as many as were counted");
             self.machines[shard].in_kernel += 1;
+            // Answers of a turn leave beside its packets: they are looked at first.
+            if std::mem::replace(&mut turn, sqe.turn) != sqe.turn {
+                self.tell_of_packets(&mut packets);
+            }
             if std::mem::take(&mut is_chain_broken) {
                 is_chain_broken = links_next;
                 self.machines[shard].complete(sqe.user_data, -libc::ECANCELED, 0);
+                packets.extend(self.follower_not_taken(shard, sqe));
                 continue;
             }
             let is_sent = self.start(shard, sqe, &mut packets);
             is_chain_broken = !is_sent && links_next;
         }
-        // Answers of a turn leave beside its packets: they are looked at first.
+        self.tell_of_packets(&mut packets);
+    }
+
+    fn tell_of_packets(&mut self, packets: &mut Vec<Sent>) {
         let now = self.now;
-        for Sent { port, to, bytes, refused } in packets {
+        for Sent { port, to, bytes, refused } in packets.drain(..) {
             if refused > 0 {
                 self.watch.refused(port, to, refused);
                 continue;
@@ -388,21 +449,28 @@ impl Net {
 
     /// Starts an operation. False: a send has failed.
     fn start(&mut self, shard: usize, sqe: Sqe, packets: &mut Vec<Sent>) -> bool {
-        let Sqe { op, file, user_data } = sqe;
+        let Sqe { op, file, user_data, .. } = sqe;
         let index = u32::try_from(file).unwrap_or(u32::MAX);
         let socket = self.machines[shard].files.get(&index).copied();
-        match (op, socket) {
-            (Op::Timeout, _) => {
-                self.machines[shard].timeouts.push(user_data);
-                self.after(PAUSE_NS, Event::Timeout { shard, user_data });
+        if self.is_cancelled(op) {
+            self.machines[shard].complete(user_data, -libc::ECANCELED, 0);
+            let Op::Send { message } = op else { return true };
+            let message = abi::gather(message);
+            match socket {
+                Some(Socket::Datagrams(port)) => packets.extend(self.not_taken(port, &message)),
+                Some(Socket::Conn(conn)) => self.tell_of_send(conn, message.bytes),
+                _ => {}
             }
+            return false;
+        }
+        match (op, socket) {
             (Op::CancelAll, _) => {
                 let files: Vec<u32> = self.machines[shard].waiting.keys().copied().collect();
                 files.into_iter().for_each(|file| self.cancel(shard, file));
-                for user_data in std::mem::take(&mut self.machines[shard].timeouts) {
-                    self.machines[shard].complete(user_data, -libc::ECANCELED, 0);
-                }
                 self.machines[shard].complete(user_data, 0, 0);
+            }
+            (Op::CancelFile, _) if self.has_no_memory() => {
+                self.machines[shard].complete(user_data, -libc::ENOMEM, 0);
             }
             (Op::CancelFile, _) => {
                 self.cancel(shard, index);
@@ -488,12 +556,21 @@ impl Net {
                 return;
             }
             let fd = self.descriptor(Socket::Conn(id));
-            self.machines[shard].accepted.push(id);
-            self.machines[shard].complete(user_data, fd.into_raw_fd(), MORE);
+            let is_last = self.is_ended(shard);
+            let is_said = self.mutation != Some(Mutation::EndUnsaid);
+            let machine = &mut self.machines[shard];
+            machine.accepted.push(id);
+            let flags = if is_last && is_said { 0 } else { MORE };
+            machine.complete(user_data, fd.into_raw_fd(), flags);
+            if is_last {
+                machine.waiting.entry(file).or_default().accept = None;
+                return;
+            }
         }
     }
 
     pub(crate) fn try_receive(&mut self, id: ConnId) {
+        let is_short = self.dice.chance(self.weather.edges.no_buffer);
         let conn = &mut self.conns[id];
         let Some(file) = conn.file else { return };
         let machine = &mut self.machines[conn.shard];
@@ -514,7 +591,8 @@ impl Net {
         let count = conn.rx.len().min(BUFFER_BYTES);
         let bytes: Vec<u8> = conn.rx.iter().take(count).copied().collect();
         let buffers = machine.groups.get_mut(&group).expect("a group of buffers");
-        match buffers.fill(&bytes) {
+        let filled = if is_short { None } else { buffers.fill(&bytes) };
+        match filled {
             Some(number) => {
                 conn.rx.drain(..count);
                 let result = i32::try_from(count).expect("a buffer");
@@ -522,29 +600,42 @@ impl Net {
             }
             None => {
                 machine.complete(user_data, -libc::ENOBUFS, 0);
-                self.watch.count("buffers.short");
+                self.watch.count(if is_short { "edge.no buffer" } else { "buffers.short" });
             }
         }
     }
 
     pub(crate) fn try_receive_datagrams(&mut self, port: u16) {
-        let Some(socket) = self.datagrams.get_mut(&port) else { return };
-        let Some(file) = socket.file else { return };
-        let machine = &mut self.machines[socket.shard];
-        let Some(waiting) = machine.waiting.get_mut(&file) else { return };
-        let Some((user_data, group)) = waiting.datagrams else { return };
-        let buffers = machine.groups.get_mut(&group).expect("a group of buffers");
-        while let Some((from, bytes)) = socket.rx.pop_front() {
-            let laid_out = abi::datagram(from, &bytes);
-            let Some(number) = buffers.fill(&laid_out) else {
-                socket.rx.push_front((from, bytes));
-                waiting.datagrams = None;
-                machine.complete(user_data, -libc::ENOBUFS, 0);
-                return self.watch.count("buffers.short");
+        loop {
+            let is_short = self.dice.chance(self.weather.edges.no_buffer);
+            let Some(socket) = self.datagrams.get_mut(&port) else { return };
+            let (shard, file) = (socket.shard, socket.file);
+            let machine = &mut self.machines[shard];
+            let waiting = file.and_then(|file| machine.waiting.get_mut(&file));
+            let Some((user_data, group)) = waiting.and_then(|waiting| waiting.datagrams) else {
+                return;
             };
-            let result = i32::try_from(laid_out.len()).expect("a buffer");
-            let flags = BUFFER | MORE | u32::from(number) << 16;
-            machine.cqes.push_back(Cqe { user_data, result, flags });
+            let Some((from, bytes)) = socket.rx.pop_front() else { return };
+            let laid_out = abi::datagram(from, &bytes);
+            let buffers = machine.groups.get_mut(&group).expect("a group of buffers");
+            let filled = if is_short { None } else { buffers.fill(&laid_out) };
+            let (result, flags) = match filled {
+                Some(number) => {
+                    let result = i32::try_from(laid_out.len()).expect("a buffer");
+                    (result, BUFFER | u32::from(number) << 16)
+                }
+                None => {
+                    socket.rx.push_front((from, bytes));
+                    self.watch.count(if is_short { "edge.no buffer" } else { "buffers.short" });
+                    (-libc::ENOBUFS, 0)
+                }
+            };
+            let is_last = result < 0 || self.is_ended(shard);
+            let machine = &mut self.machines[shard];
+            machine.complete(user_data, result, if is_last { flags } else { flags | MORE });
+            if is_last && let Some(file) = file {
+                machine.waiting.entry(file).or_default().datagrams = None;
+            }
         }
     }
 
@@ -573,7 +664,10 @@ impl Net {
         if conn.is_reset {
             return self.machines[shard].complete(user_data, -libc::EPIPE, 0);
         }
-        self.watch.stream(now, id, &message.bytes);
+        match conn.untaken.take() {
+            Some(before) => assert!(before == message.bytes, "a send is repeated with other bytes"),
+            None => self.watch.stream(now, id, &message.bytes),
+        }
         if self.mutation == Some(Mutation::AnsweredTwice) && message.bytes.starts_with(b"RTSP") {
             self.watch.stream(now, id, &message.bytes);
         }
@@ -583,6 +677,41 @@ impl Net {
         assert!(waiting.send.is_none(), "two sends on one connection");
         waiting.send = Some(sending);
         self.go_on_sending(id);
+    }
+
+    /// What is to be told of datagrams that the socket did not take. Reports are given up. Packets
+    /// are sent again, unless their stream was told to go on elsewhere while they were queued.
+    fn not_taken(&mut self, port: u16, message: &Message) -> Option<Sent> {
+        let to = message.to.expect("datagrams have an address");
+        let segment = message.segment.unwrap_or(message.bytes.len()).max(1);
+        let refused = message.bytes.len().div_ceil(segment);
+        self.note("not taken", u64::from(port), refused as u64);
+        if port % 2 == 1 {
+            self.watch.count("report.refused");
+        }
+        let may_be_lost = port % 2 == 1 || self.weather.edges.refused > 0;
+        may_be_lost.then(|| Sent { port, to, bytes: Vec::new(), refused })
+    }
+
+    /// As `not_taken`, of a run that is linked to one that was not taken.
+    fn follower_not_taken(&mut self, shard: usize, sqe: Sqe) -> Option<Sent> {
+        let file = u32::try_from(sqe.file).expect("a file");
+        match (sqe.op, self.machines[shard].files.get(&file)) {
+            (Op::Send { message }, Some(&Socket::Datagrams(port))) => {
+                self.not_taken(port, &abi::gather(message))
+            }
+            _ => None,
+        }
+    }
+
+    /// Tells of a send that the kernel did not take: the shard repeats it, and goes on meanwhile as
+    /// if it were in the socket.
+    fn tell_of_send(&mut self, id: ConnId, bytes: Vec<u8>) {
+        let untaken = &mut self.conns[id].untaken;
+        if untaken.is_none() {
+            self.watch.stream(self.now, id, &bytes);
+            *untaken = Some(bytes);
+        }
     }
 
     /// Takes bytes of the send that waits, as far as there is room.
@@ -623,17 +752,14 @@ impl Net {
         message: Message,
         packets: &mut Vec<Sent>,
     ) -> bool {
+        if self.dice.chance(self.weather.again) {
+            self.machines[shard].complete(user_data, -libc::EAGAIN, 0);
+            packets.extend(self.not_taken(port, &message));
+            return false;
+        }
         let Message { bytes, to, segment } = message;
         let to = to.expect("datagrams have an address");
         let total = i32::try_from(bytes.len()).expect("a datagram");
-        if self.dice.chance(self.weather.again) {
-            self.machines[shard].complete(user_data, -libc::EAGAIN, 0);
-            if port % 2 == 1 {
-                self.watch.count("report.refused");
-                packets.push(Sent { port, to, bytes: Vec::new(), refused: 1 });
-            }
-            return false;
-        }
         let parts = bytes.chunks(segment.unwrap_or(bytes.len()).max(1));
         if self.dice.chance(self.weather.unreachable) {
             let errno = self.dice.pick(&ERRNOS);
@@ -653,8 +779,8 @@ impl Net {
 
 /// One nanosecond in so many.
 const EARLY: u64 = 20;
-/// How long the ring waits before it accepts again.
-const PAUSE_NS: u64 = 100 * MS;
+/// How long the ring waits for a kernel that takes no operation.
+const REFUSED_NS: u64 = 1_000_000;
 /// How sends of datagrams fail for good, or are to be tried in another way; the last one is that of
 /// a file that was truncated.
 const ERRNOS: [i32; 7] = [

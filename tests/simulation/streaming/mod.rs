@@ -17,6 +17,7 @@
 mod abi;
 mod checks;
 mod client;
+mod edges;
 mod kernel;
 mod network;
 mod node;

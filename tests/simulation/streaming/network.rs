@@ -1,4 +1,4 @@
-//! The network between clients and shards, and the queue of what is to happen.
+//! The network between clients and shards, and what is to happen.
 //!
 //! ```text
 //!  client --segments, split and delayed--> rx of a connection --> a shard's receive
@@ -9,12 +9,10 @@
 //! open: then its client has vanished, and neither reads nor says so. `tx` has the bytes that the
 //! kernel has taken and the client has not: a send that finds no room waits.
 //!
-//! Invariant: events come in the order of their time and, at one time, of their making.
 //! Bounds: `TX_BYTES_MAX` of a connection, `DATAGRAMS_MAX` of a socket.
 
 use std::cell::Cell;
-use std::cmp::Ordering;
-use std::collections::{BTreeMap, BTreeSet, BinaryHeap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io::Read as _;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::fd::{AsRawFd as _, OwnedFd};
@@ -24,9 +22,11 @@ use headend::base::time::Mono;
 use headend::poll::task::Task;
 
 use super::checks::Watch;
+use super::edges::Edges;
 use super::kernel::Machine;
 use super::workers::Fate;
 use crate::dice::{Dice, MS, Seconds, Trace};
+use crate::due::DueQueue;
 
 thread_local! {
     static NOW: Cell<u64> = const { Cell::new(0) };
@@ -45,7 +45,6 @@ pub(crate) enum Event {
     Deliver { conn: ConnId },
     ToServer { port: u16, from: SocketAddr, bytes: Vec<u8> },
     ToClient { port: u16, to: SocketAddr, bytes: Vec<u8> },
-    Timeout { shard: usize, user_data: u64 },
     Done { worker: usize, task: Box<Task>, fate: Fate },
     Step { client: usize, number: u64 },
     Operator,
@@ -92,6 +91,7 @@ pub(crate) struct Weather {
     pub(crate) frozen: u32,
     /// The time of day jumps by a day.
     pub(crate) jumps: bool,
+    pub(crate) edges: Edges,
     /// Tasks whose disk is slow, fails, has a shorter file, or whose worker panics.
     pub(crate) slow: u32,
     pub(crate) failing: u32,
@@ -118,6 +118,10 @@ pub(crate) enum Mutation {
     AnsweredTwice,
     /// The kernel forgets to say that a session's last answer is sent.
     CompletionLost,
+    /// Completions for which the queue has no room are dropped.
+    OverflowLost,
+    /// The kernel ends an operation with many completions and says that more follow.
+    EndUnsaid,
     /// The shard is told that time has not passed: it runs on without work.
     Spins,
 }
@@ -145,6 +149,8 @@ pub(crate) struct Conn {
     arrives: u64,
     pub(crate) tx: VecDeque<u8>,
     pub(crate) tx_max: usize,
+    /// Bytes of a send that the kernel did not take.
+    pub(crate) untaken: Option<Vec<u8>>,
     is_delivering: bool,
     /// The client takes bytes.
     pub(crate) is_reading: bool,
@@ -172,8 +178,7 @@ pub(crate) struct Datagrams {
 /// Everything that is not a shard, a worker or a client.
 pub(crate) struct Net {
     pub(crate) now: u64,
-    number: u64,
-    queue: BinaryHeap<Due>,
+    queue: DueQueue<Event>,
     pub(crate) dice: Dice,
     pub(crate) trace: Trace,
     pub(crate) weather: Weather,
@@ -201,14 +206,13 @@ impl Net {
         NOW.set(now);
         Self {
             now,
-            number: 0,
-            queue: BinaryHeap::new(),
+            queue: DueQueue::new(),
             dice: Dice::new(seed),
             trace: Trace::new(is_shown),
+            machines: (0..shards).map(|_| Machine::new(weather.edges.completions)).collect(),
             weather,
             mutation: None,
             watch: Watch::default(),
-            machines: (0..shards).map(|_| Machine::default()).collect(),
             conns: Vec::new(),
             datagrams: BTreeMap::new(),
             fds: BTreeMap::new(),
@@ -227,16 +231,15 @@ impl Net {
     }
 
     pub(crate) fn at(&mut self, at: u64, event: Event) {
-        self.number += 1;
-        self.queue.push(Due { at: at.max(self.now), number: self.number, event });
+        self.queue.push(at.max(self.now), event);
     }
 
     /// The next event; time passes to it.
     pub(crate) fn next(&mut self) -> Option<Event> {
-        let due = self.queue.pop()?;
-        self.now = due.at;
-        NOW.set(due.at);
-        Some(due.event)
+        let (at, event) = self.queue.pop()?;
+        self.now = at;
+        NOW.set(at);
+        Some(event)
     }
 
     /// Notes a step for the trace, and a line for people.
@@ -293,6 +296,7 @@ impl Net {
             arrives: 0,
             tx: VecDeque::new(),
             tx_max,
+            untaken: None,
             is_delivering: false,
             is_reading: true,
             is_half_open: false,
@@ -494,34 +498,6 @@ impl Net {
             _ => Some(()),
         })
         .count()
-    }
-}
-
-#[derive(Debug)]
-struct Due {
-    at: u64,
-    number: u64,
-    event: Event,
-}
-
-impl PartialEq for Due {
-    fn eq(&self, other: &Self) -> bool {
-        self.number == other.number
-    }
-}
-
-impl Eq for Due {}
-
-impl PartialOrd for Due {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl Ord for Due {
-    /// The heap hands out the greatest: the earliest event, and of two the one made first.
-    fn cmp(&self, other: &Self) -> Ordering {
-        (other.at, other.number).cmp(&(self.at, self.number))
     }
 }
 

@@ -41,6 +41,7 @@ use super::kernel::SimKernel;
 use super::network::{Event, Input, Mutation, Net, SERVER_IP, Socket, Weather};
 use super::workers::{SLOW_MS, Workers};
 use crate::dice::{MS, S};
+use crate::runs::Counted;
 
 /// What a seed draws.
 #[derive(Debug, Clone)]
@@ -77,6 +78,17 @@ pub(crate) struct Outcome {
     pub(crate) events: u64,
     pub(crate) turns: u64,
     pub(crate) counts: BTreeMap<&'static str, u64>,
+}
+
+impl Counted for Outcome {
+    fn counts(&self) -> Vec<(String, u64)> {
+        let counts = self.counts.iter().map(|(kind, count)| ((*kind).to_owned(), *count));
+        counts.chain([("turn".to_owned(), self.turns)]).collect()
+    }
+
+    fn trace(&self) -> &str {
+        &self.trace
+    }
 }
 
 /// A node with its clients.
@@ -261,9 +273,6 @@ impl Node {
                     self.clients[client].handle(&mut net, Input::Datagram { port, to, bytes });
                 }
             }
-            Event::Timeout { shard, user_data } => {
-                self.net.borrow_mut().machines[shard].time_out(user_data);
-            }
             Event::Done { worker, task, fate } => {
                 self.workers.done(&mut self.net.borrow_mut(), worker, *task, fate);
                 self.workers.take(&mut self.net.borrow_mut());
@@ -295,7 +304,12 @@ impl Node {
             net.try_wake(shard);
             let inbox = self.poller.inbox(ShardId(u8::try_from(shard).expect("few"))).expect("one");
             let is_woken = net.machines[shard].is_woken();
-            assert!(is_woken || inbox.is_empty(), "shard {shard} sleeps on its inbox");
+            // What has the shard woken waits with the other operations, for a moment.
+            let is_refusing = net.machines[shard].is_refusing;
+            assert!(
+                is_woken || inbox.is_empty() || is_refusing,
+                "shard {shard} sleeps on its inbox"
+            );
             if is_woken {
                 net.machines[shard].sleeps = None;
                 let latency = net.dice.between(2_000, 60_000);
@@ -510,6 +524,7 @@ impl Drop for Node {
         if std::thread::panicking()
             && let Ok(net) = self.net.try_borrow()
         {
+            println!("{:?}", self.setup.weather);
             println!("the last events of seed {}:", self.setup.seed);
             net.last.iter().for_each(|line| println!("{line}"));
         }

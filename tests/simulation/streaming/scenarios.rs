@@ -1,6 +1,7 @@
 //! Runs that are not drawn: one situation each, and what must have come of it.
 
 use super::client::{Act, End, Kind, Plan};
+use super::edges::Edges;
 use super::network::Weather;
 use super::node::{Node, Outcome, Setup};
 use super::setup::player;
@@ -101,4 +102,25 @@ fn disk_that_is_slow_for_every_task_delays_and_breaks_nothing() {
         setup.leaves = 20_000 * MS;
     });
     assert_eq!(outcome.counts["torn down"], 2, "{outcome:?}");
+}
+
+/// All edges at once, and far more of them than a machine has.
+#[test]
+fn node_whose_kernel_refuses_cancels_and_runs_short_serves_on() {
+    let acts = vec![Act::Wait(1_500), Act::Pause, Act::Wait(500), Act::Resume, Act::Wait(900)];
+    for is_tcp in [false, true] {
+        let plan = Plan { is_tcp, acts: acts.clone(), ..player() };
+        let outcome = run(vec![plan], |setup| {
+            setup.weather.edges = Edges {
+                completions: 1,
+                cancelled: 50,
+                no_buffer: 300,
+                ended: 500,
+                refused: 100,
+                no_memory: 100,
+            };
+        });
+        assert!(outcome.counts["packet"] > 80, "{outcome:?}");
+        assert_eq!((outcome.counts["paused"], outcome.counts["torn down"]), (1, 1));
+    }
 }

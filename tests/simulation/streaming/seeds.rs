@@ -1,79 +1,23 @@
 //! Runs of a whole node that follow from seeds; and that each check can fail.
 
-use std::collections::BTreeMap;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering};
-
-use super::client::Act;
+use super::client::{Act, Plan};
+use super::edges::Edges;
 use super::network::Mutation;
 use super::node::{Node, Outcome, Setup};
-
-/// Seeds in the time of the tests; any number by `scripts/simulate.sh node`.
-const SEEDS: u64 = 1_000;
+use crate::runs::{every_seed, same_seed_gives_the_same_run};
 
 fn run(seed: u64, is_shown: bool) -> Outcome {
     Node::new(Setup::drawn(seed), None, is_shown).run()
 }
 
-fn number(name: &str) -> Option<u64> {
-    let text = std::env::var(name).ok()?;
-    Some(text.parse().unwrap_or_else(|_| panic!("{name}={text}: a number is expected")))
-}
-
 #[test]
 fn every_run_of_a_node_comes_to_its_end_and_breaks_no_rule() {
-    let count = number("SIMULATION_SEEDS").unwrap_or(SEEDS);
-    let first = number("SIMULATION_FIRST").unwrap_or(1);
-    let next = AtomicU64::new(first);
-    let failed = Mutex::new(Vec::new());
-    let seen: Mutex<BTreeMap<&'static str, u64>> = Mutex::default();
-    let threads = std::thread::available_parallelism().map_or(2, usize::from);
-    std::thread::scope(|scope| {
-        for _ in 0..threads {
-            scope.spawn(|| {
-                loop {
-                    let seed = next.fetch_add(1, Ordering::Relaxed);
-                    let is_enough = failed.lock().unwrap().len() >= FAILED_MAX;
-                    if seed >= first + count || is_enough {
-                        return;
-                    }
-                    match catch_unwind(AssertUnwindSafe(|| run(seed, count == 1))) {
-                        Ok(outcome) => {
-                            if count == 1 {
-                                println!("{outcome:#?}");
-                            }
-                            let mut seen = seen.lock().unwrap();
-                            for (kind, count) in outcome.counts {
-                                *seen.entry(kind).or_default() += count;
-                            }
-                            *seen.entry("turn").or_default() += outcome.turns;
-                        }
-                        Err(_) => failed.lock().unwrap().push(seed),
-                    }
-                }
-            });
-        }
-    });
-    let mut failed = failed.into_inner().unwrap();
-    failed.sort_unstable();
-    let again = failed.iter().map(|seed| format!("scripts/simulate.sh node 1 {seed}"));
-    let again: Vec<_> = again.collect();
-    assert!(failed.is_empty(), "seeds that broke a rule; again by:\n{}", again.join("\n"));
-    let seen = seen.into_inner().unwrap();
-    println!("{seen:#?}");
-    let unseen: Vec<_> = KINDS.iter().filter(|kind| !seen.contains_key(**kind)).collect();
-    assert!(count < SEEDS || unseen.is_empty(), "no seed came to {unseen:?}, but to {seen:?}");
+    every_seed("scripts/simulate.sh node", &KINDS, run);
 }
 
 #[test]
 fn same_seed_gives_the_same_run_of_a_node_and_another_seed_another() {
-    let outcomes: Vec<Outcome> = (1..=12).map(|seed| run(seed, false)).collect();
-    for (seed, outcome) in (1..).zip(&outcomes) {
-        assert_eq!(run(seed, false), *outcome, "seed {seed}");
-    }
-    let traces: std::collections::BTreeSet<_> = outcomes.iter().map(|o| &o.trace).collect();
-    assert_eq!(traces.len(), outcomes.len());
+    same_seed_gives_the_same_run(12, |seed| run(seed, false));
 }
 
 /// A player that plays, pauses and goes on, in a node with a fault that is switched on.
@@ -157,8 +101,29 @@ fn entry_that_is_suspended_for_too_long_is_found() {
     node.run();
 }
 
+/// Players of a kernel that has edges, and forgets what they ask of it.
+fn on_the_edge(mutation: Mutation, change: impl FnOnce(&mut Edges)) {
+    let mut setup = Setup::one_player(true, vec![Act::Wait(1_500), Act::Pause]);
+    let late = Plan { begins: 500_000_000, ..setup.clients[0].clone() };
+    setup.clients.push(late);
+    change(&mut setup.weather.edges);
+    Node::new(setup, Some(mutation), false).run();
+}
+
+#[test]
+#[should_panic(expected = "waits for the answer to")]
+fn completion_that_finds_no_room_and_is_dropped_is_found() {
+    on_the_edge(Mutation::OverflowLost, |edges| edges.completions = 1);
+}
+
+#[test]
+#[should_panic(expected = "waits for the answer to")]
+fn end_of_an_operation_that_is_not_said_is_found() {
+    on_the_edge(Mutation::EndUnsaid, |edges| edges.ended = 1_000);
+}
+
 /// What some seed of a thousand comes to: faults that do nothing would prove nothing.
-const KINDS: [&str; 40] = [
+const KINDS: [&str; 46] = [
     "act.deaf",
     "act.keep-alive",
     "act.nack",
@@ -177,6 +142,12 @@ const KINDS: [&str; 40] = [
     "bye",
     "client.back",
     "client.refused",
+    "edge.cancelled",
+    "edge.ended",
+    "edge.no buffer",
+    "edge.no memory",
+    "edge.overflow",
+    "edge.refused",
     "end.close",
     "end.silence",
     "end.teardown",
@@ -200,5 +171,3 @@ const KINDS: [&str; 40] = [
     "tuned",
     "turn",
 ];
-/// So many failures are enough to look at.
-const FAILED_MAX: usize = 12;

@@ -1,6 +1,7 @@
 //! What a seed draws: shards, clients with their acts, the weather.
 
 use super::client::{ACTS_MAX_NS, Act, End, Kind, Plan, SOUND, SOUND_AND_PICTURES};
+use super::edges::Edges;
 use super::network::Weather;
 use super::node::{Room, Setup};
 use crate::dice::{Dice, MS, S};
@@ -18,6 +19,7 @@ impl Weather {
             preempted: 0,
             frozen: 0,
             jumps: false,
+            edges: Edges::NONE,
             slow: 0,
             failing: 0,
             short: 0,
@@ -39,6 +41,9 @@ impl Weather {
             weather.preempted = dice.pick(&[0, 50]);
             weather.frozen = dice.pick(&[0, 0, 3]);
             weather.jumps = dice.chance(500);
+        }
+        if dice.chance(300) {
+            weather.edges = Edges::drawn(dice);
         }
         if dice.chance(350) {
             weather.slow = dice.pick(&[20, 200]);

@@ -1,11 +1,15 @@
 //! The ring against the real kernel, over loopback sockets. Every test passes by skipping, with a
-//! printed line, where io_uring is not available.
+//! printed line, where io_uring is not available. What a real kernel does not do when it is asked
+//! to is in `edges`, against a kernel that answers as the test says.
 
 mod arrivals;
 mod batches;
 mod connects;
+mod edges;
 mod ends;
+mod refusals;
 mod runs;
+mod scripted;
 mod streams;
 mod zerocopy;
 
