@@ -176,7 +176,8 @@ impl Players {
             return command.refuse(Status::NotFound);
         };
         let payload = (track.payload.payload_type, track.payload.clock_rate_hz);
-        // Packets that are the same for many players may stand in memory once.
+        // Packets that are the same for many players may stand in memory once, in the clear: a
+        // stream that is encrypted must not share.
         let is_shared = cx.config.uses_images && matches!(transport, Transport::Udp { .. });
         let (ssrc, random) = match is_shared {
             true => request.title.wire.of_track(request.track_index),
