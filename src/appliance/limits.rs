@@ -15,6 +15,7 @@ use crate::worker::reads_on_threads;
 
 use crate::base::addresses::{AddressLimit, Addresses};
 use crate::config::Config;
+use crate::metrics::descriptors::keep_some_of;
 
 /// Rows that each shard's PollTable gets, and why they are fewer than wanted.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,6 +35,14 @@ pub(super) struct Titles {
     pub(super) kept_max: usize,
     /// In all.
     pub(super) open_max: usize,
+}
+
+impl Titles {
+    /// No more than configured, if anything is.
+    pub(super) fn at_most(self, open_max: Option<u32>) -> Self {
+        let max = open_max.and_then(|max| usize::try_from(max).ok()).unwrap_or(usize::MAX);
+        Self { kept_max: self.kept_max.min(max), open_max: self.open_max.min(max) }
+    }
 }
 
 /// How much memory may be locked. Rings count against it, those of all processes of the user
@@ -118,6 +127,7 @@ fn ring_bytes(entries: u32) -> u64 {
 pub(super) fn fit(wanted: usize, shard_count: usize) -> Fitted {
     let descriptors = (wanted + RING_FILES_EXTRA) * shard_count + PROCESS_DESCRIPTORS;
     let allowed = raise(Resource::Nofile, (descriptors + TITLES_OPEN_MAX) as u64);
+    keep_some_of(allowed);
     fitted(wanted, shard_count, allowed)
 }
 
@@ -168,7 +178,9 @@ pub(super) fn of_addresses(config: &Config, shard_count: usize) -> OfAddresses {
 /// Raises the number of files that may be open, for a base: each connection is one. As far as it is
 /// allowed; gives what it is then.
 pub(super) fn raise_files() -> Option<u64> {
-    raise(Resource::Nofile, BASE_FILES)
+    let allowed = raise(Resource::Nofile, BASE_FILES);
+    keep_some_of(allowed);
+    allowed
 }
 
 /// Raises a soft limit to `wanted`, or as far as the hard limit lets it. Returns the soft limit as

@@ -13,6 +13,7 @@ pub mod base;
 mod certificates;
 mod end;
 mod gate;
+mod limited;
 mod limits;
 mod listen;
 pub mod node;
@@ -40,6 +41,7 @@ use crate::cli;
 use crate::cli::banner::{MediaSummary, Startup};
 use crate::config::cpus::{CpuListError, Placement};
 use crate::config::image_memory::ImageMemory;
+use crate::config::limits::LimitsConfig;
 use crate::config::multicast::MulticastConfig;
 use crate::config::{Config, ShardPriority};
 use crate::host;
@@ -238,7 +240,7 @@ fn serve(
     let Sockets { shards, admin, rtsp_addrs, rtp_port, pair_host, .. } = prepared.sockets;
     let admin_addr = admin.local_addr().map_err(system("the admin listener has no address"))?;
     let (ended, has_ended) = mpsc::channel();
-    let shared = limits::of_addresses(&config, cpus.shards.len());
+    let (shared, limited) = limited::begin(&config, titles, cpus.shards.len(), TASK_CLASSES);
     let mut running = Vec::with_capacity(cpus.shards.len());
     for (index, of_shard) in shards.into_iter().enumerate() {
         let shard = ShardConfig {
@@ -263,10 +265,10 @@ fn serve(
     }
     let (counts, held, viewers) = (pool.counts(), Arc::clone(&library), viewers(&cells));
     let reloading = (reloader, prepared.certificates);
-    let view = View::new(Arc::clone(&poller), cells, counts, held, reloading, playlists);
+    let view = View::new(Arc::clone(&poller), cells, counts, held, reloading, (playlists, limited));
     let (stop, shutdown) = watch::channel(false);
-    let control =
-        start_control((admin, operators), &view, shutdown, &poller, (end.clone(), early))?;
+    let http = (admin, operators, config.limits);
+    let control = start_control(http, &view, shutdown, &poller, (end.clone(), early))?;
     let sandbox = close(prepared.sandbox, &mut told);
     // Before the banner: who has read that may ask whether the server is ready.
     view.set_ready(true);
@@ -339,11 +341,16 @@ fn fit(config: Config, capabilities_stay: bool) -> Result<Fit, RunError> {
     let shard_count = cpus.shards.len();
     let (priority, told) = urgency::decide(config.shard_priority, &available, &cpus);
     let fitted = limits::fit(config.poll_entries_max, shard_count);
+    let titles = fitted.titles.at_most(config.limits.titles_open_max);
     Ok(Fit {
-        config: Config { poll_entries_max: fitted.poll_entries_max, ..config },
+        config: Config {
+            poll_entries_max: fitted.poll_entries_max,
+            limits: config.limits.within(fitted.poll_entries_max),
+            ..config
+        },
         cpus,
         priority,
-        titles: fitted.titles,
+        titles,
         ring_entries: locked.ring_entries(shard_count),
         warnings: [fitted.warning, locked.warning(shard_count), told, without_topology()]
             .into_iter()
@@ -488,6 +495,7 @@ fn session_config(
         session_roaming: config.session_roaming,
         low_client_ports: config.low_client_ports,
         plain_media: config.tls.plain_media,
+        limits: config.limits,
     }
 }
 
@@ -551,7 +559,7 @@ fn make_urgent(priority: ShardPriority) -> Option<String> {
 /// The control thread, with signals that stop the shards: the first asks, a second insists; and
 /// with SIGHUP, which has the configuration file read again.
 fn start_control(
-    (admin, operators): (TcpListener, Operators),
+    (admin, operators, limits): (TcpListener, Operators, LimitsConfig),
     view: &Arc<View>,
     shutdown: watch::Receiver<bool>,
     poller: &Arc<Poller<Inbox>>,
@@ -586,7 +594,7 @@ fn start_control(
         tokio::join!(on_stop, on_hangup, watch);
     };
     let view: Arc<dyn ApplianceView> = Arc::clone(view) as _;
-    let served = http::spawn(admin, (view, operators), shutdown, signals);
+    let served = http::spawn(admin, (view, operators), &limits, shutdown, signals);
     served.map_err(system("the control thread does not start"))
 }
 

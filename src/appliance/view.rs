@@ -22,6 +22,7 @@ use crate::live::core::info::{PathsPage, PathsPlace};
 use crate::live::core::message::owner_of;
 use crate::live::sources::titles::playlists::{PlaylistAnswer, PlaylistRefusal, PlaylistRequest};
 use crate::metrics::cells::{ShardCells, WorkerCells};
+use crate::metrics::limits::Limit;
 use crate::metrics::paths::PathTallies;
 use crate::poll::poller::Poller;
 use crate::session::info::{SessionInfo, SessionsPage};
@@ -38,6 +39,7 @@ pub(super) struct View {
     reloader: Reloader,
     certificates: Arc<Certificates>,
     playlists: Arc<PlaylistStore>,
+    limits: Arc<[Limit]>,
     is_ready: AtomicBool,
 }
 
@@ -48,7 +50,7 @@ impl View {
         worker_cells: Arc<WorkerCells>,
         library: Arc<Library>,
         (reloader, certificates): (Reloader, Arc<Certificates>),
-        playlists: Arc<PlaylistStore>,
+        (playlists, limits): (Arc<PlaylistStore>, Arc<[Limit]>),
     ) -> Arc<Self> {
         Arc::new(Self {
             poller,
@@ -58,6 +60,7 @@ impl View {
             reloader,
             certificates,
             playlists,
+            limits,
             is_ready: AtomicBool::new(false),
         })
     }
@@ -138,6 +141,10 @@ impl ApplianceView for View {
 
     fn worker_cells(&self) -> Arc<WorkerCells> {
         Arc::clone(&self.worker_cells)
+    }
+
+    fn limits(&self) -> Arc<[Limit]> {
+        Arc::clone(&self.limits)
     }
 
     fn request_sessions(

@@ -94,6 +94,21 @@ impl Addresses {
         Some(AddressPlace { addresses: Arc::clone(self), slot })
     }
 
+    /// What one address may have.
+    #[must_use]
+    pub fn limit(&self) -> AddressLimit {
+        self.limit
+    }
+
+    /// What the address of another host, or of this one, has that has most.
+    #[must_use]
+    pub fn most(&self, is_local: bool) -> u64 {
+        let mark = if is_local { LOCAL_MARK } else { 0 };
+        let counts = self.slots.iter().map(|slot| slot.load(Relaxed));
+        let counts = counts.filter(|value| (value >> COUNT_BITS) & LOCAL_MARK == mark);
+        counts.map(|value| value & COUNT_MAX).max().unwrap_or(0)
+    }
+
     /// All that is counted.
     #[must_use]
     pub fn counted(&self) -> u64 {
@@ -109,7 +124,8 @@ impl Addresses {
         };
         let hash = self.hasher.hash_one(network);
         // Never 0: that is a free slot.
-        let mark = (hash >> 24) | 1;
+        let local_mark = if ip.is_loopback() { LOCAL_MARK } else { 0 };
+        let mark = (hash >> 24) & !LOCAL_MARK | local_mark | 1;
         (mark, usize::try_from(hash & COUNT_MAX).unwrap_or(0) % self.slots.len())
     }
 
@@ -146,6 +162,8 @@ impl Drop for AddressPlace {
     }
 }
 
+/// Of a mark: the address is one of this host.
+const LOCAL_MARK: u64 = 2;
 /// An office, and its players that open several connections.
 const SHARE_MIN: u32 = 64;
 const COUNT_BITS: u32 = 24;
@@ -180,8 +198,10 @@ mod tests {
         assert_eq!(own.len(), 300, "this host");
         places.pop();
         assert!(addresses.enter(ip("192.0.2.1")).is_some());
+        assert_eq!((addresses.most(false), addresses.most(true)), (99, 300));
         drop((places, own));
         assert_eq!(addresses.counted(), 0);
+        assert_eq!((addresses.most(false), addresses.most(true)), (0, 0));
     }
 
     #[test]

@@ -46,7 +46,12 @@ pub const RTSP_LINE_BYTES_MAX: usize = 8_192 + 256;
 /// Header lines in one RTSP request at most.
 pub const RTSP_HEADERS_MAX: usize = 64;
 
-/// Bytes of one RTSP request's body at most: an SDP with many tracks is a few KiB.
+/// Bytes of request line and headers of one RTSP request at most, unless told otherwise: eight
+/// lines of full length would be twice as much, and players send a tenth of one.
+pub const RTSP_HEAD_BYTES_MAX: usize = 32 << 10;
+
+/// Bytes of one RTSP request's body at most, unless told otherwise: an SDP with many tracks is a
+/// few KiB.
 pub const RTSP_BODY_BYTES_MAX: usize = 64 << 10;
 
 /// Items of a playlist at most: a day of clips of a minute and a half. A shard looks at all of them
@@ -72,14 +77,12 @@ pub const REQUESTS_A_VISIT: u32 = 8;
 /// The same of interleaved packets (RFC 2326 s10.12): all of a read of 4 KiB, as a rule.
 pub const FRAMES_A_VISIT: u32 = 64;
 
-/// Handshakes of TLS under way on a shard at most. Each takes some KiB, and up to a millisecond of
-/// CPU time: as many are done in a quarter of a second.
-pub const TLS_HANDSHAKES_MAX: u64 = 256;
+/// Handshakes of TLS under way on a shard at most, unless told otherwise. Each takes some KiB, and
+/// up to a millisecond of CPU time: as many are done in a quarter of a second.
+pub const TLS_HANDSHAKES_MAX: usize = 256;
 
-/// Time for a handshake of TLS, and for the second connection of a tunnel.
-pub const HALF_OPEN_MAX: Duration = Duration::from_secs(10);
-
-/// Tunnels over HTTP whose second connection has not come, known to a shard at most.
+/// Tunnels over HTTP whose second connection has not come, known to a shard at most, unless told
+/// otherwise.
 pub const HALF_OPEN_TUNNELS_MAX: usize = 256;
 
 /// Bytes that a connection has encrypted in a turn at most: a key frame of a film fits, and its

@@ -93,6 +93,8 @@ pub enum Command {
         #[command(subcommand)]
         verb: SessionVerb,
     },
+    /// Show the limits of a running server, and how much of each is used
+    Limits(RemoteArgs),
     /// Bring files to nodes by a base, and show and change such jobs
     Job {
         /// What to do with them.

@@ -6,13 +6,14 @@ use super::args::{BaseArgs, schedule};
 use super::{Exit, Failure, log};
 use crate::appliance::base::{self, BaseConfig};
 use crate::config::LogFormat;
+use crate::config::limits::LimitsConfig;
 use crate::dist::quota::Quota;
 use crate::dist::webhook::target::AllowedNetworks;
 use crate::ledger::Database;
 
 /// Runs until a signal comes.
 pub(super) fn run(args: &BaseArgs) -> Result<Exit, Failure> {
-    let _flush = log::init(log_format(args.log.as_deref())?)?;
+    let _flush = log::init(log_format(args.log.as_deref())?, &LimitsConfig::default())?;
     let config = BaseConfig {
         listen: args.listen,
         advertise: args.advertise,

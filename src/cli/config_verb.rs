@@ -74,6 +74,9 @@ fn write_json(loaded: &Loaded, out: &mut impl Write) -> io::Result<()> {
 fn write_key_default<C>(key: &Key<C>, config: &C, out: &mut impl Write) -> io::Result<()> {
     let name = key.short_name();
     writeln!(out, "# {}", key.help)?;
+    if !key.why.is_empty() {
+        writeln!(out, "# why: {}", key.why)?;
+    }
     match (key.show)(config) {
         Some(value) if key.same_as.is_none() => writeln!(out, "{name} = {value}"),
         Some(value) => writeln!(out, "# {name} = {value}"),
@@ -146,8 +149,10 @@ mod tests {
         # normal, or fifo:N (1-98, fifo alone is 10): shards before all normal threads
         shard_priority = "normal"
         # connections, sockets and streams that one shard can hold, 64 to 1048576
+        # why: 4,096 players over UDP and as many over TCP of each core, with room for as many strangers
         poll_entries_max = 16384
         # tasks that may wait for a worker, 16 to 1048576
+        # why: a quarter of a shard's players may ask at one moment; a full queue is answered with 503
         task_queue_max = 4096
         # form of the log: auto (text on a terminal, json otherwise), text, json
         log = "auto"
@@ -170,10 +175,13 @@ mod tests {
         # a session whose client was silent for so long is ended, 1s to 1h
         session_timeout = "60s"
         # sessions that one shard can hold, 1 to 1048576
+        # why: as many as rows: a session over TCP needs a row of its own
         sessions_max = 16384
         # sessions of one IPv4 address or IPv6 /64: auto (a quarter of all), 1 to 1048576
+        # why: a quarter serves a hotel behind one address, and it takes four strangers to lock all out
         sessions_per_address_max = "auto"
         # RTSP connections of one IPv4 address or IPv6 /64: auto (a quarter of all), or count
+        # why: as of sessions; programs of this host (proxies speak for many) have three quarters
         connections_per_address_max = "auto"
         # true: a user may go on with a session from another address, with the same password
         session_roaming = false
@@ -202,6 +210,7 @@ mod tests {
         # further ports for RTSP over HTTP, up to 64; every RTSP port takes tunnels
         http.listen = []
         # tunnels over HTTP on one shard, 0 to 1048576; 0 = none at all
+        # why: a tunnel has two connections: an eighth of the rows
         http.tunnels_max = 1024
 
         [vod]
@@ -210,11 +219,53 @@ mod tests {
         # over TCP: skip to a sync sample when so late, up to 1h; 0s = never, lose nothing
         lag_budget = "0s"
         # memory for packet windows, 1MiB to 1024GiB
+        # why: about 30 KiB a window of two seconds: all that 4,000 different films are playing, twice
         window_cache = "256MiB"
         # memory for packets as on the wire, shared by players: auto (a 64th), off, 1MiB to 1024GiB
         image_memory = "auto"
         # pictures for players whose way loses packets: auto (thinned), off (always full)
         quality = "auto"
+
+        [limits]
+        # connections without a request on one shard, 16 to 1048576; one more ends the oldest
+        # why: a quarter of the rows: players ask within a round trip, so others are strangers
+        half_open_max = 4096
+        # for the first request, and for one that has begun, 1s to 1m; then 408
+        # why: thrice what a lossy mobile link needs for a request of a few segments
+        request_timeout = "10s"
+        # bytes of request line and headers, 2KiB to 1MiB; more is 431
+        # why: four tokens of 8 KiB, as web servers take; players send a tenth of one
+        request_head = "32KiB"
+        # bytes of the body of a request, 1KiB to 1MiB; more is 413
+        # why: an SDP of sixteen tracks with parameter sets is below 16 KiB
+        request_body = "64KiB"
+        # memory for unfinished requests on one shard, 1MiB to 1024GiB; then 503
+        # why: 16 KiB for each of 4,096 half-open connections
+        requests_held = "64MiB"
+        # handshakes of TLS under way on one shard, 1 to 1048576; one more ends the oldest
+        # why: up to a millisecond of CPU each: as many are done in a quarter of a second
+        tls_handshakes_max = 256
+        # tunnels over HTTP on one shard that lack their second connection; then 503
+        # why: a quarter of the tunnels: the second connection comes within a round trip
+        half_open_tunnels_max = 256
+        # publishers on one shard, 0 to 1048576; one more is refused with 453
+        # why: as many as paths can have their owner on a shard
+        publishers_max = 4096
+        # packets of live paths in memory, 16MiB to 1024GiB; beyond, ANNOUNCE gets 453
+        # why: 32 paths that fill their buffers, or 500 of 4 Mbit/s with four seconds each
+        live_memory = "1GiB"
+        # titles open at once: auto (as descriptors allow, to 16384), 1 to 1048576; then 503
+        # why: each has a descriptor; a shard plays as many as it has sessions
+        titles_open_max = "auto"
+        # log lines of one kind a second, 1 to 1048576; others are counted
+        # why: a person reads fewer, and thirty kinds at once make 1,500 lines a second
+        log_lines_max = 50
+        # connections to the HTTP API, 4 to 65536; other machines have three quarters, then 503
+        # why: a few scrapers, dashboards and scripts; programs of this host always get in
+        admin_connections_max = 64
+        # connections of one other machine to the HTTP API, 1 to 65536; then 503
+        # why: a browser keeps six; a quarter of all, as of players
+        admin_connections_per_address_max = 16
 
         [auth]
         # challenges for users: auto (digest where all can answer it, and basic), basic, digest
@@ -299,6 +350,21 @@ mod tests {
         window_cache = "256MiB"  # default
         image_memory = "auto"  # default
         quality = "auto"  # default
+
+        [limits]
+        half_open_max = 4096  # default
+        request_timeout = "10s"  # default
+        request_head = "32KiB"  # default
+        request_body = "64KiB"  # default
+        requests_held = "64MiB"  # default
+        tls_handshakes_max = 256  # default
+        half_open_tunnels_max = 256  # default
+        publishers_max = 4096  # default
+        live_memory = "1GiB"  # default
+        titles_open_max = "auto"  # default
+        log_lines_max = 50  # default
+        admin_connections_max = 64  # default
+        admin_connections_per_address_max = 16  # default
 
         [auth]
         methods = "auto"  # default

@@ -23,6 +23,7 @@ use tracing_subscriber::prelude::*;
 
 use super::Failure;
 use crate::config::LogFormat;
+use crate::config::limits::LimitsConfig;
 
 mod limit;
 mod writer;
@@ -35,7 +36,7 @@ use writer::{Line, Queue};
 ///
 /// # Errors
 /// A filter that cannot be read, or a log that is there already.
-pub fn init(format: LogFormat) -> Result<Flush, Failure> {
+pub fn init(format: LogFormat, limits: &LimitsConfig) -> Result<Flush, Failure> {
     let filter = filter(|name| std::env::var_os(name))?;
     let is_terminal = io::stderr().is_terminal();
     let is_text = match format {
@@ -44,7 +45,10 @@ pub fn init(format: LogFormat) -> Result<Flush, Failure> {
         LogFormat::Json => false,
     };
     let queue = Arc::new(Queue::new(io::stderr().as_fd().try_clone_to_owned()?));
-    let limited = Limited { limit: Arc::new(Limit::new()), queue: Arc::clone(&queue) };
+    let limited = Limited {
+        limit: Arc::new(Limit::new(limits.log_lines_max as u64)),
+        queue: Arc::clone(&queue),
+    };
     let limit = Arc::clone(&limited.limit);
     // `tracing-subscriber` tells of errors by `eprintln!`, which panics where standard error is
     // closed or full, and waits where it is not read.

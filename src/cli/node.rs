@@ -35,7 +35,7 @@ pub(super) fn run(
         peer_listen: start.peer_listen,
     };
     make_folder(&setup.options.media)?;
-    let _flush = log::init(loaded.config.log)?;
+    let _flush = log::init(loaded.config.log, &loaded.config.limits)?;
     let read_again = serve::read_again(&start.server, start.media.as_deref());
     match node::run(loaded.config, setup, read_again, early) {
         Ok(()) => Ok(Exit::Ok),

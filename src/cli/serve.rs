@@ -14,7 +14,7 @@ pub(super) fn run(args: &ServeArgs) -> Result<Exit, Failure> {
     if let Some(root) = &config.media_root {
         check_root(root)?;
     }
-    let _flush = log::init(config.log)?;
+    let _flush = log::init(config.log, &config.limits)?;
     run_appliance(config, read_again(&args.server, args.dir.as_deref()), early)
 }
 

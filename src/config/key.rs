@@ -31,6 +31,8 @@ pub struct Key<C: 'static> {
     pub name: &'static str,
     /// What it is, with unit and range, for `config default`.
     pub help: &'static str,
+    /// Why its default is what it is; empty where that needs no reason.
+    pub why: &'static str,
     /// Another key that means the same and is the one shown.
     pub same_as: Option<&'static str>,
     /// Paths that it says something about, where it is a key of paths.
@@ -42,15 +44,16 @@ pub struct Key<C: 'static> {
 }
 
 /// A row of a table of keys: name, field, how [`Setting`] reads it, which function of this module
-/// shows it, what is special about it, help.
+/// shows it, what is special about it, help, the reason for its default.
 macro_rules! key {
     (
         $name:literal, $($field:ident).+ = $read:ident($($limit:expr),*) => $show:ident
-        $(, of $of:ident)? $(, same_as $twin:literal)?, $help:literal
+        $(, of $of:ident)? $(, same_as $twin:literal)?, $help:literal $(, why $why:literal)?
     ) => {
         $crate::config::key::Key {
             name: $name,
             help: $help,
+            why: [$($why,)? ""][0],
             // The first one: what is said, or what is so unless it is said.
             same_as: [$(Some($twin),)? None][0],
             of: [$(PathsOf::$of,)? PathsOf::Live][0],

@@ -28,6 +28,7 @@ mod file;
 pub mod image_memory;
 pub mod key;
 pub mod keys;
+pub mod limits;
 pub mod lineup;
 pub mod multicast;
 mod path_file;
@@ -53,6 +54,7 @@ use confinement::ConfinementConfig;
 use image_memory::ImageMemory;
 use key::Key;
 use keys::KEYS;
+use limits::LimitsConfig;
 use multicast::MulticastConfig;
 use paths::PathTable;
 use secure::{HttpConfig, TlsConfig};
@@ -107,6 +109,8 @@ pub struct Config {
     pub retransmits: bool,
     /// Tasks that may wait for a worker.
     pub task_queue_max: usize,
+    /// What strangers may take.
+    pub limits: LimitsConfig,
     /// Folder that keeps what operators have changed; without one it ends with the server.
     pub state_dir: Option<PathBuf>,
     /// What the process gives up once it has its ports.
@@ -154,6 +158,7 @@ impl Default for Config {
             adapts_quality: true,
             retransmits: true,
             task_queue_max: 4_096,
+            limits: LimitsConfig::default(),
             state_dir: None,
             confinement: ConfinementConfig::default(),
             file: None,

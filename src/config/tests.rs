@@ -60,6 +60,20 @@ fn file_sets_every_key() {
         lag_budget = "5s"
         quality = "off"
         image_memory = "64MiB"
+        [limits]
+        half_open_max = 100
+        request_timeout = "3s"
+        request_head = "8KiB"
+        request_body = "4KiB"
+        requests_held = "2MiB"
+        tls_handshakes_max = 10
+        half_open_tunnels_max = 11
+        publishers_max = 0
+        live_memory = "16MiB"
+        titles_open_max = 12
+        log_lines_max = 13
+        admin_connections_max = 14
+        admin_connections_per_address_max = 15
         [metrics]
         listen = "127.0.0.1:0"
     "#;
@@ -99,6 +113,21 @@ fn file_sets_every_key() {
         adapts_quality: false,
         retransmits: false,
         task_queue_max: 64,
+        limits: LimitsConfig {
+            half_open_max: 100,
+            request_timeout: Duration::from_secs(3),
+            head_bytes_max: 8 << 10,
+            body_bytes_max: 4 << 10,
+            held_bytes_max: 2 << 20,
+            handshakes_max: 10,
+            half_open_tunnels_max: 11,
+            publishers_max: 0,
+            live_bytes_max: 16 << 20,
+            titles_open_max: Some(12),
+            log_lines_max: 13,
+            admin_connections_max: 14,
+            admin_connections_per_address_max: 15,
+        },
         state_dir: Some("/var/lib/headend".into()),
         confinement: ConfinementConfig {
             user: Some(confinement::AccountName::parse("headend:media").unwrap()),

@@ -8,9 +8,12 @@
 //! ```
 //! Invariant: one request at a time. While one waits, nothing more is read, so pipelined requests
 //! are answered in their order (RFC 2326 s9.1) and a client that floods fills its own TCP window.
+//! A connection that has made no request yet is half open. Its first request, and later any request
+//! that has begun, has a time limit as long as the connection has no session (`due`).
 //! Bounds: the reader's limits; `REQUESTS_A_VISIT` and `FRAMES_A_VISIT` messages before others have
 //! their turn; `OUTPUT_BYTES_MAX` of answers that the client does not take.
 
+mod beginning;
 mod channel;
 mod login;
 mod tunnelling;
@@ -38,13 +41,15 @@ use crate::poll::consumer::{Disposition, Event, PollEventConsumer};
 use crate::poll::poll_table::EntryKey;
 use crate::poll::task::{OpenFailure, Outcome, Task, TaskClass, TaskOwner, Work};
 use crate::rtsp::headers::{list_tokens, parse_session_id};
-use crate::rtsp::reader::{Input, RequestReader};
+use crate::rtsp::reader::{Input, MessageLimits, RequestReader};
 use crate::rtsp::request::{Method, Request};
 use crate::rtsp::response::{Response, Status};
 use crate::rtsp::transport::only_interleaved;
 use crate::rtsp::uri::{Target, UriError, parse_target};
 use crate::session::command::{Command, Executed, Given, Led, PUBLIC, ReplyTo, public};
+use crate::session::cx::Cx;
 use crate::session::holder::Sender;
+use beginning::Beginning;
 use channel::WaitsForChannel;
 use login::{Login, WaitsForLeave};
 
@@ -56,6 +61,7 @@ pub struct RtspConnection {
     local: SocketAddr,
     /// Among the connections of its address.
     _place: AddressPlace,
+    beginning: Beginning,
     reader: RequestReader,
     /// TLS around the connection.
     tls: Option<Box<Secured>>,
@@ -116,13 +122,17 @@ enum Flow {
 impl RtspConnection {
     /// A connection that has just been accepted.
     #[must_use]
-    pub fn new(peer: SocketAddr, local: SocketAddr, place: AddressPlace, now: Mono) -> Self {
+    pub fn new((peer, local): (SocketAddr, SocketAddr), place: AddressPlace, cx: &Cx) -> Self {
+        let (now, limits) = (cx.now, &cx.config.limits);
+        let limits =
+            MessageLimits { head_bytes: limits.head_bytes_max, body_bytes: limits.body_bytes_max };
         Self {
             key: EntryKey { index: u32::MAX, generation: 0 },
             peer,
             local,
             _place: place,
-            reader: RequestReader::new(),
+            beginning: Beginning::new(&cx.cells, now),
+            reader: RequestReader::with_limits(limits),
             tls: None,
             carries: Carries::Unknown(Vec::new()),
             garbage: Garbage::default(),
@@ -261,7 +271,11 @@ impl RtspConnection {
     fn pump(&mut self, cx: &mut Context<'_>) -> Disposition {
         let mut room = FRAMES_A_VISIT;
         while room > 0 && !self.is_congested() && !self.is_closing {
-            let Some(input) = self.reader.poll() else { return self.done() };
+            let Some(input) = self.reader.poll() else {
+                self.beginning.note_rest(self.reader.buffered_bytes(), cx.sessions.cx.now);
+                return self.done();
+            };
+            self.beginning.note_message(&input);
             let is_frame = matches!(input, Input::Interleaved { .. });
             room =
                 room.saturating_sub(if is_frame { 1 } else { FRAMES_A_VISIT / REQUESTS_A_VISIT });
@@ -279,7 +293,7 @@ impl RtspConnection {
                 Input::Malformed { error, cseq, framing_lost } => {
                     tracing::debug!(peer = %self.peer, %error, "malformed request");
                     let asked = Asked::malformed(cx.sessions.cx.now);
-                    self.answer(Response::new(Status::BadRequest, cseq), &asked, cx);
+                    self.answer(Response::new(error.status(), cseq), &asked, cx);
                     if framing_lost {
                         return self.closing();
                     }
@@ -583,6 +597,7 @@ impl RtspConnection {
 impl PollEventConsumer<Context<'_>> for RtspConnection {
     fn create_task(&mut self, event: Event<'_>, cx: &mut Context<'_>) -> Disposition {
         let disposition = self.handle_event(event, cx);
+        let disposition = self.count_held(disposition, &cx.sessions.cx);
         self.confirm(&disposition, cx);
         disposition
     }

@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use crate::base::ids::{SessionId, ShardId};
 use crate::base::time::Mono;
+use crate::config::limits::LimitsConfig;
 use crate::consumers::sessions::Sessions;
 use crate::library::title::Title;
 use crate::metrics::cells::ShardCells;
@@ -63,6 +64,8 @@ pub(crate) struct Rig<R> {
     pub(crate) resends: Vec<u16>,
     /// Tasks that the room has left to the test.
     pub(crate) tasks: Vec<Task>,
+    /// How far the clock of the host is ahead of the time that passes.
+    pub(crate) utc_ahead_ns: i64,
     pub(crate) room: R,
 }
 
@@ -89,6 +92,7 @@ pub(crate) fn config() -> SessionConfig {
         session_roaming: false,
         low_client_ports: false,
         plain_media: false,
+        limits: LimitsConfig::default(),
     }
 }
 
@@ -141,6 +145,7 @@ impl<R: Room> Rig<R> {
             hung_up: Vec::new(),
             resends: Vec::new(),
             tasks: Vec::new(),
+            utc_ahead_ns: 0,
             room,
         };
         rig.open_pair();
@@ -227,7 +232,7 @@ impl<R: Room> Rig<R> {
     /// A turn of the shard at this time: timers that are due, then the packets that have come.
     pub(crate) fn turn(&mut self, now: Mono) {
         self.sessions.cx.now = now;
-        self.sessions.cx.utc_ns = i64::try_from(now.0).unwrap();
+        self.sessions.cx.utc_ns = i64::try_from(now.0).unwrap() + self.utc_ahead_ns;
         let mut due = Vec::new();
         self.sessions.cx.wheel.expire(now, &mut due);
         for key in &due {

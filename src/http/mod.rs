@@ -35,12 +35,14 @@ mod origin;
 pub mod peer;
 mod problem;
 mod server;
+mod slow;
 pub mod view;
 
 pub use caller::{Bearers, Retired};
 pub use server::{Remote, Tls};
 pub use view::{ApplianceView, Reload, ReloadError, ReloadReport, TitleEntry};
 
+use crate::config::limits::LimitsConfig;
 use admin::Api;
 use operators::Operators;
 use problem::Problem;
@@ -53,11 +55,12 @@ use problem::Problem;
 pub fn spawn(
     listener: TcpListener,
     (view, operators): (Arc<dyn ApplianceView>, Operators),
+    limits: &LimitsConfig,
     shutdown: watch::Receiver<bool>,
     beside: impl Future<Output = ()> + Send + 'static,
 ) -> io::Result<JoinHandle<()>> {
     let api = Api::new(view, SHARD_ANSWER_TIMEOUT).map_err(io::Error::other)?;
-    spawn_api(listener, (api, operators), shutdown, beside)
+    spawn_api(listener, (api, operators), server::admin(limits), shutdown, beside)
 }
 
 /// Serves the routes of a base, or of a source of contents, on the runtime that this is awaited on,
@@ -99,6 +102,7 @@ pub async fn serve_standby(
 fn spawn_api(
     listener: TcpListener,
     (api, operators): (Api, Operators),
+    limits: server::Limits,
     shutdown: watch::Receiver<bool>,
     beside: impl Future<Output = ()> + Send + 'static,
 ) -> io::Result<JoinHandle<()>> {
@@ -111,7 +115,7 @@ fn spawn_api(
     Builder::new().name("control".into()).spawn(move || {
         let served = runtime.block_on(async move {
             tokio::spawn(beside);
-            server::serve(listener, None, routes(api, operators), server::ADMIN, shutdown).await
+            server::serve(listener, None, routes(api, operators), limits, shutdown).await
         });
         if let Err(error) = served {
             tracing::error!(code = "HE-E401", %error, "the admin listener failed");

@@ -2,11 +2,14 @@
 //!
 //! ```text
 //! accept -> slot -> (TLS: handshake, beside others) -> HTTP with a Remote: address, certificate
+//!            `-- none for its address, or for other machines: 503
 //! ```
 //! Invariant: a connection holds a slot until its socket is closed. When all are taken, the next
-//! client waits in the kernel's backlog; it is not refused. A connection on which no byte moved for
-//! `idle_max` is closed, so that slots come back.
-//! Bounds: [`ADMIN`] for operators, [`DISTRIBUTION`] for a base and for sources of contents. Of
+//! client waits in the kernel's backlog. Other machines never have all of them, nor does one
+//! address: programs of this host always get in. A connection on which no byte moved for
+//! `idle_max` is closed, and one whose request does not come in time (`slow`), so that slots come
+//! back.
+//! Bounds: [`admin`] for operators, [`DISTRIBUTION`] for a base and for sources of contents. Of
 //! these `HANDSHAKES_MAX` are in a handshake, each for `HANDSHAKE_MAX` at most: whoever connects
 //! and says nothing costs a slot for so long.
 
@@ -31,6 +34,11 @@ use tokio::time::{Instant, Sleep, sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
+use super::slow::Timed;
+use crate::base::addresses::{AddressLimit, AddressPlace, Addresses};
+use crate::config::limits::LimitsConfig;
+use crate::metrics::cells::{ADMIN, AdminCells};
+use crate::metrics::descriptors::is_kept;
 use crate::pki::certificate::NodeCertificate;
 use crate::pki::fault::TlsFault;
 
@@ -39,6 +47,14 @@ use crate::pki::fault::TlsFault;
 pub(super) struct Limits {
     /// Connections at once.
     connections_max: usize,
+    /// Of these, connections of other machines.
+    remote_max: usize,
+    /// Of these, connections of one address.
+    address: AddressLimit,
+    /// Time for the head of a request.
+    head_max: Duration,
+    /// Where it is counted.
+    cells: Option<&'static AdminCells>,
     /// Without a byte in either direction.
     idle_max: Duration,
     /// How long a peer that does not answer is kept, where that is shorter: the kernel probes it.
@@ -75,8 +91,10 @@ pub(super) async fn serve(
     let limited = Limited {
         listener: TcpListener::from_std(listener)?,
         slots: Arc::new(Semaphore::new(limits.connections_max)),
-        idle_max: limits.idle_max,
-        dead_after: limits.dead_after,
+        remote: Arc::new(Semaphore::new(limits.remote_max)),
+        addresses: Arc::new(Addresses::new(limits.address, limits.connections_max)),
+        limits,
+        says_why: tls.is_none(),
     };
     let listener = Front { limited, tls, handshakes: JoinSet::new() };
     // Of listeners that are not its own, axum knows the client's address only behind a tap.
@@ -106,8 +124,15 @@ struct Front {
     handshakes: JoinSet<Option<(Stream, Remote)>>,
 }
 
+impl Front {
+    fn timed(&self, (stream, remote): (Stream, Remote)) -> (Timed<Stream>, Remote) {
+        let Limits { head_max, cells, .. } = self.limited.limits;
+        (Timed::new(stream, head_max, cells), remote)
+    }
+}
+
 impl Listener for Front {
-    type Io = Stream;
+    type Io = Timed<Stream>;
     type Addr = Remote;
 
     async fn accept(&mut self) -> (Self::Io, Self::Addr) {
@@ -115,14 +140,15 @@ impl Listener for Front {
             tokio::select! {
                 Some(done) = self.handshakes.join_next() => {
                     if let Ok(Some(accepted)) = done {
-                        return accepted;
+                        return self.timed(accepted);
                     }
                 }
                 (connection, addr) = self.limited.accept(),
                     if self.handshakes.len() < HANDSHAKES_MAX =>
                 {
                     let Some(tls) = self.tls.clone() else {
-                        return (Stream::Plain(connection), Remote { addr, node: None });
+                        let remote = Remote { addr, node: None };
+                        return self.timed((Stream::Plain(connection), remote));
                     };
                     self.handshakes.spawn(handshake(tls, connection, addr));
                 }
@@ -189,8 +215,11 @@ async fn refuse_plain(mut connection: Connection) {
 struct Limited {
     listener: TcpListener,
     slots: Arc<Semaphore>,
-    idle_max: Duration,
-    dead_after: Option<Duration>,
+    remote: Arc<Semaphore>,
+    addresses: Arc<Addresses>,
+    limits: Limits,
+    /// A client that is refused is told so: it speaks plain HTTP.
+    says_why: bool,
 }
 
 impl Limited {
@@ -202,13 +231,57 @@ impl Limited {
                 Err(_closed) => std::future::pending().await,
             };
             let (stream, addr) = Listener::accept(&mut self.listener).await;
-            let is_probed = self.dead_after.is_none_or(|dead| probe(&stream, dead).is_ok());
+            let place = self.admit(slot, addr.ip().to_canonical());
+            let Some(place) = place.filter(|_| !is_kept(&stream)) else {
+                self.refuse(&stream);
+                continue;
+            };
+            let Limits { idle_max, dead_after, .. } = self.limits;
+            let is_probed = dead_after.is_none_or(|dead| probe(&stream, dead).is_ok());
             // Small answers in one piece: waiting for more to send only delays them.
             if is_probed && stream.set_nodelay(true).is_ok() {
-                let idle_max = self.idle_max;
                 let idle = Box::pin(sleep(idle_max));
-                return (Connection { stream, idle, idle_max, _slot: slot }, addr);
+                return (Connection { stream, idle, idle_max, _place: place }, addr);
             }
+        }
+    }
+
+    /// `None`: the address, or all other machines together, have as many as they may have.
+    fn admit(&self, slot: OwnedSemaphorePermit, ip: IpAddr) -> Option<Place> {
+        let remote = match ip.is_loopback() {
+            true => None,
+            false => Some(Arc::clone(&self.remote).try_acquire_owned().ok()?),
+        };
+        let address = self.addresses.enter(ip)?;
+        if let Some(cells) = self.limits.cells {
+            cells.connections.add(1);
+        }
+        Some(Place { _slot: slot, _remote: remote, _address: address, cells: self.limits.cells })
+    }
+
+    fn refuse(&self, stream: &TcpStream) {
+        if let Some(cells) = self.limits.cells {
+            cells.connections_refused.add(1);
+        }
+        if self.says_why {
+            // Best effort: the connection is closed next.
+            let _unsaid = stream.try_write(REFUSAL);
+        }
+    }
+}
+
+/// What a connection takes of the limits.
+struct Place {
+    _slot: OwnedSemaphorePermit,
+    _remote: Option<OwnedSemaphorePermit>,
+    _address: AddressPlace,
+    cells: Option<&'static AdminCells>,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        if let Some(cells) = self.cells {
+            cells.connections.sub(1);
         }
     }
 }
@@ -226,7 +299,7 @@ struct Connection {
     stream: TcpStream,
     idle: Pin<Box<Sleep>>,
     idle_max: Duration,
-    _slot: OwnedSemaphorePermit,
+    _place: Place,
 }
 
 impl Connection {
@@ -361,19 +434,41 @@ impl fmt::Debug for Tls {
     }
 }
 
-/// A few scrapers, dashboards and scripts; longer than any usual scrape interval, so that a scraper
+/// What the HTTP API takes. The silence is longer than any usual scrape interval, so that a scraper
 /// keeps its connection.
-pub(super) const ADMIN: Limits =
-    Limits { connections_max: 64, idle_max: Duration::from_secs(90), dead_after: None };
+pub(super) fn admin(limits: &LimitsConfig) -> Limits {
+    let connections_max = limits.admin_connections_max;
+    let of_all = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
+    Limits {
+        connections_max,
+        remote_max: connections_max * 3 / 4,
+        address: AddressLimit {
+            remote: of_all(limits.admin_connections_per_address_max),
+            local: of_all(connections_max),
+        },
+        head_max: limits.request_timeout,
+        cells: Some(&ADMIN),
+        idle_max: Duration::from_secs(90),
+        dead_after: None,
+    }
+}
 
-/// Thousands of nodes, each with a few connections. A node waits for the bytes of a client that is
-/// slow for as long as that takes; after an hour it asks for them again.
+/// Thousands of nodes, each with a few connections; a site of them behind one address has half. A
+/// node waits for the bytes of a client that is slow for as long as that takes; after an hour it
+/// asks for them again.
 pub(super) const DISTRIBUTION: Limits = Limits {
     connections_max: 16_384,
+    remote_max: 16_384,
+    address: AddressLimit { remote: 8_192, local: 16_384 },
+    head_max: Duration::from_secs(30),
+    cells: None,
     idle_max: Duration::from_secs(3_600),
     dead_after: Some(Duration::from_secs(10)),
 };
 
+/// To a client for whom there is no place.
+const REFUSAL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 5\r\n\
+    Content-Length: 0\r\nConnection: close\r\n\r\n";
 /// Handshakes at once: half a millisecond of a CPU each.
 const HANDSHAKES_MAX: usize = 512;
 /// For a handshake: three round trips and what waits before it.

@@ -25,6 +25,7 @@ use crate::live::core::info::{OwnerInfo, PathPart, PathsPage, PathsPlace};
 use crate::live::sources::titles::playlists::{PlaylistAnswer, PlaylistRefusal, PlaylistRequest};
 use crate::live::sources::titles::schedule::Schedule;
 use crate::metrics::cells::{ShardCells, WorkerCells};
+use crate::metrics::limits::{Limit, Used};
 use crate::metrics::paths::PathTallies;
 use crate::session::info::{SessionInfo, SessionsPage};
 
@@ -125,6 +126,11 @@ impl ApplianceView for Fake {
 
     fn worker_cells(&self) -> Arc<WorkerCells> {
         Arc::default()
+    }
+
+    fn limits(&self) -> Arc<[Limit]> {
+        let used = Used::Shard(|cells| cells.half_open.value());
+        Arc::from([Limit { what: "half_open", key: "limits.half_open_max", max: 9, used }])
     }
 
     /// An owner a page, and none is on two of them; readers on the last one.
@@ -394,8 +400,9 @@ impl Running {
         let (stop, stopped) = watch::channel(false);
         let api = Api::new(fake.clone(), patience).unwrap();
         let operators = Operators::new(super::operators::read_tokens(TOKENS).unwrap());
-        let thread =
-            spawn_api(listener, (api, operators), stopped, std::future::ready(())).unwrap();
+        let limits = server::admin(&LimitsConfig::default());
+        let beside = std::future::ready(());
+        let thread = spawn_api(listener, (api, operators), limits, stopped, beside).unwrap();
         Self { addr, stop, thread: Some(thread) }
     }
 

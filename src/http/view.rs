@@ -15,6 +15,7 @@ use crate::live::core::failover::{SwitchRequest, SwitchResult};
 use crate::live::core::info::{PathsPage, PathsPlace};
 use crate::live::sources::titles::playlists::{PlaylistAnswer, PlaylistRefusal, PlaylistRequest};
 use crate::metrics::cells::{ShardCells, WorkerCells};
+use crate::metrics::limits::Limit;
 use crate::metrics::paths::PathTallies;
 use crate::session::info::{SessionInfo, SessionsPage};
 
@@ -25,6 +26,9 @@ pub trait ApplianceView: Send + Sync + 'static {
 
     /// Cells of the worker pool.
     fn worker_cells(&self) -> Arc<WorkerCells>;
+
+    /// Limits on what strangers can grow.
+    fn limits(&self) -> Arc<[Limit]>;
 
     /// Asks a shard for its sessions behind an id, or from the first on. `None`: there is no such
     /// shard. A shard that is gone drops its sender.

@@ -7,6 +7,7 @@
 //! read-modify-write instruction. Workers share [`WorkerCells`]; those cells do.
 //! Bound: fixed size, made once at start-up. Counters wrap at 2^64.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
 
 use super::histogram::{Bursts, Lateness, LossRatio};
@@ -46,6 +47,13 @@ impl Gauge {
         self.0.store(value, Relaxed);
     }
 
+    /// Replaces the number by a larger one.
+    pub fn raise_to(&self, value: u64) {
+        if value > self.value() {
+            self.set(value);
+        }
+    }
+
     /// Adds `n`; for the one thread that writes.
     pub fn add(&self, n: u64) {
         self.set(self.value().wrapping_add(n));
@@ -60,6 +68,42 @@ impl Gauge {
     #[must_use]
     pub fn value(&self) -> u64 {
         self.0.load(Relaxed)
+    }
+}
+
+/// What one owner adds to a gauge of its shard, until it is dropped.
+#[derive(Debug)]
+pub struct Share {
+    cells: Arc<ShardCells>,
+    gauge: fn(&ShardCells) -> &Gauge,
+    amount: u64,
+}
+
+impl Share {
+    /// Adds `amount`. The owner lives and dies on the thread that writes the gauge.
+    #[must_use]
+    pub fn new(cells: &Arc<ShardCells>, gauge: fn(&ShardCells) -> &Gauge, amount: u64) -> Self {
+        gauge(cells).add(amount);
+        Self { cells: Arc::clone(cells), gauge, amount }
+    }
+
+    /// Changes what it adds.
+    pub fn set(&mut self, amount: u64) {
+        let gauge = (self.gauge)(&self.cells);
+        gauge.set(gauge.value().wrapping_sub(self.amount).wrapping_add(amount));
+        self.amount = amount;
+    }
+
+    /// What it adds.
+    #[must_use]
+    pub fn amount(&self) -> u64 {
+        self.amount
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        self.set(0);
     }
 }
 
@@ -87,12 +131,56 @@ pub struct LogCells {
     pub lines_lost: SharedCounter,
     /// Lines left out because there were too many of their kind.
     pub lines_limited: SharedCounter,
+    /// The most lines of one kind in one second so far.
+    pub lines_in_a_second: SharedGauge,
 }
 
 /// Numbers about the log of this process.
 pub static LOG: LogCells = LogCells {
     lines_lost: SharedCounter(AtomicU64::new(0)),
     lines_limited: SharedCounter(AtomicU64::new(0)),
+    lines_in_a_second: SharedGauge(AtomicU64::new(0)),
+};
+
+/// Numbers about packets of live paths in memory.
+#[derive(Debug)]
+pub struct LiveCells {
+    /// Their bytes, bookkeeping included.
+    pub bytes: SharedGauge,
+    /// How many they may be.
+    pub bytes_max: SharedGauge,
+}
+
+impl LiveCells {
+    /// Whether there are more than there may be.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        self.bytes.value() > self.bytes_max.value()
+    }
+}
+
+/// Packets of live paths in this process; without limit until one is set.
+pub static LIVE: LiveCells = LiveCells {
+    bytes: SharedGauge(AtomicU64::new(0)),
+    bytes_max: SharedGauge(AtomicU64::new(u64::MAX >> 1)),
+};
+
+/// Numbers about the connections to the HTTP API.
+#[derive(Debug)]
+pub struct AdminCells {
+    /// Open connections.
+    pub connections: SharedGauge,
+    /// Connections refused because a limit was reached.
+    pub connections_refused: SharedCounter,
+    /// Connections ended because their request did not come in time.
+    pub requests_timed_out: SharedCounter,
+}
+
+/// The HTTP API of this process.
+pub static ADMIN: AdminCells = AdminCells {
+    connections: SharedGauge(AtomicU64::new(0)),
+    connections_refused: SharedCounter(AtomicU64::new(0)),
+    requests_timed_out: SharedCounter(AtomicU64::new(0)),
 };
 
 /// When the certificate of the RTSPS port expires.
@@ -128,6 +216,11 @@ impl SharedGauge {
     /// Adds `n`.
     pub fn add(&self, n: u64) {
         self.0.fetch_add(n, Relaxed);
+    }
+
+    /// Replaces the number by a larger one.
+    pub fn raise_to(&self, value: u64) {
+        self.0.fetch_max(value, Relaxed);
     }
 
     /// Takes `n` away. A reader that comes between a late `add` and an early `sub` is shown zero.
@@ -225,12 +318,28 @@ pub struct ShardCells {
     pub turns_with_unsent_runs: Counter,
     /// Sessions by [`SESSION_STATES`].
     pub sessions: [Gauge; 3],
+    /// Sessions of all kinds.
+    pub sessions_counted: Gauge,
     /// Open RTSP connections.
     pub connections: Gauge,
     /// Connections closed at accept because a limit was reached.
     pub connections_refused: Counter,
     /// Connections refused because their address has as many as one may have.
     pub connections_refused_address: Counter,
+    /// Connections that have not made a request.
+    pub half_open: Gauge,
+    /// Of these, connections ended because there were too many.
+    pub half_open_dropped: Counter,
+    /// Connections ended because their request did not come in time.
+    pub requests_timed_out: Counter,
+    /// Bytes of unfinished requests.
+    pub request_bytes_held: Gauge,
+    /// Connections ended because unfinished requests take too much memory.
+    pub requests_not_held: Counter,
+    /// The longest request line and headers so far, in bytes.
+    pub head_bytes_seen: Gauge,
+    /// The longest body of a request so far, in bytes.
+    pub body_bytes_seen: Gauge,
     /// Handshakes of TLS that are under way.
     pub tls_handshakes_open: Gauge,
     /// Handshakes of TLS that ended well.
@@ -245,12 +354,18 @@ pub struct ShardCells {
     pub tls_reads_cold: Counter,
     /// Tunnels over HTTP whose cookies the shard knows.
     pub tunnels: Gauge,
+    /// Of these, tunnels that lack their second connection.
+    pub tunnels_half_open: Gauge,
     /// Tunnels refused, by [`TUNNEL_REFUSALS`].
     pub tunnels_refused: [Counter; TUNNEL_REFUSALS.len()],
     /// Sessions refused because there are as many as a shard may have.
     pub sessions_refused: Counter,
     /// Sessions refused because their address has as many as one may have.
     pub sessions_refused_address: Counter,
+    /// Publishers that have announced a path.
+    pub publishers: Gauge,
+    /// Publishers refused because there are as many as there may be, or no memory for packets.
+    pub publishers_refused: Counter,
     /// Logins with a wrong name, password or token.
     pub logins_failed: Counter,
     /// Logins that had to wait, or were refused, because their address had failed often.
@@ -425,6 +540,19 @@ mod tests {
         assert_eq!(gauge.value(), 0);
         gauge.add(3);
         assert_eq!(gauge.value(), 2);
+    }
+
+    #[test]
+    fn share_of_a_gauge_goes_with_its_owner() {
+        let cells = Arc::<ShardCells>::default();
+        let one = Share::new(&cells, |cells| &cells.half_open, 1);
+        let mut other = Share::new(&cells, |cells| &cells.half_open, 5);
+        other.set(2);
+        assert_eq!((cells.half_open.value(), other.amount()), (3, 2));
+        drop(one);
+        assert_eq!(cells.half_open.value(), 2);
+        drop(other);
+        assert_eq!(cells.half_open.value(), 0);
     }
 
     #[test]

@@ -19,9 +19,10 @@ use prometheus::proto::{
 };
 use prometheus::{Registry, TextEncoder};
 
-use super::cells::{CERTIFICATE, LOG, ShardCells, TASK_KINDS, WorkerCells};
+use super::cells::{ADMIN, CERTIFICATE, LOG, ShardCells, TASK_KINDS, WorkerCells};
 use super::families::{FAMILIES, Family, Read};
 use super::histogram::HistogramValue;
+use super::limits::{self, Limit};
 use super::path_families::PathSeries;
 use super::paths::PathTallies;
 use super::process::{PROCESS, as_f64, major_faults};
@@ -50,6 +51,8 @@ pub struct CellSet {
     pub workers: Arc<WorkerCells>,
     /// Whether the appliance serves.
     pub ready: bool,
+    /// Limits on what strangers can grow.
+    pub limits: Arc<[Limit]>,
 }
 
 /// Turns cells into text.
@@ -169,6 +172,11 @@ fn collect_family(family: &Family, build: &BuildInfo, cells: &CellSet) -> Metric
         Read::CertificateLeft => vec![number(&[], CERTIFICATE.seconds_left(now_s()))],
         Read::Log(read) => vec![number(&[], read(&LOG).value())],
         Read::WorkerGauge(read) => vec![number(&[], read(&cells.workers))],
+        Read::Limits(read) => limits::states(cells)
+            .iter()
+            .map(|state| number(&[&state.shard_label(), state.what], read(state)))
+            .collect(),
+        Read::Admin(read) => vec![number(&[], read(&ADMIN).value())],
     };
     family_of(family.name, family.help, kind, metrics)
 }

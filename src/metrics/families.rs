@@ -6,11 +6,12 @@
 use prometheus::proto::MetricType;
 
 use super::cells::{
-    Counter, HANDOVER_CAUSES, LogCells, QUALITY_CAUSES, QUALITY_LEVELS, RTX_REFUSALS,
+    AdminCells, Counter, HANDOVER_CAUSES, LogCells, QUALITY_CAUSES, QUALITY_LEVELS, RTX_REFUSALS,
     SESSION_STATES, ShardCells, SharedCounter, TASK_KINDS, TLS_FAILURES, TLS_WAYS, TUNNEL_REFUSALS,
     WorkerCells,
 };
 use super::histogram::HistogramValue;
+use super::limits::LimitState;
 use crate::base::carrier::Lower;
 
 /// One metric.
@@ -58,6 +59,10 @@ pub(super) enum Read {
     Log(fn(&LogCells) -> &SharedCounter),
     /// Gauge without labels.
     WorkerGauge(fn(&WorkerCells) -> u64),
+    /// Gauge `{shard, what}`: all limits on what strangers can grow.
+    Limits(fn(&LimitState) -> u64),
+    /// Counter without labels.
+    Admin(fn(&AdminCells) -> &SharedCounter),
 }
 
 impl Read {
@@ -68,6 +73,7 @@ impl Read {
             | Self::Ready
             | Self::CertificateLeft
             | Self::ShardGauge(_)
+            | Self::Limits(_)
             | Self::WorkerGauge(_) => MetricType::GAUGE,
             Self::ShardHistogram(_) | Self::SumHistogram(_) => MetricType::HISTOGRAM,
             Self::Shard(_)
@@ -75,6 +81,7 @@ impl Read {
             | Self::Requests
             | Self::WorkerOps(_)
             | Self::Worker(_)
+            | Self::Admin(_)
             | Self::Log(_) => MetricType::COUNTER,
         }
     }
@@ -89,10 +96,12 @@ impl Read {
             Self::ShardList(_, labels, _) => labels.names,
             Self::Requests => &["code", "method"],
             Self::WorkerOps(_) => &["op"],
+            Self::Limits(_) => &["shard", "what"],
             Self::Ready
             | Self::CertificateLeft
             | Self::SumHistogram(_)
             | Self::Worker(_)
+            | Self::Admin(_)
             | Self::Log(_)
             | Self::WorkerGauge(_) => &[],
         }
@@ -104,6 +113,23 @@ impl Read {
 pub(super) static FAMILIES: &[Family] = &[
     row("headend_build_info", "What is running; always 1.", Read::BuildInfo),
     row("headend_ready", "1 when the appliance answers players.", Read::Ready),
+    // Limits on what strangers can grow.
+    row(
+        "headend_limit",
+        "How much there may be of what strangers can grow.",
+        Read::Limits(|l| l.limit),
+    ),
+    row("headend_limit_used", "How much there is of what has a limit.", Read::Limits(|l| l.used)),
+    row(
+        "headend_admin_connections_refused_total",
+        "Connections to the HTTP API refused because a limit was reached.",
+        Read::Admin(|admin| &admin.connections_refused),
+    ),
+    row(
+        "headend_admin_requests_timed_out_total",
+        "Connections to the HTTP API ended because their request did not come in time.",
+        Read::Admin(|admin| &admin.requests_timed_out),
+    ),
     // Sessions and connections.
     row(
         "headend_sessions",
@@ -138,6 +164,21 @@ pub(super) static FAMILIES: &[Family] = &[
         "headend_rtsp_connections_refused_address_total",
         "Connections refused because their address has too many.",
         Read::Shard(|s| &s.connections_refused_address),
+    ),
+    row(
+        "headend_rtsp_half_open_dropped_total",
+        "Connections without a request that made room for a new one.",
+        Read::Shard(|s| &s.half_open_dropped),
+    ),
+    row(
+        "headend_rtsp_requests_timed_out_total",
+        "Connections ended because their request did not come in time.",
+        Read::Shard(|s| &s.requests_timed_out),
+    ),
+    row(
+        "headend_rtsp_requests_not_held_total",
+        "Connections ended because unfinished requests take too much memory.",
+        Read::Shard(|s| &s.requests_not_held),
     ),
     row(
         "headend_rtsp_tls_connections",
@@ -205,6 +246,11 @@ pub(super) static FAMILIES: &[Family] = &[
         "headend_sessions_refused_address_total",
         "Sessions refused because their address has too many.",
         Read::Shard(|s| &s.sessions_refused_address),
+    ),
+    row(
+        "headend_publishers_refused_total",
+        "Publishers refused because there are too many, or too many packets in memory.",
+        Read::Shard(|s| &s.publishers_refused),
     ),
     row(
         "headend_logins_failed_total",
@@ -625,7 +671,8 @@ mod tests {
                 let units = ["_seconds", "_ratio", "_packets"];
                 assert!(units.iter().any(|unit| name.ends_with(unit)), "{name}");
             }
-            assert!(!["_ms", "_us", "_ns"].iter().any(|unit| name.contains(unit)), "{name}");
+            let is_unit = |word: &str| ["ms", "us", "ns"].contains(&word);
+            assert!(!name.split('_').any(is_unit), "{name}");
         }
     }
 }

@@ -11,10 +11,12 @@
 //! Bound: labels come from bounded sets only; never a session, a client or an SSRC.
 
 pub mod cells;
+pub mod descriptors;
 pub mod distribution;
 pub mod exposition;
 mod families;
 pub mod histogram;
+pub mod limits;
 mod path_families;
 pub mod paths;
 mod process;

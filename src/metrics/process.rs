@@ -9,6 +9,8 @@ use std::fs;
 use rustix::process::{Resource, getrlimit};
 use rustix::time::{ClockId, clock_gettime};
 
+use super::descriptors::open_descriptors;
+
 /// One number of the process: name, help, whether it is a counter, value.
 pub(super) struct ProcessMetric {
     pub(super) name: &'static str,
@@ -41,7 +43,7 @@ pub(super) static PROCESS: &[ProcessMetric] = &[
         name: "process_open_fds",
         help: "Open file descriptors.",
         is_counter: false,
-        read: open_descriptors,
+        read: || open_descriptors().map(as_f64),
     },
     ProcessMetric {
         name: "process_max_fds",
@@ -86,12 +88,6 @@ fn memory_pages(field: usize) -> Option<f64> {
     let statm = fs::read_to_string("/proc/self/statm").ok()?;
     let pages: u64 = statm.split_ascii_whitespace().nth(field)?.parse().ok()?;
     Some(as_f64(pages.saturating_mul(u64::try_from(rustix::param::page_size()).ok()?)))
-}
-
-fn open_descriptors() -> Option<f64> {
-    // The descriptor that lists the directory is one of those listed.
-    let count = fs::read_dir("/proc/self/fd").ok()?.count().saturating_sub(1);
-    u64::try_from(count).ok().map(as_f64)
 }
 
 fn start_time() -> Option<f64> {

@@ -21,10 +21,10 @@ pub const METHODS: [&str; 12] = [
     "other",
 ];
 
-/// Statuses that are told apart, ascending (RFC 2326 s7.1.1 and s11).
-pub const STATUSES: [u16; 27] = [
-    200, 301, 302, 304, 400, 401, 403, 404, 405, 406, 413, 414, 415, 451, 453, 454, 455, 456, 457,
-    459, 460, 461, 500, 501, 503, 505, 551,
+/// Statuses that are told apart, ascending (RFC 2326 s7.1.1 and s11; RFC 6585 s5).
+pub const STATUSES: [u16; 29] = [
+    200, 301, 302, 304, 400, 401, 403, 404, 405, 406, 408, 413, 414, 415, 431, 451, 453, 454, 455,
+    456, 457, 459, 460, 461, 500, 501, 503, 505, 551,
 ];
 
 /// Where a method stands in [`METHODS`]. Method names are case-sensitive (RFC 2326 s6.1).

@@ -6,6 +6,7 @@ use std::os::fd::OwnedFd;
 
 use super::poll_table::EntryKey;
 use super::task::{Outcome, Task};
+use crate::base::addresses::AddressPlace;
 use crate::base::ids::ShardId;
 use crate::rtsp::response::Response;
 
@@ -20,6 +21,8 @@ pub enum Event<'a> {
         peer: SocketAddr,
         /// Our end of it.
         local: SocketAddr,
+        /// Its place among the connections of its address.
+        place: AddressPlace,
     },
     /// A connection of ours is there, with our address on it, or cannot be made.
     Connected(io::Result<IpAddr>),

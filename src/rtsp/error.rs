@@ -1,6 +1,8 @@
 //! Why bytes are not an RTSP message (RFC 2326 s6, s7). Offsets count from the first byte of the
 //! message, so a capture can be opened at the fault.
 
+use super::response::Status;
+
 /// Why a message is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -46,7 +48,7 @@ pub enum ParseError {
     /// The announced body is longer than the limit.
     #[error("body is longer than {limit_bytes} bytes")]
     BodyTooLong {
-        /// `limits::RTSP_BODY_BYTES_MAX`.
+        /// The limit.
         limit_bytes: u32,
     },
     /// RFC 2326 s12.17: every request must have one.
@@ -67,4 +69,28 @@ pub enum ParseError {
         /// The limit.
         limit_bytes: u32,
     },
+}
+
+impl ParseError {
+    /// The status of a refusal: what is too long has statuses of its own (RFC 2326 s11.3.1, RFC
+    /// 6585 s5).
+    #[must_use]
+    pub fn status(self) -> Status {
+        match self {
+            Self::LineTooLong { offset: 0, .. } => Status::RequestUriTooLarge,
+            Self::LineTooLong { .. } | Self::TooManyHeaders { .. } | Self::HeadTooLong { .. } => {
+                Status::RequestHeadersTooLarge
+            }
+            Self::BodyTooLong { .. } => Status::RequestEntityTooLarge,
+            Self::NotRtsp
+            | Self::BadRequestLine
+            | Self::BadStatusLine
+            | Self::BadHeaderLine { .. }
+            | Self::BadContentLength
+            | Self::MissingCseq
+            | Self::BadCseq
+            | Self::Garbage { .. }
+            | Self::BufferFull { .. } => Status::BadRequest,
+        }
+    }
 }

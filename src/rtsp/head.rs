@@ -4,7 +4,7 @@
 //! errors here and end the connection; the others are remembered until the body has been taken,
 //! so that the client gets its 400 and may go on. An answer with damaged headers is still an
 //! answer: cameras send such, and there is nobody to send a 400 to.
-//! Bound: `RTSP_HEADERS_MAX` lines and `HEAD_BYTES_MAX` bytes.
+//! Bound: `RTSP_HEADERS_MAX` lines; bytes as [`MessageLimits`] says.
 #![deny(clippy::indexing_slicing)]
 
 use super::client_response::ClientResponse;
@@ -12,7 +12,22 @@ use super::error::ParseError;
 use super::reader::Input;
 use super::request::{Headers, Method, Request};
 use super::uri::without_userinfo;
-use crate::base::limits::{RTSP_BODY_BYTES_MAX, RTSP_HEADERS_MAX};
+use crate::base::limits::{RTSP_BODY_BYTES_MAX, RTSP_HEAD_BYTES_MAX, RTSP_HEADERS_MAX};
+
+/// Bytes that one message may have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MessageLimits {
+    /// Start line and headers together.
+    pub head_bytes: usize,
+    /// The body.
+    pub body_bytes: usize,
+}
+
+impl Default for MessageLimits {
+    fn default() -> Self {
+        Self { head_bytes: RTSP_HEAD_BYTES_MAX, body_bytes: RTSP_BODY_BYTES_MAX }
+    }
+}
 
 /// A message whose headers are being read.
 #[derive(Debug, Default)]
@@ -67,18 +82,19 @@ impl Head {
         &mut self,
         line: &[u8],
         line_bytes: usize,
+        limits: &MessageLimits,
     ) -> Result<LineStep, ParseError> {
         let offset = u32::try_from(self.bytes).unwrap_or(u32::MAX);
         self.bytes = self.bytes.saturating_add(line_bytes);
-        if self.bytes > HEAD_BYTES_MAX {
-            return Err(ParseError::HeadTooLong { limit_bytes: limit(HEAD_BYTES_MAX) });
+        if self.bytes > limits.head_bytes {
+            return Err(ParseError::HeadTooLong { limit_bytes: limit(limits.head_bytes) });
         }
         if self.start.is_none() {
             self.start = Some(parse_start_line(line)?);
             return Ok(LineStep::More);
         }
         if line.is_empty() {
-            return self.body_bytes().map(|body_bytes| LineStep::End { body_bytes });
+            return self.body_bytes(limits).map(|body_bytes| LineStep::End { body_bytes });
         }
         if self.header_lines == RTSP_HEADERS_MAX {
             return Err(ParseError::TooManyHeaders { limit_count: limit(RTSP_HEADERS_MAX) });
@@ -136,7 +152,7 @@ impl Head {
         true
     }
 
-    fn body_bytes(&self) -> Result<usize, ParseError> {
+    fn body_bytes(&self, limits: &MessageLimits) -> Result<usize, ParseError> {
         let Some(value) = self.headers.value("Content-Length") else { return Ok(0) };
         let mut same: Option<u32> = None;
         for part in value.split(',') {
@@ -147,8 +163,8 @@ impl Head {
             same = Some(bytes);
         }
         let bytes = same.and_then(|bytes| usize::try_from(bytes).ok()).unwrap_or(0);
-        if bytes > RTSP_BODY_BYTES_MAX {
-            return Err(ParseError::BodyTooLong { limit_bytes: limit(RTSP_BODY_BYTES_MAX) });
+        if bytes > limits.body_bytes {
+            return Err(ParseError::BodyTooLong { limit_bytes: limit(limits.body_bytes) });
         }
         Ok(bytes)
     }
@@ -207,7 +223,3 @@ fn is_token_byte(byte: u8) -> bool {
 pub(super) fn limit(value: usize) -> u32 {
     u32::try_from(value).unwrap_or(u32::MAX)
 }
-
-/// Request line and headers at most: eight lines of full length, and far more than any player
-/// sends. It keeps a stranger's 64 header lines from taking 256 KiB of each connection.
-pub(super) const HEAD_BYTES_MAX: usize = 32 << 10;

@@ -10,18 +10,19 @@
 //! lines, raw spaces in the URI. A request that is wrong but ends where we know is reported with
 //! its framing kept.
 //! Invariant: the inputs that come out depend on the bytes alone, not on how they were cut.
-//! Bound: `BUFFER_BYTES_MAX` unread bytes; the caller polls until `None` before it reads more.
+//! Bound: unread bytes, see `buffer_bytes_max`; the caller polls until `None` before it reads more.
 #![deny(clippy::indexing_slicing)]
 
 use std::mem;
 
 pub use super::client_response::ClientResponse;
 pub use super::error::ParseError;
-use super::head::{HEAD_BYTES_MAX, Head, LineStep, limit};
+pub use super::head::MessageLimits;
+use super::head::{Head, LineStep, limit};
 pub use super::request::{Method, Request};
 pub use super::resync::Channels;
 use super::resync::{RESYNC_BYTES_MAX, Seek, Start, is_media_frame, seek, start_in_step};
-use crate::base::limits::{RTSP_BODY_BYTES_MAX, RTSP_LINE_BYTES_MAX};
+use crate::base::limits::RTSP_LINE_BYTES_MAX;
 
 /// Reads RTSP messages of both directions from the bytes of one connection.
 #[derive(Debug)]
@@ -37,6 +38,9 @@ pub struct RequestReader {
     channels: Channels,
     /// Memory that an empty buffer keeps.
     kept_bytes_max: usize,
+    limits: MessageLimits,
+    /// The longest head and the longest body of a request so far.
+    longest: (usize, usize),
 }
 
 impl Default for RequestReader {
@@ -48,6 +52,8 @@ impl Default for RequestReader {
             state: State::Between,
             channels: Channels::default(),
             kept_bytes_max: KEPT_BYTES_MAX,
+            limits: MessageLimits::default(),
+            longest: (0, 0),
         }
     }
 }
@@ -87,6 +93,18 @@ impl RequestReader {
     #[must_use]
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// For a new connection of a stranger, whose messages may have so many bytes.
+    #[must_use]
+    pub fn with_limits(limits: MessageLimits) -> Self {
+        Self { limits, ..Self::default() }
+    }
+
+    /// Bytes of the longest head, and of the longest body, of a message so far.
+    #[must_use]
+    pub fn longest(&self) -> (usize, usize) {
+        self.longest
     }
 
     /// From now on media comes over this connection: the buffer is kept between reads.
@@ -133,7 +151,7 @@ impl RequestReader {
         }
         self.buf.drain(..self.start);
         self.start = 0;
-        if self.buf.len().saturating_add(bytes.len()) > BUFFER_BYTES_MAX {
+        if self.buf.len().saturating_add(bytes.len()) > buffer_bytes_max(&self.limits) {
             self.drop_buffer();
             self.state = State::Overrun;
             return;
@@ -147,7 +165,7 @@ impl RequestReader {
             let step = match mem::replace(&mut self.state, State::Lost) {
                 State::Lost => Step::Wait,
                 State::Overrun => {
-                    let limit_bytes = limit(BUFFER_BYTES_MAX);
+                    let limit_bytes = limit(buffer_bytes_max(&self.limits));
                     Step::Done(self.lose(ParseError::BufferFull { limit_bytes }, None))
                 }
                 State::Between => self.step_between(),
@@ -289,7 +307,7 @@ impl RequestReader {
         if line.len() > RTSP_LINE_BYTES_MAX {
             return self.give_up_message(&head, taken_bytes, line_too_long(&head));
         }
-        match head.handle_line(line, line_bytes) {
+        match head.handle_line(line, line_bytes, &self.limits) {
             Ok(LineStep::More) => self.state = State::Head(head),
             Ok(LineStep::End { body_bytes }) => self.state = State::Body { head, body_bytes },
             Err(error) => return self.give_up_message(&head, taken_bytes, error),
@@ -303,7 +321,10 @@ impl RequestReader {
             self.state = State::Body { head, body_bytes };
             return Step::Wait;
         };
-        let input = head.finish(body.to_vec());
+        let body = body.to_vec();
+        let (head_max, body_max) = self.longest;
+        self.longest = (head_max.max(head.bytes()), body_max.max(body_bytes));
+        let input = head.finish(body);
         self.consume(body_bytes);
         self.state = State::Between;
         Step::Done(input)
@@ -377,7 +398,9 @@ const FRAME_HEADER_BYTES: usize = 4;
 
 /// Unread bytes at most: the largest message twice over, so a caller that reads up to 64 KiB at
 /// a time and polls in between never meets it.
-const BUFFER_BYTES_MAX: usize = 2 * (HEAD_BYTES_MAX + RTSP_BODY_BYTES_MAX + (64 << 10));
+fn buffer_bytes_max(limits: &MessageLimits) -> usize {
+    2 * (limits.head_bytes + limits.body_bytes + (64 << 10))
+}
 
 /// What a connection with media keeps: a read of 64 KiB and a cut frame of the same length.
 const MEDIA_KEPT_BYTES_MAX: usize = 256 << 10;

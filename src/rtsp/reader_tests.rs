@@ -249,7 +249,7 @@ fn caller_that_never_polls_is_cut_off_at_the_bound() {
     let mut reader = RequestReader::new();
     for _ in 0..400 {
         reader.handle_bytes(&[b'\n'; 1_024]);
-        assert!(reader.buffered_bytes() <= BUFFER_BYTES_MAX);
+        assert!(reader.buffered_bytes() <= buffer_bytes_max(&MessageLimits::default()));
     }
     assert!(matches!(reader.poll(), Some(Input::Malformed { framing_lost: true, .. })));
     assert_eq!((reader.poll(), reader.buffered_bytes()), (None, 0));
@@ -355,4 +355,26 @@ proptest! {
         let (read, _) = Message::<Vec<u8>>::parse(&bytes).unwrap();
         prop_assert_eq!(read, Message::Request(theirs));
     }
+}
+
+#[test]
+fn message_beyond_the_limits_of_its_connection_is_refused_with_the_status_of_what_is_too_long() {
+    let limits = MessageLimits { head_bytes: 100, body_bytes: 10 };
+    let fault = |text: &str| {
+        let mut reader = RequestReader::with_limits(limits);
+        reader.handle_bytes(text.as_bytes());
+        match reader.poll() {
+            Some(Input::Malformed { error, framing_lost: true, .. }) => error.status().code(),
+            other => panic!("{other:?}"),
+        }
+    };
+    let head = "OPTIONS * RTSP/1.0\r\nCSeq: 1\r\n";
+    assert_eq!(fault(&format!("{head}Content-Length: 11\r\n\r\n")), 413);
+    assert_eq!(fault(&format!("{head}a: {}\r\n\r\n", "b".repeat(80))), 431);
+    assert_eq!(fault(&format!("{head}{}\r\n", "a:\r\n".repeat(30))), 431);
+    assert_eq!(fault(&format!("OPTIONS {} RTSP/1.0\r\n", "x".repeat(9_000))), 414);
+    let mut reader = RequestReader::with_limits(limits);
+    reader.handle_bytes(format!("{head}Content-Length: 10\r\n\r\n0123456789").as_bytes());
+    assert!(matches!(reader.poll(), Some(Input::Request(_))));
+    assert_eq!(reader.longest(), (head.len() + 22, 10));
 }

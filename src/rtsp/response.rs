@@ -29,6 +29,7 @@ pub enum Status {
     RequestEntityTooLarge = 413,
     RequestUriTooLarge = 414,
     UnsupportedMediaType = 415,
+    RequestHeadersTooLarge = 431,
     ParameterNotUnderstood = 451,
     ConferenceNotFound = 452,
     NotEnoughBandwidth = 453,
@@ -76,6 +77,8 @@ impl Status {
             Self::RequestEntityTooLarge => "Request Entity Too Large",
             Self::RequestUriTooLarge => "Request-URI Too Large",
             Self::UnsupportedMediaType => "Unsupported Media Type",
+            // RFC 6585 s5.
+            Self::RequestHeadersTooLarge => "Request Header Fields Too Large",
             Self::ParameterNotUnderstood => "Parameter Not Understood",
             Self::ConferenceNotFound => "Conference Not Found",
             Self::NotEnoughBandwidth => "Not Enough Bandwidth",
@@ -245,7 +248,7 @@ mod tests {
         assert!(!String::from_utf8(out).unwrap().contains("Date"));
     }
 
-    const ALL: [Status; 34] = [
+    const ALL: [Status; 35] = [
         Status::Ok,
         Status::MovedPermanently,
         Status::MovedTemporarily,
@@ -261,6 +264,7 @@ mod tests {
         Status::RequestEntityTooLarge,
         Status::RequestUriTooLarge,
         Status::UnsupportedMediaType,
+        Status::RequestHeadersTooLarge,
         Status::ParameterNotUnderstood,
         Status::ConferenceNotFound,
         Status::NotEnoughBandwidth,

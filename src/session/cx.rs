@@ -16,6 +16,7 @@ use crate::base::addresses::Addresses;
 use crate::base::ids::{SessionId, ShardId};
 use crate::base::time::Mono;
 use crate::base::wheel::Wheel;
+use crate::config::limits::LimitsConfig;
 use crate::config::paths::PathTable;
 use crate::live::core::demux::Demux;
 use crate::metrics::cells::ShardCells;
@@ -56,6 +57,8 @@ pub struct SessionConfig {
     pub low_client_ports: bool,
     /// Clients whose connection has TLS may have media by UDP, which nobody encrypts.
     pub plain_media: bool,
+    /// What strangers may take.
+    pub limits: LimitsConfig,
 }
 
 /// The shared context of one shard: see the module.
@@ -126,6 +129,12 @@ impl Cx {
     #[must_use]
     pub fn timeout(&self) -> Duration {
         self.config.timeout
+    }
+
+    /// Time for a request of a client without a session.
+    #[must_use]
+    pub fn request_patience(&self) -> Duration {
+        self.config.limits.request_timeout.min(self.config.timeout)
     }
 
     /// Whether lost packets are sent again.

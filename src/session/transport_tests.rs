@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::*;
 use crate::base::ids::ShardId;
 use crate::base::time::Mono;
+use crate::config::limits::LimitsConfig;
 use crate::rtsp::reader::{Method, Request};
 use crate::rtsp::uri::parse_target;
 use crate::session::client::Client;
@@ -151,6 +152,7 @@ fn cx() -> Cx {
         session_roaming: false,
         low_client_ports: false,
         plain_media: false,
+        limits: LimitsConfig::default(),
     };
     let mut cx = Cx::new(ShardId(0), config, Arc::default(), Mono(0));
     cx.sockets.add_pair(8_000);

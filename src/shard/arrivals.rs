@@ -1,7 +1,7 @@
 //! Connections, requests and datagrams that wait for their share of a turn.
 //!
 //! ```text
-//!            +--> accepted  --CONNECTIONS_A_TURN--> new connections
+//!            +--> accepted  --CONNECTIONS_A_TURN--> new connections; too many of one address: 503
 //! reap ------+--> visits    --VISITS_A_TURN, TURN_SHARE--> a few messages of one connection each
 //!            |      ^  `--requests left: behind all others--'
 //!            `--> datagrams --DATAGRAMS_A_TURN, at once as long as there is room--> consumers
@@ -9,6 +9,9 @@
 //! Completions are taken from the ring as they come, because results of sends are among them.
 //! Arrivals that cost work wait here. So a crowd, or clients that pipeline without end, cannot keep
 //! the pumps of a turn from running.
+//!
+//! A connection that its address has no place for is refused as it comes, so what waits here is
+//! never one address' alone: a flood of one keeps nobody waiting for longer than its share takes.
 //!
 //! Invariants: a connection is in `visits` at most once (the ring receives from it again only when
 //! its requests are handled), so it is visited after every other connection; the order of datagrams
@@ -24,22 +27,33 @@ use std::os::fd::OwnedFd;
 use super::ring::kernel::Kernel;
 use super::ring::{Completion, Received};
 use super::state::Shard;
+use crate::base::addresses::AddressPlace;
 use crate::base::budget::Budget;
 use crate::base::limits::{
     CONNECTIONS_A_TURN, DATAGRAMS_A_TURN, DATAGRAMS_WAITING_MAX, TURN_SHARE, VISITS_A_TURN,
 };
 use crate::consumers::canonical;
+use crate::metrics::descriptors::is_kept;
 use crate::poll::consumer::Event;
 use crate::poll::poll_table::{EntryKey, Polling};
 
 /// Arrivals that wait for their share of a turn.
 #[derive(Debug, Default)]
 pub(super) struct Arrivals {
-    accepted: VecDeque<(u32, io::Result<OwnedFd>)>,
+    accepted: VecDeque<(u32, Arrived)>,
     visits: VecDeque<Visit>,
     datagrams: VecDeque<Datagram>,
     /// Datagrams that may still be handled in this turn.
     datagrams_left: usize,
+}
+
+/// A connection that waits to be opened.
+#[derive(Debug)]
+pub(super) struct Arrived {
+    pub(super) fd: OwnedFd,
+    pub(super) peer: SocketAddr,
+    /// Among the connections of its address.
+    pub(super) place: AddressPlace,
 }
 
 /// Why a connection is visited.
@@ -114,14 +128,22 @@ impl<K: Kernel> Shard<K> {
     }
 
     fn hold_accepted(&mut self, token: u32, result: io::Result<OwnedFd>) {
-        let rows = self.net.entries.table.count() + self.arrivals.accepted.len();
-        if let Ok(fd) = &result
-            && rows >= self.net.entries.table.entries_max()
-        {
-            // Connections that wait before this one take the last rows: see `open_connection`.
-            return self.net.refuse(fd, &"the PollTable is full");
+        let fd = match result {
+            Ok(fd) => fd,
+            Err(error) => return self.note_not_accepted(&error),
+        };
+        // A client that has closed its connection already has no address.
+        let Ok(peer) = self.net.ring.kernel().peer_addr(&fd) else { return };
+        let Some(place) = self.admit_connection(&fd, peer) else { return };
+        if is_kept(&fd) {
+            return self.net.refuse(&fd, &"descriptors are running out");
         }
-        self.arrivals.accepted.push_back((token, result));
+        let rows = self.net.entries.table.count() + self.arrivals.accepted.len();
+        if rows >= self.net.entries.table.entries_max() {
+            // Connections that wait before this one take the last rows: see `open_connection`.
+            return self.net.refuse(&fd, &"the PollTable is full");
+        }
+        self.arrivals.accepted.push_back((token, Arrived { fd, peer, place }));
     }
 
     /// Has a connection visited after all that wait: messages that are read already are left.
@@ -137,10 +159,10 @@ impl<K: Kernel> Shard<K> {
     pub(super) fn serve_arrivals(&mut self) {
         let mut budget = Budget::new(CONNECTIONS_A_TURN, TURN_SHARE);
         while budget.has_room(|| self.net.ring.kernel().now())
-            && let Some((token, result)) = self.arrivals.accepted.pop_front()
+            && let Some((token, arrived)) = self.arrivals.accepted.pop_front()
         {
             budget.spend();
-            self.handle_accepted(token, result);
+            self.handle_accepted(token, arrived);
         }
         let mut budget = Budget::new(VISITS_A_TURN, TURN_SHARE);
         while budget.has_room(|| self.net.ring.kernel().now())

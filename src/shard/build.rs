@@ -13,6 +13,7 @@ use super::dispatch::shard_count;
 use super::entries::Entries;
 use super::inbox::Inbox;
 use super::network::Network;
+use super::oldest::Oldest;
 use super::phase::Phase;
 use super::questions::Questions;
 use super::ring::kernel::Kernel;
@@ -104,6 +105,7 @@ impl<K: Kernel> Shard<K> {
             let consumer = Consumer::Listener(RtspListener { is_secure });
             entries.install_own(&mut ring, consumer, listener)?;
         }
+        let half_open_tunnels_max = config.sessions.limits.half_open_tunnels_max;
         let mut sessions =
             Sessions::new(config.id, config.sessions, Arc::clone(&config.cells), now);
         sessions.live.hub.shard_count = shard_count(&config.poller);
@@ -133,10 +135,13 @@ impl<K: Kernel> Shard<K> {
             questions: Questions::default(),
             phase: Phase::Serving,
             addresses: config.addresses,
-            tunnels: Tunnels::new(config.tunnels_max),
+            tunnels: Tunnels::new(config.tunnels_max, half_open_tunnels_max),
             tls: config.tls,
             sealing: Sealing::default(),
             refusals_said: Seldom::default(),
+            half_open: Oldest::default(),
+            handshaking: Oldest::default(),
+            drops_said: Seldom::default(),
         };
         // What is played first may depend on the time of day.
         shard.read_clock();

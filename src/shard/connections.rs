@@ -1,9 +1,12 @@
 //! How RTSP connections begin and end.
 //!
 //! ```text
-//!  accepted --> place for its address --> entry --> watched --> silent, stalled or failed: closed
+//!  accepted --> place for its address --> entry --> watched --> slow, silent, stalled: closed
 //!                  `-- none: 503           `-- table full: 503
 //! ```
+//! A connection that has made no request yet is half open. One more of these than
+//! `limits.half_open_max` ends the oldest, so that strangers who hold connections keep nobody out;
+//! the same holds of handshakes of TLS.
 //! A connection that the server ends while its client may still want it is logged with the peer and
 //! the reason. Bound: a connection is checked `LOOKS_A_TIMEOUT` times a session timeout.
 
@@ -13,41 +16,46 @@ use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
+use super::arrivals::Arrived;
 use super::dispatch::shard_count;
+use super::entries::Entries;
 use super::network::Network;
 use super::ring::kernel::Kernel;
 use super::state::Shard;
 use crate::base::addresses::AddressPlace;
-use crate::base::limits::HALF_OPEN_MAX;
 use crate::consumers::Consumer;
 use crate::consumers::rtsp_connection::RtspConnection;
 use crate::consumers::rtsp_listener::Accepted;
-use crate::pki::stream::FAILED_BY_TIMEOUT;
+use crate::pki::stream::{FAILED_BY_LIMIT, FAILED_BY_TIMEOUT};
 use crate::poll::consumer::Event;
 use crate::poll::poll_table::EntryKey;
 use crate::session::action::TimerKey;
 
 impl<K: Kernel> Shard<K> {
-    pub(super) fn handle_accepted(&mut self, token: u32, result: io::Result<OwnedFd>) {
+    /// Notes that the kernel could not accept a connection, for lack of descriptors as a rule. The
+    /// ring accepts again after a pause; clients wait in the backlog meanwhile.
+    pub(super) fn note_not_accepted(&mut self, error: &io::Error) {
+        self.cells.connections_refused.add(1);
+        self.net.warnings.once("HE-W606", "a connection could not be accepted", error);
+    }
+
+    /// Hands a connection that has a place among those of its address to its listener.
+    pub(super) fn handle_accepted(&mut self, token: u32, arrived: Arrived) {
         let Some(key) = self.net.entries.table.key_at(token) else { return };
-        let fd = match result {
-            Ok(fd) => fd,
-            Err(error) => {
-                self.cells.connections_refused.add(1);
-                self.net.warnings.once("HE-W606", "a connection could not be accepted", &error);
-                return;
-            }
-        };
-        // A client that has closed its connection already has no address.
+        let Arrived { fd, peer, place } = arrived;
         let kernel = self.net.ring.kernel();
-        let (Ok(peer), Ok(local)) = (kernel.peer_addr(&fd), kernel.local_addr(&fd)) else { return };
+        let Ok(local) = kernel.local_addr(&fd) else { return };
         let _dead_already = kernel.set_stream_options(&fd);
-        self.dispatch(key, Event::Accepted { fd, peer, local });
+        self.dispatch(key, Event::Accepted { fd, peer, local, place });
     }
 
     /// Takes a place for one more connection of an address. `None`: the address has too many, and
     /// the client is sent 503.
-    fn admit_connection(&mut self, fd: &OwnedFd, peer: SocketAddr) -> Option<AddressPlace> {
+    pub(super) fn admit_connection(
+        &mut self,
+        fd: &OwnedFd,
+        peer: SocketAddr,
+    ) -> Option<AddressPlace> {
         let ip = peer.ip().to_canonical();
         let place = self.addresses.enter(ip);
         if place.is_none() {
@@ -66,11 +74,11 @@ impl<K: Kernel> Shard<K> {
 
     /// Enters a connection that the listener has taken.
     pub(super) fn open_connection(&mut self, accepted: Accepted) {
-        let Accepted { fd, peer, local, is_secure } = accepted;
-        let Some(place) = self.admit_connection(&fd, peer) else { return };
-        let mut connection = RtspConnection::new(peer, local, place, self.sessions.cx.now);
+        let Accepted { fd, peer, local, place, is_secure } = accepted;
+        self.make_room(is_secure);
+        let mut connection = RtspConnection::new((peer, local), place, &self.sessions.cx);
         if is_secure {
-            let Some(tls) = self.begin_tls(peer) else { return };
+            let Some(tls) = self.begin_tls() else { return };
             connection = connection.with_tls(tls);
         }
         let consumer = Consumer::Connection(Box::new(connection));
@@ -89,6 +97,55 @@ impl<K: Kernel> Shard<K> {
         self.cells.connections.add(1);
         self.net.entries.enable(&mut self.net.ring, key);
         self.watch_connection(key);
+        let limits = self.sessions.cx.config.limits;
+        let entries = &mut self.net.entries;
+        self.half_open.push(key, limits.half_open_max, |key| is_beginning(entries, key));
+        if is_secure {
+            self.handshaking.push(key, limits.handshakes_max, |key| is_handshaking(entries, key));
+        }
+    }
+
+    /// Ends the connection that has waited longest for its first request, or in its handshake, when
+    /// there are as many as there may be.
+    fn make_room(&mut self, is_secure: bool) {
+        let limits = self.sessions.cx.config.limits;
+        if self.cells.half_open.value() >= limits.half_open_max as u64
+            && let Some(key) = self.half_open.take(|key| is_beginning(&mut self.net.entries, key))
+            && let Some(connection) = self.net.entries.connection_mut(key)
+        {
+            let is_unsealed = connection.tls_mut().is_none_or(|tls| tls.is_open());
+            connection.end_oldest(&self.sessions.cx);
+            self.note_dropped("half-open connections", limits.half_open_max);
+            self.end_when_told(key, is_unsealed);
+        }
+        if is_secure
+            && self.cells.tls_handshakes_open.value() >= limits.handshakes_max as u64
+            && let Some(key) =
+                self.handshaking.take(|key| is_handshaking(&mut self.net.entries, key))
+            && let Some(tls) =
+                self.net.entries.connection_mut(key).and_then(RtspConnection::tls_mut)
+        {
+            tls.fail(FAILED_BY_LIMIT, &self.cells);
+            self.note_dropped("handshakes of TLS", limits.handshakes_max);
+            self.close(key);
+        }
+    }
+
+    /// Closes a connection behind its last answer, if the client can be told anything.
+    fn end_when_told(&mut self, key: EntryKey, can_be_told: bool) {
+        if can_be_told { self.net.entries.mark_dirty(key) } else { self.close(key) }
+    }
+
+    fn note_dropped(&mut self, what: &'static str, max: usize) {
+        if let Some(count) = self.drops_said.happened(self.sessions.cx.now) {
+            tracing::warn!(
+                code = "HE-W617",
+                what,
+                max,
+                count,
+                "the oldest connection made room for a new one"
+            );
+        }
     }
 
     /// Removes a connection with its timer, and ends the sessions or the pull that it carried.
@@ -121,12 +178,14 @@ impl<K: Kernel> Shard<K> {
 
     /// Sets the time of the next check of a connection.
     pub(super) fn watch_connection(&mut self, key: EntryKey) {
-        let interval = self.sessions.cx.timeout() / LOOKS_A_TIMEOUT;
+        let now = self.sessions.cx.now;
+        let (interval, patience) =
+            (self.sessions.cx.timeout() / LOOKS_A_TIMEOUT, self.sessions.cx.request_patience());
+        let has_sessions = !self.sessions.cx.directory.of_connection(key).is_empty();
         if let Some(connection) = self.net.entries.connection_mut(key) {
-            let is_half_open = connection.tls_mut().is_some_and(|tls| tls.is_handshaking())
-                || connection.is_half_open();
-            let interval = if is_half_open { interval.min(HALF_OPEN_MAX) } else { interval };
-            let due = self.sessions.cx.now + interval;
+            let request_due = connection.due(patience).filter(|_| !has_sessions);
+            let interval = if has_sessions { interval } else { interval.min(patience) };
+            let due = request_due.map_or(now + interval, |due| due.max(now).min(now + interval));
             let timer = TimerKey::Connection(key);
             self.sessions.cx.wheel.replace(connection.idle_timer_mut(), due, timer);
         }
@@ -140,16 +199,23 @@ impl<K: Kernel> Shard<K> {
         let Some(link) = self.net.entries.link(key) else { return };
         let Some(connection) = self.net.entries.connection_mut(key) else { return };
         let silent = now.since(connection.heard());
+        let patience = self.sessions.cx.request_patience();
         if let Some(tls) = connection.tls_mut()
             && tls.is_handshaking()
-            && silent >= HALF_OPEN_MAX.min(timeout)
+            && silent >= patience
         {
             tls.fail(FAILED_BY_TIMEOUT, &self.cells);
             return self.close(key);
         }
-        if connection.is_half_open() && silent >= HALF_OPEN_MAX.min(timeout) {
-            tracing::debug!(peer = %connection.peer(), "a half of a tunnel is closed");
-            return self.close(key);
+        if !has_sessions
+            && !connection.is_waiting()
+            && !connection.is_closing()
+            && connection.due(patience).is_some_and(|due| due <= now)
+        {
+            tracing::debug!(peer = %connection.peer(), "a request did not come in time");
+            connection.end_slow(&self.sessions.cx);
+            self.watch_connection(key);
+            return self.net.entries.mark_dirty(key);
         }
         if connection.is_up() {
             return self.watch_up(key, silent);
@@ -212,6 +278,15 @@ impl<K: Kernel> Network<K> {
         self.cells.connections_refused.add(1);
         self.warnings.once("HE-W605", "a connection is refused with 503", why);
     }
+}
+
+fn is_beginning(entries: &mut Entries, key: EntryKey) -> bool {
+    entries.connection_mut(key).is_some_and(|connection| connection.is_beginning())
+}
+
+fn is_handshaking(entries: &mut Entries, key: EntryKey) -> bool {
+    let tls = entries.connection_mut(key).and_then(RtspConnection::tls_mut);
+    tls.is_some_and(|tls| tls.is_handshaking())
 }
 
 fn is_of_the_network(error: &io::Error) -> bool {

@@ -14,6 +14,7 @@ use std::sync::Arc;
 use super::arrivals::Arrivals;
 use super::inbox::Inbox;
 use super::network::Network;
+use super::oldest::Oldest;
 use super::phase::Phase;
 use super::questions::Questions;
 use super::ring::Uring;
@@ -67,4 +68,10 @@ pub struct Shard<K: Kernel = Uring> {
     pub(super) sealing: Sealing,
     /// Limits the log lines about addresses with too many connections.
     pub(super) refusals_said: Seldom,
+    /// Connections without a request.
+    pub(super) half_open: Oldest,
+    /// Connections in a handshake of TLS.
+    pub(super) handshaking: Oldest,
+    /// Limits the log lines about connections that made room for new ones.
+    pub(super) drops_said: Seldom,
 }

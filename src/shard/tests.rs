@@ -21,6 +21,7 @@ use crate::base::limits::{
 };
 use crate::base::sink::RunSink;
 use crate::base::time::Mono;
+use crate::config::limits::LimitsConfig;
 use crate::config::paths::PathTable;
 use crate::live::core::batch::{Arrival, BatchBuilder, Generation};
 use crate::metrics::cells::ShardCells;
@@ -76,6 +77,7 @@ impl Bench {
                 session_roaming: false,
                 low_client_ports: false,
                 plain_media: false,
+                limits: LimitsConfig::default(),
             },
             paths: Arc::new(PathTable::default()),
             ring: RingConfig { files_max: 512, run_slots: 128, ..RingConfig::default() },

@@ -3,17 +3,14 @@
 //! Settings come with the start and by message, when a certificate is read again; connections that
 //! were made before keep theirs. A handshake is handled as any received bytes are, within the
 //! visits' share of a turn (`arrivals`), so a crowd of them keeps no pump from running. Bound:
-//! `TLS_HANDSHAKES_MAX` of them under way; a connection beyond is closed and counted.
-
-use std::net::SocketAddr;
+//! `limits.tls_handshakes_max` of them under way; one more ends the oldest (`connections`).
 
 use super::ring::kernel::Kernel;
 use super::state::Shard;
-use crate::base::limits::TLS_HANDSHAKES_MAX;
 use crate::consumers::tls::Secured;
 use crate::pki::camera::{CameraRoots, CameraTls};
 use crate::pki::serving::ServerTls;
-use crate::pki::stream::{FAILED_BY_LIMIT, TlsStream};
+use crate::pki::stream::TlsStream;
 use crate::session::action::CameraSecurity;
 
 /// What a shard needs of TLS.
@@ -26,14 +23,8 @@ pub struct TlsSettings {
 }
 
 impl<K: Kernel> Shard<K> {
-    /// Begins the handshake of a connection. `None`: there are too many, or no certificate.
-    pub(super) fn begin_tls(&mut self, peer: SocketAddr) -> Option<Secured> {
-        if self.cells.tls_handshakes_open.value() >= TLS_HANDSHAKES_MAX {
-            self.cells.tls_handshakes_failed[FAILED_BY_LIMIT].add(1);
-            let what = "a connection is closed: too many handshakes of TLS are under way";
-            self.net.warnings.once("HE-W612", what, &peer);
-            return None;
-        }
+    /// Begins the handshake of a connection. `None`: there is no certificate.
+    pub(super) fn begin_tls(&mut self) -> Option<Secured> {
         let stream = TlsStream::server(self.tls.server.as_ref()?);
         match stream {
             Ok(stream) => Some(Secured::new(stream, &self.cells)),

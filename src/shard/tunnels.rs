@@ -56,6 +56,7 @@ impl<K: Kernel> Shard<K> {
             TunnelMessage::To(entry, event) => self.tell_half(entry, event),
         }
         self.cells.tunnels.set(self.tunnels.count() as u64);
+        self.cells.tunnels_half_open.set(self.tunnels.half_open_count() as u64);
     }
 
     fn tell_half(&mut self, entry: EntryKey, event: TunnelEvent) {

@@ -204,6 +204,7 @@ impl<K: Kernel> Shard<K> {
             raise(&cells.send_zerocopy_copied[kind], stats.zerocopy.copied[kind]);
             raise(&cells.send_zerocopy_refused[kind], stats.zerocopy.refused[kind]);
         }
+        self.cells.sessions_counted.set(self.sessions.cx.session_count() as u64);
         self.cells.poll_entries.set(self.net.entries.table.count() as u64);
         self.cells.poll_entries_suspended.set(self.net.entries.table.suspended_count() as u64);
     }

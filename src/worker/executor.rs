@@ -211,6 +211,23 @@ impl Deref for Part {
     }
 }
 
+impl Part {
+    /// Reads on this thread, which waits for the disk.
+    pub(super) fn read_at_once(file: &File, offset: u64, bytes: usize) -> io::Result<Self> {
+        read_whole(file, offset, bytes).map(Self::Threads)
+    }
+}
+
+fn read_whole(file: &File, offset: u64, bytes: usize) -> io::Result<Vec<u8>> {
+    let mut buffer = Vec::new();
+    let no_memory = |_| io::Error::from(io::ErrorKind::OutOfMemory);
+    buffer.try_reserve_exact(bytes).map_err(no_memory)?;
+    buffer.resize(bytes, 0);
+    let read = file.read_at(&mut buffer, offset)?;
+    buffer.truncate(read);
+    Ok(buffer)
+}
+
 impl ColdFile {
     /// A duplicate of `file` for the executor of this thread.
     pub(super) fn new(file: &File) -> io::Result<Self> {
@@ -226,16 +243,7 @@ impl ColdFile {
             Self::Ring(file) => file.read_at(offset, bytes).await.map(Part::Ring),
             Self::Threads(file) => {
                 let file = Arc::clone(file);
-                let read = on_a_thread(move || {
-                    let mut buffer = Vec::new();
-                    let no_memory = |_| io::Error::from(io::ErrorKind::OutOfMemory);
-                    buffer.try_reserve_exact(bytes).map_err(no_memory)?;
-                    buffer.resize(bytes, 0);
-                    let read = file.read_at(&mut buffer, offset)?;
-                    buffer.truncate(read);
-                    Ok(buffer)
-                });
-                read.await.map(Part::Threads)
+                on_a_thread(move || read_whole(&file, offset, bytes)).await.map(Part::Threads)
             }
         }
     }

@@ -30,6 +30,7 @@ use crate::library::{CLIP_NAME, LIBRARY_PATH, ResolveError};
 use crate::mapped::MappedFile;
 use crate::media::asset::{Asset, LeftOut};
 use crate::media::codec::Codec;
+use crate::metrics::descriptors::{is_kept, lacks_descriptor};
 use crate::poll::task::{OpenFailure, Outcome};
 use crate::rtp::WireBase;
 
@@ -63,7 +64,7 @@ pub(super) async fn open(engine: &Engine, lanes: &Lanes, name: Option<String>, r
         Begin::Hit(title, reply) => reply.send(Outcome::Opened(Ok(title))),
         Begin::Joined => {}
         Begin::Make(flight) => {
-            let made = if engine.has_room_for_title() {
+            let made = if engine.has_room_for_title() && has_descriptors(engine, &file) {
                 make_title(engine, lanes, &key, file).await.map(Arc::new)
             } else {
                 Err(OpenFailure::Unavailable(TOO_MANY_OPEN.into()))
@@ -86,16 +87,22 @@ pub(super) async fn open(engine: &Engine, lanes: &Lanes, name: Option<String>, r
     }
 }
 
+/// Whether a further title leaves descriptors for those that play; titles that nobody plays make
+/// room.
+fn has_descriptors(engine: &Engine, file: &File) -> bool {
+    if !is_kept(file) {
+        return true;
+    }
+    engine.titles.shrink(0);
+    engine.counts().titles_refused.add(1);
+    false
+}
+
 fn open_file(engine: &Engine, name: Option<&str>) -> Result<(File, FileIdentity), ResolveError> {
     match name {
         Some(name) => engine.library.open_file(name),
         None => engine.library.open_clip().map_err(ResolveError::Io),
     }
-}
-
-/// The process, or the system, has no descriptor left.
-fn lacks_descriptor(error: &io::Error) -> bool {
-    matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE))
 }
 
 async fn make_title(

@@ -28,6 +28,7 @@ use super::executor::{ColdFile, Part, yield_once};
 use super::lanes::Lanes;
 use crate::library::title::FileIdentity;
 use crate::metrics::cells::WorkerCells;
+use crate::metrics::descriptors::lacks_descriptor;
 
 /// A media file, as one task of a worker reads it.
 #[derive(Debug)]
@@ -166,8 +167,19 @@ impl<'a> Reader<'a> {
 
     async fn read_cold(&self, offset: u64, bytes: usize) -> io::Result<Part> {
         if self.cold.get().is_none() {
+            let cold = match ColdFile::new(self.file) {
+                Ok(cold) => cold,
+                // Others took the last descriptor. What plays goes on, and the other tasks of this
+                // worker wait for one read.
+                Err(error) if lacks_descriptor(&error) => {
+                    let part = Part::read_at_once(self.file, offset, bytes)?;
+                    self.counts.read_bytes.add(part.len() as u64);
+                    return Ok(part);
+                }
+                Err(error) => return Err(error),
+            };
             // Nobody else can have set it: there is no await in between.
-            let _ = self.cold.set(ColdFile::new(self.file)?);
+            let _ = self.cold.set(cold);
         }
         let Some(file) = self.cold.get() else { return Err(io::ErrorKind::NotFound.into()) };
         for _ in 0..INTERRUPTS_MAX {

@@ -27,10 +27,12 @@ use super::lanes::Lanes;
 use super::ranges::{coalesce, is_covered, page_bytes, page_runs, to_pages};
 use super::read::{ReadError, Reader};
 use super::reply::Reply;
+use crate::library::ResolveError;
 use crate::library::title::{FileIdentity, Title};
 use crate::mapped::MappedFile;
 use crate::media::pages::Pages;
 use crate::media::window::{PacketWindow, WindowKey};
+use crate::metrics::descriptors::lacks_descriptor;
 use crate::poll::task::{Outcome, WindowFailure};
 
 /// Builds a window, or finds it built, and answers.
@@ -88,6 +90,8 @@ pub(super) fn check_name(engine: &Engine, title: &Title) -> Result<(), WindowFai
         Ok(identity) if identity == title.identity => Ok(()),
         Ok(_) => Err(WindowFailure::FileChanged),
         Err(err) if err.is_absent() => Err(WindowFailure::FileChanged),
+        // Nothing is known against it; that it is the same as before is asked of the open file too.
+        Err(ResolveError::Io(err)) if lacks_descriptor(&err) => Ok(()),
         Err(err) => Err(WindowFailure::Unreadable(err.to_string())),
     }
 }

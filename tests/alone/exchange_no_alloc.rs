@@ -16,6 +16,7 @@ use std::time::Duration;
 use headend::base::ids::{SessionId, ShardId};
 use headend::base::sink::RunSink;
 use headend::base::time::{Mono, Npt};
+use headend::config::limits::LimitsConfig;
 use headend::consumers::sessions::Sessions;
 use headend::library::title::{FileIdentity, Title};
 use headend::mapped::MappedFile;
@@ -177,6 +178,7 @@ impl Player {
             session_roaming: false,
             low_client_ports: false,
             plain_media: false,
+            limits: LimitsConfig::default(),
         };
         let start = Mono(1_000_000_000_000);
         let mut sessions = Sessions::new(ShardId(0), config, Arc::default(), start);

@@ -7,6 +7,7 @@
 mod support;
 
 mod access;
+mod amplification;
 mod appliance;
 mod bad_input;
 mod base;
@@ -16,6 +17,7 @@ mod conformance;
 mod distribution;
 mod faults;
 mod feedback;
+mod limits;
 mod lineup;
 mod link_local;
 mod live;
@@ -32,6 +34,7 @@ mod retention;
 mod rtsps;
 mod shards;
 mod standby;
+mod strangers;
 mod tls;
 mod trick_modes;
 mod tunnel;

@@ -15,6 +15,7 @@
 //! publish  a raw publisher, and a witness that must not be disturbed
 //! reference  the samples of a file, as ffprobe reads them
 //! reflect  a base, nodes and an origin, and a live path from node to node
+//! baseline what a server had before strangers came, and whether that is so again
 //! base     a base of distribution, a client of it, and a node that follows a script
 //! network  a network namespace for one test
 //! lab      hosts on a switch with limits of what they send and receive
@@ -42,6 +43,7 @@
 
 pub(crate) mod av1;
 pub(crate) mod base;
+pub(crate) mod baseline;
 pub(crate) mod boxes;
 pub(crate) mod camera;
 pub(crate) mod compare;

@@ -20,6 +20,8 @@ pub(crate) struct Options<'a> {
     pub(crate) folder: Option<&'a Path>,
     /// `--listen`.
     pub(crate) listen: &'a str,
+    /// `--admin`.
+    pub(crate) admin: &'a str,
     /// `--shards`.
     pub(crate) shards: &'a str,
     /// Text of a configuration file for `-c`.
@@ -37,6 +39,7 @@ impl Default for Options<'_> {
         Self {
             folder: None,
             listen: "127.0.0.1:0",
+            admin: "127.0.0.1:0",
             shards: "1",
             config: None,
             open_files: None,
@@ -235,7 +238,7 @@ pub(crate) fn command(options: &Options<'_>, files: &Path) -> Command {
         std::fs::write(&path, text).unwrap();
         command.arg("-c").arg(path);
     }
-    command.args(["--listen", options.listen, "--admin", "127.0.0.1:0", "--rtp-port", "0"]);
+    command.args(["--listen", options.listen, "--admin", options.admin, "--rtp-port", "0"]);
     command.args(["--shards", options.shards, "--workers", "1"]);
     command
 }

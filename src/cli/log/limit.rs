@@ -1,6 +1,6 @@
 //! How many lines of one kind are logged: what strangers cause must not fill a disk.
 //!
-//! A kind is a place in the code. Each may log `LINES_PER_SECOND` lines a second; the others are
+//! A kind is a place in the code. Each may log `limits.log_lines_max` lines a second; others are
 //! counted, and a line that quotes one of them says how many there were. Invariant: no lock and no
 //! waiting; a shard asks for every line. Bound: `KINDS_MAX` kinds; further ones share one limit.
 
@@ -21,6 +21,7 @@ use crate::metrics::cells::LOG;
 #[derive(Debug)]
 pub(super) struct Limit {
     started: Instant,
+    lines_max: u64,
     kinds: Box<[Kind]>,
     has_more: AtomicBool,
     /// When lines about lines left out were written last. Only the thread that writes takes it.
@@ -28,10 +29,16 @@ pub(super) struct Limit {
 }
 
 impl Limit {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(lines_max: u64) -> Self {
         let started = Instant::now();
         let kinds = (0..KINDS_MAX).map(|_| Kind::default()).collect();
-        Self { started, kinds, has_more: AtomicBool::new(false), told: Mutex::new(started) }
+        Self {
+            started,
+            lines_max,
+            kinds,
+            has_more: AtomicBool::new(false),
+            told: Mutex::new(started),
+        }
     }
 
     /// Lines were left out, and nothing has been said about that.
@@ -60,7 +67,7 @@ impl Limit {
     /// Whether a line of the kind `key` may be logged at `second`.
     fn takes(&self, key: usize, second: u64, like: impl FnOnce() -> Like) -> Verdict {
         let kind = self.kind(key);
-        if kind.takes(second) {
+        if kind.takes(second, self.lines_max) {
             return Verdict::Log;
         }
         kind.like.get_or_init(like);
@@ -106,13 +113,19 @@ struct Kind {
 }
 
 impl Kind {
-    fn takes(&self, second: u64) -> bool {
+    fn takes(&self, second: u64, lines_max: u64) -> bool {
         let second = second << 32;
         let next = |window: u64| {
             let window = if window & (u64::MAX << 32) == second { window } else { second };
-            (window & u64::from(u32::MAX) < LINES_PER_SECOND).then_some(window + 1)
+            (window & u64::from(u32::MAX) < lines_max).then_some(window + 1)
         };
-        self.window.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next).is_ok()
+        let taken = self.window.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next);
+        if let Ok(before) = taken {
+            let is_first = before & (u64::MAX << 32) != second;
+            let line = if is_first { 1 } else { (before & u64::from(u32::MAX)) + 1 };
+            LOG.lines_in_a_second.raise_to(line);
+        }
+        taken.is_ok()
     }
 
     fn tell(&self) {
@@ -185,8 +198,6 @@ impl<S: Subscriber> Layer<S> for Limited {
     }
 }
 
-/// Lines of one kind a second: a person reads fewer, and 30 kinds make 1,500 lines a second.
-const LINES_PER_SECOND: u64 = 50;
 /// Places in the code that log: five times those there are.
 const KINDS_MAX: usize = 512;
 /// What is quoted of a line: texts with names in them are longer.
@@ -195,6 +206,8 @@ const TEXT_CHARS_MAX: usize = 200;
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const LINES_PER_SECOND: u64 = 50;
 
     fn like() -> Like {
         Like { level: Level::INFO, text: "said".to_owned() }
@@ -207,10 +220,11 @@ mod tests {
 
     #[test]
     fn each_kind_has_its_own_lines_in_each_second_and_the_others_are_counted() {
-        let limit = Limit::new();
+        let limit = Limit::new(LINES_PER_SECOND);
         assert_eq!(logged(&limit, 0x100, 1, 12_000), LINES_PER_SECOND);
         assert_eq!(logged(&limit, 0x200, 1, 3), 3);
         assert_eq!(logged(&limit, 0x100, 2, 3), 3);
+        assert_eq!(LOG.lines_in_a_second.value(), LINES_PER_SECOND);
         assert_eq!(limit.kind(0x100).more.load(Ordering::Relaxed), 12_000 - LINES_PER_SECOND);
         assert_eq!(limit.kind(0x200).more.load(Ordering::Relaxed), 0);
         assert!(limit.has_more());
@@ -221,7 +235,7 @@ mod tests {
 
     #[test]
     fn kinds_without_a_row_share_a_limit() {
-        let limit = Limit::new();
+        let limit = Limit::new(LINES_PER_SECOND);
         let all = (1..2 * KINDS_MAX).map(|kind| logged(&limit, kind << 4, 1, 1)).sum::<u64>();
         assert_eq!(all, KINDS_MAX as u64 - 1 + LINES_PER_SECOND);
     }

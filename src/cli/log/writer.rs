@@ -229,7 +229,7 @@ mod tests {
     fn flush_waits_for_lines_pushed_before_it_and_not_for_a_reader_that_stopped() {
         let (mut reader, out) = io::pipe().unwrap();
         let queue = Arc::new(Queue::new(out.into()));
-        queue.start(Arc::new(Limit::new())).unwrap();
+        queue.start(Arc::new(Limit::new(50))).unwrap();
         queue.push(b"a line\n");
         assert!(queue.flush(Duration::from_secs(60)));
         let mut text = [0; 7];

@@ -1,4 +1,5 @@
-//! Verbs that ask a running server: `headend path ...`, `headend session ...`, `config reload`.
+//! Verbs that ask a running server: `headend path ...`, `headend session ...`, `headend limits`,
+//! `config reload`.
 //!
 //! ```text
 //! words --> client --HTTP--> API of the server --JSON--> table for people, or JSON as it came
@@ -8,6 +9,7 @@
 
 mod client;
 mod config;
+mod limits;
 mod path;
 mod playlist;
 mod session;
@@ -50,6 +52,15 @@ pub(super) fn run_reload(
     out: &mut impl Write,
 ) -> Result<Exit, Failure> {
     config::reload(args, env, out)
+}
+
+/// `headend limits`.
+pub(super) fn run_limits(
+    args: &RemoteArgs,
+    env: impl IntoIterator<Item = (OsString, OsString)>,
+    out: &mut impl Write,
+) -> Result<Exit, Failure> {
+    limits::run(args, env, out)
 }
 
 /// The server that the words mean.

@@ -64,6 +64,7 @@ impl RtspConnection {
         let (ip, place) = (self.peer.ip(), self.place_in(cx));
         let home = home_of(&cookie, cx.shard_count);
         self.heard = cx.sessions.cx.now;
+        self.beginning.note_head();
         let message = if is_post {
             let early = first.get(bytes..).unwrap_or_default().to_vec();
             let (decoder, own) = (Decoder::default(), cookie.clone());
@@ -116,6 +117,7 @@ impl RtspConnection {
             }
             (Carries::Up(up), TunnelEvent::Found(Ok((shard, entry)))) => {
                 up.down = Some(ReplyTo { shard, entry });
+                self.beginning.note_tunnel();
                 let early = mem::take(&mut up.early);
                 Some(self.take_body(&early, cx))
             }
@@ -179,16 +181,6 @@ impl RtspConnection {
         let up = own.up.map(|up| (up.shard, TunnelMessage::To(up.entry, TunnelEvent::Gone)));
         let leave = (home, TunnelMessage::Leave { cookie: own.cookie, down });
         up.into_iter().chain([leave]).collect()
-    }
-
-    /// A tunnel whose second half has not come, or a head that is not whole.
-    #[must_use]
-    pub fn is_half_open(&self) -> bool {
-        match &self.carries {
-            Carries::Unknown(first) => !first.is_empty(),
-            Carries::Down(down) => down.up.is_none(),
-            Carries::Rtsp | Carries::Up(_) | Carries::Nothing => false,
-        }
     }
 
     /// The half of a tunnel that has no session of its own: an empty piece, to find out whether its

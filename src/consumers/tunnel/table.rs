@@ -4,13 +4,12 @@
 //!  GET --enter--> half open --a POST finds it--> open --leave--> gone
 //! ```
 //! Half-open tunnels end with their GET's connection, which has a time limit. Bounds: `tunnels_max`
-//! rows, of which `HALF_OPEN_TUNNELS_MAX` may be half open.
+//! rows, of which `half_open_max` may be half open.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
 
 use super::Cookie;
-use crate::base::limits::HALF_OPEN_TUNNELS_MAX;
 use crate::poll::consumer::TunnelRefusal;
 use crate::session::command::ReplyTo;
 
@@ -20,6 +19,7 @@ pub struct Tunnels {
     rows: HashMap<Cookie, Row>,
     half_open: usize,
     tunnels_max: usize,
+    half_open_max: usize,
 }
 
 #[derive(Debug)]
@@ -32,14 +32,20 @@ struct Row {
 impl Tunnels {
     /// A table without rows.
     #[must_use]
-    pub fn new(tunnels_max: usize) -> Self {
-        Self { tunnels_max, ..Self::default() }
+    pub fn new(tunnels_max: usize, half_open_max: usize) -> Self {
+        Self { tunnels_max, half_open_max, ..Self::default() }
     }
 
     /// Number of tunnels.
     #[must_use]
     pub fn count(&self) -> usize {
         self.rows.len()
+    }
+
+    /// Number of tunnels whose second connection has not come.
+    #[must_use]
+    pub fn half_open_count(&self) -> usize {
+        self.half_open
     }
 
     /// Enters the tunnel of a GET.
@@ -58,7 +64,7 @@ impl Tunnels {
         if self.rows.contains_key(&cookie) {
             return Err(TunnelRefusal::Taken);
         }
-        if self.rows.len() >= self.tunnels_max || self.half_open >= HALF_OPEN_TUNNELS_MAX {
+        if self.rows.len() >= self.tunnels_max || self.half_open >= self.half_open_max {
             return Err(TunnelRefusal::Full);
         }
         self.rows.insert(cookie, Row { ip, down, is_open: false });
@@ -102,7 +108,7 @@ mod tests {
 
     #[test]
     fn tunnel_is_found_by_its_cookie_from_its_address_alone() {
-        let mut tunnels = Tunnels::new(2);
+        let mut tunnels = Tunnels::new(2, 8);
         let [own, other] = ["10.0.0.1", "10.0.0.2"].map(|ip| ip.parse::<IpAddr>().unwrap());
         assert_eq!(tunnels.enter("cookie-1".into(), own, place(1)), Ok(()));
         assert_eq!(tunnels.enter("cookie-1".into(), own, place(2)), Err(TunnelRefusal::Taken));
@@ -120,11 +126,11 @@ mod tests {
     fn tunnels_and_half_open_ones_are_bounded() {
         let ip: IpAddr = "10.0.0.1".parse().unwrap();
         let cookie = |n: usize| format!("cookie-{n}").into_boxed_str();
-        let mut tunnels = Tunnels::new(usize::MAX);
-        for n in 0..HALF_OPEN_TUNNELS_MAX {
+        let mut tunnels = Tunnels::new(usize::MAX, 8);
+        for n in 0..8 {
             tunnels.enter(cookie(n), ip, place(0)).unwrap();
         }
-        let more = cookie(HALF_OPEN_TUNNELS_MAX);
+        let more = cookie(8);
         assert_eq!(tunnels.enter(more.clone(), ip, place(0)), Err(TunnelRefusal::Full));
         tunnels.find(&cookie(0), ip).unwrap();
         tunnels.enter(more, ip, place(0)).unwrap();
@@ -132,10 +138,10 @@ mod tests {
         tunnels.leave(&cookie(1), place(0));
         tunnels.enter(cookie(1), ip, place(0)).unwrap();
         assert_eq!(tunnels.enter(cookie(0), ip, place(0)), Err(TunnelRefusal::Full));
-        let mut few = Tunnels::new(1);
+        let mut few = Tunnels::new(1, 8);
         few.enter(cookie(0), ip, place(0)).unwrap();
         few.find(&cookie(0), ip).unwrap();
         assert_eq!(few.enter(cookie(1), ip, place(0)), Err(TunnelRefusal::Full));
-        assert_eq!(Tunnels::new(0).enter(cookie(0), ip, place(0)), Err(TunnelRefusal::Off));
+        assert_eq!(Tunnels::new(0, 8).enter(cookie(0), ip, place(0)), Err(TunnelRefusal::Off));
     }
 }

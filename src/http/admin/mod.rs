@@ -8,6 +8,7 @@
 //! GET    /v1/paths   GET /v1/paths/NAME   POST /v1/paths/NAME:kick   POST /v1/paths/NAME:switch
 //! GET    /v1/paths/NAME/playlist   POST ..:insert :skip :remove   DELETE ../ITEM    `playlists`
 //! GET    /v1/vod?limit=&cursor=                       `titles`
+//! GET    /v1/limits                                   `limits`
 //! POST   /v1/config:reload
 //! ```
 //! Lists are sorted by a stable key (session id, title name) and paged by cursor, see `paging`.
@@ -28,6 +29,7 @@ use super::view::ApplianceView;
 use crate::metrics::exposition::{BuildInfo, CellSet, Exposition};
 
 mod events;
+mod limits;
 mod paging;
 mod paths;
 mod patience;
@@ -57,12 +59,18 @@ impl Api {
             backend: info["backend"].as_str().unwrap_or("uring").to_owned(),
         };
         let source = view.clone();
-        let exposition = Exposition::new(build, move || CellSet {
-            shards: source.shard_cells(),
-            workers: source.worker_cells(),
-            ready: source.is_ready(),
-        })?;
+        let exposition = Exposition::new(build, move || cell_set(&*source))?;
         Ok(Self { view, exposition, answer_timeout })
+    }
+}
+
+/// What metrics and limits are read from.
+fn cell_set(view: &dyn ApplianceView) -> CellSet {
+    CellSet {
+        shards: view.shard_cells(),
+        workers: view.worker_cells(),
+        ready: view.is_ready(),
+        limits: view.limits(),
     }
 }
 
@@ -82,6 +90,7 @@ pub(super) fn routes(api: Api) -> Router {
         .route("/v1/paths", get(paths::list))
         .route("/v1/paths/{*name}", get(paths::show).post(paths::act).delete(paths::end))
         .route("/v1/vod", get(titles::list))
+        .route("/v1/limits", get(limits::list))
         .route("/v1/config:reload", post(reload::reload))
         .with_state(Arc::new(api))
 }
@@ -91,7 +100,7 @@ async fn index() -> Json<Value> {
         "name": "headend",
         "version": env!("CARGO_PKG_VERSION"),
         "resources": ["/metrics", "/healthz", "/readyz", "/v1/info", "/v1/sessions", "/v1/paths",
-            "/v1/vod", "/v1/config:reload"],
+            "/v1/vod", "/v1/limits", "/v1/config:reload"],
     }))
 }
 

@@ -24,6 +24,7 @@ use crate::base::ids::{RtpTs, SeqNo, Ssrc};
 use crate::base::time::Mono;
 use crate::live::core::clock::ClockPoint;
 use crate::live::core::datagrams::DatagramForm;
+use crate::live::core::held::Held;
 use crate::live::core::limits::{
     BATCH_BYTES_MAX, BATCH_PACKETS_MAX, LIVE_TRACKS_MAX, PACKET_BYTES_MAX, RUN_BYTES_MAX,
     RUN_PACKETS_MAX,
@@ -138,6 +139,7 @@ pub struct PacketBatch {
     tracks: Box<[TrackSpan]>,
     bytes: Box<[u8]>,
     notes: EntryNotes,
+    held: Held,
 }
 
 /// One bit for each track: tables whose key frame is still missing, key frames of earlier tables.
@@ -528,7 +530,7 @@ impl BatchBuilder {
         }
         self.scratch.clear();
         self.started = 0;
-        Some(PacketBatch {
+        let mut batch = PacketBatch {
             notes: std::mem::take(&mut self.notes),
             generation,
             received,
@@ -536,7 +538,10 @@ impl BatchBuilder {
             runs: cut.runs.into_boxed_slice(),
             tracks: cut.tracks.into_boxed_slice(),
             bytes: bytes.into_boxed_slice(),
-        })
+            held: Held::default(),
+        };
+        batch.held = Held::new(batch.memory_bytes());
+        Some(batch)
     }
 }
 

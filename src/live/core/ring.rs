@@ -13,7 +13,8 @@
 //! budget. A ring over budget drops its oldest batches, even the start of the group of pictures.
 //!
 //! Invariants: numbers have no gaps; a start lies in the ring and in the present source.
-//! Bounds: a budget of bytes, `RING_BATCHES_MAX` batches. DESIGN section 5.3.
+//! Bounds: a budget of bytes, less of it while all rings hold too much (`held`),
+//! `RING_BATCHES_MAX` batches. DESIGN section 5.3.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -22,6 +23,7 @@ use std::time::Duration;
 use crate::base::ids::SeqNo;
 use crate::base::time::Mono;
 use crate::live::core::batch::{LivePacket, PacketBatch};
+use crate::live::core::held::budget_of;
 use crate::live::core::limits::{RING_BATCHES_MAX, RING_BYTES, RING_HISTORY};
 
 /// Limits of a ring.
@@ -206,11 +208,11 @@ impl BatchRing {
     }
 
     fn evict(&mut self, now: Mono) {
+        let budget = budget_of(self.limits.bytes_max);
         // Bounded: each round takes one batch out. The newest one always stays.
         while self.batches.len() > 1 {
             let Some(oldest) = self.batches.front() else { return };
-            let is_over =
-                self.bytes > self.limits.bytes_max || self.batches.len() > RING_BATCHES_MAX;
+            let is_over = self.bytes > budget || self.batches.len() > RING_BATCHES_MAX;
             let is_needed = self.syncs.back().is_some_and(|sync| *sync <= self.first_no);
             let is_old = now.since(oldest.received()) > self.limits.history && !is_needed;
             if !is_over && !is_old {

@@ -21,6 +21,7 @@ use crate::live::hub::Hub;
 use crate::live::sources::Sources;
 use crate::live::sources::announced::{Origin, description};
 use crate::live::sources::publisher::{Claimant, Publisher, PublisherState, Way};
+use crate::metrics::cells::{LIVE, Share};
 use crate::poll::poll_table::EntryKey;
 use crate::rtsp::response::{Response, Status};
 use crate::rtsp::transport::Mode;
@@ -94,6 +95,7 @@ impl Sources {
             user_agent: command.request.header("User-Agent").map(clip),
             user: command.given.user.clone(),
             _admitted,
+            _counted: Share::new(&cx.cells, |cells| &cells.publishers, 1),
         };
         let (reply_to, peer) = (Some((command.reply_to, command.request.cseq)), command.peer);
         let connection = Some(command.reply_to.entry);
@@ -108,7 +110,15 @@ impl Sources {
             // Titles have these names.
             return Err(Status::Forbidden);
         }
-        if self.publishers.len() >= PATHS_MAX || !cx.has_room_on_connection(command) {
+        let count_max = cx.config.limits.publishers_max as u64;
+        if self.publishers.len() >= PATHS_MAX
+            || cx.cells.publishers.value() >= count_max
+            || LIVE.is_over()
+        {
+            cx.cells.publishers_refused.add(1);
+            return Err(Status::NotEnoughBandwidth);
+        }
+        if !cx.has_room_on_connection(command) {
             return Err(Status::NotEnoughBandwidth);
         }
         Ok(())

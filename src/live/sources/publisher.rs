@@ -42,6 +42,7 @@ use crate::live::core::liveness::Feeder;
 use crate::live::core::repeat::RequestRepeat;
 use crate::live::core::source::{RtpFields, Source};
 use crate::live::sources::announced::{Origin, PublisherTrack};
+use crate::metrics::cells::Share;
 use crate::poll::poll_table::EntryKey;
 use crate::rtp::RtpView;
 use crate::sdp::session::SessionSdp;
@@ -100,13 +101,15 @@ pub(crate) enum PublisherState {
 #[derive(Debug)]
 pub(crate) enum Way {
     /// A client that sent ANNOUNCE: its session, the URL of ANNOUNCE, which is the base of the URLs
-    /// of SETUP, who it has shown to be, and its count among the sessions of its address.
+    /// of SETUP, who it has shown to be, its count among the sessions of its address, and among the
+    /// publishers.
     Announced {
         id: SessionId,
         uri: String,
         user_agent: Option<String>,
         user: Option<Arc<str>>,
         _admitted: AddressPlace,
+        _counted: Share,
     },
     /// A camera: see `live::sources::pull`.
     Pulled,

@@ -5,12 +5,17 @@ use std::sync::Arc;
 use super::*;
 use crate::base::carrier::Lower;
 use crate::metrics::cells::TaskKind;
+use crate::metrics::limits::Used;
 use crate::metrics::path_families::{PATH_FAMILIES, PATHS};
 use crate::metrics::paths::{PATHS_NAMED_MAX, PathTallies};
 use crate::metrics::requests::method_index;
 
 fn exposition(shards: &[Arc<ShardCells>], workers: &Arc<WorkerCells>) -> Exposition {
-    let set = CellSet { shards: shards.to_vec(), workers: workers.clone(), ready: true };
+    let used = Used::Shard(|cells| cells.half_open.value());
+    let row = Limit { what: "half_open_connections", key: "limits.half_open_max", max: 9, used };
+    let process = Limit { what: "x", key: "", max: 2, used: Used::Process(Box::new(|| 1)) };
+    let limits = Arc::from([row, process]);
+    let set = CellSet { shards: shards.to_vec(), workers: workers.clone(), ready: true, limits };
     let build =
         BuildInfo { version: "0.1.0".into(), kernel: "6.8.0".into(), backend: "uring".into() };
     Exposition::new(build, move || set.clone()).unwrap()
@@ -61,6 +66,8 @@ fn names_and_types_are_the_documented_ones() {
     let text = exposition(&shards, &workers).text(Vec::new()).unwrap();
     let types: Vec<_> = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")).collect();
     insta::assert_snapshot!(types.join("\n"), @r"
+    headend_admin_connections_refused_total counter
+    headend_admin_requests_timed_out_total counter
     headend_build_info gauge
     headend_datagrams_dropped_total counter
     headend_datagrams_oversized_total counter
@@ -77,6 +84,8 @@ fn names_and_types_are_the_documented_ones() {
     headend_images_refused_total counter
     headend_inbox_full_total counter
     headend_lag_skips_total counter
+    headend_limit gauge
+    headend_limit_used gauge
     headend_live_requests_refused_total counter
     headend_log_lines_limited_total counter
     headend_log_lines_lost_total counter
@@ -98,6 +107,7 @@ fn names_and_types_are_the_documented_ones() {
     headend_picture_requests_sent_total counter
     headend_poll_table_entries gauge
     headend_pollsuspend_sockets gauge
+    headend_publishers_refused_total counter
     headend_quality_changes_total counter
     headend_quality_streams gauge
     headend_ready gauge
@@ -117,8 +127,11 @@ fn names_and_types_are_the_documented_ones() {
     headend_rtsp_connections gauge
     headend_rtsp_connections_refused_address_total counter
     headend_rtsp_connections_refused_total counter
+    headend_rtsp_half_open_dropped_total counter
     headend_rtsp_request_duration_seconds histogram
     headend_rtsp_requests_forbidden_total counter
+    headend_rtsp_requests_not_held_total counter
+    headend_rtsp_requests_timed_out_total counter
     headend_rtsp_requests_total counter
     headend_rtsp_tls_certificate_seconds_left gauge
     headend_rtsp_tls_cold_reads_total counter
@@ -411,4 +424,21 @@ fn paths_beyond_the_bound_are_shown_as_other() {
     assert_eq!(starts(vec![Some(names(0)), None]), (201, "0".to_owned()));
     // The second shard's come later: the first 200 keep their names.
     assert_eq!(starts(vec![None, Some(names(150))]), (201, "150".to_owned()));
+}
+
+#[test]
+fn limits_have_a_sample_for_each_shard_or_one_for_the_process() {
+    let (shards, workers) = two_shards();
+    shards[1].half_open.set(4);
+    let text = exposition(&shards, &workers).text(Vec::new()).unwrap();
+    let of = |name: &str, shard: &str, what: &str| {
+        let start = format!("{name}{{shard=\"{shard}\",what=\"{what}\"}} ");
+        let line = text.lines().find_map(|line| line.strip_prefix(&start));
+        line.map(str::to_owned).unwrap_or_else(|| panic!("{start}: {}", about(&text, name)))
+    };
+    assert_eq!(of("headend_limit_used", "0", "half_open_connections"), "0");
+    assert_eq!(of("headend_limit_used", "1", "half_open_connections"), "4");
+    assert_eq!(of("headend_limit", "1", "half_open_connections"), "9");
+    assert_eq!(of("headend_limit_used", "all", "x"), "1");
+    assert_eq!(of("headend_limit", "all", "x"), "2");
 }

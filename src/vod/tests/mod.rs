@@ -5,6 +5,7 @@
 //!  run_for() --> wheel ----> the pump --> TestSink --> sent
 //! ```
 
+mod clock;
 mod exchange;
 mod images;
 mod lag;

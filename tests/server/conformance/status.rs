@@ -82,8 +82,7 @@ fn body_larger_than_the_limit_is_refused_and_the_connection_closes() {
     client.send_raw(format!(
         "SET_PARAMETER {url} RTSP/1.0\r\nCSeq: 1\r\nContent-Length: 4000000000\r\n\r\n"
     ));
-    let status = client.response().status;
-    assert!([400, 413].contains(&status), "{status}");
+    assert_eq!(client.response().status, 413);
     client.assert_closed();
 }
 
@@ -92,8 +91,7 @@ fn endless_header_line_is_refused_and_the_connection_closes() {
     let (server, mut client) = connected();
     let filler = "x".repeat(16 << 10);
     client.send_raw(format!("OPTIONS {} RTSP/1.0\r\nCSeq: 1\r\nX: {filler}", server.demo_url()));
-    let status = client.response().status;
-    assert!([400, 414].contains(&status), "{status}");
+    assert_eq!(client.response().status, 431);
     client.assert_closed();
 }
 

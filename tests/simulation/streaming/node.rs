@@ -21,6 +21,7 @@ use headend::base::ids::ShardId;
 use headend::base::mode::Mode;
 use headend::base::time::Mono;
 use headend::config::access_list::AccessList;
+use headend::config::limits::LimitsConfig;
 use headend::config::lineup::Lineup;
 use headend::config::paths::{PathConfig, PathTable};
 use headend::library::Library;
@@ -215,6 +216,7 @@ impl Node {
                 session_roaming: false,
                 low_client_ports: false,
                 plain_media: false,
+                limits: LimitsConfig::default(),
             },
             paths: Arc::new(paths()),
             ring: RingConfig {

@@ -1,0 +1,149 @@
+//! How a connection begins, and how each of its requests does: what strangers can draw out.
+//!
+//! ```text
+//!  accepted --first byte .. first whole request--> open
+//!     |  half open: counted, and ended when it takes too long, or as the oldest of too many
+//!     `--a request that has begun--> due within `limits.request_timeout`, without a session
+//! ```
+//! A session bounds its connection by the session timeout instead: a publisher whose network stalls
+//! in the middle of a frame is no stranger.
+//!
+//! Invariants: a connection is counted as half open until its first request, or until it is known
+//! to be half of a tunnel that is open; its unfinished bytes are counted until it is dropped.
+//! Bounds: `limits.half_open_max`, which the shard sees to; `limits.requests_held`, seen to here.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{Disposition, RtspConnection};
+use crate::base::time::Mono;
+use crate::consumers::tunnel::Carries;
+use crate::metrics::cells::{ShardCells, Share};
+use crate::rtsp::reader::Input;
+use crate::rtsp::response::{Response, Status};
+use crate::session::cx::Cx;
+
+/// What is known of a connection's beginning, and of that of its next request.
+#[derive(Debug)]
+pub(super) struct Beginning {
+    accepted: Mono,
+    half_open: Option<Share>,
+    /// Bytes of messages that are not whole.
+    held: Share,
+    /// When the first of these bytes came.
+    since: Option<Mono>,
+}
+
+impl Beginning {
+    pub(super) fn new(cells: &Arc<ShardCells>, now: Mono) -> Self {
+        Self {
+            accepted: now,
+            half_open: Some(Share::new(cells, |cells| &cells.half_open, 1)),
+            held: Share::new(cells, |cells| &cells.request_bytes_held, 0),
+            since: None,
+        }
+    }
+
+    /// A whole message has come.
+    pub(super) fn note_message(&mut self, input: &Input) {
+        self.since = None;
+        if matches!(input, Input::Request(_)) {
+            self.half_open = None;
+        }
+    }
+
+    /// No whole message is there; so many bytes of one are.
+    pub(super) fn note_rest(&mut self, bytes: usize, now: Mono) {
+        self.since = if bytes == 0 { None } else { self.since.or(Some(now)) };
+    }
+
+    /// The head of a half of a tunnel is whole.
+    pub(super) fn note_head(&mut self) {
+        self.since = None;
+    }
+
+    /// It is a half of a tunnel that is open: requests come at the other half.
+    pub(super) fn note_tunnel(&mut self) {
+        (self.half_open, self.since) = (None, None);
+    }
+}
+
+impl RtspConnection {
+    /// It has made no request yet.
+    #[must_use]
+    pub fn is_beginning(&self) -> bool {
+        self.beginning.half_open.is_some()
+    }
+
+    /// When the first request, or the one that has begun, should have been there.
+    #[must_use]
+    pub fn due(&self, patience: Duration) -> Option<Mono> {
+        let first = self.is_beginning().then_some(self.beginning.accepted);
+        let since = match (first, self.beginning.since) {
+            (Some(first), Some(since)) => first.min(since),
+            (first, since) => first.or(since)?,
+        };
+        Some(since + patience)
+    }
+
+    /// Tells the client that its request did not come in time; the connection is closed behind it.
+    pub fn end_slow(&mut self, cx: &Cx) {
+        cx.cells.requests_timed_out.add(1);
+        self.refuse(Status::RequestTimeout, cx);
+    }
+
+    /// Tells the client that others need its place; the connection is closed behind it.
+    pub fn end_oldest(&mut self, cx: &Cx) {
+        cx.cells.half_open_dropped.add(1);
+        self.refuse(Status::ServiceUnavailable, cx);
+    }
+
+    fn refuse(&mut self, status: Status, cx: &Cx) {
+        self.is_closing = true;
+        (self.beginning.half_open, self.beginning.since) = (None, None);
+        // Whoever has said something else than RTSP, or nothing that can be read yet, does not
+        // read it either.
+        if !matches!(self.carries, Carries::Unknown(_) | Carries::Rtsp) {
+            return;
+        }
+        let response = Response::new(status, None).header("Connection", "close");
+        let response = match status {
+            Status::ServiceUnavailable => response.header("Retry-After", RETRY_AFTER_S),
+            _ => response,
+        };
+        response.write_to(cx.utc_ns.div_euclid(1_000_000_000), &mut self.output);
+    }
+
+    /// Counts what is held of messages that are not whole. When that is too much in all, a
+    /// connection without a session ends here.
+    pub(super) fn count_held(&mut self, disposition: Disposition, cx: &Cx) -> Disposition {
+        let first = match &self.carries {
+            Carries::Unknown(first) => first.len(),
+            Carries::Up(up) => up.early.len(),
+            _ => 0,
+        };
+        if first > 0 && matches!(self.carries, Carries::Unknown(_)) {
+            self.beginning.note_rest(first, cx.now);
+        }
+        let held = self.reader.buffered_bytes() + first;
+        if held as u64 != self.beginning.held.amount() {
+            self.beginning.held.set(held as u64);
+        }
+        let (head, body) = self.reader.longest();
+        cx.cells.head_bytes_seen.raise_to(head as u64);
+        cx.cells.body_bytes_seen.raise_to(body as u64);
+        let is_over = cx.cells.request_bytes_held.value() > cx.config.limits.held_bytes_max as u64;
+        if held == 0 || !is_over || self.is_closing || self.is_waiting() {
+            return disposition;
+        }
+        if !cx.directory.of_connection(self.key).is_empty() {
+            return disposition;
+        }
+        cx.cells.requests_not_held.add(1);
+        self.refuse(Status::ServiceUnavailable, cx);
+        Disposition::Close
+    }
+}
+
+/// When room may be there again, in seconds.
+const RETRY_AFTER_S: &str = "5";
