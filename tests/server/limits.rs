@@ -124,7 +124,7 @@ fn tunnel_whose_heads_came_in_pieces_outlives_the_time_for_a_request() {
         let request = format!("OPTIONS * RTSP/1.0\r\nCSeq: {cseq}\r\n\r\n");
         up.send_raw(base64::engine::general_purpose::STANDARD.encode(request));
     };
-    let mut hear = |cseq: u32| {
+    let hear = |cseq: u32| {
         let (mut text, mut block) = (String::new(), [0; 512]);
         while !text.contains(&format!("CSeq: {cseq}\r\n")) {
             let bytes = (&mut down.stream()).read(&mut block).unwrap();
