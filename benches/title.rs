@@ -142,6 +142,7 @@ impl Title {
         let mut file = tempfile::tempfile().expect("a file");
         file.write_all(&self.media).expect("room for a film");
         Arc::new(title::Title {
+            wire: headend::rtp::WireBase::new(1),
             name: String::from("film.mp4"),
             url_path: String::from("vod/film.mp4"),
             asset: self.asset,

@@ -38,8 +38,14 @@ measure_end() {
     rm -rf "$work"
 }
 
-# Sets `programs` (a folder) and `floor` (the program of benches/floor).
+# Sets `programs` (a folder) and `floor` (the program of benches/floor). MEASURE_PROGRAMS=DIR has them
+# already: headend, headend-loadgen, floor.
 measure_build() {
+    if [[ -n ${MEASURE_PROGRAMS:-} ]]; then
+        programs=$MEASURE_PROGRAMS
+        floor=$MEASURE_PROGRAMS/floor
+        return
+    fi
     say "building"
     local built
     built=$(cargo build --release -p headend -p headend-loadgen --bins --bench floor \

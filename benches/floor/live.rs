@@ -11,7 +11,7 @@
 //! least. Invariant: a picture's bytes change only while no send of it is in the kernel.
 //! Bound: a group of pictures in memory.
 
-use std::net::SocketAddrV4;
+use std::net::{Ipv4Addr, SocketAddrV4};
 use std::ops::Range;
 use std::time::Duration;
 
@@ -173,7 +173,10 @@ pub(crate) fn run(
     drain_cpu: Option<usize>,
 ) -> Result<Found, Failure> {
     let (drain, mut sender) = match transport {
-        Transport::Udp => (Drain::udp(1, drain_cpu)?, Sender::Udp(UdpSender::new(way)?)),
+        Transport::Udp => {
+            let at = SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0);
+            (Drain::udp(1, drain_cpu)?, Sender::Udp(UdpSender::new(way, at)?))
+        }
         Transport::Tcp => {
             let listener = tcp::listen()?;
             let port = listener.local_addr()?.port();
@@ -213,6 +216,7 @@ pub(crate) fn run(
         refused,
         waits,
         drops,
+        notices: [0, 0],
     })
 }
 

@@ -21,6 +21,7 @@
 mod curve;
 mod drain;
 mod gather;
+mod image;
 mod live;
 mod pace;
 mod report;
@@ -34,12 +35,14 @@ mod udp;
 
 use std::error::Error;
 use std::io::Write;
+use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
+use image::ImageMemory;
 use live::LiveShape;
 use pace::Load;
 use report::Report;
@@ -77,6 +80,13 @@ struct Options {
     /// How sends reach the kernel; several are run one after the other
     #[arg(long, value_enum, default_value = "sendmsg", value_name = "WAY")]
     via: Vec<Way>,
+    /// Memory of the packets for `--via image` and `--via image-zc`
+    #[arg(long, value_enum, default_value = "anonymous", value_name = "KIND")]
+    image_memory: ImageMemory,
+    /// Sends UDP to clients at this address, from port 8000 and without a receiver: into a network
+    /// that drops it
+    #[arg(long, value_name = "ADDRESS", conflicts_with = "live")]
+    away: Option<Ipv4Addr>,
     /// CPU that sends
     #[arg(long, value_name = "CPU")]
     cpu: Option<usize>,
@@ -144,16 +154,19 @@ fn run(options: &Options) -> Result<(), Failure> {
         let hint = "floor: nothing to send; name a --film, or run scripts/floor.sh";
         return Ok(writeln!(out, "{hint}")?);
     };
-    let shape = Shape::of_film(film)?;
     let load = Load { clients: options.clients, seconds: options.seconds, ramp: options.ramp };
-    load.check(&shape)?;
     let server = options.server.as_ref().map(|path| Report::read_server(path)).transpose()?;
     pin(options.cpu)?;
     raise_descriptor_limit();
     let mut found = Vec::with_capacity(options.via.len());
     for way in &options.via {
+        if way.is_image() && options.transport == Transport::Tcp {
+            return Err("images are sent over UDP".into());
+        }
+        let shape = Shape::of_film(film, way.is_image().then_some(options.image_memory))?;
+        load.check(&shape)?;
         let kind = (options.transport, *way);
-        found.push(pace::run(&shape, load, kind, options.drain_cpu)?);
+        found.push(pace::run(&shape, load, kind, options.away, options.drain_cpu)?);
     }
     if let Some(path) = &options.json {
         std::fs::write(path, report::floor_json(&found))?;
@@ -170,6 +183,9 @@ fn send_live(options: &Options, out: &mut impl Write) -> Result<(), Failure> {
     raise_descriptor_limit();
     let mut found = Vec::with_capacity(options.via.len());
     for way in &options.via {
+        if way.is_image() {
+            return Err("a live path's packets stand in memory as on the wire anyway".into());
+        }
         let mut shape = LiveShape::new(&words, options.transport)?;
         let kind = (options.transport, *way);
         found.push(live::run(&mut shape, load, kind, options.drain_cpu)?);

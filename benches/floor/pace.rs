@@ -10,7 +10,7 @@
 //! The wheel is the server's: its slots of 2 ms decide what is sent in one turn.
 //! Invariant: nothing is sent before its time. Bound: a film's length.
 
-use std::net::SocketAddrV4;
+use std::net::{Ipv4Addr, SocketAddrV4};
 use std::time::Duration;
 
 use headend::base::ids::{RtpTs, SeqNo, Ssrc};
@@ -54,6 +54,8 @@ pub(crate) struct Found {
     pub(crate) refused: u64,
     pub(crate) waits: u64,
     pub(crate) drops: u64,
+    /// Notices of sends without a copy: not copied, copied.
+    pub(crate) notices: [u64; 2],
 }
 
 /// One track to one client.
@@ -109,29 +111,41 @@ pub(crate) fn run(
     shape: &Shape,
     load: Load,
     (transport, way): (Transport, Way),
+    away: Option<Ipv4Addr>,
     drain_cpu: Option<usize>,
 ) -> Result<Found, Failure> {
     let tracks = shape.tracks.len();
     let (drain, sender) = match transport {
-        Transport::Udp => (Drain::udp(tracks, drain_cpu)?, Sender::Udp(UdpSender::new(way)?)),
+        Transport::Udp if away.is_some() => {
+            let at = SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, AWAY_FROM_PORT);
+            (None, Sender::Udp(UdpSender::new(way, at)?))
+        }
+        Transport::Udp => {
+            let at = SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0);
+            (Some(Drain::udp(tracks, drain_cpu)?), Sender::Udp(UdpSender::new(way, at)?))
+        }
         Transport::Tcp => {
             let listener = tcp::listen()?;
             let port = listener.local_addr()?.port();
             let mut drain = Drain::tcp(port, load.clients, drain_cpu)?;
             let sender = TcpSender::accept(way, &listener, load.clients as usize)?;
             drain.wait_until_connected()?;
-            (drain, Sender::Tcp(sender))
+            (Some(drain), Sender::Tcp(sender))
         }
     };
     let begin = clock() + Duration::from_millis(100);
-    let mut pacer = Pacer::new(shape, load, sender, begin, drain.ports())?;
+    let ports = drain.as_ref().map_or(&[][..], Drain::ports);
+    let mut pacer = Pacer::new(shape, load, sender, begin, (away, ports))?;
     let full = begin + load.ramp_time();
     pacer.turn_until(full)?;
     pacer.late = Timing::default();
     let (before, cpu_before, wall_before) = (pacer.counts, cpu_used(), clock());
+    let noticed = pacer.sender.notices();
     pacer.turn_until(full + Duration::from_secs(load.seconds.into()))?;
     let (after, cpu_after, wall_after) = (pacer.counts, cpu_used(), clock());
-    let Received { packets, drops, .. } = drain.finish()?;
+    let notices = pacer.sender.notices();
+    let received = drain.map(Drain::finish).transpose()?;
+    let came = received.map_or(after.packets, |received: Received| received.packets);
     let cpu = [cpu_after[0] - cpu_before[0], cpu_after[1] - cpu_before[1]];
     Ok(Found {
         transport,
@@ -142,32 +156,42 @@ pub(crate) fn run(
         cpu,
         wall: wall_after.since(wall_before),
         late: pacer.late.summary(),
-        lost: i128::from(after.packets) - i128::from(packets),
+        lost: i128::from(after.packets) - i128::from(came),
         refused: pacer.sender.refused(),
         waits: pacer.sender.waits(),
-        drops,
+        drops: received.map_or(0, |received| received.drops),
+        notices: [notices[0] - noticed[0], notices[1] - noticed[1]],
     })
 }
 
 impl<'a> Pacer<'a> {
-    /// `ports`: the receiver's for each track, on UDP.
+    /// `ports`: the receiver's for each track, on UDP. `away`: there is no receiver, and all
+    /// clients have this address.
     fn new(
         shape: &'a Shape,
         load: Load,
         sender: Sender,
         begin: Mono,
-        ports: &[u16],
+        (away, ports): (Option<Ipv4Addr>, &[u16]),
     ) -> Result<Self, Failure> {
         let mut wheel = Wheel::new(clock());
         let mut streams = Vec::new();
         for client in 0..load.clients {
-            let address = client_address(client as usize).ok_or("too many clients")?;
+            let own = client_address(client as usize).ok_or("too many clients")?;
             let start = begin + Duration::from_secs(1) * client / load.ramp;
             for (track, of_track) in shape.tracks.iter().enumerate() {
                 let key = u32::try_from(streams.len())?;
-                let port = ports.get(track).copied().unwrap_or(0);
+                let to = match away {
+                    // Pairs of ports, as clients of one host have them.
+                    Some(address) => {
+                        let pair = key % u32::from(AWAY_PAIRS);
+                        let port = AWAY_PORT + 2 * u16::try_from(pair).unwrap_or(0);
+                        SocketAddrV4::new(address, port)
+                    }
+                    None => SocketAddrV4::new(own, ports.get(track).copied().unwrap_or(0)),
+                };
                 streams.push(Stream {
-                    to: SocketAddrV4::new(address, port),
+                    to,
                     place: (client, u8::try_from(2 * track)?),
                     track,
                     start,
@@ -245,8 +269,17 @@ impl Stream {
             if run.begins_burst && i > 0 {
                 return Ok(false);
             }
-            let head = Head { ssrc: self.ssrc, seq: self.seq, ts };
-            sender.send(track, run, self.to, head)?;
+            match &track.image {
+                Some(image) => {
+                    let bytes = image.get(run.image_offset..run.image_offset + run.bytes);
+                    let bytes = bytes.ok_or("a run leaves the image")?;
+                    sender.send_range(bytes, run.segment_bytes, run.packets.len(), self.to)?;
+                }
+                None => {
+                    let head = Head { ssrc: self.ssrc, seq: self.seq, ts };
+                    sender.send(track, run, self.to, head)?;
+                }
+            }
             self.count(run.packets.len(), run.bytes, counts)?;
             self.runs_sent += 1;
         }
@@ -282,6 +315,11 @@ impl Stream {
         Ok(())
     }
 }
+
+/// The server's first RTP port.
+const AWAY_FROM_PORT: u16 = 8_000;
+const AWAY_PORT: u16 = 20_000;
+const AWAY_PAIRS: u16 = 20_000;
 
 /// The clock that everything here goes by.
 pub(crate) fn clock() -> Mono {

@@ -105,6 +105,8 @@ pub(crate) fn floor_json(found: &[Found]) -> String {
                 "seconds": way.wall.as_secs_f64(),
                 "lost": i64::try_from(way.lost).unwrap_or(i64::MAX),
                 "late": way.late,
+                "zerocopy": way.notices[0],
+                "zerocopy_copied": way.notices[1],
             })
         })
         .collect();

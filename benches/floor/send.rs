@@ -17,6 +17,11 @@ pub(crate) enum Way {
     Sendmsg,
     /// A system call for each turn.
     Uring,
+    /// The same with packets that stand in memory as on the wire, headers included: one piece of
+    /// memory a send of up to 64 KiB.
+    Image,
+    /// The same without a copy.
+    ImageZc,
 }
 
 /// What carries the packets.
@@ -33,6 +38,16 @@ impl Way {
         match self {
             Self::Sendmsg => "sendmsg",
             Self::Uring => "io_uring",
+            Self::Image => "image",
+            Self::ImageZc => "image zc",
+        }
+    }
+
+    /// Whether packets stand in memory as on the wire.
+    pub(crate) const fn is_image(self) -> bool {
+        match self {
+            Self::Sendmsg | Self::Uring => false,
+            Self::Image | Self::ImageZc => true,
         }
     }
 }
@@ -72,6 +87,14 @@ impl Sender {
         match self {
             Self::Udp(sender) => sender.refused,
             Self::Tcp(sender) => sender.refused,
+        }
+    }
+
+    /// Notices of sends without a copy: those that were, and those that the kernel copied.
+    pub(crate) fn notices(&self) -> [u64; 2] {
+        match self {
+            Self::Udp(sender) => sender.notices(),
+            Self::Tcp(_) => [0, 0],
         }
     }
 

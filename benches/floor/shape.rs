@@ -3,6 +3,7 @@
 //! ```text
 //! frame   [due, ticks | runs 0..2]
 //! run     [packets 0..16, 1412 bytes each]  [packets 16..18, a tail]
+//! image   [header, payload][header, payload] ..    packets as on the wire, runs of up to 64 KiB
 //! packet  [marker | parts: copied FU header, range of the map]
 //! ```
 //! All of it is worked out before the first send: a send only copies headers and addresses.
@@ -15,14 +16,16 @@ use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
+use headend::base::ids::{RtpTs, SeqNo, Ssrc};
 use headend::mapped::MappedFile;
 use headend::media::asset::{Asset, Track};
 use headend::media::container::open_with;
 use headend::media::packetize::{WindowJob, window_count};
 use headend::media::window::{PacketWindow, Piece, WindowKey, WindowKind};
-use headend::rtp::HEADER_BYTES;
+use headend::rtp::{self, HEADER_BYTES};
 
 use crate::Failure;
+use crate::image::{Image, ImageMemory};
 
 /// Packets in one run at most.
 pub(crate) const RUN_PACKETS_MAX: usize = 16;
@@ -53,6 +56,8 @@ pub(crate) struct TrackShape {
     pub(crate) parts: Vec<Part>,
     /// Bytes that are not in the file.
     pub(crate) inline: Vec<u8>,
+    /// All packets as on the wire, for ways that send them from there.
+    pub(crate) image: Option<Image>,
 }
 
 /// Packets that are due together.
@@ -72,6 +77,8 @@ pub(crate) struct RunShape {
     pub(crate) segment_bytes: u16,
     /// Of all its packets.
     pub(crate) bytes: usize,
+    /// Place of its first packet in the image.
+    pub(crate) image_offset: usize,
     /// It belongs to the next turn already: the one before has had its burst.
     pub(crate) begins_burst: bool,
 }
@@ -117,9 +124,18 @@ struct OpenRun {
     parts: usize,
 }
 
+/// Most of what one run has.
+#[derive(Debug, Clone, Copy)]
+struct RunLimits {
+    packets: usize,
+    copied_bytes: usize,
+    parts: usize,
+}
+
 impl Shape {
-    /// Reads the film and packetizes every track of it.
-    pub(crate) fn of_film(path: &Path) -> Result<Self, Failure> {
+    /// Reads the film and packetizes every track of it. `image`: the memory of the packets' images,
+    /// for ways that send from there.
+    pub(crate) fn of_film(path: &Path, image: Option<ImageMemory>) -> Result<Self, Failure> {
         let file = File::open(path).map_err(|error| format!("{}: {error}", path.display()))?;
         let map = MappedFile::new(&file)?;
         let asset = open_with(map.file_bytes(), |offset, out| {
@@ -130,7 +146,12 @@ impl Shape {
         let mut tracks = Vec::with_capacity(asset.tracks.len());
         for (index, track) in asset.tracks.iter().enumerate() {
             let windows = windows(&asset, u8::try_from(index)?, track, &file)?;
-            tracks.push(TrackShape::new(index, &windows, &map)?);
+            let limits = if image.is_some() { IN_IMAGE } else { GATHERED };
+            let mut shape = TrackShape::new(index, &windows, &map, limits)?;
+            if let Some(memory) = image {
+                shape.image = Some(shape.draw(&file, &windows, memory)?);
+            }
+            tracks.push(shape);
         }
         let firsts = tracks.iter().filter_map(|track| Some(track.frames.first()?.due_ns));
         let first = firsts.min().ok_or("the film has no track that can be sent")?;
@@ -148,9 +169,15 @@ impl Shape {
 }
 
 impl TrackShape {
-    fn new(index: usize, windows: &[PacketWindow], map: &MappedFile) -> Result<Self, Failure> {
+    fn new(
+        index: usize,
+        windows: &[PacketWindow],
+        map: &MappedFile,
+        limits: RunLimits,
+    ) -> Result<Self, Failure> {
         let payload_type = 96 + u8::try_from(index)?;
         let mut shape = Self { payload_type, ..Self::default() };
+        let mut image_offset = 0;
         for window in windows {
             for frame in window.frames() {
                 let first = shape.packets.len();
@@ -164,7 +191,7 @@ impl TrackShape {
                     let bytes = u16::try_from(HEADER_BYTES)? + packet.payload_bytes;
                     shape.packets.push(PacketShape { marker: packet.marker, bytes, parts });
                 }
-                let runs = shape.cut(first)?;
+                let runs = shape.cut(first, limits, &mut image_offset)?;
                 // Times before the film's start are only shifted ones: nothing is earlier.
                 let due_ns = u64::try_from(frame.due.0.saturating_add(SHIFT_NS))?;
                 shape.frames.push(FrameShape { due_ns, rtp_ticks: frame.rtp_ticks, runs });
@@ -193,27 +220,32 @@ impl TrackShape {
     }
 
     /// Cuts a frame's packets, from `first` to the last one, into runs.
-    fn cut(&mut self, first: usize) -> Result<Range<usize>, Failure> {
+    fn cut(
+        &mut self,
+        first: usize,
+        limits: RunLimits,
+        image_offset: &mut usize,
+    ) -> Result<Range<usize>, Failure> {
         let runs_first = self.runs.len();
         let mut open = OpenRun { first, ..OpenRun::default() };
         let mut begins_burst = false;
         for at in first..self.packets.len() {
             let needs = self.needs(at);
             let is_at_burst = at > first && (at - first).is_multiple_of(BURST_PACKETS_MAX);
-            if is_at_burst || !open.takes(needs) {
+            if is_at_burst || !open.takes(needs, limits) {
                 if open.count == 0 {
                     return Err("a packet does not fit a run".into());
                 }
-                self.runs.push(open.close(begins_burst)?);
+                self.runs.push(open.close(begins_burst, image_offset)?);
                 begins_burst = is_at_burst;
                 open = OpenRun { first: at, ..OpenRun::default() };
-                if !open.takes(needs) {
+                if !open.takes(needs, limits) {
                     return Err("a packet does not fit a run".into());
                 }
             }
             open.add(needs);
         }
-        self.runs.push(open.close(begins_burst)?);
+        self.runs.push(open.close(begins_burst, image_offset)?);
         Ok(runs_first..self.runs.len())
     }
 
@@ -231,6 +263,44 @@ impl TrackShape {
         Needs { bytes, copied_bytes, parts }
     }
 
+    /// Lays the packets out as they go on the wire. A receiver that looked at more than their sizes
+    /// would find the numbers of one client.
+    fn draw(
+        &self,
+        file: &File,
+        windows: &[PacketWindow],
+        memory: ImageMemory,
+    ) -> Result<Image, Failure> {
+        let bytes = self.packets.iter().map(|packet| usize::from(packet.bytes)).sum();
+        let mut image = Image::new(memory, bytes)?;
+        let (mut at, mut seq) = (0, SeqNo(0));
+        for window in windows {
+            for frame in window.frames() {
+                let ts = RtpTs(0).offset_ticks(frame.rtp_ticks);
+                for packet in window.packets(frame) {
+                    let mut header = [0; HEADER_BYTES];
+                    let (marker, payload_type) = (packet.marker, self.payload_type);
+                    rtp::write_header(&mut header, marker, payload_type, seq, ts, Ssrc(0));
+                    seq = seq.plus(1);
+                    at = image.put(at, &header);
+                    for piece in window.pieces(packet) {
+                        match *piece {
+                            Piece::Inline { offset, bytes } => {
+                                at = image.put(at, window.inline_bytes(offset, bytes));
+                            }
+                            Piece::File { offset, bytes } => {
+                                let to = at..at + usize::from(bytes);
+                                file.read_exact_at(&mut image.map[to.clone()], offset)?;
+                                at = to.end;
+                            }
+                        }
+                    }
+                }
+            }
+        }
+        Ok(image)
+    }
+
     /// The packets of a frame.
     pub(crate) fn packets_of(&self, frame: &FrameShape) -> Range<usize> {
         let runs = &self.runs[frame.runs.clone()];
@@ -241,13 +311,13 @@ impl TrackShape {
 
 impl OpenRun {
     /// Whether a further packet fits: see `Run::try_packet` for the server's rule.
-    fn takes(&self, Needs { bytes, copied_bytes, parts }: Needs) -> bool {
+    fn takes(&self, Needs { bytes, copied_bytes, parts }: Needs, limits: RunLimits) -> bool {
         let fits_segment = self.count == 0
-            || (!self.has_tail && bytes <= self.segment_bytes && self.count < RUN_PACKETS_MAX);
+            || (!self.has_tail && bytes <= self.segment_bytes && self.count < limits.packets);
         fits_segment
             && self.bytes + bytes <= RUN_BYTES_MAX
-            && self.copied_bytes + copied_bytes <= COPIED_BYTES_MAX
-            && self.parts + parts <= PARTS_MAX
+            && self.copied_bytes + copied_bytes <= limits.copied_bytes
+            && self.parts + parts <= limits.parts
     }
 
     fn add(&mut self, Needs { bytes, copied_bytes, parts }: Needs) {
@@ -261,10 +331,12 @@ impl OpenRun {
         self.parts += parts;
     }
 
-    fn close(&self, begins_burst: bool) -> Result<RunShape, Failure> {
+    fn close(&self, begins_burst: bool, image_at: &mut usize) -> Result<RunShape, Failure> {
         let packets = self.first..self.first + self.count;
         let segment_bytes = u16::try_from(self.segment_bytes)?;
-        Ok(RunShape { packets, segment_bytes, bytes: self.bytes, begins_burst })
+        let image_offset = *image_at;
+        *image_at += self.bytes;
+        Ok(RunShape { packets, segment_bytes, bytes: self.bytes, image_offset, begins_burst })
     }
 }
 
@@ -289,6 +361,12 @@ fn windows(
     }
     Ok(windows)
 }
+
+/// As the server gathers.
+const GATHERED: RunLimits =
+    RunLimits { packets: RUN_PACKETS_MAX, copied_bytes: COPIED_BYTES_MAX, parts: PARTS_MAX };
+/// One piece a run: what every kernel cuts into (`UDP_MAX_SEGMENTS`), and the bytes of a datagram.
+const IN_IMAGE: RunLimits = RunLimits { packets: 64, copied_bytes: usize::MAX, parts: usize::MAX };
 
 /// More than a film starts before its zero.
 const SHIFT_NS: i64 = 3_600_000_000_000;

@@ -64,7 +64,12 @@ fn write_floor(f: &mut fmt::Formatter<'_>, found: &Found) -> fmt::Result {
         found.waits,
         found.late.p99_ms,
         found.late.p999_ms,
-    )
+    )?;
+    let [without, copied] = found.notices;
+    if without + copied > 0 {
+        writeln!(f, "                     notices: {without} without a copy, {copied} copied")?;
+    }
+    Ok(())
 }
 
 fn write_server(f: &mut fmt::Formatter<'_>, server: &Report, floor: &Found) -> fmt::Result {

@@ -60,7 +60,7 @@ impl TcpSender {
         let fds: Vec<_> = connections.iter().map(|one| one.socket.as_raw_fd()).collect();
         let ring = match way {
             Way::Sendmsg => None,
-            Way::Uring => Some(Batch::new(&fds)?),
+            Way::Uring | Way::Image | Way::ImageZc => Some(Batch::new(&fds)?),
         };
         let slots = if ring.is_some() { SLOTS } else { 1 };
         let slots = (0..slots).map(|_| Slot::new()).collect();
@@ -112,7 +112,9 @@ impl TcpSender {
         // - The ring hands out a slot's number again only after `enter`.
         // - Addresses in the film's map are valid as long as `Shape`, and those in its pictures as
         //   long as `LiveShape`; both outlive the sender, and pictures change between turns only.
-        unsafe { ring.push(connection, &raw const slot.message, FLAGS | libc::MSG_WAITALL) }?;
+        unsafe {
+            ring.push(connection, &raw const slot.message, FLAGS | libc::MSG_WAITALL, false)
+        }?;
         self.connections[index].is_busy = true;
         self.busy.push(connection);
         Ok(())

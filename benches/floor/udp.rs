@@ -9,7 +9,7 @@
 #![allow(unsafe_code, reason = "messages for the kernel")]
 
 use std::io;
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::SocketAddrV4;
 use std::os::fd::AsRawFd;
 use std::time::Duration;
 
@@ -27,6 +27,7 @@ pub(crate) struct UdpSender {
     ring: Option<Batch>,
     slots: Box<[Slot]>,
     socket: Socket,
+    way: Way,
     /// Sends that the kernel refused.
     pub(crate) refused: u64,
 }
@@ -49,22 +50,22 @@ struct SegmentControl {
 }
 
 impl UdpSender {
-    /// A socket like the server's RTP socket.
-    pub(crate) fn new(way: Way) -> io::Result<Self> {
+    /// A socket like the server's RTP socket, at this address.
+    pub(crate) fn new(way: Way, at: SocketAddrV4) -> io::Result<Self> {
         let socket = Socket::new(Domain::IPV4, Type::DGRAM, Some(Protocol::UDP))?;
         sockopt::set_socket_send_buffer_size_force(&socket, SEND_BYTES)
             .or_else(|_| sockopt::set_socket_send_buffer_size(&socket, SEND_BYTES))?;
         socket.set_nonblocking(true)?;
         // Whole datagrams only, as the server's: the kernel then looks for no identification.
         sockopt::set_ip_mtu_discover(&socket, sockopt::Ipv4PathMtuDiscovery::DO)?;
-        socket.bind(&SockAddr::from(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0)))?;
+        socket.bind(&SockAddr::from(at))?;
         let ring = match way {
             Way::Sendmsg => None,
-            Way::Uring => Some(Batch::new(&[socket.as_raw_fd()])?),
+            Way::Uring | Way::Image | Way::ImageZc => Some(Batch::new(&[socket.as_raw_fd()])?),
         };
         let count = if ring.is_some() { SLOTS } else { 1 };
         let slots = (0..count).map(|_| Slot::new()).collect();
-        Ok(Self { ring, slots, socket, refused: 0 })
+        Ok(Self { ring, slots, socket, way, refused: 0 })
     }
 
     /// Sends a run, or queues it for the end of the turn.
@@ -121,7 +122,9 @@ impl UdpSender {
         // - The ring hands out a slot's number again only after `enter`.
         // - Addresses in the film's map are valid as long as `Shape`, and those in its pictures as
         //   long as `LiveShape`; both outlive the sender, and pictures change between turns only.
-        unsafe { ring.push(0, message, FLAGS) }
+        // - Bytes that are sent without a copy lie in an image, which is never written to again;
+        //   the kernel holds its pages, so it may be unmapped.
+        unsafe { ring.push(0, message, FLAGS, self.way == Way::ImageZc) }
     }
 
     /// Submits what is queued; `wait`: and waits so long.
@@ -129,6 +132,11 @@ impl UdpSender {
         let Some(ring) = &mut self.ring else { return Ok(()) };
         let refused = &mut self.refused;
         ring.enter(wait, |_, result| *refused += u64::from(result < 0))
+    }
+
+    /// Notices of sends without a copy: not copied, copied.
+    pub(crate) fn notices(&self) -> [u64; 2] {
+        self.ring.as_ref().map_or([0, 0], |ring| ring.notices)
     }
 
     /// Whether sends wait for the end of the turn.

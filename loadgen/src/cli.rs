@@ -119,6 +119,9 @@ pub struct Options {
     /// Play until the title ends instead
     #[arg(long, conflicts_with = "duration")]
     pub to_end: bool,
+    /// Sessions that get no packet are no failure: something on the way drops them
+    #[arg(long, conflicts_with = "to_end")]
+    pub blind: bool,
     /// Sessions started per second
     #[arg(long, default_value_t = 200.0, value_name = "RATE", value_parser = rate_from)]
     pub ramp: f64,

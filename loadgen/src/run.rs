@@ -283,6 +283,7 @@ impl<'a> Run<'a> {
         let plan = Plan {
             tcp,
             to_end: self.options.to_end,
+            is_blind: self.options.blind,
             seed: self.options.seed,
             index,
             part,

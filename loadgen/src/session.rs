@@ -51,6 +51,8 @@ pub struct Plan {
     pub tcp: bool,
     /// Play until the title ends.
     pub to_end: bool,
+    /// Packets are dropped on the way: a session without one is as it should be.
+    pub is_blind: bool,
     /// Seed of the run.
     pub seed: u64,
     /// Number of the session: what is random about it comes of the seed and this.

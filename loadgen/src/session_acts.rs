@@ -44,9 +44,9 @@ impl Session {
             } else {
                 self.verdict = Some(Failure::NotPlaying);
             }
-        } else if is_expected && self.first_packet.is_none() {
+        } else if is_expected && self.first_packet.is_none() && !self.plan.is_blind {
             self.verdict = Some(Failure::NoPacket);
-        } else if is_expected && is_silent {
+        } else if is_expected && is_silent && !self.plan.is_blind {
             self.verdict = Some(Failure::Stalled);
         }
         self.leave(now, stats);
@@ -224,6 +224,9 @@ impl Session {
         }
         let Some(last) = self.last_packet.max(self.position.running_since) else { return };
         if self.first_packet.is_none() {
+            if self.plan.is_blind {
+                return;
+            }
             if now.since(playing_since) >= FIRST_PACKET_WAIT && !self.client.is_paused() {
                 self.verdict = Some(Failure::NoPacket);
                 self.leave(now, stats);

@@ -40,6 +40,7 @@ use crate::base::ids::ShardId;
 use crate::cli;
 use crate::cli::banner::{MediaSummary, Startup};
 use crate::config::cpus::{CpuListError, Placement};
+use crate::config::image_memory::ImageMemory;
 use crate::config::limits::LimitsConfig;
 use crate::config::multicast::MulticastConfig;
 use crate::config::{Config, ShardPriority};
@@ -456,6 +457,7 @@ fn start_pool(
         cpus: cpus.workers.iter().map(|cpu| Some(*cpu)).collect(),
         queue_max: config.task_queue_max,
         window_cache_bytes: config.window_cache_bytes,
+        image_bytes: config.image_memory.bytes(memory_of_machine()),
         titles_max: titles.kept_max,
         titles_open_max: titles.open_max,
         concurrency_per_worker: WORKER_TASKS_MAX,
@@ -467,6 +469,12 @@ fn start_pool(
         }
     });
     Ok(Pool::start(pool_config, Arc::clone(library), deliver, gate::judge())?)
+}
+
+/// Bytes of memory; 0 where the system does not say.
+fn memory_of_machine() -> u64 {
+    let info = rustix::system::sysinfo();
+    info.totalram.saturating_mul(info.mem_unit.into())
 }
 
 fn session_config(
@@ -481,6 +489,7 @@ fn session_config(
         lag_budget: config.lag_budget,
         host: rtsp_addrs.first().map_or_else(|| "headend".into(), |addr| addr.ip().to_string()),
         adapts_quality: config.adapts_quality,
+        uses_images: config.image_memory != ImageMemory::Off,
         retransmits: config.retransmits,
         throttle: Arc::clone(&shared.throttle),
         session_roaming: config.session_roaming,

@@ -223,6 +223,8 @@ mod tests {
         # memory for packet windows, 1MiB to 1024GiB
         # why: about 30 KiB a window of two seconds: all that 4,000 different films are playing, twice
         window_cache = "256MiB"
+        # memory for packets as on the wire, shared by players: auto (a 64th), off, 1MiB to 1024GiB
+        image_memory = "auto"
         # pictures for players whose way loses packets: auto (thinned), off (always full)
         quality = "auto"
 
@@ -349,6 +351,7 @@ mod tests {
         root = '/a "b"'  # file
         lag_budget = "0s"  # default
         window_cache = "256MiB"  # default
+        image_memory = "auto"  # default
         quality = "auto"  # default
 
         [limits]

@@ -91,6 +91,8 @@ pub static KEYS: &[Key<Config>] = &[
     key!("vod.window_cache", window_cache_bytes = size(1 << 20, 1 << 40) => size,
         "memory for packet windows, 1MiB to 1024GiB",
         why "about 30 KiB a window of two seconds: all that 4,000 different films are playing, twice"),
+    key!("vod.image_memory", image_memory = image_memory() => text,
+        "memory for packets as on the wire, shared by players: auto (a 64th), off, 1MiB to 1024GiB"),
     key!("vod.quality", adapts_quality = auto_or_off() => auto_or_off,
         "pictures for players whose way loses packets: auto (thinned), off (always full)"),
     key!("limits.half_open_max", limits.half_open_max = count(16, 1 << 20) => plain,

@@ -25,6 +25,7 @@ pub mod daily;
 pub mod error;
 pub mod fallback;
 mod file;
+pub mod image_memory;
 pub mod key;
 pub mod keys;
 pub mod limits;
@@ -50,6 +51,7 @@ pub use priority::ShardPriority;
 use crate::base::mode::Mode;
 use access::{AccessConfig, AuthConfig, User};
 use confinement::ConfinementConfig;
+use image_memory::ImageMemory;
 use key::Key;
 use keys::KEYS;
 use limits::LimitsConfig;
@@ -99,6 +101,8 @@ pub struct Config {
     pub lag_budget: Duration,
     /// Memory for packet windows that no session needs at the moment.
     pub window_cache_bytes: usize,
+    /// Memory for images of windows that several players are in.
+    pub image_memory: ImageMemory,
     /// Recorded pictures are thinned for players whose way loses packets.
     pub adapts_quality: bool,
     /// Packets that players over UDP lost are sent again when they ask.
@@ -152,6 +156,7 @@ impl Default for Config {
             poll_entries_max: 16_384,
             lag_budget: Duration::ZERO,
             window_cache_bytes: 256 << 20,
+            image_memory: ImageMemory::default(),
             adapts_quality: true,
             retransmits: true,
             task_queue_max: 4_096,

@@ -1,6 +1,7 @@
 //! Precedence, and the words of every refusal.
 
 use super::*;
+use crate::config::image_memory::ImageMemory;
 
 fn load_file(text: &str) -> Result<Loaded, ConfigError> {
     load(Some(("headend.toml", text)), [], &[])
@@ -59,6 +60,7 @@ fn file_sets_every_key() {
         window_cache = "8MiB"
         lag_budget = "5s"
         quality = "off"
+        image_memory = "64MiB"
         [limits]
         half_open_max = 100
         request_timeout = "3s"
@@ -108,6 +110,7 @@ fn file_sets_every_key() {
         connections_per_address_max: None,
         poll_entries_max: 1_000,
         window_cache_bytes: 8 << 20,
+        image_memory: ImageMemory::Bytes(64 << 20),
         lag_budget: Duration::from_secs(5),
         adapts_quality: false,
         retransmits: false,

@@ -15,6 +15,7 @@ use super::access_list::AccessList;
 use super::confinement::{AccountName, SeccompMode};
 use super::cpus::CpuList;
 use super::fallback::FallbackSource;
+use super::image_memory::ImageMemory;
 use super::lineup::Lineup;
 use super::multicast::MulticastConfig;
 use super::paths::{SourceTransport, StartConfig};
@@ -294,6 +295,11 @@ impl Setting {
         usize::try_from(value).map_err(|_| wrong())
     }
 
+    /// Memory of images.
+    pub(super) fn image_memory(&self) -> Result<ImageMemory, ValueError> {
+        ImageMemory::parse(&self.text()?)
+    }
+
     /// CPUs.
     pub(super) fn cpus(&self) -> Result<CpuList, ValueError> {
         match self {
@@ -381,7 +387,7 @@ fn address(text: &str) -> Result<SocketAddr, ValueError> {
     text.parse().map_err(|_| ValueError::Address { text: text.to_owned() })
 }
 
-fn in_range(value: u64, min: u64, max: u64) -> Result<u64, ValueError> {
+pub(super) fn in_range(value: u64, min: u64, max: u64) -> Result<u64, ValueError> {
     if (min..=max).contains(&value) {
         Ok(value)
     } else {

@@ -679,6 +679,7 @@ impl RtspConnection {
                 Outcome::Resolved(_)
                 | Outcome::Window(_)
                 | Outcome::WindowBytes(_)
+                | Outcome::Image(_)
                 | Outcome::Described(_),
             ) => {
                 return Disposition::Handled;

@@ -86,6 +86,7 @@ pub(crate) fn config() -> SessionConfig {
         host: "host".to_owned(),
         lag_budget: Duration::ZERO,
         adapts_quality: false,
+        uses_images: true,
         retransmits: false,
         throttle: Arc::default(),
         session_roaming: false,

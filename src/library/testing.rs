@@ -9,15 +9,17 @@ use std::io::Write;
 use std::sync::Arc;
 
 use super::title::{FileIdentity, Title};
-use crate::base::time::Npt;
+use crate::base::time::{Mono, Npt};
 use crate::mapped::MappedFile;
 use crate::media::asset::{Asset, Track};
 use crate::media::codec::{Codec, MediaKind};
+use crate::media::image::{ImageJob, ImageNumbers, PacketImage};
 use crate::media::index::{Sample, SampleIndex};
 use crate::media::packetize::job::WindowJob;
 use crate::media::packetize::payload_format;
 use crate::media::payload_window::{PayloadJob, PayloadWindow};
 use crate::media::window::{PacketWindow, WindowKey};
+use crate::rtp::{WireBase, write_header};
 
 /// Track 0 is video, track 1 sound, both as long as `seconds` says.
 pub(crate) fn title(seconds: u32) -> Arc<Title> {
@@ -92,6 +94,17 @@ pub(crate) fn window(title: &Title, key: WindowKey) -> Arc<PacketWindow> {
     Arc::new(job.finish())
 }
 
+/// The image of a window, as a worker makes it.
+pub(crate) fn image(title: &Title, window: &PacketWindow, numbers: ImageNumbers) -> PacketImage {
+    let mut job = ImageJob::new(window, numbers, write_header, Mono(0)).unwrap();
+    for part in job.parts().to_vec() {
+        let mut bytes = vec![0; part.bytes.into()];
+        std::os::unix::fs::FileExt::read_exact_at(&title.file, &mut bytes, part.offset).unwrap();
+        job.fill(part, &bytes);
+    }
+    job.finish()
+}
+
 /// A window with the bytes of its packets, as a worker builds it.
 pub(crate) fn payload_window(title: &Title, key: WindowKey) -> Box<PayloadWindow> {
     let window = Arc::into_inner(window(title, key)).unwrap();
@@ -124,6 +137,7 @@ fn title_of(tracks: Vec<Track>, bytes: &[u8], seconds: u32) -> Arc<Title> {
         map: MappedFile::new(&file).unwrap(),
         identity: FileIdentity { device: 0, inode: 0, bytes: file_bytes, modified_ns: 0 },
         file,
+        wire: WireBase::new(7),
     })
 }
 

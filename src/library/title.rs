@@ -2,6 +2,7 @@
 
 use crate::mapped::MappedFile;
 use crate::media::asset::Asset;
+use crate::rtp::WireBase;
 
 /// An opened title, shared by every session that plays it.
 #[derive(Debug)]
@@ -18,6 +19,8 @@ pub struct Title {
     pub identity: FileIdentity,
     /// The file itself, for workers.
     pub file: std::fs::File,
+    /// Numbers that its players begin with.
+    pub wire: WireBase,
 }
 
 impl Title {

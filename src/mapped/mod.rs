@@ -7,10 +7,14 @@
 //! Invariant: no reference to mapped bytes is ever made, only addresses for the kernel.
 //! memmap2 holds the unsafe code: raw maps hand out addresses, never slices.
 
+mod block;
+
 use std::fs::File;
 use std::io;
 
 use memmap2::{Advice, MmapOptions, MmapRaw};
+
+pub use block::Block;
 
 /// A file mapped read-only as a whole.
 #[derive(Debug)]

@@ -12,6 +12,7 @@ pub mod container;
 pub mod exchange;
 pub mod fmtp;
 pub mod hint;
+pub mod image;
 pub mod index;
 pub mod packetize;
 pub mod pages;

@@ -7,13 +7,15 @@
 //! inline   FU headers, AU headers, parameter sets: bytes that are not in the file; sound whose
 //!          bytes had to be swapped or converted
 //! ```
-//! Invariant: a window is immutable once built and shared by every session on the title; the one
-//! thing that changes is when its pages were last seen in memory (see [`super::pages`]).
+//! Invariant: a window is immutable once built and shared by every session on the title; what
+//! changes is when its pages were last seen in memory (see [`super::pages`]), and whether its
+//! packets stand in memory as on the wire (see [`super::image`]).
 //! A packet's payload is the concatenation of its pieces; the RTP header is not part of it.
 //! DESIGN section 4.2.
 
 use std::sync::Arc;
 
+use super::image::ImageSlot;
 use super::pages::{Pages, PagesSeen};
 use crate::base::time::{Mono, Npt};
 
@@ -98,12 +100,13 @@ pub struct PacketWindow {
     pieces: Box<[Piece]>,
     inline: Arc<[u8]>,
     pages_seen: PagesSeen,
+    image: ImageSlot,
 }
 
 impl PartialEq for PacketWindow {
     /// The same packets; where their bytes are at the moment does not matter.
     fn eq(&self, other: &Self) -> bool {
-        let Self { frames, packets, pieces, inline, pages_seen: _ } = self;
+        let Self { frames, packets, pieces, inline, pages_seen: _, image: _ } = self;
         *frames == other.frames
             && *packets == other.packets
             && *pieces == other.pieces
@@ -123,6 +126,12 @@ impl PacketWindow {
     #[must_use]
     pub fn pages(&self, now: Mono) -> Pages {
         self.pages_seen.at(now)
+    }
+
+    /// The window's image, if it has one.
+    #[must_use]
+    pub fn image(&self) -> &ImageSlot {
+        &self.image
     }
 
     /// All frames in sending order.
@@ -297,6 +306,7 @@ impl WindowBuilder {
             pieces: self.pieces.into_boxed_slice(),
             inline: self.inline.into(),
             pages_seen: PagesSeen::default(),
+            image: ImageSlot::default(),
         }
     }
 }

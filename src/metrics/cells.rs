@@ -285,6 +285,8 @@ pub struct ShardCells {
     pub send_calls: [Counter; 2],
     /// Packets that left as a segment of a longer UDP send (GSO).
     pub gso_segments: Counter,
+    /// RTP packets that left out of images.
+    pub image_packets: Counter,
     /// Segmented sends that a route refused.
     pub gso_refusals: Counter,
     /// Sends whose bytes the kernel took without a copy, by [`crate::base::carrier::Lower`].
@@ -485,10 +487,12 @@ pub enum TaskKind {
     Describe = 3,
     /// Somebody was found out to be let in, or not.
     Judge = 4,
+    /// An image of a window was made.
+    Image = 5,
 }
 
 /// Names of the kinds of task, by index.
-pub const TASK_KINDS: [&str; 5] = ["open", "window", "resolve", "describe", "judge"];
+pub const TASK_KINDS: [&str; 6] = ["open", "window", "resolve", "describe", "judge", "image"];
 
 /// The cells of the worker pool, written by all of its threads.
 #[derive(Debug, Default)]
@@ -510,6 +514,14 @@ pub struct WorkerCells {
     pub windows_hit: SharedCounter,
     /// Windows that were there and whose pages were seen to again.
     pub windows_renewed: SharedCounter,
+    /// Images of windows in memory.
+    pub images: SharedGauge,
+    /// Memory that they take.
+    pub images_bytes: SharedGauge,
+    /// Images made.
+    pub images_made: SharedCounter,
+    /// Images that were wanted and not made: no room, as a rule.
+    pub images_refused: SharedCounter,
     /// Titles kept open.
     pub titles_open: SharedGauge,
     /// Titles that were not opened because as many as allowed are played.

@@ -424,6 +424,11 @@ pub(super) static FAMILIES: &[Family] = &[
         Read::Shard(|s| &s.gso_segments),
     ),
     row(
+        "headend_rtp_image_packets_sent_total",
+        "RTP packets that left as they stand in an image, one piece of memory a send.",
+        Read::Shard(|s| &s.image_packets),
+    ),
+    row(
         "headend_gso_refusals_total",
         "Segmented sends that a route refused.",
         Read::Shard(|s| &s.gso_refusals),
@@ -619,6 +624,22 @@ pub(super) static FAMILIES: &[Family] = &[
         "headend_windows_renewed_total",
         "Packet windows that were there and whose pages were seen to again.",
         Read::Worker(|w| &w.windows_renewed),
+    ),
+    row(
+        "headend_images",
+        "Windows whose packets stand in memory as on the wire.",
+        Read::WorkerGauge(|w| w.images.value()),
+    ),
+    row(
+        "headend_images_bytes",
+        "Memory taken by them.",
+        Read::WorkerGauge(|w| w.images_bytes.value()),
+    ),
+    row("headend_images_made_total", "Images made.", Read::Worker(|w| &w.images_made)),
+    row(
+        "headend_images_refused_total",
+        "Images that were wanted and not made; as a rule all that there is room for are in use.",
+        Read::Worker(|w| &w.images_refused),
     ),
     row("headend_titles_open", "Titles kept open.", Read::WorkerGauge(|w| w.titles_open.value())),
     row(

@@ -11,6 +11,7 @@ use crate::access::question::{Answer, Question};
 use crate::base::host::Host;
 use crate::base::ids::{CameraName, ShardId};
 use crate::library::title::Title;
+use crate::media::image::{ImageError, ImageNumbers};
 use crate::media::payload_window::PayloadWindow;
 use crate::media::window::{PacketWindow, WindowKey};
 use crate::sdp::read::SdpError;
@@ -36,6 +37,8 @@ pub enum TaskOwner {
     Connection(EntryKey),
     /// Streams that wait for a window, by the number of their request.
     Window(u32),
+    /// Streams that go on without it.
+    Image,
     /// An attempt to pull from a camera, which needs its address.
     Camera(CameraName),
     /// An input that is described by a file, by the number of its source.
@@ -109,6 +112,15 @@ pub enum Work {
         /// Which window.
         key: WindowKey,
     },
+    /// Puts the packets of a window into memory as they go on the wire.
+    Image {
+        /// Of which title.
+        title: Arc<Title>,
+        /// Which window. It gets the image.
+        window: Arc<PacketWindow>,
+        /// What the headers say.
+        numbers: ImageNumbers,
+    },
     /// Finds out whether a client may do what it requests.
     Judge(Box<Question>),
     /// Reads the description of a live source.
@@ -138,6 +150,8 @@ pub enum Outcome {
     Window(Result<Arc<PacketWindow>, WindowFailure>),
     /// Of `Work::WindowBytes`.
     WindowBytes(Result<Box<PayloadWindow>, WindowFailure>),
+    /// Of `Work::Image`.
+    Image(Result<(), ImageFailure>),
     /// Of `Work::Judge`.
     Judged(Answer),
     /// Of `Work::ReadDescription`.
@@ -198,6 +212,24 @@ pub enum ResolveFailure {
         /// Its name or number.
         zone: String,
     },
+}
+
+/// Why a window has no image; its packets are gathered as ever.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ImageFailure {
+    /// Images in use take all memory that is given to them.
+    #[error("images in use take all their memory (vod.image_memory)")]
+    NoRoom,
+    /// See there.
+    #[error("{0}")]
+    Image(#[from] ImageError),
+    /// Its payload cannot be read.
+    #[error("{0}")]
+    Window(#[from] WindowFailure),
+    /// Nobody had time for it.
+    #[error("no worker is free to make an image")]
+    Busy,
 }
 
 /// Why a window cannot be built: ends the sessions that need it.

@@ -8,6 +8,7 @@
 //! long     cut::Pieces                              what fits a datagram
 //! repair   RtxHeader                                     RFC 4588
 //! secret   srtp                                          RFC 3711, their keys
+//! shared   WireBase                   numbers that all players of a title begin with
 //! ```
 //! Written by hand, as it is done for every packet in a caller's memory; checked against the
 //! `rtp-types` crate in tests.
@@ -23,6 +24,7 @@ mod rtx;
 mod sequence;
 pub mod srtp;
 mod view;
+mod wire_base;
 
 pub use aac::{AAC_ENCODING, aac_ticks};
 pub use header::{
@@ -35,3 +37,4 @@ pub use rtx::{
 };
 pub use sequence::{Arrival, ExtSeq, Reception, SequenceTracker};
 pub use view::{Extension, RtpError, RtpView, is_rtcp, payload_start};
+pub use wire_base::WireBase;

@@ -46,6 +46,8 @@ pub struct SessionConfig {
     pub lag_budget: Duration,
     /// Video is thinned for players on a route that loses packets.
     pub adapts_quality: bool,
+    /// Players of a title share SSRC and first numbers, and images of its packets.
+    pub uses_images: bool,
     /// Packets that a player has lost are sent again on request.
     pub retransmits: bool,
     /// Failed logins of each address, counted over all shards.

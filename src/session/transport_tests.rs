@@ -178,6 +178,7 @@ fn cx() -> Cx {
         host: "host".to_owned(),
         lag_budget: Duration::ZERO,
         adapts_quality: true,
+        uses_images: true,
         retransmits: true,
         throttle: Arc::default(),
         session_roaming: false,

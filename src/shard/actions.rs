@@ -31,6 +31,8 @@ impl<K: Kernel> Shard<K> {
         let Sessions { cx, vod, live, .. } = &mut self.sessions;
         match task.owner {
             TaskOwner::Window(request) => vod.handle_window_refused(cx, request),
+            // Its streams go on without it.
+            TaskOwner::Image => {}
             TaskOwner::Camera(name) => {
                 let busy = Err(ResolveFailure::Name("the server is busy".to_owned()));
                 live.sources.handle_resolved(cx, &mut live.hub, name, &busy);

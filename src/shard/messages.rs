@@ -102,6 +102,8 @@ impl<K: Kernel> Shard<K> {
             (TaskOwner::Window(request), Outcome::Window(result)) => {
                 vod.handle_window(cx, request, result);
             }
+            // The window has it by now.
+            (TaskOwner::Image, Outcome::Image(_)) => {}
             (TaskOwner::Camera(name), Outcome::Resolved(result)) => {
                 live.sources.handle_resolved(cx, &mut live.hub, name, &result);
             }

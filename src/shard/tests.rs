@@ -71,6 +71,7 @@ impl Bench {
                 host: "host".to_owned(),
                 lag_budget: Duration::ZERO,
                 adapts_quality: true,
+                uses_images: true,
                 retransmits: true,
                 throttle: Arc::default(),
                 session_roaming: false,

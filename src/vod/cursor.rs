@@ -33,6 +33,8 @@ pub struct Cursor {
     asked: Option<u32>,
     /// State of the present window's pages, as `check_pages` found it.
     pages: Pages,
+    /// The present window is not new to its stream any more.
+    is_entered: bool,
 }
 
 /// A place in the packets of a track, to return to.
@@ -93,6 +95,7 @@ impl Cursor {
             ahead: None,
             asked: None,
             pages: Pages::Warm,
+            is_entered: false,
         }
     }
 
@@ -199,6 +202,20 @@ impl Cursor {
         self.window.as_ref()
     }
 
+    /// Place of the next packet in the present window, and its frame.
+    #[must_use]
+    pub fn packet_in_window(&self) -> Option<(u32, &Frame)> {
+        let frame = self.window.as_ref()?.frames().get(self.place.frame_index as usize)?;
+        Some((frame.packet_index + self.place.packet_index, frame))
+    }
+
+    /// Whether the present window is new. True once.
+    pub fn enters_window(&mut self) -> bool {
+        let is_new = !self.is_entered && self.packet_in_window().is_some();
+        self.is_entered |= is_new;
+        is_new
+    }
+
     /// The frame after the one that `peek` returned, if it is in the same window.
     #[must_use]
     pub fn frame_after(&self) -> Option<&Frame> {
@@ -259,6 +276,7 @@ impl Cursor {
         }
         self.window = Some(window);
         self.pages = Pages::Warm;
+        self.is_entered = false;
     }
 
     /// Backwards past the first frame wraps to an index that no window has.

@@ -7,6 +7,7 @@
 //!  playback   one player: state, streams, epoch
 //!  stream     one RTP stream: sequence, timestamps, place   <- cursor <- windows
 //!  epoch      media time <-> wall time <-> RTP time
+//!  images     packets that many streams send alike, from one place in memory
 //!  exchange   feeds the same streams from another title
 //!  pump       sends due packets to sockets or a connection, and finds when BYE is due
 //!  stagger    spreads the starts of players, so that not many are due at once
@@ -19,6 +20,7 @@
 pub mod cursor;
 pub mod epoch;
 pub mod exchange;
+mod images;
 mod methods;
 pub mod moving;
 pub mod playback;

@@ -24,6 +24,7 @@ use crate::base::limits::{BURST_INTERVAL, BURST_PACKETS_MAX};
 use crate::base::sink::{Gathered, RunSink};
 use crate::base::time::{Mono, Npt};
 use crate::library::title::Title;
+use crate::media::image::{ImageRun, PacketImage};
 use crate::media::window::{Frame, Packet, PacketWindow};
 use crate::metrics::cells::ShardCells;
 use crate::poll::poll_table::EntryKey;
@@ -35,6 +36,7 @@ use crate::session::directory::SessionKey;
 use crate::session::directory::SessionRef;
 use crate::session::directory::StreamRef;
 use crate::session::transport::Transport;
+use crate::vod::cursor::Cursor;
 use crate::vod::epoch::Epoch;
 use crate::vod::playback::{Session, State};
 use crate::vod::service::Vod;
@@ -75,6 +77,17 @@ pub trait TitleRun {
         packet: &Packet,
         title: &Arc<Title>,
     ) -> Result<bool, Self::Error>;
+
+    /// Makes this the whole run: packets as they stand in the image of `window`. False: the run is
+    /// not empty, or the way takes no such run; the caller adds the packets one by one.
+    fn set_image(
+        &mut self,
+        _window: &PacketWindow,
+        _image: &Arc<PacketImage>,
+        _part: &ImageRun,
+    ) -> bool {
+        false
+    }
 
     /// Sends the run, linked to the next run to the same client. `Vod::handle_run_refused` gets
     /// `mark` when the socket refuses the run.
@@ -239,10 +252,13 @@ impl Vod {
     }
 
     fn request_ahead(&mut self, cx: &mut Cx, at: StreamRef) {
-        let unasked = self.players.session(at.session).and_then(|session| {
-            let stream = session.streams.get(usize::from(at.stream_index))?;
-            stream.feed.cursor.as_ref()?.unasked()
-        });
+        let Some(stream) = self.players.stream_mut(at.session, at.stream_index.into()) else {
+            return;
+        };
+        let unasked = stream.feed.cursor.as_ref().and_then(Cursor::unasked);
+        if stream.enters_window() {
+            self.want_image(cx, at);
+        }
         if unasked.is_some() {
             self.request_windows(cx, at.session, at.stream_index);
         }
@@ -495,6 +511,7 @@ impl Pumping<'_> {
     ) -> Result<(usize, bool), S::Error> {
         let stream = &mut *self.stream;
         let ts = stream.stamp(self.epoch, frame);
+        let image = stream.image(frame, ts);
         let mut sent = 0;
         loop {
             let Some((window, first)) = stream.window() else { return Ok((sent, false)) };
@@ -509,20 +526,35 @@ impl Pumping<'_> {
             let srtp = stream.outgoing.srtp.as_ref();
             let Some(mut run) = sink.start_title_run(way, srtp) else { return Ok((sent, false)) };
             let (mut count, mut payload_bytes) = (0, 0);
-            for packet in packets.iter().take(packets_max - sent) {
-                let header = rtp_header(stream, count, packet.marker, ts);
-                if !run.try_packet(&header, window, packet, self.title)? {
-                    break;
+            let is_image = match image.as_ref().and_then(|image| image.as_ref()) {
+                Some(image) => {
+                    let packet_index =
+                        frame.packet_index + u32::try_from(first).unwrap_or(u32::MAX);
+                    let part = image.run(packet_index, packets_max - sent);
+                    part.filter(|part| run.set_image(window, image, part)).is_some_and(|part| {
+                        (count, payload_bytes) = (part.packets, part.payload_bytes);
+                        true
+                    })
                 }
-                count += 1;
-                payload_bytes += u32::from(packet.payload_bytes);
+                None => false,
+            };
+            if !is_image {
+                for packet in packets.iter().take(packets_max - sent) {
+                    let header = rtp_header(stream, count, packet.marker, ts);
+                    if !run.try_packet(&header, window, packet, self.title)? {
+                        break;
+                    }
+                    count += 1;
+                    payload_bytes += u32::from(packet.payload_bytes);
+                }
             }
             if count == 0 {
                 return Ok((sent, false));
             }
-            let Some(mark) = stream.take_run(self.at, count, payload_bytes) else {
+            let Some(mut mark) = stream.take_run(self.at, count, payload_bytes) else {
                 return Ok((sent, false));
             };
+            mark.is_image = is_image;
             stream.remember(&mark, frame, ts);
             run.submit(mark);
             sent += usize::from(count);

@@ -6,11 +6,15 @@
 //! Invariant: sequence numbers are assigned in sending order, and only to packets that are sent. A
 //! run that the socket refuses takes number, place and counts back together.
 
+use std::sync::Arc;
 use std::time::Duration;
+
+use arc_swap::Guard;
 
 use crate::base::ids::{RtpTs, SeqNo};
 use crate::base::time::{Mono, Npt, rescale};
 use crate::base::wheel::Timer;
+use crate::media::image::{ImageNumbers, PacketImage};
 use crate::media::window::{Frame, PacketWindow, WindowKind};
 use crate::rtp::RtxRefusal;
 use crate::session::directory::SessionKey;
@@ -32,6 +36,9 @@ pub struct Stream {
     pub track_index: u8,
     /// Thinning level: the kinds of frames that are sent.
     level: ThinningLevel,
+    /// Its numbers are still those that all players of its title begin with, and so its packets may
+    /// stand in images (`vod::images`).
+    shares: bool,
     /// Number of timers set so far; a timer with an older number is ignored.
     pub timer_count: u32,
     /// Timer of the next frame or of BYE.
@@ -103,6 +110,8 @@ pub struct RunMark {
     pub packets: u16,
     /// Bytes of the packets without RTP headers.
     pub payload_bytes: u32,
+    /// The packets stand in an image.
+    pub is_image: bool,
     /// Place of the first packet.
     place: Place,
     /// Sequence number of the first packet.
@@ -136,6 +145,7 @@ impl Stream {
             phase: Phase::Idle,
             track_index,
             level: ThinningLevel::Full,
+            shares: false,
             timer_count: 0,
             timer: Timer::NONE,
             feed: Feed {
@@ -152,6 +162,52 @@ impl Stream {
             quality: None,
             resender: None,
         }
+    }
+
+    /// Its SSRC and its first numbers are those of its title (`rtp::WireBase`).
+    #[must_use]
+    pub fn sharing(self) -> Self {
+        Self { shares: true, ..self }
+    }
+
+    /// Whether its packets may stand in images.
+    #[must_use]
+    pub fn shares(&self) -> bool {
+        self.shares
+    }
+
+    /// What the headers of an image of its present window would have to say.
+    #[must_use]
+    pub fn image_numbers(&self) -> Option<ImageNumbers> {
+        let (own, cursor) = (self.outgoing.own()?, self.feed.cursor.as_ref()?);
+        let (ahead, _) = cursor.packet_in_window()?;
+        Some(ImageNumbers {
+            ssrc: own.ssrc,
+            payload_type: self.outgoing.payload_type,
+            first_seq: SeqNo(own.seq.0.wrapping_sub((ahead & 0xffff) as u16)),
+            ts_zero: self.feed.ts_epoch.offset_ticks(self.feed.anchor_ticks.saturating_neg()),
+        })
+    }
+
+    /// The image that the rest of the due frame, whose RTP time is `ts`, stands in.
+    #[must_use]
+    pub fn image(&self, frame: &Frame, ts: RtpTs) -> Option<Guard<Option<Arc<PacketImage>>>> {
+        if !self.shares {
+            return None;
+        }
+        let (own, cursor) = (self.outgoing.own()?, self.feed.cursor.as_ref()?);
+        let image = cursor.window()?.image().load();
+        let packet_index = frame.packet_index + cursor.packet_index();
+        let stream = (own.ssrc, self.outgoing.payload_type);
+        let stands =
+            |image: &Arc<PacketImage>| image.shows(frame, packet_index, stream, (own.seq, ts));
+        image.as_ref().is_some_and(stands).then_some(image)
+    }
+
+    /// Whether the stream has entered a window and has not said yet whether it would have an image.
+    /// True once a window.
+    pub fn enters_window(&mut self) -> bool {
+        self.shares && self.feed.cursor.as_mut().is_some_and(Cursor::enters_window)
     }
 
     /// Moves the stream to another place in its track.
@@ -175,6 +231,7 @@ impl Stream {
     ) {
         std::mem::swap(&mut self.feed.track_index, track_index);
         std::mem::swap(&mut self.feed.cursor, cursor);
+        self.shares = false;
         self.feed.skip_before = None;
         self.feed.from_sample = if is_video { NO_SAMPLE } else { 0 };
         self.feed.follows = Some((ended_epoch, self.next_seq()));
@@ -191,6 +248,7 @@ impl Stream {
     /// sync samples only, other frames follow from the next sync sample on.
     pub fn set_level(&mut self, level: ThinningLevel) {
         self.level = level;
+        self.shares &= level == ThinningLevel::Full;
         if level == ThinningLevel::Sync {
             self.feed.from_sample = NO_SAMPLE;
         }
@@ -240,6 +298,11 @@ impl Stream {
     /// packets sent in `from` may lie before or after the start of the new epoch.
     pub fn begin_epoch(&mut self, epoch: &Epoch, anchor_ticks: i64, from: Option<&Epoch>) {
         self.feed.anchor_ticks = anchor_ticks;
+        // Numbers go on from one epoch to the next (RFC 2326 appendix B), so only the first one has
+        // those that the others have.
+        #[expect(clippy::float_cmp, reason = "1 is the value that means: as recorded")]
+        let is_first = from.is_none() && epoch.playout_ns == 0 && epoch.scale == 1.0;
+        self.shares &= is_first;
         self.feed.ticks_max = match (from, self.feed.cursor.as_mut().map(Cursor::peek)) {
             (Some(old), _) => {
                 let sent = old.npt_of(self.playout_sent_ns(old));
@@ -401,7 +464,17 @@ impl Stream {
         let StreamRef { session, stream_index, epoch_count } = at;
         let (place, seq) = (self.feed.cursor.as_ref()?.place(), self.outgoing.own()?.seq);
         self.take_packets(packets, payload_bytes);
-        Some(RunMark { session, stream_index, epoch_count, packets, payload_bytes, place, seq })
+        let is_image = false;
+        Some(RunMark {
+            session,
+            stream_index,
+            epoch_count,
+            packets,
+            payload_bytes,
+            is_image,
+            place,
+            seq,
+        })
     }
 
     /// Records a run of a frame for retransmission.

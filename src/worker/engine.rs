@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use super::cache::Cache;
 use super::formats::Formats;
+use super::images::Images;
 use super::lanes::Lanes;
 use super::lru::Lru;
 use super::read::Reader;
@@ -31,6 +32,7 @@ pub(super) struct Engine {
     /// replaced is tried again at once.
     pub(super) failed: Mutex<Lru<TitleKey, (OpenFailure, Instant)>>,
     pub(super) windows: Arc<Cache<(FileIdentity, WindowKey), Arc<PacketWindow>>>,
+    pub(super) images: Images,
     pub(super) desk: Arc<Desk>,
     /// Bytes that containers being opened hold in memory.
     pub(super) open_bytes: AtomicUsize,
@@ -58,6 +60,7 @@ impl Engine {
         desk: Arc<Desk>,
         titles_max: usize,
         window_cache_bytes: usize,
+        image_bytes: usize,
     ) -> Self {
         Self {
             library,
@@ -70,6 +73,7 @@ impl Engine {
             titles_open_max: usize::MAX,
             failed: Mutex::new(Lru::new(FAILED_MAX, FAILED_MAX)),
             windows: Arc::new(Cache::new(usize::MAX, window_cache_bytes)),
+            images: Images::new(image_bytes),
             desk,
             open_bytes: AtomicUsize::new(0),
             resolving: Arc::default(),
@@ -135,6 +139,9 @@ impl Engine {
         counts.titles_open.set(self.titles.count() as u64);
         counts.windows_cached.set(self.windows.count() as u64);
         counts.windows_cached_bytes.set(self.windows.cost() as u64);
+        let (images, bytes) = self.images.gauges();
+        counts.images.set(images as u64);
+        counts.images_bytes.set(bytes as u64);
     }
 }
 

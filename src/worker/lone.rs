@@ -46,7 +46,8 @@ impl LoneWorker {
     ) -> io::Result<Self> {
         let desk = Arc::new(Desk { deliver, counts: Arc::default() });
         let (titles, bytes) = (config.titles_max, config.window_cache_bytes);
-        let mut engine = Engine::new(library, Box::new(Media), desk, titles, bytes);
+        let images = config.image_bytes;
+        let mut engine = Engine::new(library, Box::new(Media), desk, titles, bytes, images);
         engine.titles_open_max = config.titles_open_max;
         engine.judge = judge;
         engine.clock = clock;

@@ -29,6 +29,7 @@ impl Bench {
             cpus: vec![None, None],
             queue_max: 1_000,
             window_cache_bytes: 16 << 20,
+            image_bytes: 8 << 20,
             titles_max: 8,
             titles_open_max: 16,
             concurrency_per_worker: 32,

@@ -6,6 +6,7 @@
 //!   |                                   | resolve: addresses of a host, on a thread of its own
 //!   |                                   | window: packetize, page in    -> window cache
 //!   |                                   | window_bytes: packetize, read
+//!   |                                   | image: packets as on the wire -> images
 //!   +------------TaskDone (inbox)-------+
 //! ```
 //! reference 001: Tasks wait on a FIFO queue for a pool of threads; the socket whose event asked
@@ -25,6 +26,8 @@ mod description;
 mod engine;
 mod executor;
 mod formats;
+mod image;
+mod images;
 mod lanes;
 mod lone;
 mod lru;

@@ -15,6 +15,8 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use rand::Rng as _;
+
 use super::cache::Begin;
 use super::engine::{Engine, TitleKey};
 use super::formats::{OpenJob, OpenStep};
@@ -22,6 +24,7 @@ use super::lanes::Lanes;
 use super::read::{ReadError, Reader};
 use super::reply::Reply;
 use crate::base::limits::MOOV_BYTES_MAX;
+use crate::base::random;
 use crate::library::title::{FileIdentity, Title};
 use crate::library::{CLIP_NAME, LIBRARY_PATH, ResolveError};
 use crate::mapped::MappedFile;
@@ -29,6 +32,7 @@ use crate::media::asset::{Asset, LeftOut};
 use crate::media::codec::Codec;
 use crate::metrics::descriptors::{is_kept, lacks_descriptor};
 use crate::poll::task::{OpenFailure, Outcome};
+use crate::rtp::WireBase;
 
 /// Opens the title `name` (`None`: the built-in clip), or finds it open, and answers.
 pub(super) async fn open(engine: &Engine, lanes: &Lanes, name: Option<String>, reply: Reply) {
@@ -125,7 +129,8 @@ async fn make_title(
         None => CLIP_NAME.to_owned(),
     };
     log_limits(&name, &asset);
-    Ok(Title { name, url_path, asset, map, identity: key.identity, file })
+    let wire = WireBase::new(random::rng().next_u64());
+    Ok(Title { name, url_path, asset, map, identity: key.identity, file, wire })
 }
 
 /// Says once for an opened title what of its file is not served as the file has it.

@@ -38,7 +38,7 @@ impl Bench {
         let library = Arc::new(Library::new(Some(folder.path().into())).unwrap());
         let (desk, kept) = desk();
         let lanes = Lanes::new(Rc::default(), Arc::clone(&desk.counts));
-        let engine = Engine::new(library, Box::new(Fake::default()), desk, 8, 1 << 20);
+        let engine = Engine::new(library, Box::new(Fake::default()), desk, 8, 1 << 20, 1 << 20);
         let builder = LocalExecutorBuilder::new(Placement::Unbound).io_memory(1 << 16);
         Self { engine, kept, lanes, executor: builder.make().unwrap(), folder }
     }

@@ -39,6 +39,8 @@ pub struct PoolConfig {
     pub queue_max: usize,
     /// Memory for cached windows.
     pub window_cache_bytes: usize,
+    /// Memory for images of windows; 0: none are made.
+    pub image_bytes: usize,
     /// Titles kept open when nobody plays them.
     pub titles_max: usize,
     /// Titles open at once, those that are played among them: each has a descriptor.
@@ -131,8 +133,14 @@ impl Pool {
             .map_err(|err| PoolError::Other { worker: 0, reason: err.to_string() })?;
         let counts = Arc::new(WorkerCells::default());
         let desk = Arc::new(Desk { deliver, counts: Arc::clone(&counts) });
-        let caches = (config.titles_max, config.window_cache_bytes);
-        let mut engine = Engine::new(library, formats, desk, caches.0, caches.1);
+        let mut engine = Engine::new(
+            library,
+            formats,
+            desk,
+            config.titles_max,
+            config.window_cache_bytes,
+            config.image_bytes,
+        );
         engine.titles_open_max = config.titles_open_max;
         engine.judge = judge;
         let engine = Arc::new(engine);

@@ -11,8 +11,8 @@ use crate::access::question::Answer;
 use crate::base::ids::ShardId;
 use crate::metrics::cells::{TaskKind, WorkerCells};
 use crate::poll::task::{
-    DescriptionFailure, OpenFailure, Outcome, ResolveFailure, Task, TaskDone, TaskOwner,
-    WindowFailure, Work,
+    DescriptionFailure, ImageFailure, OpenFailure, Outcome, ResolveFailure, Task, TaskDone,
+    TaskOwner, WindowFailure, Work,
 };
 
 /// Hands an outcome to a shard: its inbox's push. Called on worker threads.
@@ -49,6 +49,7 @@ impl Reply {
             Work::WindowBytes { .. } => {
                 Outcome::WindowBytes(Err(WindowFailure::Unreadable(GAVE_UP.into())))
             }
+            Work::Image { .. } => Outcome::Image(Err(ImageFailure::Busy)),
             Work::Judge(_) => Outcome::Judged(Answer::Unavailable),
             Work::ReadDescription { .. } => Outcome::Described(Err(DescriptionFailure::Busy)),
         };
@@ -74,6 +75,8 @@ impl Drop for Reply {
                 Outcome::Resolved(result) => (TaskKind::Resolve, result.is_err()),
                 Outcome::Window(result) => (TaskKind::Window, result.is_err()),
                 Outcome::WindowBytes(result) => (TaskKind::Window, result.is_err()),
+                // What cannot be had is no failure: nobody waits for it.
+                Outcome::Image(_) => (TaskKind::Image, false),
                 Outcome::Judged(answer) => (TaskKind::Judge, *answer == Answer::Unavailable),
                 Outcome::Described(result) => (TaskKind::Describe, result.is_err()),
             };

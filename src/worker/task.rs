@@ -3,7 +3,8 @@
 //! ```text
 //!  Work::Open             open          Work::Window            window
 //!  Work::Resolve          resolve       Work::WindowBytes       window_bytes
-//!  Work::ReadDescription  description   Work::Judge             `access::question`
+//!  Work::ReadDescription  description   Work::Image             image
+//!  Work::Judge            `access::question`
 //! ```
 //! Invariant: the task is answered once, also when its work panics.
 
@@ -14,7 +15,7 @@ use std::task::Poll;
 use super::engine::Engine;
 use super::lanes::Lanes;
 use super::reply::Reply;
-use super::{description, open, resolve, window, window_bytes};
+use super::{description, image, open, resolve, window, window_bytes};
 use crate::poll::task::{Outcome, Task, Work};
 
 /// Does a task. Whatever happens inside, the task is answered: a panic drops its reply.
@@ -31,6 +32,9 @@ pub(super) async fn run(engine: &Engine, lanes: &Lanes, task: Task) {
             }
             Work::WindowBytes { title, key } => {
                 window_bytes::window_bytes(engine, lanes, &title, key, reply).await;
+            }
+            Work::Image { title, window, numbers } => {
+                image::image(engine, lanes, &title, &window, numbers, reply).await;
             }
             Work::Judge(question) => {
                 // It has threads of its own: a hash takes longer than a worker may compute.

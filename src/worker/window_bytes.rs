@@ -62,7 +62,18 @@ async fn read(
     let job = PayloadJob::new(job.finish());
     let mut job = job.map_err(|error| WindowFailure::Corrupt(error.to_string()))?;
     let parts = job.parts().to_vec();
-    let mut rest = &parts[..];
+    read_parts(reader, &parts, |part, bytes| job.fill(part, bytes)).await?;
+    Ok(job.finish())
+}
+
+/// Reads parts of the file, which come in its order, and hands out each with bytes that begin with
+/// it.
+pub(super) async fn read_parts(
+    reader: &Reader<'_>,
+    parts: &[FilePart],
+    mut fill: impl FnMut(FilePart, &[u8]),
+) -> Result<(), WindowFailure> {
+    let mut rest = parts;
     // Each round takes a part at least.
     while let Some(first) = rest.first() {
         let (run, left) = rest.split_at(joined(rest));
@@ -71,11 +82,11 @@ async fn read(
         let bytes = reader.read(first.offset, count).await.map_err(failure)?;
         for part in run {
             let skip = usize::try_from(part.offset - first.offset).unwrap_or(usize::MAX);
-            job.fill(*part, bytes.get(skip..).unwrap_or_default());
+            fill(*part, bytes.get(skip..).unwrap_or_default());
         }
         rest = left;
     }
-    Ok(job.finish())
+    Ok(())
 }
 
 /// How many of these parts one read takes; at least one.

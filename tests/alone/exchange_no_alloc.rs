@@ -126,6 +126,7 @@ fn film() -> Film {
         problems: Vec::new(),
     };
     let title = Title {
+        wire: headend::rtp::WireBase::new(1),
         name: "film.mp4".to_owned(),
         url_path: "vod/film.mp4".to_owned(),
         asset,
@@ -172,6 +173,7 @@ impl Player {
             host: "host".to_owned(),
             lag_budget: Duration::ZERO,
             adapts_quality: true,
+            uses_images: true,
             retransmits: true,
             throttle: Arc::default(),
             session_roaming: false,

@@ -153,6 +153,7 @@ fn film() -> (Arc<PacketWindow>, Arc<Title>) {
         problems: Vec::new(),
     };
     let title = Title {
+        wire: headend::rtp::WireBase::new(1),
         name: "film.mp4".to_owned(),
         url_path: "vod/title.mp4".into(),
         asset,

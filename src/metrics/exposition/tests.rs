@@ -78,6 +78,10 @@ fn names_and_types_are_the_documented_ones() {
     headend_gso_segments_total counter
     headend_handover_gap_seconds histogram
     headend_handovers_total counter
+    headend_images gauge
+    headend_images_bytes gauge
+    headend_images_made_total counter
+    headend_images_refused_total counter
     headend_inbox_full_total counter
     headend_lag_skips_total counter
     headend_limit gauge
@@ -113,6 +117,7 @@ fn names_and_types_are_the_documented_ones() {
     headend_rtcp_reported_jitter_seconds histogram
     headend_rtcp_reported_loss_ratio histogram
     headend_rtcp_reports_received_total counter
+    headend_rtp_image_packets_sent_total counter
     headend_rtp_packets_dropped_total counter
     headend_rtp_packets_lost_total counter
     headend_rtp_packets_received_total counter
@@ -242,6 +247,7 @@ fn shards_are_told_apart_and_transports_too() {
     # HELP headend_tasks_done_total Tasks finished.
     # TYPE headend_tasks_done_total counter
     headend_tasks_done_total{op="describe"} 0
+    headend_tasks_done_total{op="image"} 0
     headend_tasks_done_total{op="judge"} 0
     headend_tasks_done_total{op="open"} 0
     headend_tasks_done_total{op="resolve"} 0

@@ -17,6 +17,7 @@ use std::sync::Arc;
 use super::config::RangeOutside;
 use crate::library::title::Title;
 use crate::live::core::batch::PacketBatch;
+use crate::media::image::{ImageRun, PacketImage};
 use crate::media::window::{Packet, PacketWindow, Piece};
 
 /// Upper bounds of one send.
@@ -35,6 +36,10 @@ enum Held {
     Inline(Arc<[u8]>),
     Batch(Arc<PacketBatch>),
     Sealed(Vec<u8>),
+    /// Nothing looks at it; it is kept until the kernel is done.
+    Image {
+        _image: Arc<PacketImage>,
+    },
 }
 
 /// The pieces of one send.
@@ -154,7 +159,9 @@ impl Gather {
     pub(super) fn take_sealed(&mut self) -> Option<Vec<u8>> {
         match self.held.last_mut() {
             Some(Held::Sealed(sealed)) => Some(std::mem::take(sealed)),
-            Some(Held::Title(_) | Held::Inline(_) | Held::Batch(_)) | None => None,
+            Some(Held::Title(_) | Held::Inline(_) | Held::Batch(_) | Held::Image { .. }) | None => {
+                None
+            }
         }
     }
 
@@ -169,6 +176,18 @@ impl Gather {
         let mark = self.mark();
         let fits =
             self.append_copy(head) && self.append_range(batch, range) && self.hold_batch(batch);
+        if !fits {
+            self.go_back(&mark);
+        }
+        fits
+    }
+
+    /// Appends packets as they stand in an image, without a copy. False: there is no room, or the
+    /// image has no such packets; nothing has changed.
+    pub(super) fn push_image(&mut self, image: &Arc<PacketImage>, part: &ImageRun) -> bool {
+        let mark = self.mark();
+        let fits = image.bytes_of(part).is_some_and(|bytes| self.append_held(bytes))
+            && self.keep(|| Held::Image { _image: Arc::clone(image) });
         if !fits {
             self.go_back(&mark);
         }

@@ -88,6 +88,9 @@ pub struct Ring<K: Kernel = Uring> {
     /// Number of queued datagram sends whose result is not reaped. Each gets its result within the
     /// `enter` that starts it.
     sends_unreaped: u32,
+    /// Of the sends queued since the last `enter`, those that have a notice besides. A device that
+    /// lets go of memory at once gives it within the `enter`, too.
+    notices_queued: u32,
     stats: RingStats,
 }
 
@@ -168,6 +171,7 @@ impl<K: Kernel> Ring<K> {
             chain: None,
             retries: Retries::default(),
             sends_unreaped: 0,
+            notices_queued: 0,
             stats: RingStats::default(),
         })
     }
@@ -255,8 +259,9 @@ impl<K: Kernel> Ring<K> {
     }
 
     /// Submits all operations and waits for a completion, at most `wait_ns` (`None`: without a
-    /// limit; 0: not at all). Results of datagram sends do not end the wait, so that a turn takes
-    /// one system call. With such sends the wait lasts 2 ms at most, so that failures among them
+    /// limit; 0: not at all). Results and notices of datagram sends do not end the wait, so that a
+    /// turn takes one system call; where notices come late, others may wait for them, until the end
+    /// of the wait. With such sends the wait lasts 2 ms at most, so that failures among them
     /// are seen. The caller reaps all completions before the next call.
     ///
     /// # Errors
@@ -315,10 +320,11 @@ impl<K: Kernel> Ring<K> {
     fn enter_and_wait(&mut self, wait: Wait) -> Result<(), RingError> {
         self.chain = None;
         let sends = self.sends_unreaped;
+        let notices = std::mem::take(&mut self.notices_queued);
         if wait == Wait::For(Some(0)) || self.uring.has_cqe() {
             return self.uring.enter(sends, Wait::For(Some(0)));
         }
-        self.uring.enter(sends.saturating_add(1), wait)
+        self.uring.enter(sends.saturating_add(notices).saturating_add(1), wait)
     }
 
     /// Whether the kernel has datagram sends without a result. Such sends never wait: once all

@@ -10,8 +10,9 @@
 //! fails with `SendFailure::Again`.
 //!
 //! Invariants: a slot is off the free list from `start_run` until its last completion. Titles,
-//! blocks of windows, batches and encrypted packets that its iovecs point to are held as long.
-//! Bounds: `RUN_PACKETS_MAX` packets and the bytes of one datagram a run; `run_slots` runs.
+//! blocks of windows, images, batches and encrypted packets that its iovecs point to are held as
+//! long. Bounds: `RUN_PACKETS_MAX` packets, or those in one piece of an image, and the bytes of one
+//! datagram a run; `run_slots` runs.
 //! DESIGN section 6.3, 6.4, 6.9.
 #![allow(unsafe_code, reason = "messages for the kernel; a room with unsafe code")]
 
@@ -34,6 +35,7 @@ use super::uring::Uring;
 use super::zerocopy::{Outlet, REPORT_USAGE, Shape, fragments};
 use crate::library::title::Title;
 use crate::live::core::batch::{LivePacket, LiveRun, PacketBatch};
+use crate::media::image::{ImageRun, PacketImage};
 use crate::media::window::{Packet, PacketWindow};
 use crate::rtp::RtxPieces;
 
@@ -176,6 +178,7 @@ impl<K: Kernel> Ring<K> {
         let message = &raw const run.message;
         let entry = if run.is_zerocopy {
             self.zerocopy.start();
+            self.notices_queued += 1;
             opcode::SendMsgZc::new(file, message).ioprio(REPORT_USAGE).flags(flags).build()
         } else {
             opcode::SendMsg::new(file, message).flags(flags).build()
@@ -190,8 +193,8 @@ impl<K: Kernel> Ring<K> {
         // - The slot is off the free list until `run_completed` has seen the last completion, which
         //   is the notice of a send without a copy, so nobody changes it before.
         // - File ranges lie in the maps of titles that the slot holds until then; the kernel reads
-        //   them, and answers EFAULT where the file has become shorter. Other ranges lie in
-        //   windows' blocks or batches, never changed once built, which the slot holds as long.
+        //   them, and answers EFAULT where the file has become shorter. Others lie in windows'
+        //   blocks, images or batches, never changed once built, which the slot holds as long.
         // Tests: `map_is_held_until_the_run_has_completed`, `truncated_file_fails_the_run_only`,
         // `batch_is_held_until_the_run_has_completed`,
         // `drop_with_operations_in_flight_frees_everything`.
@@ -302,6 +305,21 @@ impl<K: Kernel> Run<'_, K> {
         }
         run.packets = range.packet_count;
         self.segment_bytes = usize::from(range.segment_bytes);
+        // Nothing may follow it.
+        self.has_tail = true;
+        true
+    }
+
+    /// Makes this the whole run: packets as they stand in an image, one range of bytes. False: the
+    /// run is not empty, or the route takes no segmentation; add the packets one by one.
+    pub fn set_image(&mut self, image: &Arc<PacketImage>, part: &ImageRun) -> bool {
+        let run = self.ring.memory.runs.slot(self.index);
+        if run.packets > 0 || (part.packets > 1 && !self.gso) || !run.gather.push_image(image, part)
+        {
+            return false;
+        }
+        run.packets = part.packets;
+        self.segment_bytes = usize::from(part.segment_bytes);
         // Nothing may follow it.
         self.has_tail = true;
         true

@@ -5,9 +5,9 @@
 //!           caller is told, next send may start       slot is free
 //! ```
 //! Such a send costs the pinning of each page and a second completion. It pays where pieces are
-//! large. Pieces of RTP packets are small (DESIGN section 6.8), so `auto` looks at the shape of
-//! each send. Loopback, veth and devices without scatter-gather copy after all. The notice tells,
-//! and `auto` copies on that route from then on.
+//! large. Pieces of RTP packets are small unless they stand in an image or a batch (DESIGN section
+//! 6.8), so `auto` looks at the shape of each send. Loopback, veth and devices without
+//! scatter-gather copy after all. The notice tells, and `auto` copies on that route from then on.
 //!
 //! Kernels refuse such a send where its memory may not be locked or the socket does not know how.
 //! The bytes are then sent with a copy, in every mode, as are all later ones of that route.
@@ -98,7 +98,10 @@ impl Zerocopy {
         let may_pay = match self.mode {
             Mode::Off => false,
             Mode::On => true,
-            Mode::Auto => bytes >= AUTO_BYTES_MIN,
+            Mode::Auto => match outlet {
+                Outlet::Datagrams(_) => bytes >= AUTO_DATAGRAM_BYTES_MIN,
+                Outlet::Stream => bytes >= AUTO_BYTES_MIN,
+            },
         };
         let is_refused = || !self.refusing.is_open(file_index, ip(outlet));
         if !may_pay || self.awaited >= NOTICES_MAX || is_refused() {
@@ -184,6 +187,9 @@ const PAGE_BYTES: usize = 4_096;
 const DATAGRAM_FRAGMENTS_MAX: usize = 17;
 /// msg_zerocopy.rst finds gains from about 10 KB on.
 const AUTO_BYTES_MIN: usize = 16 << 10;
+/// A run in one piece, out of an image or a batch: at 7.4 KB a send on average both ways cost the
+/// same (`scripts/card.sh`).
+const AUTO_DATAGRAM_BYTES_MIN: usize = 8 << 10;
 /// Below half a page, pinning it and describing it to the device costs more than the copy.
 const AUTO_FRAGMENT_BYTES_MIN: usize = 2_048;
 /// Memory that may stay with the kernel: a peer that acknowledges nothing holds its sends' slots.
@@ -207,6 +213,10 @@ mod tests {
         assert!(wants(&auto, Outlet::Stream, LARGE) && wants(&auto, NEAR, LARGE));
         assert!(!wants(&auto, Outlet::Stream, GATHERED));
         assert!(!wants(&auto, Outlet::Stream, Shape { bytes: 4_096, fragments: 1 }));
+        let run = Shape { bytes: 11_296, fragments: 4 };
+        assert!(wants(&auto, NEAR, run) && !wants(&auto, Outlet::Stream, run));
+        assert!(!wants(&auto, NEAR, Shape { bytes: 7_060, fragments: 3 }));
+        assert!(!wants(&auto, NEAR, Shape { bytes: 11_296, fragments: 17 }), "gathered");
     }
 
     #[test]

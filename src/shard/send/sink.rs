@@ -16,6 +16,7 @@ use crate::base::sink::RunSink;
 use crate::library::title::Title;
 use crate::live::core::batch::{LivePacket, LiveRun, PacketBatch};
 use crate::live::core::pump::{BatchFrames, BatchRun, BatchSink, LiveRunMark};
+use crate::media::image::{ImageRun, PacketImage};
 use crate::media::window::{Packet, PacketWindow};
 use crate::rtp::HEADER_BYTES;
 use crate::rtp::srtp::SrtpStream;
@@ -135,6 +136,12 @@ impl<K: Kernel> TitleRun for RingRun<'_, K> {
             None => self.run.try_packet(header, window, packet, title),
             Some(seal) => seal.try_packet(&mut self.run, header, (window, packet), title),
         }
+    }
+
+    /// Images are in the clear: a run that is encrypted never takes one.
+    #[inline]
+    fn set_image(&mut self, _: &PacketWindow, image: &Arc<PacketImage>, part: &ImageRun) -> bool {
+        self.seal.is_none() && self.run.set_image(image, part)
     }
 
     #[inline]

@@ -56,7 +56,12 @@ impl<K: Kernel> Network<K> {
         };
         if result.is_ok() {
             let payload_bytes = match owner {
-                RunOwner::Title(mark) => Some(mark.payload_bytes),
+                RunOwner::Title(mark) => {
+                    if mark.is_image {
+                        self.cells.image_packets.add(u64::from(packets));
+                    }
+                    Some(mark.payload_bytes)
+                }
                 RunOwner::Live(mark) => Some(mark.payload_bytes()),
                 RunOwner::Resent { .. } => None,
             };

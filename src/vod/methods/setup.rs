@@ -179,10 +179,16 @@ impl Players {
             return command.refuse(Status::NotFound);
         };
         let payload = (track.payload.payload_type, track.payload.clock_rate_hz);
-        let ssrc = Ssrc(rng.next_u32());
-        let control_url = command.request.uri.clone();
-        let random = rng.next_u64();
         let keys = command.given.srtp.keys.as_deref().filter(|_| request.chosen.is_secure);
+        // Packets that are the same for many players may stand in memory once, in the clear: a
+        // stream that is encrypted must not share.
+        let is_udp = matches!(transport, Transport::Udp { .. });
+        let is_shared = cx.config.uses_images && is_udp && keys.is_none();
+        let (ssrc, random) = match is_shared {
+            true => request.title.wire.of_track(request.track_index),
+            false => (Ssrc(rng.next_u32()), rng.next_u64()),
+        };
+        let control_url = command.request.uri.clone();
         let mut own = Own::new(ssrc, random);
         if keys.is_some() {
             own.seq = low_half(own.seq);
@@ -190,6 +196,9 @@ impl Players {
         let mut outgoing = Outgoing::new(payload, Numbers::Own(own), transport, control_url);
         outgoing.srtp = keys.map(StreamKeys::stream);
         let mut stream = Stream::new(request.track_index, outgoing);
+        if is_shared {
+            stream = stream.sharing();
+        }
         let said = cx.configs.find(&request.title.url_path).adapts_quality;
         if said.unwrap_or(cx.config.adapts_quality) && track.kind == MediaKind::Video {
             // Sound has a low bit rate and its gaps are heard: sound is never thinned.

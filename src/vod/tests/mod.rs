@@ -7,6 +7,7 @@
 
 mod clock;
 mod exchange;
+mod images;
 mod lag;
 mod leftovers;
 mod life;
@@ -65,6 +66,8 @@ struct Players {
     /// Numbers of the submitted runs that the socket refuses.
     refuses_run: fn(usize) -> bool,
     runs_handed_over: usize,
+    /// Packets of these that stand in images.
+    image_packets: Vec<(SessionKey, u16)>,
     sent: Vec<Sent>,
 }
 
@@ -88,6 +91,7 @@ impl Room for Players {
 
     fn act(bench: &mut Bench, action: Action) -> Option<Action> {
         match action {
+            Action::Submit(Task { work: Work::Image { .. }, .. }) if bench.refuses_tasks => {}
             Action::Submit(task) if bench.refuses_tasks => {
                 let Sessions { cx, vod, .. } = &mut bench.sessions;
                 vod.handle_window_refused(cx, window_request(&task));
@@ -124,6 +128,7 @@ impl Bench {
             sink: TestSink::default(),
             refuses_run: |_| false,
             runs_handed_over: 0,
+            image_packets: Vec::new(),
             sent: Vec::new(),
         };
         Self::around(players, SessionConfig { adapts_quality: true, retransmits: true, ..config() })
@@ -207,6 +212,11 @@ impl Bench {
     }
 
     fn finish_task(&mut self, task: &Task) {
+        if let Work::Image { title, window, numbers } = &task.work {
+            let image = testing::image(title, window, *numbers);
+            window.image().store(Some(Arc::new(image)));
+            return;
+        }
         let Work::Window { title, key } = &task.work else { panic!("{task:?}") };
         let window = testing::window(title, *key);
         window.mark_pages_seen(self.sessions.cx.now);
@@ -235,6 +245,10 @@ impl Bench {
                 continue;
             }
             refused_to = None;
+            if run.mark.is_image {
+                let of_session = (run.mark.session, run.mark.packets);
+                self.room.image_packets.push(of_session);
+            }
             let at = (run.mark.session, run.mark.stream_index);
             run.packets.iter().for_each(|packet| self.note_sent(at, packet));
         }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use crate::base::sink::testing::{FrameRecorder, RecordedRun, SinkRecorder, Way};
 use crate::library::title::Title;
+use crate::media::image::{ImageRun, PacketImage};
 use crate::media::window::{Frame, Packet, PacketWindow};
 use crate::rtp::HEADER_BYTES;
 use crate::rtp::srtp::SrtpStream;
@@ -44,6 +45,30 @@ impl TitleRun for RecordedRun<'_, RunMark, SentPacket> {
         _: &Arc<Title>,
     ) -> Result<bool, Infallible> {
         Ok(self.try_push(packet.payload_bytes, || sent_packet(header, window, packet)))
+    }
+
+    fn set_image(
+        &mut self,
+        window: &PacketWindow,
+        image: &Arc<PacketImage>,
+        part: &ImageRun,
+    ) -> bool {
+        if self.len() > 0 || (self.is_plain() && part.packets > 1) {
+            return false;
+        }
+        let mut bytes = image.bytes_of(part).unwrap();
+        let mut packets = Vec::new();
+        for packet_index in part.packet_index..part.packet_index + u32::from(part.packets) {
+            let packet = window.packet(packet_index).unwrap();
+            let payload = usize::from(packet.payload_bytes);
+            let (this, rest) = bytes.split_at(HEADER_BYTES + payload);
+            let header = this.first_chunk().unwrap();
+            packets.push(sent_packet(header, window, packet));
+            bytes = rest;
+        }
+        assert!(bytes.is_empty());
+        self.fill(packets.into_iter());
+        true
     }
 
     fn submit(self, mark: RunMark) {

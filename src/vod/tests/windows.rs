@@ -194,6 +194,7 @@ fn windows_of(tasks: &[Task]) -> Vec<(u8, u32)> {
         Work::Open { .. }
         | Work::Resolve { .. }
         | Work::WindowBytes { .. }
+        | Work::Image { .. }
         | Work::Judge(_)
         | Work::ReadDescription { .. } => panic!("{task:?}"),
     };

@@ -210,6 +210,7 @@ impl Node {
                 host: "host".to_owned(),
                 lag_budget: Duration::ZERO,
                 adapts_quality: true,
+                uses_images: true,
                 retransmits: true,
                 throttle: Arc::default(),
                 session_roaming: false,

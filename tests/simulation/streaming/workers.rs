@@ -44,6 +44,7 @@ impl Workers {
             cpus: Vec::new(),
             queue_max,
             window_cache_bytes: 4 << 20,
+            image_bytes: 8 << 20,
             titles_max: 4,
             titles_open_max: 16,
             concurrency_per_worker: 1,
@@ -127,7 +128,10 @@ fn failure(task: &Task, fate: Fate) -> Option<Outcome> {
         }))),
         Work::Window { .. } => Some(Outcome::Window(Err(window()))),
         Work::WindowBytes { .. } => Some(Outcome::WindowBytes(Err(window()))),
-        Work::Resolve { .. } | Work::Judge(_) | Work::ReadDescription { .. } => None,
+        Work::Image { .. }
+        | Work::Resolve { .. }
+        | Work::Judge(_)
+        | Work::ReadDescription { .. } => None,
     }
 }
 

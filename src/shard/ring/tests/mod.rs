@@ -26,6 +26,7 @@ use crate::library::title::{FileIdentity, Title};
 use crate::mapped::MappedFile;
 use crate::media::asset::Asset;
 use crate::media::window::{Frame, PacketWindow, WindowBuilder};
+use crate::rtp::WireBase;
 
 /// A small ring, or `None` where there is no io_uring.
 fn ring() -> Option<Ring> {
@@ -94,6 +95,7 @@ fn title(bytes: &[u8]) -> Arc<Title> {
     };
     let bytes = bytes.len() as u64;
     Arc::new(Title {
+        wire: WireBase::new(1),
         name: "test.mp4".to_owned(),
         url_path: "vod/title.mp4".into(),
         asset,

@@ -5,6 +5,9 @@ use std::net::{TcpListener, TcpStream};
 
 use super::runs::{send_chain, sender};
 use super::*;
+use crate::base::ids::{RtpTs, SeqNo, Ssrc};
+use crate::media::image::{ImageJob, ImageNumbers};
+use crate::rtp::write_header;
 
 /// A ring that sends everything without a copy, where the kernel knows how.
 fn zerocopy_ring() -> Option<Ring> {
@@ -94,6 +97,41 @@ fn run_without_a_copy_arrives_and_its_notice_frees_the_slot() {
     settle(&mut ring);
     assert_eq!(ring.zerocopy.awaited(), 0);
     assert_eq!(Arc::strong_count(&title), 1);
+    let stats = ring.stats().zerocopy;
+    assert_eq!(stats.sent[0] + stats.copied[0], 3, "{stats:?}");
+}
+
+#[test]
+fn image_is_held_until_the_notice_of_its_run() {
+    let Some(mut ring) = zerocopy_ring() else { return };
+    let client = receiver("127.0.0.1:0");
+    let from = sender(&mut ring, "127.0.0.1:0");
+    let (sizes, file) = ([1_000; 5], pattern(9_000));
+    let window = window(&sizes);
+    let (ssrc, first_seq, ts_zero) = (Ssrc(7), SeqNo(9), RtpTs(5));
+    let numbers = ImageNumbers { ssrc, payload_type: 96, first_seq, ts_zero };
+    let mut job = ImageJob::new(&window, numbers, write_header, Mono(0)).unwrap();
+    for part in job.parts().to_vec() {
+        job.fill(part, &file[usize::try_from(part.offset).unwrap()..]);
+    }
+    let image = Arc::new(job.finish());
+    let part = image.run(0, usize::MAX).unwrap();
+    for round in 0..3 {
+        let mut run = ring.start_run(from, client.local_addr().unwrap(), round).unwrap();
+        assert!(run.set_image(&image, &part));
+        assert!(!run.set_image(&image, &part), "it is the whole run");
+        run.submit(false);
+        assert_eq!(Arc::strong_count(&image), 2, "held from now on");
+        assert_eq!(reap(&mut ring, 1).len(), 1, "one report a run");
+        let held = ring.zerocopy.awaited() as usize;
+        assert_eq!(Arc::strong_count(&image), 1 + held, "as long as the notice is awaited");
+        for packet in image.bytes_of(&part).unwrap().chunks(part.segment_bytes.into()) {
+            assert_eq!(receive(&client), packet);
+        }
+        settle(&mut ring);
+    }
+    assert_eq!(ring.zerocopy.awaited(), 0);
+    assert_eq!(Arc::strong_count(&image), 1);
     let stats = ring.stats().zerocopy;
     assert_eq!(stats.sent[0] + stats.copied[0], 3, "{stats:?}");
 }

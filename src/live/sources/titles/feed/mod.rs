@@ -179,6 +179,7 @@ impl Feed {
             Outcome::Opened(opened) => reel.handle_opened(request, opened, &mut self.streams, now),
             Outcome::WindowBytes(made) => reel.handle_window(request, made, now),
             Outcome::Window(_)
+            | Outcome::Image(_)
             | Outcome::Resolved(_)
             | Outcome::Judged(_)
             | Outcome::Described(_) => return,

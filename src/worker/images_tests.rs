@@ -1,0 +1,109 @@
+//! The budget of images: who gets room, who gives it back and when.
+
+use super::*;
+use crate::base::ids::{RtpTs, SeqNo, Ssrc};
+use crate::base::time::Npt;
+use crate::media::image::{ImageJob, ImageNumbers};
+use crate::media::window::{Frame, WindowBuilder};
+use crate::rtp::write_header;
+
+fn window() -> Arc<PacketWindow> {
+    let mut builder = WindowBuilder::new();
+    builder.push_inline(&[1; 88]);
+    builder.end_packet(true);
+    builder.end_frame(Frame {
+        due: Npt::ZERO,
+        npt: Npt::ZERO,
+        rtp_ticks: 0,
+        sample_index: 0,
+        packet_index: 0,
+        packet_count: 0,
+        is_sync: true,
+        is_disposable: false,
+    });
+    Arc::new(builder.finish())
+}
+
+/// Of 100 bytes.
+fn image(window: &PacketWindow, now: Mono) -> PacketImage {
+    let (ssrc, first_seq, ts_zero) = (Ssrc(1), SeqNo(1), RtpTs(1));
+    let numbers = ImageNumbers { ssrc, payload_type: 96, first_seq, ts_zero };
+    ImageJob::new(window, numbers, write_header, now).unwrap().finish()
+}
+
+/// Makes an image for a window, if there is room. Whether there was.
+fn give(images: &Images, window: &Arc<PacketWindow>, now: Mono) -> bool {
+    let room = images.reserve(100, now);
+    let has_room = room.is_some();
+    if let Some(room) = room {
+        room.put(window, image(window, now));
+    }
+    has_room
+}
+
+fn has_image(window: &PacketWindow) -> bool {
+    window.image().load().is_some()
+}
+
+const fn at(second: u64) -> Mono {
+    Mono(second * 1_000_000_000)
+}
+
+#[test]
+fn images_stay_in_the_budget_and_those_in_use_keep_their_place() {
+    let images = Images::new(250);
+    let windows = [window(), window(), window()];
+    assert!(give(&images, &windows[0], at(1)) && give(&images, &windows[1], at(2)));
+    assert!(!give(&images, &windows[2], at(3)), "both were entered lately");
+    assert_eq!(images.gauges(), (2, 200));
+    // Longest ago goes first.
+    windows[0].image().load().as_ref().unwrap().note_entered(at(5));
+    assert!(give(&images, &windows[2], at(7)));
+    assert_eq!(windows.each_ref().map(|window| has_image(window)), [true, false, true]);
+    assert_eq!(images.gauges(), (2, 200));
+}
+
+#[test]
+fn memory_of_an_image_is_not_free_before_the_last_send_has_let_go_of_it() {
+    let images = Images::new(100);
+    let (first, second) = (window(), window());
+    assert!(give(&images, &first, at(1)));
+    let in_a_send = first.image().load().clone().unwrap();
+    assert!(!give(&images, &second, at(60)), "it is retired, and the kernel still has it");
+    assert!(!has_image(&first));
+    assert_eq!(in_a_send.bytes_of(&in_a_send.run(0, 1).unwrap()).unwrap()[12..], [1; 88]);
+    assert_eq!(images.gauges(), (1, 100));
+    drop(in_a_send);
+    assert!(give(&images, &second, at(60)));
+    assert_eq!(images.gauges(), (1, 100));
+}
+
+#[test]
+fn image_goes_with_its_window_and_by_itself_when_nobody_enters() {
+    let images = Images::new(1_000);
+    let (gone, left) = (window(), window());
+    assert!(give(&images, &gone, at(1)) && give(&images, &left, at(1)));
+    drop(gone);
+    drop(images.reserve(100, at(2)));
+    assert_eq!(images.gauges(), (1, 100), "room that nobody used is given back");
+    drop(images.reserve(100, at(30)));
+    assert_eq!(images.gauges(), (0, 0));
+    assert!(!has_image(&left));
+}
+
+#[test]
+fn window_that_gets_a_second_image_gives_the_first_one_back() {
+    let images = Images::new(1_000);
+    let window = window();
+    assert!(give(&images, &window, at(1)) && give(&images, &window, at(1)));
+    assert!(has_image(&window));
+    drop(images.reserve(100, at(1)));
+    assert_eq!(images.gauges(), (1, 100));
+    assert!(has_image(&window), "the second one");
+}
+
+#[test]
+fn without_memory_there_is_no_image() {
+    assert!(Images::new(0).reserve(100, at(1)).is_none());
+    assert!(Images::new(99).reserve(100, at(1)).is_none());
+}
