@@ -84,6 +84,8 @@ pub struct RtspConnection {
     described_channel: Option<(Arc<str>, u16)>,
     /// When the last whole message came.
     heard: Mono,
+    /// When a session of it was last seen.
+    served: Mono,
     taking: Taking,
     /// Close when the output is sent.
     is_closing: bool,
@@ -148,6 +150,7 @@ impl RtspConnection {
             media_keys: MediaKeys::default(),
             described_channel: None,
             heard: now,
+            served: Mono(0),
             taking: Taking::default(),
             is_closing: false,
             idle_timer: Timer::NONE,
@@ -242,6 +245,17 @@ impl RtspConnection {
         timeout: Duration,
     ) -> Option<Stall> {
         self.taking.judge(peer, self.heard, now, timeout)
+    }
+
+    /// A session of the connection is there.
+    pub fn note_served(&mut self, now: Mono) {
+        self.served = now;
+    }
+
+    /// When the connection was last seen to have a session; `Mono(0)` when it never was.
+    #[must_use]
+    pub fn served(&self) -> Mono {
+        self.served
     }
 
     /// When the client was last heard of on this connection.

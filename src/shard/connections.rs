@@ -199,6 +199,9 @@ impl<K: Kernel> Shard<K> {
         let Some(link) = self.net.entries.link(key) else { return };
         let Some(connection) = self.net.entries.connection_mut(key) else { return };
         let silent = now.since(connection.heard());
+        if has_sessions {
+            connection.note_served(now);
+        }
         let patience = self.sessions.cx.request_patience();
         if let Some(tls) = connection.tls_mut()
             && tls.is_handshaking()
@@ -220,9 +223,11 @@ impl<K: Kernel> Shard<K> {
         if connection.is_up() {
             return self.watch_up(key, silent);
         }
-        // A request that waits for longer than any session may be silent has lost its answer.
-        let is_useless = !has_sessions || connection.is_waiting();
-        if is_useless && silent >= timeout {
+        // A session that has timed out was as silent as its connection: the client may come to hear of
+        // it (454). A request that waits for longer than any session may be silent has lost its
+        // answer.
+        let is_unused = !has_sessions && now.since(connection.served()) >= timeout;
+        if (is_unused || connection.is_waiting()) && silent >= timeout {
             tracing::debug!(peer = %connection.peer(), "a silent connection is closed");
             return self.close(key);
         }
