@@ -145,7 +145,17 @@ impl Outgoing {
         Some(header)
     }
 
-    /// The packets from `seq` on have not left the host: their numbers are used again.
+    /// Other packets follow. With SRTP no number that was used is used again, not even that of a
+    /// packet which the socket refused.
+    pub fn follow_with_others(&mut self) {
+        let ssrc = self.ssrc();
+        let next = self.srtp.as_ref().zip(ssrc).and_then(|(srtp, ssrc)| srtp.close(ssrc));
+        if let (Some(next), Some(own)) = (next, self.own_mut()) {
+            own.skip_to(next);
+        }
+    }
+
+    /// The socket refused the packets from `seq` on: the same ones are sent again.
     pub fn rewind_srtp(&self, seq: SeqNo) {
         if let (Some(srtp), Some(ssrc)) = (&self.srtp, self.ssrc()) {
             srtp.rewind(ssrc, seq);
@@ -183,6 +193,13 @@ impl Own {
     pub fn uncount(&mut self, packets: u16, payload_bytes: u32) {
         self.sent.packets = self.sent.packets.saturating_sub(u64::from(packets));
         self.sent.payload_bytes = self.sent.payload_bytes.saturating_sub(u64::from(payload_bytes));
+    }
+
+    /// Makes `seq` the next sequence number, unless it is behind that.
+    fn skip_to(&mut self, seq: SeqNo) {
+        if seq.0.wrapping_sub(self.seq.0) <= u16::MAX / 2 {
+            self.seq = seq;
+        }
     }
 
     /// Makes `seq` the next sequence number again, because the socket refused the packets from

@@ -247,6 +247,9 @@ impl Stream {
     /// Changes the thinning level. A decoder never gets a frame whose reference was left out: after
     /// sync samples only, other frames follow from the next sync sample on.
     pub fn set_level(&mut self, level: ThinningLevel) {
+        if level != self.level {
+            self.outgoing.follow_with_others();
+        }
         self.level = level;
         self.shares &= level == ThinningLevel::Full;
         if level == ThinningLevel::Sync {
@@ -313,6 +316,7 @@ impl Stream {
             (None, _) => 0,
         };
         let playout = ns_to_ticks(epoch.playout_ns, self.outgoing.clock_rate_hz);
+        self.outgoing.follow_with_others();
         let Some(own) = self.outgoing.own_mut() else { return };
         self.feed.ts_epoch = own.ts_zero.offset_ticks(playout);
         if self.feed.ts_epoch == RtpTs(0) {
@@ -507,13 +511,12 @@ impl Stream {
     }
 
     /// Handles that the socket refused a run of the feed before this one. If this feed has sent
-    /// nothing, the sequence numbers of the run are used again. False: the packets are lost.
+    /// nothing, the sequence numbers of the run are used again; with SRTP they are not, because
+    /// other packets would have them. False: the packets are lost.
     pub fn take_back(&mut self, mark: &RunMark) -> bool {
         let is_unused = self.feed.follows == Some((mark.epoch_count, self.next_seq()));
-        let is_back = is_unused && self.outgoing.own_mut().is_some_and(|own| own.rewind(mark.seq));
-        if is_back {
-            self.outgoing.rewind_srtp(mark.seq);
-        }
+        let may_use = is_unused && self.outgoing.srtp.is_none();
+        let is_back = may_use && self.outgoing.own_mut().is_some_and(|own| own.rewind(mark.seq));
         if is_unused {
             self.uncount(mark);
             self.feed.follows = Some((mark.epoch_count, self.next_seq()));

@@ -424,6 +424,12 @@ impl ReaderStream {
             received: batch.received(),
             clock: batch.clock_of(self.track),
         };
+        let mut last_sent = *last_sent;
+        // Other packets follow those that the socket may have refused.
+        let ssrc = last_sent.rewrite.ssrc;
+        if let Some(next) = self.srtp.as_ref().and_then(|srtp| srtp.close(ssrc)) {
+            last_sent.seq = next.plus(u16::MAX);
+        }
         last_sent.rebase(&next, self.clock_rate_hz)
     }
 
@@ -507,12 +513,12 @@ impl ReaderStream {
         is_ahead
     }
 
-    /// The numbers behind those that were sent are used again: the packets have not left the host.
+    /// The packets behind those that were sent are sent again, under the same numbers.
     fn rewind_srtp(&self, mark: &LiveMark) {
         let (Some(srtp), Some(rewrite)) = (&self.srtp, self.cursor.rewrite) else { return };
         match mark.before.last_sent {
             Some(last) => srtp.rewind(rewrite.ssrc, last.seq.plus(1)),
-            None => srtp.forget(rewrite.ssrc),
+            None => srtp.restart(rewrite.ssrc),
         }
     }
 }

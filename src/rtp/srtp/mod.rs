@@ -10,7 +10,8 @@
 //! Key derivation rate 0, no MKI, no encryption without a tag.
 //!
 //! Invariants: a [`Sender`] never encrypts two packets of one SSRC under the same index; an index
-//! is used again only after [`Sender::rewind`], for packets that have not left the host. What a
+//! is used again after [`Sender::rewind`], for the same packet, and after [`Sender::unmark`], for
+//! one that nobody was handed. What a
 //! [`Receiver`] hands out has the right tag and was not handed out before.
 //! Bound: `SOURCES_MAX` SSRCs for each.
 

@@ -7,7 +7,7 @@
 //! Invariant: that of the module. Bound: `SOURCES_MAX` SSRCs.
 
 use super::keys::{Cipher, MasterKey, PacketId};
-use super::window::IndexWindow;
+use super::window::{IndexWindow, low};
 use super::{RTCP_CLEAR_BYTES, RTCP_INDEX_BYTES, SOURCES_MAX, Suite};
 use crate::base::ids::{SeqNo, Ssrc};
 use crate::rtp::{HEADER_BYTES, payload_start};
@@ -111,17 +111,42 @@ impl Sender {
         Ok(())
     }
 
-    /// The packets of an SSRC from `seq` on have not left the host: their numbers are used again.
+    /// The socket has refused the packets of an SSRC from `seq` on: the same ones are encrypted
+    /// again, under the same numbers.
     pub fn rewind(&mut self, ssrc: Ssrc, seq: SeqNo) {
-        if let Some((_, window)) = self.sources.iter_mut().find(|(known, _)| *known == ssrc.0) {
-            let index = window.index_of(seq.0);
-            window.rewind(index);
+        if let Some(window) = self.known(ssrc) {
+            window.rewind(window.index_of(seq.0));
         }
     }
 
-    /// No packet of an SSRC has left the host: it begins anew.
-    pub fn forget(&mut self, ssrc: Ssrc) {
-        self.sources.retain(|(known, _)| *known != ssrc.0);
+    /// The packets of an SSRC from `seq` on were not handed to the socket: others may have their
+    /// numbers.
+    pub fn unmark(&mut self, ssrc: Ssrc, seq: SeqNo) {
+        if let Some(window) = self.known(ssrc) {
+            window.unmark(window.index_of(seq.0));
+        }
+    }
+
+    /// The socket has refused the first packets of an SSRC: it begins anew with the same ones.
+    pub fn restart(&mut self, ssrc: Ssrc) {
+        if let Some(window) = self.known(ssrc) {
+            window.restart();
+        }
+    }
+
+    /// Other packets of an SSRC follow: no number that was used so far is used again, also if the
+    /// socket has refused its packet. Gives the next number; `None` before the first packet.
+    ///
+    /// Of packets that the socket has refused, those behind the first may have left the host (where
+    /// the kernel took a chain of sends in two parts).
+    pub fn close(&mut self, ssrc: Ssrc) -> Option<SeqNo> {
+        let next = self.known(ssrc)?.close()?;
+        Some(SeqNo(low(next)))
+    }
+
+    fn known(&mut self, ssrc: Ssrc) -> Option<&mut IndexWindow> {
+        let found = self.sources.iter_mut().find(|(known, _)| *known == ssrc.0);
+        found.map(|(_, window)| window)
     }
 
     /// Rollover counter of an SSRC; 0 before its first packet.

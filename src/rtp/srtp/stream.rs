@@ -54,9 +54,20 @@ impl SrtpStream {
         self.both.borrow_mut().0.rewind(ssrc, seq);
     }
 
-    /// See [`Sender::forget`].
-    pub fn forget(&self, ssrc: Ssrc) {
-        self.both.borrow_mut().0.forget(ssrc);
+    /// See [`Sender::unmark`].
+    pub fn unmark(&self, ssrc: Ssrc, seq: SeqNo) {
+        self.both.borrow_mut().0.unmark(ssrc, seq);
+    }
+
+    /// See [`Sender::restart`].
+    pub fn restart(&self, ssrc: Ssrc) {
+        self.both.borrow_mut().0.restart(ssrc);
+    }
+
+    /// See [`Sender::close`].
+    #[must_use]
+    pub fn close(&self, ssrc: Ssrc) -> Option<SeqNo> {
+        self.both.borrow_mut().0.close(ssrc)
     }
 
     /// See [`Receiver::unprotect_rtp`].

@@ -4,7 +4,8 @@
 //! ```text
 //!  highest - 127 ................ highest          the bit of an index says that it was used
 //! ```
-//! Invariant: an index is marked once, unless a rewind has taken the mark back.
+//! Invariant: an index is marked once, unless its mark was taken back; after [`IndexWindow::close`]
+//! no index is marked that ever was before.
 //! Bound: 128 indexes.
 
 /// Indexes of one SSRC.
@@ -16,12 +17,14 @@ pub(super) struct IndexWindow {
     roc: u32,
     /// Bit n: `highest - n` was used.
     used: u128,
+    /// Highest index that was ever used, also if its mark was taken back by [`Self::rewind`].
+    beyond: Option<u64>,
 }
 
 impl IndexWindow {
     /// A window before the first packet, which has this rollover counter.
     pub(super) fn new(roc: u32) -> Self {
-        Self { highest: None, roc, used: 0 }
+        Self { highest: None, roc, used: 0, beyond: None }
     }
 
     /// The index that a sequence number means: the nearest one to the highest so far.
@@ -50,6 +53,7 @@ impl IndexWindow {
 
     /// Marks an index as used.
     pub(super) fn mark(&mut self, index: u64) {
+        self.beyond = self.beyond.max(Some(index));
         let highest = self.highest.unwrap_or(index);
         if let Some(ahead) = index.checked_sub(highest) {
             self.used = if ahead < WINDOW { self.used << ahead } else { 0 };
@@ -63,7 +67,32 @@ impl IndexWindow {
         }
     }
 
-    /// Takes the marks from an index on back.
+    /// Takes the marks from an index on back, as if they had never been: nothing has seen a packet
+    /// with one of these indexes.
+    pub(super) fn unmark(&mut self, index: u64) {
+        let is_behind = self.beyond.is_some_and(|beyond| beyond > self.highest.unwrap_or(0));
+        self.rewind(index);
+        if !is_behind {
+            self.beyond = self.highest;
+        }
+    }
+
+    /// Begins anew, but for what [`Self::close`] says.
+    pub(super) fn restart(&mut self) {
+        *self = Self { beyond: self.beyond, ..Self::new(self.roc) };
+    }
+
+    /// Other packets follow: all indexes so far are used, also those whose marks were taken back.
+    /// Gives the next one; `None` before the first.
+    pub(super) fn close(&mut self) -> Option<u64> {
+        let beyond = self.beyond?;
+        if self.highest.is_none_or(|highest| highest < beyond) {
+            (self.highest, self.used) = (Some(beyond), u128::MAX);
+        }
+        Some(beyond + 1)
+    }
+
+    /// Takes the marks from an index on back, for the same packets.
     pub(super) fn rewind(&mut self, index: u64) {
         let Some(highest) = self.highest.filter(|highest| *highest >= index) else { return };
         let back = highest - index + 1;
@@ -87,8 +116,9 @@ impl IndexWindow {
     }
 }
 
+/// Sequence number of an index.
 #[expect(clippy::cast_possible_truncation, reason = "the low 16 bits are what is meant")]
-fn low(index: u64) -> u16 {
+pub(super) fn low(index: u64) -> u16 {
     index as u16
 }
 
@@ -100,6 +130,31 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn indexes_that_were_taken_back_are_for_the_same_packets_only() {
+        let mut window = IndexWindow::new(0);
+        assert_eq!(window.close(), None);
+        (10..=20).for_each(|index| window.mark(index));
+        window.rewind(15);
+        window.mark(15);
+        assert!(window.is_fresh(16), "the same packet");
+        assert_eq!(window.close(), Some(21));
+        assert!((0..=20).all(|index| !window.is_fresh(index)));
+        assert!(window.is_fresh(21));
+        // Nobody has seen these.
+        (21..=25).for_each(|index| window.mark(index));
+        window.unmark(23);
+        assert_eq!(window.close(), Some(23));
+        // Somebody may have seen 24.
+        (23..=24).for_each(|index| window.mark(index));
+        window.rewind(23);
+        window.mark(23);
+        window.unmark(23);
+        assert_eq!(window.close(), Some(25));
+        window.restart();
+        assert_eq!(window.close(), Some(25));
+    }
 
     #[test]
     fn rollover_counter_goes_with_the_wrap_in_both_directions() {

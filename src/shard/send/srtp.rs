@@ -6,7 +6,8 @@
 //! Each player has keys of its own, so nothing of a packet is shared; its bytes of files are read
 //! from the page cache, as for TLS (`tls`). A stream without SRTP comes here never.
 //!
-//! Invariants: what is not sent after all is rewound, so that its numbers are used again; a packet
+//! Invariants: the marks of what is not sent after all are taken back, so that its numbers are used
+//! again; a packet
 //! that cannot be encrypted is never sent. Bound: `SRTP_BYTES_A_TURN`; runs beyond that wait for a
 //! later turn, and are counted.
 
@@ -147,7 +148,7 @@ impl RunSeal<'_> {
 impl Drop for RunSeal<'_> {
     fn drop(&mut self) {
         if let Some((ssrc, seq)) = self.first.filter(|_| !self.is_submitted) {
-            self.srtp.rewind(ssrc, seq);
+            self.srtp.unmark(ssrc, seq);
         }
     }
 }
