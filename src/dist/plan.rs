@@ -570,22 +570,7 @@ impl Cascade {
             sender.left += edge.rate;
             sender.children.retain(|child| *child != id);
         });
-        self.plan_shared(edge.source);
-    }
-
-    /// Children that shared what a source had over get planned rates, as far as they go now.
-    fn plan_shared(&mut self, source: Option<MemberId>) {
-        let children = self.sender(source).map(|sender| sender.children.clone());
-        for child in children.unwrap_or_default() {
-            let gives = self.sender(source).map_or(0, Sender::gives);
-            let Some(member) = self.members.get_mut(&child).filter(|_| gives > 0) else { continue };
-            let rate = gives.min(member.receiver.down);
-            if let Some(edge) = member.edge.as_mut().filter(|edge| edge.rate == 0) {
-                edge.rate = rate;
-                self.change(source, |sender| sender.left -= rate);
-                self.change(Some(child), |sender| sender.inflow = rate.max(sender.inflow));
-            }
-        }
+        self.plan_more(edge.source);
     }
 
     /// What is left of a source's uplink goes to its children, as far as they can take it.

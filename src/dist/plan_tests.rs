@@ -169,6 +169,20 @@ fn slow_node_does_not_stay_where_little_is_planned_for_the_one_that_left_it() {
     assert_eq!(shape(&plan), "0<--:25 1<-3:6 2<-0:6 3<-2:6");
 }
 
+/// It was planned while the slow one still took nearly all.
+#[test]
+fn node_that_left_a_slow_one_has_the_uplink_to_itself_when_that_one_goes() {
+    let mut receivers: Vec<_> = (0..4).map(|id| receiver(id, 21, 20)).collect();
+    receivers[3].up = 6;
+    let mut plan = Cascade::new(20, Some(256 * MIB), &receivers);
+    assert_eq!(shape(&plan), "0<--:20 1<-0:20 2<-1:20 3<-2:20");
+    assert!(plan.move_to(MemberId(2), Some(MemberId(0))));
+    assert_eq!(plan.edge(MemberId(2)).unwrap().rate, 1);
+    assert_eq!(plan.lower(MemberId(1), 2, u64::MAX), [MemberId(1)]);
+    assert_eq!(shape(&plan), "0<--:20 1<-3:6 2<-0:20 3<-2:20");
+    assert_eq!(plan.left(MemberId(0)), 1, "it offers itself to nobody");
+}
+
 /// Another node was seen to carry 25, too, and what its child takes was not seen either.
 #[test]
 fn slow_node_goes_where_nobody_is_rather_than_where_little_is_planned_for_others() {
