@@ -223,8 +223,8 @@ impl<K: Kernel> Shard<K> {
         if connection.is_up() {
             return self.watch_up(key, silent);
         }
-        // A session that has timed out was as silent as its connection: the client may come to hear of
-        // it (454). A request that waits for longer than any session may be silent has lost its
+        // A session that has timed out was as silent as its connection: the client may come to hear
+        // of it (454). A request that waits for longer than any session may be silent has lost its
         // answer.
         let is_unused = !has_sessions && now.since(connection.served()) >= timeout;
         if (is_unused || connection.is_waiting()) && silent >= timeout {

@@ -11,8 +11,8 @@
 //!
 //! Invariants: a [`Sender`] never encrypts two packets of one SSRC under the same index; an index
 //! is used again after [`Sender::rewind`], for the same packet, and after [`Sender::unmark`], for
-//! one that nobody was handed. What a
-//! [`Receiver`] hands out has the right tag and was not handed out before.
+//! one that nobody was handed. What a [`Receiver`] hands out has the right tag and was not handed
+//! out before.
 //! Bound: `SOURCES_MAX` SSRCs for each.
 
 mod keys;
