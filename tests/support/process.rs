@@ -66,6 +66,10 @@ pub(crate) fn run_command(command: &mut Command, patience: Duration) -> Finished
 
 /// The exit status of `child`, `None` when it still runs after `patience`.
 pub(crate) fn wait_for(child: &mut Child, patience: Duration) -> Option<ExitStatus> {
+    // One that somebody has waited for has no id any more.
+    if let Some(status) = child.try_wait().unwrap() {
+        return Some(status);
+    }
     let pidfd = pidfd_open(Pid::from_child(child), PidfdFlags::empty()).unwrap();
     let ended = readable(&[pidfd.as_fd()], Deadline::after(patience))[0];
     ended.then(|| child.wait().unwrap())
