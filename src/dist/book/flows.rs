@@ -232,8 +232,23 @@ impl Flow {
         needy
     }
 
-    /// Nodes with uplink to give away, the most first: what each has, and what comes in.
-    pub(super) fn offers(&self, (job, command): (&Job, CommandId)) -> Vec<Offer> {
+    /// Nodes with uplink to give away, the most first: what each has, and what comes in. What a
+    /// child takes may be far more than is planned for it, unless its downlink is declared: it
+    /// counts as much as the fastest member can take.
+    pub(super) fn offers(
+        &self,
+        (job, command): (&Job, CommandId),
+        is_declared: impl Fn(MemberId) -> bool,
+    ) -> Vec<Offer> {
+        let downs = self.cascade.members().map(|member| self.cascade.down(member));
+        let most = downs.max().unwrap_or(0);
+        let sure_left = |member: MemberId| {
+            let children = self.cascade.children(member).iter();
+            let taken = children
+                .map(|child| if is_declared(*child) { self.cascade.down(*child) } else { most });
+            let up = self.cascade.up_of(Some(member));
+            up.saturating_sub(taken.fold(0, u64::saturating_add)).min(self.cascade.left(member))
+        };
         // Whoever was left because it is slow offers nothing before it is known what was slow.
         let is_suspect = |member| self.trials.values().any(|trial| trial.left == member);
         let offers = self.cascade.members().filter(|member| !is_suspect(*member));
@@ -244,7 +259,7 @@ impl Flow {
                 DeliveryState::Fetching => (delivery.offset, delivery.rate),
                 _ => return None,
             };
-            let left = self.cascade.left(member).min(rate);
+            let left = sure_left(member).min(rate);
             (left > 0).then_some(Offer { left, offset, member })
         });
         let mut offers: Vec<_> = offers.collect();

@@ -334,7 +334,10 @@ impl<'a> Planner<'a> {
         if needy.is_empty() {
             return;
         }
-        let mut offers = flow.offers(of);
+        let is_declared = |member: MemberId| {
+            self.nodes.get(member.into()).is_some_and(|node| node.row.down_rate_cap.is_some())
+        };
+        let mut offers = flow.offers(of, is_declared);
         offers.retain(|offer| self.nodes.get(offer.member.into()).is_some_and(|n| n.may_serve()));
         for needy in needy {
             let Some(flow) = self.flows.get(id) else { return };
