@@ -1,47 +1,24 @@
 //! FFmpeg and GStreamer over TLS and over HTTP: titles, live paths, publishers, and sources that
 //! are pulled over TLS; what they decode is compared with what was sent.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed, and says where")]
-
 use std::path::Path;
 
 use crate::support;
-use crate::support::compare::{EVERY_SAMPLE, assert_same_frames, decoded_frames};
+use crate::support::compare::{assert_same_frames, decoded_frames};
 use crate::support::demo_clip;
 use crate::support::live::{path, state};
 use crate::support::login::{password, users};
 use crate::support::players::{
-    assert_read_to_the_end, ffmpeg, frames_in, frames_of, launch, publish, published_frames, read,
+    assert_read_to_the_end, clip_frames, ffmpeg, frames_in, frames_of, launch, publish,
+    published_frames, read, received,
 };
 use crate::support::process::{PLAYER_PATIENCE, run_any, run_command, wait_for};
 use crate::support::secure::{certify, fingerprint, start, url};
 use crate::support::server::{Options, Server};
 use crate::support::wait::until;
 
-/// Hashes of the pictures of the clip, as a player decodes them.
-fn clip() -> Vec<String> {
-    let file = demo_clip();
-    decoded_frames(&[&EVERY_SAMPLE[..], &["-i", file.to_str().unwrap()]].concat(), 0)
-}
-
 fn played(transport: &str, url: &str) -> Vec<String> {
     decoded_frames(&["-rtsp_transport", transport, "-i", url], 0)
-}
-
-/// Pictures that GStreamer receives of a URL, decoded by FFmpeg.
-fn received(location: &str, more: &str) -> Vec<String> {
-    let outputs = tempfile::tempdir_in(support::scratch()).unwrap();
-    let to = outputs.path().join("video.h264");
-    let pipeline = format!(
-        "rtspsrc location={location} {more} latency=1000 name=s s. ! rtph264depay ! \
-         video/x-h264,stream-format=byte-stream,alignment=au ! identity single-segment=true ! \
-         filesink location={} s. ! rtpmp4gdepay ! fakesink",
-        to.display()
-    );
-    let args: Vec<&str> = pipeline.split_whitespace().collect();
-    let finished = run_any("gst-launch-1.0", &[&["-q"][..], &args].concat(), PLAYER_PATIENCE);
-    assert!(finished.status.success(), "{pipeline}: {finished:?}");
-    decoded_frames(&["-f", "h264", "-i", to.to_str().unwrap()], 0)
 }
 
 const ANY_CERTIFICATE: &str = "tls-validation-flags=0";
@@ -49,7 +26,7 @@ const ANY_CERTIFICATE: &str = "tls-validation-flags=0";
 #[test]
 fn ffmpeg_and_gstreamer_play_a_title_over_tls() {
     let (server, _files) = start("", &Options::default());
-    let (all, url) = (clip(), url(&server, "demo"));
+    let (all, url) = (clip_frames(), url(&server, "demo"));
     assert_same_frames("FFmpeg", &played("tcp", &url), &all);
     assert_same_frames("GStreamer", &received(&url, ANY_CERTIFICATE), &all);
 }
@@ -111,7 +88,7 @@ fn gstreamer_publishes_over_tls() {
 #[test]
 fn ffmpeg_and_gstreamer_play_a_title_over_http() {
     let server = Server::start(&Options { shards: "2", ..Options::default() });
-    let (all, url) = (clip(), server.demo_url());
+    let (all, url) = (clip_frames(), server.demo_url());
     assert_same_frames("FFmpeg", &played("http", &url), &all);
     let by_scheme = url.replacen("rtsp://", "rtsph://", 1);
     assert_same_frames("GStreamer", &received(&by_scheme, ""), &all);
@@ -125,7 +102,7 @@ fn ffmpeg_logs_in_through_a_tunnel_by_digest_and_by_basic() {
         let options = Options { shards: "2", config: Some(&config), ..Options::default() };
         let server = Server::start(&options);
         let url = format!("rtsp://ann:{}@{}/demo", password("ann"), server.rtsp);
-        assert_same_frames("FFmpeg", &played("http", &url), &clip());
+        assert_same_frames("FFmpeg", &played("http", &url), &clip_frames());
     }
 }
 
@@ -134,7 +111,7 @@ fn ffmpeg_plays_through_a_tunnel_inside_tls() {
     let (server, _files) = start("", &Options { shards: "2", ..Options::default() });
     // It tunnels to the port of the URL.
     let url = format!("rtsp://{}/demo", server.rtsps());
-    assert_same_frames("FFmpeg", &played("https", &url), &clip());
+    assert_same_frames("FFmpeg", &played("https", &url), &clip_frames());
 }
 
 /// A server that pulls from a URL.

@@ -4,46 +4,21 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed, and says where")]
 
 use crate::support;
-use crate::support::compare::{EVERY_SAMPLE, assert_same_frames, decoded_frames};
+use crate::support::compare::{assert_same_frames, decoded_frames};
 use crate::support::demo_clip;
 use crate::support::http::metric;
 use crate::support::live::state;
 use crate::support::players::{
-    assert_read_from_a_key_frame, assert_read_to_the_end, frames_in, launch, publish,
-    published_frames, read, read_frames,
+    assert_read_from_a_key_frame, assert_read_to_the_end, clip_frames, frames_in, launch, publish,
+    published_frames, read, read_frames, received, receiver,
 };
 use crate::support::process::{PLAYER_PATIENCE, run_any};
 use crate::support::secure::{start, url};
 use crate::support::server::{Options, Server};
 use crate::support::wait::until;
 
-/// Hashes of the pictures of the clip, as a player decodes them.
-fn clip() -> Vec<String> {
-    let file = demo_clip();
-    decoded_frames(&[&EVERY_SAMPLE[..], &["-i", file.to_str().unwrap()]].concat(), 0)
-}
-
-/// A pipeline of GStreamer that receives the pictures of a URL into a file.
-fn pipeline(location: &str, more: &str, to: &std::path::Path) -> String {
-    format!(
-        "rtspsrc location={location} tls-validation-flags=0 {more} \
-         latency=1000 name=s s. ! rtph264depay ! \
-         video/x-h264,stream-format=byte-stream,alignment=au ! identity single-segment=true ! \
-         filesink location={} s. ! rtpmp4gdepay ! fakesink",
-        to.display()
-    )
-}
-
-/// Pictures that GStreamer receives of a URL, decoded by FFmpeg.
-fn received(location: &str, more: &str) -> Vec<String> {
-    let outputs = tempfile::tempdir_in(support::scratch()).unwrap();
-    let to = outputs.path().join("video.h264");
-    let pipeline = pipeline(location, more, &to);
-    let args: Vec<&str> = pipeline.split_whitespace().collect();
-    let finished = run_any("gst-launch-1.0", &[&["-q"][..], &args].concat(), PLAYER_PATIENCE);
-    assert!(finished.status.success(), "{pipeline}: {finished:?}");
-    decoded_frames(&["-f", "h264", "-i", to.to_str().unwrap()], 0)
-}
+/// Its certificate is signed by itself.
+const ANY_CERTIFICATE: &str = "tls-validation-flags=0";
 
 /// A counter, summed over its labels.
 fn count(server: &Server, name: &str) -> f64 {
@@ -61,14 +36,14 @@ fn ffmpeg_plays_a_title_with_a_key_of_the_description() {
     let (server, _files) = start("", &Options::default());
     let url = url(&server, "demo?srtp");
     let played = decoded_frames(&["-rtsp_transport", "tcp", "-i", &url], 0);
-    assert_same_frames("FFmpeg", &played, &clip());
+    assert_same_frames("FFmpeg", &played, &clip_frames());
     assert!(encrypted(&server) > 200.0, "its packets were encrypted");
 }
 
 #[test]
 fn gstreamer_plays_a_title_by_mikey_over_udp_and_tcp() {
     let (server, _files) = start("", &Options::default());
-    let all = clip();
+    let all = clip_frames();
     let ways = [
         ("", "protocols=udp"),
         ("", "protocols=tcp"),
@@ -78,7 +53,11 @@ fn gstreamer_plays_a_title_by_mikey_over_udp_and_tcp() {
     std::thread::scope(|scope| {
         let players = ways.map(|(suite, transport)| {
             let url = url(&server, &format!("demo?srtp{suite}"));
-            (suite, transport, scope.spawn(move || received(&url, transport)))
+            (
+                suite,
+                transport,
+                scope.spawn(move || received(&url, &format!("{ANY_CERTIFICATE} {transport}"))),
+            )
         });
         for (suite, transport, player) in players {
             assert_same_frames(&format!("{suite} {transport}"), &player.join().unwrap(), &all);
@@ -106,7 +85,8 @@ fn live_path_is_read_encrypted_by_ffmpeg_and_gstreamer_and_in_the_clear() {
         ("plain", read(&server.url("live/a"), "tcp", &to("plain"))),
     ];
     let (file, log) = (to("gstreamer"), to("log"));
-    let mut gstreamer = launch(&pipeline(&secret, "protocols=udp", &file), &log);
+    let mut gstreamer =
+        launch(&receiver(&secret, &format!("{ANY_CERTIFICATE} protocols=udp"), &file), &log);
     publisher.assert_ends_well("publisher");
     let frames = published_frames("6");
     for (way, reader) in &mut readers {
@@ -126,7 +106,7 @@ fn gstreamer_publishes_encrypted_over_udp_and_tcp() {
     let config = "[rtsp]\nsrtp = \"required\"\n[path.\"live/a\"]\n[path.\"live/b\"]\n";
     let (server, _files) = start(config, &Options::default());
     let outputs = tempfile::tempdir_in(support::scratch()).unwrap();
-    let all = clip();
+    let all = clip_frames();
     for (path, protocols) in [("live/a", "udp"), ("live/b", "tcp")] {
         let publisher = format!(
             "filesrc location={} ! qtdemux name=d d.video_0 ! queue ! h264parse ! \
@@ -150,8 +130,12 @@ fn nothing_is_served_in_the_clear_where_srtp_is_required() {
     let (server, _files) = start("[rtsp]\nsrtp = \"required\"\n", &Options::default());
     let over_tls = url(&server, "demo");
     let played = decoded_frames(&["-rtsp_transport", "tcp", "-i", &over_tls], 0);
-    assert_same_frames("FFmpeg", &played, &clip());
-    assert_same_frames("GStreamer", &received(&over_tls, "protocols=udp"), &clip());
+    assert_same_frames("FFmpeg", &played, &clip_frames());
+    assert_same_frames(
+        "GStreamer",
+        &received(&over_tls, &format!("{ANY_CERTIFICATE} protocols=udp")),
+        &clip_frames(),
+    );
     let plain = run_any("ffprobe", &["-v", "error", &server.demo_url()], PLAYER_PATIENCE);
     assert!(plain.stderr.contains("403 Forbidden"), "{plain:?}");
 }

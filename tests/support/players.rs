@@ -14,7 +14,7 @@ use std::process::{Command, Stdio};
 
 use super::compare::{EVERY_SAMPLE, assert_same_frames, decoded_frames, hashes};
 use super::demo_clip;
-use super::process::{Kept, run};
+use super::process::{Kept, PLAYER_PATIENCE, run, run_any};
 
 /// Both the built-in clip and the clips of the live tests have a key frame each second.
 pub(crate) const FRAMES_A_GROUP: usize = 25;
@@ -90,6 +90,43 @@ pub(crate) fn launch_as(mut command: Command, pipeline: &str, log: &Path) -> Kep
 /// A pipeline that runs until it ends; what GStreamer says goes to `log`.
 pub(crate) fn launch(pipeline: &str, log: &Path) -> Kept {
     launch_as(Command::new("gst-launch-1.0"), pipeline, log)
+}
+
+/// Runs a pipeline until it ends by itself; returns what it printed.
+///
+/// Well ended is one whose sinks have all got the end of their stream, which no error came before.
+/// The exit code says less: on its way out gst-launch pauses and closes rtspsrc at once, the two
+/// race, and now and then the loser reports that its PAUSE could not be sent.
+pub(crate) fn launch_to_the_end(pipeline: &str) -> String {
+    let args: Vec<_> = pipeline.split_whitespace().collect();
+    let ended = run_any("gst-launch-1.0", &args, PLAYER_PATIENCE);
+    let has_ended_well = ended.stdout.contains("Got EOS from element");
+    assert!(has_ended_well, "{pipeline}\n{}\n{}", ended.stdout, ended.stderr);
+    ended.stdout
+}
+
+/// A pipeline of GStreamer that receives the pictures of a URL into a file. `more`: properties of
+/// rtspsrc.
+pub(crate) fn receiver(url: &str, more: &str, to: &Path) -> String {
+    format!(
+        "rtspsrc location={url} {more} latency=1000 name=s s. ! rtph264depay ! \
+         video/x-h264,stream-format=byte-stream,alignment=au ! identity single-segment=true ! \
+         filesink location={} s. ! rtpmp4gdepay ! fakesink",
+        to.display()
+    )
+}
+
+/// Hashes of the pictures that GStreamer receives of a URL until its end, decoded by FFmpeg.
+pub(crate) fn received(url: &str, more: &str) -> Vec<String> {
+    let outputs = tempfile::tempdir_in(super::scratch()).unwrap();
+    let to = outputs.path().join("video.h264");
+    launch_to_the_end(&receiver(url, more, &to));
+    decoded_frames(&["-f", "h264", "-i", to.to_str().unwrap()], 0)
+}
+
+/// Hashes of the pictures of the built-in clip, as a player decodes them.
+pub(crate) fn clip_frames() -> Vec<String> {
+    frames_of(&demo_clip())
 }
 
 /// Hashes of the pictures that a reader has written to a file.

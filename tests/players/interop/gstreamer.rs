@@ -16,7 +16,7 @@ use crate::support::compare::{
     By, EVERY_SAMPLE, assert_same_bytes, assert_same_frames, coded_bytes, decoded_frames,
 };
 use crate::support::media::{Kind, title};
-use crate::support::process::{PLAYER_PATIENCE, run_any};
+use crate::support::players::launch_to_the_end;
 use crate::support::server::Server;
 use crate::support::{Served, demo_clip};
 
@@ -44,7 +44,7 @@ fn clip_is_decoded_in_time_with_the_clock_and_ends() {
          ! checksumsink hash=md5 sync=true \
          s. ! rtpmp4gdepay ! decodebin ! fakesink sync=true"
     );
-    let played = launch(&pipeline);
+    let played = launch_to_the_end(&pipeline);
     // 0:00:00.040000000 <hash>
     let hashes = played.lines().filter_map(|line| line.strip_prefix("0:")?.split(' ').nth(1));
     let got: Vec<_> = hashes.map(ToOwned::to_owned).collect();
@@ -57,7 +57,7 @@ fn player_without_a_choice_of_transport_gets_udp() {
     let Served { url, file, .. } = &Served::new(title("aac_m4a"));
     let out = tempfile::NamedTempFile::new_in(support::scratch()).unwrap();
     let to = out.path().display();
-    launch(&format!(
+    launch_to_the_end(&format!(
         "rtspsrc location={url} ! rtpmp4gdepay ! {UNCLIPPED} ! filesink location={to}"
     ));
     assert_same_bytes("aac", &std::fs::read(out.path()).unwrap(), &coded_bytes(file, 0));
@@ -81,7 +81,7 @@ fn plays_as_the_file_does(name: &str, protocol: &str) {
         let (branch, to) = (depayloader(*kind), output(place).display().to_string());
         pipeline += &format!(" s. ! {branch} ! {UNCLIPPED} ! filesink location={to}");
     }
-    launch(&pipeline);
+    launch_to_the_end(&pipeline);
     let mut left: Vec<(usize, Kind)> =
         title.served.iter().enumerate().map(|(place, (_, kind))| (place, *kind)).collect();
     for (stream, kind) in title.served {
@@ -158,17 +158,4 @@ fn reference(file: &Path, stream: u32) -> Vec<String> {
     let file = file.to_string_lossy().into_owned();
     let input = [&EVERY_SAMPLE[..], &["-i", &file]].concat();
     decoded_frames(&input, stream)
-}
-
-/// Runs a pipeline until it ends by itself; returns what it printed.
-///
-/// Well ended is one whose sinks have all got the end of their stream. The exit code says less: on
-/// its way out gst-launch pauses and closes rtspsrc at once, the two race, and now and then the
-/// loser reports that its PAUSE could not be sent.
-fn launch(pipeline: &str) -> String {
-    let args: Vec<_> = pipeline.split_whitespace().collect();
-    let ended = run_any("gst-launch-1.0", &args, PLAYER_PATIENCE);
-    let has_ended_well = ended.stdout.contains("Got EOS from element");
-    assert!(has_ended_well, "{pipeline}\n{}\n{}", ended.stdout, ended.stderr);
-    ended.stdout
 }
