@@ -154,7 +154,7 @@ fn decoded_by_players() {
     for (what, player) in &mut players {
         let status = wait_for(&mut player.0, PLAYER_PATIENCE);
         let is_well = status.is_some_and(|status| status.success());
-        // The exit code of gst-launch says little: see `interop::gstreamer`.
+        // The exit code of gst-launch says little: see `support::players::launch_to_the_end`.
         assert!(is_well || *what == "gstreamer" && status.is_some(), "{what}: {status:?}");
     }
     let frames = published_frames("9");

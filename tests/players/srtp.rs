@@ -9,8 +9,8 @@ use crate::support::demo_clip;
 use crate::support::http::metric;
 use crate::support::live::state;
 use crate::support::players::{
-    assert_read_from_a_key_frame, assert_read_to_the_end, clip_frames, frames_in, launch, publish,
-    published_frames, read, read_frames, received, receiver,
+    assert_launched_well, assert_read_from_a_key_frame, assert_read_to_the_end, clip_frames,
+    frames_in, launch, publish, published_frames, read, read_frames, received, receiver,
 };
 use crate::support::process::{PLAYER_PATIENCE, run_any};
 use crate::support::secure::{start, url};
@@ -84,19 +84,23 @@ fn live_path_is_read_encrypted_by_ffmpeg_and_gstreamer_and_in_the_clear() {
         ("srtp", read(&secret, "tcp", &to("srtp"))),
         ("plain", read(&server.url("live/a"), "tcp", &to("plain"))),
     ];
-    let (file, log) = (to("gstreamer"), to("log"));
-    let mut gstreamer =
-        launch(&receiver(&secret, &format!("{ANY_CERTIFICATE} protocols=udp"), &file), &log);
+    let mut pipelines = ["udp", "tcp"].map(|way| {
+        let more = format!("{ANY_CERTIFICATE} protocols={way}");
+        let (file, log) = (to(way), to(way).with_extension("log"));
+        (way, launch(&receiver(&secret, &more, &file), &log), file, log)
+    });
     publisher.assert_ends_well("publisher");
     let frames = published_frames("6");
     for (way, reader) in &mut readers {
         reader.assert_ends_well(way);
         assert_read_to_the_end(way, &frames_in(&to(way).with_extension("video")), &frames);
     }
-    gstreamer.assert_ends_well("GStreamer");
-    let got = decoded_frames(&["-f", "h264", "-i", file.to_str().unwrap()], 0);
-    assert!(got.len() > 50, "{} frames", got.len());
-    assert_read_from_a_key_frame("GStreamer", &got, &frames);
+    for (way, pipeline, file, log) in &mut pipelines {
+        assert_launched_well(pipeline, log, way);
+        let got = decoded_frames(&["-f", "h264", "-i", file.to_str().unwrap()], 0);
+        assert!(got.len() > 50, "{way}: {} frames", got.len());
+        assert_read_from_a_key_frame(way, &got, &frames);
+    }
     assert_eq!(count(&server, "headend_srtp_packets_dropped_total"), 0.0);
 }
 

@@ -14,7 +14,7 @@ use std::process::{Command, Stdio};
 
 use super::compare::{EVERY_SAMPLE, assert_same_frames, decoded_frames, hashes};
 use super::demo_clip;
-use super::process::{Kept, PLAYER_PATIENCE, run, run_any};
+use super::process::{Kept, PLAYER_PATIENCE, run, run_any, wait_for};
 
 /// Both the built-in clip and the clips of the live tests have a key frame each second.
 pub(crate) const FRAMES_A_GROUP: usize = 25;
@@ -103,6 +103,13 @@ pub(crate) fn launch_to_the_end(pipeline: &str) -> String {
     let has_ended_well = ended.stdout.contains("Got EOS from element");
     assert!(has_ended_well, "{pipeline}\n{}\n{}", ended.stdout, ended.stderr);
     ended.stdout
+}
+
+/// Waits for a pipeline that `launch` has started: it has ended well, as `launch_to_the_end` says.
+pub(crate) fn assert_launched_well(child: &mut Kept, log: &Path, what: &str) {
+    let status = wait_for(&mut child.0, PLAYER_PATIENCE);
+    let said = std::fs::read_to_string(log).unwrap();
+    assert!(said.contains("Got EOS from element"), "{what}: {status:?}\n{said}");
 }
 
 /// A pipeline of GStreamer that receives the pictures of a URL into a file. `more`: properties of

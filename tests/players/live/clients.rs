@@ -14,7 +14,6 @@
 )]
 
 use std::path::{Path, PathBuf};
-use std::process::Child;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -23,10 +22,10 @@ use crate::support::compare::{EVERY_SAMPLE, assert_same_frames, coded_bytes, dec
 use crate::support::http::{get_json, list};
 use crate::support::live::wait_until_described;
 use crate::support::players::{
-    assert_read_to_the_end, assert_sound_without_a_gap, frames_in, launch, player, publish_file,
-    read,
+    assert_launched_well, assert_read_to_the_end, assert_sound_without_a_gap, frames_in, launch,
+    player, publish_file, read,
 };
-use crate::support::process::{Kept, PLAYER_PATIENCE, run, wait_for};
+use crate::support::process::{Kept, run, wait_for};
 use crate::support::server::{Options, Server};
 use crate::support::session::{Lower, Session};
 use crate::support::wait::{PATIENCE, until};
@@ -188,7 +187,7 @@ fn is_read_as_published(by: By, transport: &str, clip: Clip) {
     for (name, player) in &mut players {
         let what = format!("{name} of {clip:?} by {by:?} over {transport}");
         if name.starts_with("gst") {
-            assert_launched_well(&mut player.0, &to(name).with_extension("log"), &what);
+            assert_launched_well(player, &to(name).with_extension("log"), &what);
         } else {
             player.assert_ends_well(&what);
         }
@@ -353,14 +352,6 @@ fn times(input: &[&str]) -> Vec<(usize, String, f64)> {
         }
     }
     frames
-}
-
-/// Its sinks have all got the end of their stream. (The exit code says less: on its way out
-/// gst-launch pauses a session that has ended, and is told so.)
-fn assert_launched_well(child: &mut Child, log: &Path, what: &str) {
-    let status = wait_for(child, PLAYER_PATIENCE);
-    let said = std::fs::read_to_string(log).unwrap();
-    assert!(said.contains("Got EOS from element"), "{what}: {status:?}\n{said}");
 }
 
 /// As `read` does it: pictures and sound as they came.
