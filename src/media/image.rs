@@ -249,12 +249,7 @@ impl ImageJob {
 
     /// Puts the bytes of a part in place; `bytes` begins with them.
     pub fn fill(&mut self, part: FilePart, bytes: &[u8]) {
-        let (at, count) = (part.to as usize, usize::from(part.bytes));
-        if let (Some(to), Some(from)) =
-            (self.image.bytes.get_mut(at..at + count), bytes.get(..count))
-        {
-            to.copy_from_slice(from);
-        }
+        part.place(bytes, &mut self.image.bytes);
     }
 
     /// The image, when all parts are in place.

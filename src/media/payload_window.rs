@@ -36,6 +36,14 @@ impl FilePart {
     pub fn end(&self) -> u64 {
         self.offset.saturating_add(u64::from(self.bytes))
     }
+
+    /// Puts the bytes of the part in its place; `bytes` begins with them.
+    pub(super) fn place(self, bytes: &[u8], all: &mut [u8]) {
+        let (at, count) = (self.to as usize, usize::from(self.bytes));
+        if let (Some(to), Some(from)) = (all.get_mut(at..at + count), bytes.get(..count)) {
+            to.copy_from_slice(from);
+        }
+    }
 }
 
 /// The payload of a window has too many bytes to be kept in memory.
@@ -96,12 +104,7 @@ impl PayloadJob {
 
     /// Puts the bytes of a part in place; `bytes` begins with them.
     pub fn fill(&mut self, part: FilePart, bytes: &[u8]) {
-        let (at, count) = (part.to as usize, usize::from(part.bytes));
-        if let (Some(to), Some(from)) =
-            (self.window.bytes.get_mut(at..at + count), bytes.get(..count))
-        {
-            to.copy_from_slice(from);
-        }
+        part.place(bytes, &mut self.window.bytes);
     }
 
     /// The window, when all parts are in place.
