@@ -346,6 +346,15 @@ impl Cascade {
         self.members.contains_key(&id)
     }
 
+    /// What is left of an uplink, bytes per second, when its children take so much, and not what is
+    /// planned for them. `None` is the base.
+    #[must_use]
+    pub fn left_when(&self, id: Option<MemberId>, take: impl Fn(MemberId) -> u64) -> u64 {
+        let Some(sender) = self.sender(id) else { return 0 };
+        let taken = sender.children.iter().map(|child| take(*child));
+        sender.up.saturating_sub(taken.fold(0, u64::saturating_add)).min(sender.left)
+    }
+
     /// What is left of a member's uplink, bytes per second.
     #[must_use]
     pub fn left(&self, id: MemberId) -> u64 {
@@ -462,14 +471,13 @@ impl Cascade {
     fn sure_source(&self, receiver: &Receiver, not: Option<MemberId>) -> Option<Option<MemberId>> {
         let most = self.members.values().map(|member| member.receiver.down).max().unwrap_or(0);
         let gives = |id: Option<MemberId>, sender: &Sender| {
-            let children = u64::try_from(sender.children.len()).unwrap_or(u64::MAX);
-            let rest = sender.up.saturating_sub(most.saturating_mul(children));
             let is_open = sender.may_serve
                 && sender.depth < self.depth_max
                 && sender.children.len() < CHILDREN_MAX
                 && id != not
                 && self.may_feed(id, receiver.id);
-            if is_open { rest.min(sender.gives()).min(receiver.down) } else { 0 }
+            let left = if is_open { self.left_when(id, |_| most) } else { 0 };
+            left.min(sender.inflow).min(receiver.down)
         };
         let nodes = self.members.iter().map(|(id, member)| (Some(*id), &member.sender));
         let all = nodes.chain([(None, &self.base)]).filter(|(id, _)| *id != Some(receiver.id));
@@ -573,15 +581,16 @@ impl Cascade {
         self.plan_more(edge.source);
     }
 
-    /// What is left of a source's uplink goes to its children, as far as they can take it.
+    /// What is left of a source's uplink goes to its children, as far as they can take it and the
+    /// source gets it.
     fn plan_more(&mut self, source: Option<MemberId>) {
         let children = self.sender(source).map(|sender| sender.children.clone());
         for child in children.unwrap_or_default() {
-            let left = self.sender(source).map_or(0, |sender| sender.left);
+            let (left, inflow) = self.sender(source).map_or((0, 0), |s| (s.left, s.inflow));
             let Some(member) = self.members.get_mut(&child) else { continue };
-            let down = member.receiver.down;
+            let most = member.receiver.down.min(inflow);
             let Some(edge) = member.edge.as_mut() else { continue };
-            let more = left.min(down.saturating_sub(edge.rate));
+            let more = left.min(most.saturating_sub(edge.rate));
             edge.rate += more;
             let rate = edge.rate;
             self.change(source, |sender| sender.left -= more);

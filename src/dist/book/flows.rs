@@ -242,13 +242,7 @@ impl Flow {
     ) -> Vec<Offer> {
         let downs = self.cascade.members().map(|member| self.cascade.down(member));
         let most = downs.max().unwrap_or(0);
-        let sure_left = |member: MemberId| {
-            let children = self.cascade.children(member).iter();
-            let taken = children
-                .map(|child| if is_declared(*child) { self.cascade.down(*child) } else { most });
-            let up = self.cascade.up_of(Some(member));
-            up.saturating_sub(taken.fold(0, u64::saturating_add)).min(self.cascade.left(member))
-        };
+        let takes = |child| if is_declared(child) { self.cascade.down(child) } else { most };
         // Whoever was left because it is slow offers nothing before it is known what was slow.
         let is_suspect = |member| self.trials.values().any(|trial| trial.left == member);
         let offers = self.cascade.members().filter(|member| !is_suspect(*member));
@@ -259,7 +253,7 @@ impl Flow {
                 DeliveryState::Fetching => (delivery.offset, delivery.rate),
                 _ => return None,
             };
-            let left = sure_left(member).min(rate);
+            let left = self.cascade.left_when(Some(member), takes).min(rate);
             (left > 0).then_some(Offer { left, offset, member })
         });
         let mut offers: Vec<_> = offers.collect();
