@@ -181,6 +181,12 @@ impl RequestReader {
         }
     }
 
+    /// Lets go of what it holds, and takes nothing more: no message comes any more.
+    pub fn stop(&mut self) {
+        self.drop_buffer();
+        self.state = State::Lost;
+    }
+
     /// Memory that the peer has made us hold: bytes not yet turned into a message.
     #[must_use]
     pub fn buffered_bytes(&self) -> usize {

@@ -114,34 +114,46 @@ impl RtspConnection {
         response.write_to(cx.utc_ns.div_euclid(1_000_000_000), &mut self.output);
     }
 
-    /// Counts what is held of messages that are not whole. When that is too much in all, a
-    /// connection without a session ends here.
+    /// Counts what is held of messages that are not whole. When that would be too much in all, a
+    /// connection without a session ends here, and lets go of it at once.
     pub(super) fn count_held(&mut self, disposition: Disposition, cx: &Cx) -> Disposition {
+        if let Carries::Unknown(first) = &self.carries
+            && !first.is_empty()
+        {
+            self.beginning.note_rest(first.len(), cx.now);
+        }
+        let (head, body) = self.reader.longest();
+        cx.cells.head_bytes_seen.raise_to(head as u64);
+        cx.cells.body_bytes_seen.raise_to(body as u64);
+        let held = self.held_bytes();
+        let others = cx.cells.request_bytes_held.value() - self.beginning.held.amount();
+        let is_over = others + held > cx.config.limits.held_bytes_max as u64;
+        let may_end = held > 0 && !self.is_closing && !self.is_waiting();
+        if !(is_over && may_end && cx.directory.of_connection(self.key).is_empty()) {
+            self.note_held(held);
+            return disposition;
+        }
+        cx.cells.requests_not_held.add(1);
+        self.refuse(Status::ServiceUnavailable, cx);
+        self.reader.stop();
+        self.note_held(self.held_bytes());
+        Disposition::Close
+    }
+
+    /// Bytes of messages that are not whole.
+    fn held_bytes(&self) -> u64 {
         let first = match &self.carries {
             Carries::Unknown(first) => first.len(),
             Carries::Up(up) => up.early.len(),
             _ => 0,
         };
-        if first > 0 && matches!(self.carries, Carries::Unknown(_)) {
-            self.beginning.note_rest(first, cx.now);
+        (self.reader.buffered_bytes() + first) as u64
+    }
+
+    fn note_held(&mut self, held: u64) {
+        if held != self.beginning.held.amount() {
+            self.beginning.held.set(held);
         }
-        let held = self.reader.buffered_bytes() + first;
-        if held as u64 != self.beginning.held.amount() {
-            self.beginning.held.set(held as u64);
-        }
-        let (head, body) = self.reader.longest();
-        cx.cells.head_bytes_seen.raise_to(head as u64);
-        cx.cells.body_bytes_seen.raise_to(body as u64);
-        let is_over = cx.cells.request_bytes_held.value() > cx.config.limits.held_bytes_max as u64;
-        if held == 0 || !is_over || self.is_closing || self.is_waiting() {
-            return disposition;
-        }
-        if !cx.directory.of_connection(self.key).is_empty() {
-            return disposition;
-        }
-        cx.cells.requests_not_held.add(1);
-        self.refuse(Status::ServiceUnavailable, cx);
-        Disposition::Close
     }
 }
 
