@@ -1,0 +1,40 @@
+// Questions to the API. What it refuses becomes an error with the sentence that it says.
+
+/** The JSON answer of `method path`, with `body` as JSON. */
+export async function ask(method, path, body) {
+  const options = { method, headers: { accept: "application/json" }, cache: "no-store" };
+  if (body !== undefined) {
+    options.headers["content-type"] = "application/json";
+    options.body = JSON.stringify(body);
+  }
+  let response;
+  try {
+    response = await fetch(path, options);
+  } catch {
+    throw new Error("the server does not answer");
+  }
+  let answer = null;
+  try {
+    answer = await response.json();
+  } catch {
+    // What is no JSON has no sentence for people either.
+  }
+  if (!response.ok) {
+    const error = new Error(answer?.detail ?? `the server refuses (HTTP ${response.status})`);
+    error.status = response.status;
+    throw error;
+  }
+  return answer;
+}
+
+/** The answer of `GET path` with a query. */
+export function get(path, query = {}) {
+  const given = Object.entries(query).filter(([, value]) => value !== undefined && value !== null && value !== "");
+  const text = new URLSearchParams(given).toString();
+  return ask("GET", text ? `${path}?${text}` : path);
+}
+
+/** The name of a path as it stands in a URL: slashes stay. */
+export function encodePath(name) {
+  return name.split("/").map(encodeURIComponent).join("/");
+}
