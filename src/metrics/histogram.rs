@@ -9,6 +9,7 @@
 //! two stores sees a sum that lacks one observation, never a count that does.
 
 use super::cells::Counter;
+use super::process::as_f64;
 
 /// Times, from 0.1 ms to 10 s: the steps are 1-2-5, with 3 ms and 8 ms added because the budgets
 /// for lateness (DESIGN section 10) stand there.
@@ -131,6 +132,42 @@ impl HistogramValue {
             *count = count.wrapping_add(*more);
         }
         self.sum = self.sum.wrapping_add(other.sum);
+    }
+
+    /// What was observed since `earlier`, a reading of the same histogram.
+    #[must_use]
+    pub fn since(&self, earlier: &Self) -> Self {
+        let counts = self.counts.iter().zip(&earlier.counts);
+        let counts = counts.map(|(now, before)| now.wrapping_sub(*before)).collect();
+        Self { counts, sum: self.sum.wrapping_sub(earlier.sum), ..self.clone() }
+    }
+
+    /// The value that `part` (0 to 1) of all observations do not exceed, in units; within a bucket
+    /// observations count as evenly spread. Beyond the last bound it is that bound. `None` without
+    /// observations.
+    #[must_use]
+    pub fn quantile(&self, part: f64) -> Option<f64> {
+        let (all, unit) = (as_f64(self.count()), as_f64(self.steps_per_unit));
+        if all == 0.0 {
+            return None;
+        }
+        let rank = part.clamp(0.0, 1.0) * all;
+        let (mut below, mut low) = (0.0, 0.0);
+        for (bound, count) in self.bounds.iter().zip(&self.counts) {
+            let (high, count) = (as_f64(*bound) / unit, as_f64(*count));
+            if count > 0.0 && below + count >= rank {
+                return Some(low + (high - low) * ((rank - below) / count).clamp(0.0, 1.0));
+            }
+            (below, low) = (below + count, high);
+        }
+        Some(low)
+    }
+
+    /// Mean of all observations in units; `None` without one.
+    #[must_use]
+    pub fn mean(&self) -> Option<f64> {
+        let count = self.count();
+        (count > 0).then(|| as_f64(self.sum) / as_f64(self.steps_per_unit) / as_f64(count))
     }
 
     /// Number of observations.

@@ -19,5 +19,5 @@ pub mod histogram;
 pub mod limits;
 mod path_families;
 pub mod paths;
-mod process;
+pub mod process;
 pub mod requests;

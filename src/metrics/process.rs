@@ -67,14 +67,45 @@ pub(super) static PROCESS: &[ProcessMetric] = &[
 
 /// Major page faults of each thread of this process, by the thread's name.
 pub(super) fn major_faults() -> HashMap<String, u64> {
+    of_threads(|stat| stat_field(stat, MAJOR_FAULTS))
+}
+
+/// What `read` finds in the `stat` of each thread, by the thread's name.
+fn of_threads<T>(read: impl Fn(&str) -> Option<T>) -> HashMap<String, T> {
     let Ok(threads) = fs::read_dir("/proc/self/task") else { return HashMap::new() };
     let of_thread = |thread: fs::DirEntry| {
         let stat = fs::read_to_string(thread.path().join("stat")).ok()?;
         let (_, name) = stat.rsplit_once(')')?.0.split_once('(')?;
-        Some((name.to_owned(), stat_field(&stat, MAJOR_FAULTS)?))
+        Some((name.to_owned(), read(&stat)?))
     };
     // A thread may end while they are read.
     threads.filter_map(|thread| of_thread(thread.ok()?)).collect()
+}
+
+/// What the process and its threads use.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Usage {
+    /// CPU time of the process in seconds.
+    pub cpu_s: f64,
+    /// Resident memory in bytes, mapped media files included.
+    pub resident_bytes: f64,
+    /// CPU time of each thread in seconds, by the thread's name.
+    pub threads_s: HashMap<String, f64>,
+}
+
+/// Reads what the kernel knows of this process; what cannot be read is 0 or missing.
+#[must_use]
+pub fn usage() -> Usage {
+    let ticks_per_s = as_f64(rustix::param::clock_ticks_per_second());
+    let seconds = |stat: &str| {
+        let ticks = stat_field(stat, USER_TICKS)? + stat_field(stat, SYSTEM_TICKS)?;
+        Some(as_f64(ticks) / ticks_per_s)
+    };
+    Usage {
+        cpu_s: cpu_seconds().unwrap_or_default(),
+        resident_bytes: memory_pages(1).unwrap_or_default(),
+        threads_s: of_threads(seconds),
+    }
 }
 
 fn cpu_seconds() -> Option<f64> {
@@ -108,12 +139,16 @@ fn boot_time(stat: &str) -> Option<u64> {
     stat.lines().find_map(|line| line.strip_prefix("btime "))?.trim().parse().ok()
 }
 
+/// The nearest double: the text format, and JSON, have doubles only.
 #[expect(clippy::cast_precision_loss, reason = "the text format has doubles only")]
-pub(super) fn as_f64(value: u64) -> f64 {
+#[must_use]
+pub fn as_f64(value: u64) -> f64 {
     value as f64
 }
 
 const MAJOR_FAULTS: usize = 12;
+const USER_TICKS: usize = 14;
+const SYSTEM_TICKS: usize = 15;
 const THREADS: usize = 20;
 const START_TICKS: usize = 22;
 
@@ -136,6 +171,14 @@ mod tests {
         let named = std::thread::Builder::new().name("shard-77".to_owned());
         let faults = named.spawn(major_faults).unwrap().join().unwrap();
         assert!(faults.contains_key("shard-77"), "{faults:?}");
+    }
+
+    #[test]
+    fn cpu_time_of_process_and_threads_is_known() {
+        let usage = usage();
+        assert!(usage.cpu_s > 0.0 && usage.resident_bytes > 0.0, "{usage:?}");
+        assert!(usage.threads_s.values().all(|seconds| *seconds >= 0.0), "{usage:?}");
+        assert!(!usage.threads_s.is_empty());
     }
 
     #[test]
