@@ -55,7 +55,7 @@ use crate::sandbox::places::Places;
 use crate::sandbox::{Entered, Role, Sandbox, SandboxError};
 use crate::session::cx::SessionConfig;
 use crate::shard::inbox::{Inbox, Message};
-use crate::shard::priority::set_fifo;
+use crate::shard::priority::{set_fifo, try_fifo};
 use crate::shard::ring::{RingConfig, Uring};
 use crate::shard::sockets::groups;
 use crate::shard::{Shard, ShardConfig};
@@ -69,7 +69,7 @@ use playlists::PlaylistStore;
 pub use reload::ReadAgain;
 use reload::{Reloader, push_patiently};
 pub use signals::EarlyHangup;
-use view::View;
+use view::{Told, View};
 
 /// Why the appliance did not start, or stopped.
 #[derive(Debug, thiserror::Error)]
@@ -174,6 +174,10 @@ struct Prepared {
     certificates: Arc<Certificates>,
     sockets: Sockets,
     sandbox: Entered,
+    /// What was found on the machine, while the process could see all of it.
+    checks: Vec<host::Check>,
+    /// URL of the base, of a node.
+    base: Option<String>,
 }
 
 impl Prepared {
@@ -183,6 +187,8 @@ impl Prepared {
         host::ring::check().map_err(RunError::NoRing)?;
         Uring::check().map_err(|error| RunError::NoRing(error.to_string()))?;
         let started_with = config.clone();
+        // Before the ports are taken.
+        let checks = host::examine(&config, try_fifo);
         let sandbox = sandbox(&config, role)?;
         let mut fit = fit(config, sandbox.keeps_capabilities())?;
         let mut sockets = listen::open(&fit.config, fit.cpus.shards.len(), gives_way)?;
@@ -206,6 +212,8 @@ impl Prepared {
             certificates,
             sockets,
             sandbox,
+            checks,
+            base: None,
         })
     }
 }
@@ -270,9 +278,7 @@ fn serve(
     let http = (admin, operators, config.limits);
     let control = start_control(http, &view, shutdown, &poller, (end.clone(), early))?;
     let sandbox = close(prepared.sandbox, &mut told);
-    // Before the banner: who has read that may ask whether the server is ready.
-    view.set_ready(true);
-    Startup {
+    let startup = Startup {
         version: env!("CARGO_PKG_VERSION").into(),
         kernel: host::kernel_release(),
         ring_features: ring_features(&running),
@@ -289,8 +295,12 @@ fn serve(
         sandbox,
         warnings: warnings(&config, &library, told, &running),
         ready_in_ms: u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
-    }
-    .print_aside();
+    };
+    let (checks, base) = (prepared.checks, prepared.base);
+    view.tell(Told { startup: startup.to_json(), checks, base });
+    // Before the banner: who has read that may ask whether the server is ready.
+    view.set_ready(true);
+    startup.print_aside();
     let end_companion = companion.map(|start| start(Serving { viewers, view: Arc::clone(&view) }));
     drop(ended);
     let result = wait_for_shards(running, &has_ended, &poller, end);

@@ -65,7 +65,7 @@ pub fn run(
     let addr = options.facts.addr;
     let is_insecure = matches!(options.security, Security::Insecure);
     // Before its folder: what is made there belongs to the user that is left.
-    let prepared = Prepared::new(config, gives_way, Role::Node)?;
+    let mut prepared = Prepared::new(config, gives_way, Role::Node)?;
     let mut node = Node::open(options.clone()).map_err(usage)?;
     let runtime = runtime().map_err(system("the threads of the agent do not start"))?;
     let rtsp = &prepared.sockets.rtsp_addrs;
@@ -75,6 +75,7 @@ pub fn run(
     options.facts.rtsp = rtsp;
     join(&runtime, &mut node)?;
     let (base, name) = (node.base().to_owned(), node.name().clone());
+    prepared.base = Some(base.clone());
     tracing::info!(code = "HE-I922", node = %name, base, peers = %addr, "the node starts");
     if is_insecure {
         let fix = "leave --insecure out, here and at the base";

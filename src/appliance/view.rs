@@ -1,8 +1,8 @@
 //! The appliance as the control thread sees it: questions go to the shards' inboxes.
 
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use tokio::sync::oneshot;
 
@@ -12,9 +12,11 @@ use super::reload::Reloader;
 use crate::agent::live::SetPathError;
 use crate::base::ids::{SessionId, ShardId};
 use crate::base::names::is_path_name;
+use crate::cli;
 use crate::cli::missing::find_title;
 use crate::cli::urls::encode_path;
-use crate::http::{ApplianceView, Reload, ReloadError, TitleEntry};
+use crate::host::Check;
+use crate::http::{ApplianceView, LogLine, Reload, ReloadError, TitleEntry};
 use crate::library::{LIBRARY_PATH, Library, Listed};
 use crate::lineup::requests::{EventsAnswer, EventsRequest};
 use crate::live::core::failover::{SwitchReply, SwitchRequest, SwitchResult};
@@ -41,6 +43,18 @@ pub(super) struct View {
     playlists: Arc<PlaylistStore>,
     limits: Arc<[Limit]>,
     is_ready: AtomicBool,
+    told: OnceLock<Told>,
+}
+
+/// What is known when everything is started.
+#[derive(Debug)]
+pub(super) struct Told {
+    /// The start-up text, for programs.
+    pub(super) startup: serde_json::Value,
+    /// What was found on the machine.
+    pub(super) checks: Vec<Check>,
+    /// URL of the base, of a node.
+    pub(super) base: Option<String>,
 }
 
 impl View {
@@ -62,7 +76,13 @@ impl View {
             playlists,
             limits,
             is_ready: AtomicBool::new(false),
+            told: OnceLock::new(),
         })
+    }
+
+    /// Is told once, when everything is started.
+    pub(super) fn tell(&self, told: Told) {
+        let _told_before = self.told.set(told);
     }
 
     /// Reads the certificate of RTSPS again. False: there is none.
@@ -264,11 +284,26 @@ impl ApplianceView for View {
     }
 
     fn info(&self) -> serde_json::Value {
+        let told = self.told.get();
+        let base = told.and_then(|told| told.base.as_deref());
         serde_json::json!({
             "version": env!("CARGO_PKG_VERSION"),
+            "role": if base.is_some() { "node" } else { "serve" },
+            "base": base,
+            "host": rustix::system::uname().nodename().to_string_lossy(),
             "shards": self.shard_cells.len(),
             "root": self.library.root().map(|root| root.display().to_string()),
+            "reloads": self.is_reloadable(),
+            "startup": told.map(|told| &told.startup),
         })
+    }
+
+    fn checks(&self) -> serde_json::Value {
+        serde_json::json!({ "checks": self.told.get().map(|told| &told.checks) })
+    }
+
+    fn log_lines(&self) -> Vec<LogLine> {
+        cli::log::recent()
     }
 
     fn is_ready(&self) -> bool {

@@ -86,6 +86,37 @@ impl Startup {
         }
     }
 
+    /// The same for programs, as `GET /v1/info` shows it.
+    #[must_use]
+    pub fn to_json(&self) -> serde_json::Value {
+        let routes = Routes::discover();
+        let told = |scheme: &str, addrs: &[SocketAddr]| {
+            let urls = outward(routes, addrs).into_iter().map(|addr| format!("{scheme}://{addr}/"));
+            urls.collect::<Vec<_>>()
+        };
+        let first = self.rtsp_addrs.first().copied();
+        let media = self.media.as_ref();
+        serde_json::json!({
+            "kernel": self.kernel,
+            "ring_features": self.ring_features,
+            "gso": self.gso,
+            "shard_cpus": self.shard_cpus,
+            "worker_cpus": self.worker_cpus,
+            "titles": media.map(|media| media.titles),
+            "all_titles_counted": media.map(|media| media.complete),
+            "sandbox": self.sandbox,
+            "rtsp": told("rtsp", &self.rtsp_addrs),
+            "rtsps": told("rtsps", &self.rtsps_addrs),
+            "tunnel": told("http", &self.http_addrs),
+            "rtp_port": self.rtp_port,
+            "admin": format!("http://{}/", inward(self.admin)),
+            "try": first.map(|bound| self.examples(bound, routes.outward(bound))),
+            "publish": first.and_then(publishing),
+            "warnings": self.warnings,
+            "ready_in_ms": self.ready_in_ms,
+        })
+    }
+
     fn print_with(&self, routes: Routes, out: &mut impl Write) -> io::Result<()> {
         self.print_machine(out)?;
         for warning in &self.warnings {
@@ -93,32 +124,29 @@ impl Startup {
         }
         writeln!(out, "sandbox {}", printable(&self.sandbox))?;
         self.print_media(out)?;
-        let mut told = Vec::new();
-        for addr in self.rtsp_addrs.iter().map(|addr| routes.outward(*addr)) {
-            if told.contains(&addr) {
-                continue;
-            }
-            let url = rtsp_url(addr, "");
+        let told = outward(routes, &self.rtsp_addrs);
+        for addr in &told {
+            let url = rtsp_url(*addr, "");
             let rtcp = self.rtp_port.saturating_add(1);
             writeln!(out, "rtsp    {url:<34} udp rtp {} rtcp {rtcp}", self.rtp_port)?;
-            told.push(addr);
         }
         for (what, scheme, addrs) in
             [("rtsps", "rtsps", &self.rtsps_addrs), ("tunnel", "http", &self.http_addrs)]
         {
-            let mut told = Vec::new();
-            for addr in addrs.iter().map(|addr| routes.outward(*addr)) {
-                if !told.contains(&addr) {
-                    writeln!(out, "{what:<7} {scheme}://{addr}/")?;
-                    told.push(addr);
-                }
+            for addr in outward(routes, addrs) {
+                writeln!(out, "{what:<7} {scheme}://{addr}/")?;
             }
         }
         let admin = inward(self.admin);
         writeln!(out, "admin   http://{admin}/   metrics /metrics   sessions /v1/sessions")?;
         if let (Some(bound), Some(outward)) = (self.rtsp_addrs.first(), told.first()) {
-            self.print_examples(*bound, *outward, out)?;
-            print_publishing(*bound, out)?;
+            let words = ["try it"].into_iter().chain(std::iter::repeat(""));
+            for (word, line) in words.zip(self.examples(*bound, *outward)) {
+                writeln!(out, "{word:<7} {line}")?;
+            }
+            if let Some(line) = publishing(*bound) {
+                writeln!(out, "publish {line}")?;
+            }
         }
         writeln!(out, "ready in {} ms", self.ready_in_ms)?;
         out.flush()
@@ -173,48 +201,49 @@ impl Startup {
         Ok(())
     }
 
-    /// `bound` is a listener's own address, `outward` what other machines call it.
-    fn print_examples(
-        &self,
-        bound: SocketAddr,
-        outward: SocketAddr,
-        out: &mut impl Write,
-    ) -> io::Result<()> {
+    /// Lines to try. `bound` is a listener's own address, `outward` what other machines call it.
+    fn examples(&self, bound: SocketAddr, outward: SocketAddr) -> Vec<String> {
         match (&self.media, self.example_paths.first()) {
             (None, path) => {
                 let path = path.map_or("demo", String::as_str);
                 let (here, there) = (inward(bound), outward);
-                writeln!(out, "try it  ffplay {}", rtsp_url(here, path))?;
+                let mut lines = vec![format!("ffplay {}", rtsp_url(here, path))];
                 if here != there {
-                    writeln!(out, "        vlc {}", rtsp_url(there, path))?;
+                    lines.push(format!("vlc {}", rtsp_url(there, path)));
                 }
+                lines
             }
             (Some(_), Some(path)) => {
                 let url = rtsp_url(outward, path);
-                writeln!(out, "try it  ffplay -rtsp_transport tcp {url}")?;
-                writeln!(out, "        vlc {url}")?;
-                for path in self.example_paths.iter().skip(1).take(EXAMPLES_MAX) {
-                    writeln!(out, "        {}", rtsp_url(outward, path))?;
-                }
+                let first = [format!("ffplay -rtsp_transport tcp {url}"), format!("vlc {url}")];
+                let others = self.example_paths.iter().skip(1).take(EXAMPLES_MAX);
+                first.into_iter().chain(others.map(|path| rtsp_url(outward, path))).collect()
             }
             (Some(media), None) => {
                 let root = printable(&media.root.to_string_lossy());
                 let url = rtsp_url(outward, "vod/");
-                writeln!(out, "try it  copy a film into {root} and play {url}NAME")?;
+                vec![format!("copy a film into {root} and play {url}NAME")]
             }
         }
-        Ok(())
     }
 }
 
-/// How to feed a live path. From this machine: others may not, unless they are allowed to.
-fn print_publishing(bound: SocketAddr, out: &mut impl Write) -> io::Result<()> {
-    let here = inward(bound);
-    if !here.ip().is_loopback() {
-        return Ok(());
+/// What other machines call these addresses, each once.
+fn outward(routes: Routes, addrs: &[SocketAddr]) -> Vec<SocketAddr> {
+    let mut told = Vec::new();
+    for addr in addrs.iter().map(|addr| routes.outward(*addr)) {
+        if !told.contains(&addr) {
+            told.push(addr);
+        }
     }
+    told
+}
+
+/// How to feed a live path. From this machine: others may not, unless they are allowed to.
+fn publishing(bound: SocketAddr) -> Option<String> {
+    let here = inward(bound);
     let url = rtsp_url(here, "live/cam1");
-    writeln!(out, "publish ffmpeg -re -i in.mp4 -c copy -f rtsp {url}")
+    here.ip().is_loopback().then(|| format!("ffmpeg -re -i in.mp4 -c copy -f rtsp {url}"))
 }
 
 /// `8 shards (0-7)`.

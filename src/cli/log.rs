@@ -24,11 +24,14 @@ use tracing_subscriber::prelude::*;
 use super::Failure;
 use crate::config::LogFormat;
 use crate::config::limits::LimitsConfig;
+use crate::http::LogLine;
 
 mod limit;
+mod recent;
 mod writer;
 
 use limit::{Limit, Limited};
+use recent::{RECENT, Remember};
 use writer::{Line, Queue};
 
 /// Prepares the log, which panics are told to as well. Once per process. Lines wait until
@@ -56,10 +59,10 @@ pub fn init(format: LogFormat, limits: &LimitsConfig) -> Result<Flush, Failure> 
     let log = log.with_writer(Line(queue.clone()));
     let started = if is_text {
         let log = log.with_timer(WallClock).with_target(false).with_ansi(is_terminal);
-        log.finish().with(limited).try_init()
+        log.finish().with(limited).with(Remember).try_init()
     } else {
         let log = log.json().flatten_event(true).with_current_span(false).with_span_list(false);
-        log.finish().with(limited).try_init()
+        log.finish().with(limited).with(Remember).try_init()
     };
     started.map_err(|error| Failure::runtime(error.to_string()))?;
     let _running_before = RUNNING.set((queue, limit));
@@ -96,6 +99,12 @@ pub fn flush() {
         let _no_thread = start_writer();
         let _stays_unread = queue.flush(FLUSH_MAX);
     }
+}
+
+/// The newest warnings and errors of this process, oldest first.
+#[must_use]
+pub fn recent() -> Vec<LogLine> {
+    RECENT.lines()
 }
 
 /// Writes the sentence that a process ends with. Does not wait for a reader when the log runs.

@@ -150,7 +150,7 @@ impl Operators {
         }
     }
 
-    async fn admit(&self, request: &Parts, ip: IpAddr) -> Result<(), Problem> {
+    async fn admit(&self, request: &Parts, ip: IpAddr) -> Result<Role, Problem> {
         let Parts { headers, method, uri, .. } = request;
         origin::check_page(headers, method)?;
         if headers.contains_key(header::AUTHORIZATION) {
@@ -163,12 +163,18 @@ impl Operators {
         }
         let is_here = ip.is_loopback() && !FORWARDED.iter().any(|name| headers.contains_key(*name));
         judge(shown, is_here, method, uri.path())?;
-        // Whoever shows a token is no page: it would not have it.
-        if matches!(shown, Shown::Of(_)) { Ok(()) } else { origin::check_host(uri, headers) }
+        // Whoever shows a token is no page of others: a browser shows it to the host that asked.
+        match shown {
+            Shown::Of(role) => Ok(role),
+            Shown::Nothing | Shown::Wrong => {
+                origin::check_host(uri, headers)?;
+                Ok(if is_here { Role::Control } else { Role::Read })
+            }
+        }
     }
 }
 
-/// Goes in front of all routes.
+/// Goes in front of all routes. Handlers may ask for `Extension<Role>`.
 pub(super) async fn check(
     State(operators): State<Operators>,
     request: Request,
@@ -178,9 +184,12 @@ pub(super) async fn check(
     let Some(ip) = remote.map(|ConnectInfo(remote)| remote.addr.ip().to_canonical()) else {
         return Problem::internal("the connection has no address").into_response();
     };
-    let (parts, body) = request.into_parts();
+    let (mut parts, body) = request.into_parts();
     match operators.admit(&parts, ip).await {
-        Ok(()) => next.run(Request::from_parts(parts, body)).await,
+        Ok(role) => {
+            parts.extensions.insert(role);
+            next.run(Request::from_parts(parts, body)).await
+        }
         Err(problem) => problem.into_response(),
     }
 }

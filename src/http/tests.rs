@@ -3,6 +3,7 @@
 mod playlists;
 
 mod acts;
+mod dashboard;
 mod operators;
 
 use std::io::{Read, Write};
@@ -368,6 +369,20 @@ impl ApplianceView for Fake {
 
     fn info(&self) -> Value {
         serde_json::json!({ "backend": "uring", "shards": 2 })
+    }
+
+    fn checks(&self) -> Value {
+        serde_json::json!({ "checks": [{ "name": "kernel", "level": "ok", "found": "6.12" }] })
+    }
+
+    fn log_lines(&self) -> Vec<LogLine> {
+        let line = |at_ms, text: &str| LogLine {
+            at_ms,
+            level: "warn",
+            code: "HE-W401".to_owned(),
+            text: text.to_owned(),
+        };
+        vec![line(1, "older"), line(2, "newer")]
     }
 
     fn is_ready(&self) -> bool {

@@ -114,6 +114,12 @@ pub trait ApplianceView: Send + Sync + 'static {
     /// What `GET /v1/info` shows.
     fn info(&self) -> serde_json::Value;
 
+    /// What `GET /v1/doctor` shows: the machine as it was examined at the start.
+    fn checks(&self) -> serde_json::Value;
+
+    /// The newest warnings and errors of the log, oldest first.
+    fn log_lines(&self) -> Vec<LogLine>;
+
     /// Whether players are served.
     fn is_ready(&self) -> bool;
 }
@@ -131,6 +137,19 @@ pub struct TitleEntry {
     pub url_path: String,
     /// Why it cannot be played, when that is known.
     pub problem: Option<String>,
+}
+
+/// A warning or an error of the log.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct LogLine {
+    /// UTC milliseconds.
+    pub at_ms: i64,
+    /// `warn` or `error`.
+    pub level: &'static str,
+    /// Code of the condition; empty where it has none.
+    pub code: String,
+    /// Text, and fields as `name=value`.
+    pub text: String,
 }
 
 /// What a reading did.

@@ -3,12 +3,13 @@
 //! ```text
 //! GET    /metrics                                     `scrape`
 //! GET    /healthz  /readyz  /v1/info
-//! GET    /v1/sessions?path=&state=&role=&limit=&cursor=     GET, DELETE /v1/sessions/{id}
+//! GET    /v1/sessions?path=&state=&role=&q=&limit=&cursor=  GET, DELETE /v1/sessions/{id}
 //! POST   /v1/sessions/{id}/events                     `events`
 //! GET    /v1/paths   GET /v1/paths/NAME   POST /v1/paths/NAME:kick   POST /v1/paths/NAME:switch
 //! GET    /v1/paths/NAME/playlist   POST ..:insert :skip :remove   DELETE ../ITEM    `playlists`
-//! GET    /v1/vod?limit=&cursor=                       `titles`
+//! GET    /v1/vod?q=&limit=&cursor=                    `titles`
 //! GET    /v1/limits                                   `limits`
+//! GET    /v1/doctor   GET /v1/log                     `health`
 //! POST   /v1/config:reload
 //! ```
 //! Lists are sorted by a stable key (session id, title name) and paged by cursor, see `paging`.
@@ -17,18 +18,20 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::State;
+use axum::extract::{Extension, State};
 use axum::http::{HeaderName, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use serde_json::{Value, json};
 
+use super::operators::Role;
 use super::problem::Problem;
 use super::view::ApplianceView;
 use crate::metrics::exposition::{BuildInfo, CellSet, Exposition};
 
 mod events;
+mod health;
 mod limits;
 mod paging;
 mod paths;
@@ -45,6 +48,8 @@ pub(super) struct Api {
     exposition: Exposition,
     /// How long a shard may take to answer.
     answer_timeout: Duration,
+    /// Live paths as they were not long ago, for pages that ask again and again.
+    recent_paths: paths::Recent,
 }
 
 impl Api {
@@ -60,7 +65,13 @@ impl Api {
         };
         let source = view.clone();
         let exposition = Exposition::new(build, move || cell_set(&*source))?;
-        Ok(Self { view, exposition, answer_timeout })
+        Ok(Self { view, exposition, answer_timeout, recent_paths: paths::Recent::default() })
+    }
+
+    /// What metrics and limits are read from, whenever it is called.
+    pub(super) fn cells(&self) -> impl Fn() -> CellSet + Send + 'static {
+        let view = Arc::clone(&self.view);
+        move || cell_set(&*view)
     }
 }
 
@@ -83,7 +94,7 @@ pub(super) fn routes(api: Api) -> Router {
         .route("/metrics", get(scrape::metrics))
         .route("/healthz", get(async || text(StatusCode::OK, "ok\n")))
         .route("/readyz", get(readyz))
-        .route("/v1/info", get(async |State(api): Shared| Json(api.view.info())))
+        .route("/v1/info", get(info))
         .route("/v1/sessions", get(sessions::list))
         .route("/v1/sessions/{id}", get(sessions::show).delete(sessions::end))
         .route("/v1/sessions/{id}/events", events::route())
@@ -91,6 +102,8 @@ pub(super) fn routes(api: Api) -> Router {
         .route("/v1/paths/{*name}", get(paths::show).post(paths::act).delete(paths::end))
         .route("/v1/vod", get(titles::list))
         .route("/v1/limits", get(limits::list))
+        .route("/v1/doctor", get(health::doctor))
+        .route("/v1/log", get(health::log))
         .route("/v1/config:reload", post(reload::reload))
         .with_state(Arc::new(api))
 }
@@ -100,8 +113,15 @@ async fn index() -> Json<Value> {
         "name": "headend",
         "version": env!("CARGO_PKG_VERSION"),
         "resources": ["/metrics", "/healthz", "/readyz", "/v1/info", "/v1/sessions", "/v1/paths",
-            "/v1/vod", "/v1/limits", "/v1/config:reload"],
+            "/v1/vod", "/v1/limits", "/v1/doctor", "/v1/log", "/v1/feed", "/v1/config:reload"],
     }))
+}
+
+/// With what the one who asks may do.
+async fn info(State(api): Shared, role: Option<Extension<Role>>) -> Json<Value> {
+    let mut info = api.view.info();
+    info["may"] = role.map_or(Role::Read, |Extension(role)| role).as_str().into();
+    Json(info)
 }
 
 async fn readyz(State(api): Shared) -> Response {

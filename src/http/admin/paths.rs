@@ -1,7 +1,8 @@
 //! Live paths in the HTTP API.
 //!
 //! ```text
-//! GET  /v1/paths?limit=&cursor=      sorted by name, page by page
+//! GET  /v1/paths?q=&limit=&cursor=   sorted by name, page by page; with max_age_s= as it was so
+//!                                    long ago at most
 //! GET  /v1/paths/live/cam1           one path
 //! POST /v1/paths/live/cam1:kick      ends its source and its readers
 //! POST /v1/paths/live/cam1:switch    feeds it from another of its sources
@@ -16,6 +17,9 @@
 //! What an owner does not know is gathered from all shards: the source's numbers, readers
 //! elsewhere.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use axum::Json;
 use axum::body::Bytes;
 use axum::extract::rejection::{BytesRejection, QueryRejection};
@@ -23,9 +27,10 @@ use axum::extract::{Path, Query, State};
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use tokio::time::timeout;
+use tokio::sync::Mutex;
+use tokio::time::{Instant, timeout};
 
-use super::paging::{self, SESSIONS_PAGE, bad_query};
+use super::paging::{self, SESSIONS_PAGE, Word, bad_query};
 use super::patience::{Patience, shard_silent};
 use super::playlists::Verb;
 use super::{Api, Shared, playlists};
@@ -41,9 +46,17 @@ use crate::live::sources::titles::schedule::edits::PlaylistEdit;
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct PathsQuery {
+    q: Option<String>,
     limit: Option<usize>,
     cursor: Option<String>,
+    /// Seconds.
+    max_age_s: Option<u64>,
 }
+
+/// The newest list of all paths. Pages that are open ask for it again and again: shards are asked
+/// once for all of them.
+#[derive(Debug, Default)]
+pub(super) struct Recent(Mutex<Option<(Instant, Arc<[PathInfo]>)>>);
 
 /// Live paths of all shards, sorted by name.
 pub(super) async fn list(
@@ -52,10 +65,39 @@ pub(super) async fn list(
 ) -> Result<Json<Value>, Problem> {
     let Query(query) = query.map_err(bad_query)?;
     let limit = SESSIONS_PAGE.limit(query.limit)?;
-    let mut paths = merge(parts(&api, None).await?);
-    paths.retain(|info| query.cursor.as_ref().is_none_or(|cursor| *cursor < info.owner.path));
+    let word = Word::read(query.q.as_ref())?;
+    let all = all(&api, Duration::from_secs(query.max_age_s.unwrap_or(0))).await?;
+    let is_found = |info: &&PathInfo| {
+        let is_behind = query.cursor.as_ref().is_none_or(|cursor| *cursor < info.owner.path);
+        is_behind && word.as_ref().is_none_or(|word| has_word(info, word))
+    };
+    let mut paths: Vec<&PathInfo> = all.iter().filter(is_found).collect();
     let next_cursor = paging::cut(&mut paths, limit, |info| &info.owner.path);
     Ok(Json(json!({ "paths": paths, "next_cursor": next_cursor })))
+}
+
+fn has_word(info: &PathInfo, word: &Word) -> bool {
+    let source = info.source.as_ref();
+    let of_source = source.map(|source| source.peer.as_str());
+    let of_source = of_source.into_iter().chain(source.and_then(|source| source.url.as_deref()));
+    word.is_in([info.owner.path.as_str(), info.owner.state].into_iter().chain(of_source))
+}
+
+/// All paths, as they were `max_age` ago at most. Who asks while somebody else's question is under
+/// way waits for that answer.
+async fn all(api: &Api, max_age: Duration) -> Result<Arc<[PathInfo]>, Problem> {
+    if max_age.is_zero() {
+        return Ok(merge(parts(api, None).await?).into());
+    }
+    let mut recent = api.recent_paths.0.lock().await;
+    if let Some((at, paths)) = &*recent
+        && at.elapsed() <= max_age
+    {
+        return Ok(Arc::clone(paths));
+    }
+    let paths: Arc<[PathInfo]> = merge(parts(api, None).await?).into();
+    *recent = Some((Instant::now(), Arc::clone(&paths)));
+    Ok(paths)
 }
 
 /// One live path, or its playlist. A path whose own name ends so is shown where the path in front

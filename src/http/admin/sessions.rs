@@ -1,7 +1,8 @@
 //! Sessions in the HTTP API: who plays and who publishes.
 //!
 //! ```text
-//! GET    /v1/sessions?path=&state=&role=&limit=&cursor=     sorted by id, page by page
+//! GET    /v1/sessions?path=&state=&role=&q=&limit=&cursor=  sorted by id, page by page; q is in
+//!                                                           id, path, peer, user or client
 //! GET    /v1/sessions/{id}     DELETE /v1/sessions/{id}     one session; its end
 //! ```
 
@@ -13,7 +14,7 @@ use serde_json::{Value, json};
 use tokio::time::timeout;
 
 use super::Shared;
-use super::paging::{self, SESSIONS_PAGE, bad_query};
+use super::paging::{self, SESSION_LOOKS_MAX, SESSIONS_PAGE, Word, bad_query};
 use super::patience::{Patience, shard_silent};
 use crate::base::ids::{SessionId, ShardId};
 use crate::http::problem::Problem;
@@ -25,6 +26,7 @@ pub(super) struct SessionsQuery {
     path: Option<String>,
     state: Option<SessionState>,
     role: Option<SessionRole>,
+    q: Option<String>,
     limit: Option<usize>,
     cursor: Option<String>,
 }
@@ -67,6 +69,14 @@ impl SessionsQuery {
     }
 }
 
+fn has_word(session: &SessionInfo, word: &Word) -> bool {
+    let channel = session.channel.as_ref();
+    let texts = [Some(&session.id), Some(&session.path), Some(&session.peer)].into_iter();
+    let texts = texts.chain([session.user_agent.as_ref(), session.user.as_ref()]);
+    let texts = texts.chain([channel.map(|c| &c.lineup), channel.and_then(|c| c.source.as_ref())]);
+    word.is_in(texts.flatten().map(String::as_str))
+}
+
 /// Ids are in the order of their shards: one shard after the other is asked, from the cursor's on,
 /// until the page is full.
 pub(super) async fn list(
@@ -78,16 +88,26 @@ pub(super) async fn list(
         cursor.make_ascii_uppercase();
     }
     let limit = SESSIONS_PAGE.limit(query.limit)?;
+    let word = Word::read(query.q.as_ref())?;
     let patience = Patience::new(&api);
     let cursor = query.cursor.as_deref().and_then(SessionId::parse);
     let (mut shard, mut after) = (cursor.map_or(ShardId(0), SessionId::shard), cursor);
     let mut sessions = Vec::new();
+    let (mut looks, mut last) = (0, None);
     // Bounded by `patience`; one more than asked for tells whether there is another page.
     while sessions.len() <= limit
         && let Some(asked) = api.view.request_sessions(shard, after)
     {
         let page = patience.answer(asked).await?.unwrap_or_default();
-        sessions.extend(page.sessions.into_iter().filter(|session| query.accepts(session)));
+        looks += page.sessions.len();
+        last = page.sessions.last().map(|session| session.id.clone()).or(last);
+        let is_found = |session: &SessionInfo| {
+            query.accepts(session) && word.as_ref().is_none_or(|word| has_word(session, word))
+        };
+        sessions.extend(page.sessions.into_iter().filter(is_found));
+        if word.is_some() && looks >= SESSION_LOOKS_MAX && sessions.len() <= limit {
+            return Ok(Json(json!({ "sessions": sessions, "next_cursor": last })));
+        }
         after = page.next;
         if after.is_none() {
             let Some(next) = shard.0.checked_add(1) else { break };

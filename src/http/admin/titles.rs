@@ -1,4 +1,5 @@
-//! `GET /v1/vod`: titles of the media folder, in the order of their names, page by page.
+//! `GET /v1/vod`: titles of the media folder, in the order of their names, page by page; with `q=`
+//! those whose names have it.
 
 use axum::Json;
 use axum::extract::rejection::QueryRejection;
@@ -8,13 +9,14 @@ use serde_json::{Value, json};
 use tokio::time::timeout;
 
 use super::Shared;
-use super::paging::{self, TITLES_PAGE, bad_query};
+use super::paging::{self, TITLE_LOOKS_MAX, TITLES_PAGE, Word, bad_query};
 use super::patience::LISTING_TIMEOUT;
 use crate::http::problem::Problem;
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct TitlesQuery {
+    q: Option<String>,
     limit: Option<usize>,
     cursor: Option<String>,
 }
@@ -25,10 +27,11 @@ pub(super) async fn list(
 ) -> Result<Json<Value>, Problem> {
     let Query(query) = query.map_err(bad_query)?;
     let limit = TITLES_PAGE.limit(query.limit)?;
+    let word = Word::read(query.q.as_ref())?;
     let view = api.view.clone();
     // One more than asked for tells whether there is another page.
-    let listing =
-        tokio::task::spawn_blocking(move || view.titles(query.cursor.as_deref(), limit + 1));
+    let looks = if word.is_some() { TITLE_LOOKS_MAX.max(limit) } else { limit } + 1;
+    let listing = tokio::task::spawn_blocking(move || view.titles(query.cursor.as_deref(), looks));
     let listed = match timeout(LISTING_TIMEOUT, listing).await {
         Ok(Ok(listed)) => listed,
         Ok(Err(_panicked)) => return Err(Problem::internal("listing the library failed")),
@@ -36,6 +39,11 @@ pub(super) async fn list(
     };
     let mut titles =
         listed.map_err(|error| Problem::unavailable(format!("the media folder: {error}")))?;
-    let next_cursor = paging::cut(&mut titles, limit, |title| &title.name);
+    // A search goes on behind the last title that it has looked at.
+    let behind = paging::cut(&mut titles, looks - 1, |title| &title.name);
+    if let Some(word) = &word {
+        titles.retain(|title| word.is_in([title.name.as_str()]));
+    }
+    let next_cursor = paging::cut(&mut titles, limit, |title| &title.name).or(behind);
     Ok(Json(json!({ "titles": titles, "next_cursor": next_cursor })))
 }
