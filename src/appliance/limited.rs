@@ -11,6 +11,7 @@ use rustix::process::{Resource, getrlimit};
 use super::limits::{OfAddresses, Titles, of_addresses};
 use crate::base::addresses::Addresses;
 use crate::config::Config;
+use crate::http::FEEDS_MAX;
 use crate::metrics::cells::{ADMIN, LIVE, LOG};
 use crate::metrics::descriptors::open_descriptors;
 use crate::metrics::limits::{Limit, Used};
@@ -178,5 +179,6 @@ fn of_process(config: &Config, titles: Titles, task_classes: usize) -> Vec<Limit
             limits.admin_connections_max,
             process(|| ADMIN.connections.value()),
         ),
+        row("dashboard_feeds", "", FEEDS_MAX, process(|| ADMIN.feeds.value())),
     ]
 }

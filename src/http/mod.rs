@@ -2,12 +2,13 @@
 //!
 //! ```text
 //! server (connections) -> operators (who may ask) -> admin (API, metrics) -> ApplianceView
-//!                                                                             |   ^
-//!                                             shards <------- inboxes --------+   | oneshot
-//!                                                 +-------------------------------+
+//!                                  |                                          |   ^
+//!                                  |          shards <------- inboxes --------+   | oneshot
+//!                                  |              +-------------------------------+
+//!                                  `-> dashboard (page, feed) -> cells of shards
 //! ```
-//! Each kind of client has a room of its own: `admin` for operators of an appliance; `jobs` for
-//! clients and nodes of a base. They share `server`, which listens, and `problem` for errors
+//! Each kind of client has a room of its own: `admin` for operators of an appliance, `dashboard` for
+//! their browsers; `jobs` for clients and nodes of a base. They share `server`, which listens, and `problem` for errors
 //! (RFC 9457); rooms of a base share `clerk`, which asks its book. A base runs on a runtime of its
 //! own, see [`serve_distribution`].
 //! Invariant: no request blocks the thread. An answer that does not come in time is a 503, and a
@@ -29,6 +30,7 @@ mod admin;
 mod caller;
 mod clerk;
 pub mod ctp;
+mod dashboard;
 pub mod jobs;
 pub mod operators;
 mod origin;
@@ -39,11 +41,13 @@ mod slow;
 pub mod view;
 
 pub use caller::{Bearers, Retired};
+pub use dashboard::FEEDS_MAX;
 pub use server::{Remote, Tls};
 pub use view::{ApplianceView, LogLine, Reload, ReloadError, ReloadReport, TitleEntry};
 
 use crate::config::limits::LimitsConfig;
 use admin::Api;
+use dashboard::Feed;
 use operators::Operators;
 use problem::Problem;
 
@@ -115,7 +119,9 @@ fn spawn_api(
     Builder::new().name("control".into()).spawn(move || {
         let served = runtime.block_on(async move {
             tokio::spawn(beside);
-            server::serve(listener, None, routes(api, operators), limits, shutdown).await
+            let feed = Feed::new(shutdown.clone());
+            tokio::spawn(feed.clone().sample(api.cells()));
+            server::serve(listener, None, routes(api, feed, operators), limits, shutdown).await
         });
         if let Err(error) = served {
             tracing::error!(code = "HE-E401", %error, "the admin listener failed");
@@ -126,10 +132,12 @@ fn spawn_api(
 }
 
 /// Everything of the port. Who may ask is checked before any route.
-fn routes(api: Api, operators: Operators) -> Router {
+fn routes(api: Api, feed: Feed, operators: Operators) -> Router {
     admin::routes(api)
+        .merge(dashboard::routes(feed))
         .fallback(async || Problem::not_found("no such resource; GET / lists them"))
         .method_not_allowed_fallback(async || Problem::method_not_allowed())
+        .layer(axum::middleware::from_fn(dashboard::answer_browsers))
         .layer(axum::middleware::from_fn_with_state(operators, operators::check))
 }
 

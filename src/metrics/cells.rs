@@ -174,6 +174,12 @@ pub struct AdminCells {
     pub connections_refused: SharedCounter,
     /// Connections ended because their request did not come in time.
     pub requests_timed_out: SharedCounter,
+    /// Feeds of the dashboard that are open.
+    pub feeds: SharedGauge,
+    /// Feeds of the dashboard refused because there were too many.
+    pub feeds_refused: SharedCounter,
+    /// Feeds of the dashboard ended because their page did not read.
+    pub feeds_dropped: SharedCounter,
 }
 
 /// The HTTP API of this process.
@@ -181,6 +187,9 @@ pub static ADMIN: AdminCells = AdminCells {
     connections: SharedGauge(AtomicU64::new(0)),
     connections_refused: SharedCounter(AtomicU64::new(0)),
     requests_timed_out: SharedCounter(AtomicU64::new(0)),
+    feeds: SharedGauge(AtomicU64::new(0)),
+    feeds_refused: SharedCounter(AtomicU64::new(0)),
+    feeds_dropped: SharedCounter(AtomicU64::new(0)),
 };
 
 /// When the certificate of the RTSPS port expires.

@@ -130,6 +130,16 @@ pub(super) static FAMILIES: &[Family] = &[
         "Connections to the HTTP API ended because their request did not come in time.",
         Read::Admin(|admin| &admin.requests_timed_out),
     ),
+    row(
+        "headend_admin_feeds_refused_total",
+        "Feeds of the dashboard refused because as many were open as there may be.",
+        Read::Admin(|admin| &admin.feeds_refused),
+    ),
+    row(
+        "headend_admin_feeds_dropped_total",
+        "Feeds of the dashboard ended because their page did not read.",
+        Read::Admin(|admin| &admin.feeds_dropped),
+    ),
     // Sessions and connections.
     row(
         "headend_sessions",

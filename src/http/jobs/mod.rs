@@ -12,6 +12,7 @@
 //!          POST /v1/nodes/{n}/query  /repair  /activate  /drain  /undrain  /retire
 //! nodes    POST /agent/v1/hello   GET /agent/v1/orders   POST /agent/v1/reports
 //! anyone   GET  /  /healthz  /readyz  /metrics  /v1/info     (`standby`: of a base that waits)
+//!          GET  /  of a browser: the page of `dashboard`, which asks for a client's token
 //! ```
 //! `auth` says who asks. `ask` is a client's question; `act` a POST of one, which counts once for
 //! its Idempotency-Key.
@@ -23,7 +24,7 @@ use std::sync::Arc;
 
 use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
-use axum::middleware::{Next, map_response};
+use axum::middleware::{Next, from_fn, map_response};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
@@ -32,6 +33,7 @@ use serde_json::{Value, json};
 
 use super::Bearers;
 use super::clerk::{self, problem};
+use super::dashboard;
 use super::problem::Problem;
 use crate::dist::ids::BaseEpoch;
 use crate::dist::wire::agent::EPOCH_HEADER;
@@ -122,6 +124,8 @@ pub fn router(state: JobsState) -> Router {
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .merge(agent::routes())
         .layer(map_response(as_problem))
+        .merge(dashboard::page_routes())
+        .layer(from_fn(dashboard::answer_browsers))
         .layer(map_response(move |response: Response| async move { with_epoch(response, epoch) }))
         .with_state(Arc::new(jobs))
 }

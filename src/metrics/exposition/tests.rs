@@ -67,6 +67,8 @@ fn names_and_types_are_the_documented_ones() {
     let types: Vec<_> = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")).collect();
     insta::assert_snapshot!(types.join("\n"), @r"
     headend_admin_connections_refused_total counter
+    headend_admin_feeds_dropped_total counter
+    headend_admin_feeds_refused_total counter
     headend_admin_requests_timed_out_total counter
     headend_build_info gauge
     headend_datagrams_dropped_total counter
