@@ -3,9 +3,9 @@
 //! ```text
 //! head: command, verdict tiles | plots | tables | host | the whole report as JSON
 //! ```
-//! Light or dark as the reader's system is. The script shows values under the pointer and nothing
-//! more; without it the page is complete. The JSON at the end is what `--json` prints, so that a
-//! page that was kept can be read by programs years later.
+//! Light or dark as the reader's system is. Plots are drawn by the script of the server's dashboard,
+//! which is in the page; figures and tables are there without it. The JSON at the end is what
+//! `--json` prints, so that a page that was kept can be read by programs years later.
 //! Invariant: no text from outside gets in unescaped; nothing is loaded from anywhere.
 
 use crate::plot::{Axis, Plot, Series, escaped, short};
@@ -13,7 +13,11 @@ use crate::report::{Curve, Report};
 use crate::stats::Summary;
 use std::fmt::Write;
 
+/// Colours, and the looks of plots: those of the dashboard.
+const PLOT_STYLE: &str = include_str!("../../src/http/dashboard/page/plots.css");
 const STYLE: &str = include_str!("html.css");
+/// Draws plots, here and on the dashboard.
+const PLOT_SCRIPT: &str = include_str!("../../src/http/dashboard/page/plots.js");
 const SCRIPT: &str = include_str!("html.js");
 
 /// The page.
@@ -25,21 +29,25 @@ pub fn page(report: &Report) -> String {
         out,
         "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\
          <meta name=\"viewport\" content=\"width=device-width\">\
-         <title>headend-loadgen: {title}</title>\n<style>\n{STYLE}</style></head><body>\n"
+         <title>headend-loadgen: {title}</title>\n\
+         <style>\n{PLOT_STYLE}{STYLE}</style></head><body>\n"
     );
     header(report, &mut out);
     tiles(report, &mut out);
-    out.push_str("<section class=\"plots\">\n");
-    plots(report).iter().for_each(|plot| out.push_str(&plot.figure()));
-    out.push_str("</section>\n");
+    out.push_str(
+        "<section class=\"plots\"><noscript>Plots need JavaScript.</noscript></section>\n",
+    );
     tables(report, &mut out);
     let _ = writeln!(out, "<h2>As on the terminal</h2><pre>{}</pre>", escaped(&report.to_string()));
     // Within a script element only its end tag and comments mean anything.
-    let json = report.to_json().replace('<', "\\u003c");
+    let data = |json: String| json.replace('<', "\\u003c");
+    let json = data(report.to_json());
+    let plots = data(serde_json::to_string(&plots(report)).unwrap_or_default());
     let _ = write!(
         out,
         "<script type=\"application/json\" id=\"report\">{json}</script>\n\
-         <script>\n{SCRIPT}</script>\n</body></html>\n"
+         <script type=\"application/json\" id=\"plots\">{plots}</script>\n\
+         <script type=\"module\">\n{PLOT_SCRIPT}{SCRIPT}</script>\n</body></html>\n"
     );
     out
 }
@@ -183,7 +191,7 @@ fn bursts(report: &Report) -> Plot {
         title: "Back-to-back packets",
         note: "share of packets that came in a burst of this size to one client (gaps < 100 us)",
         unit: "% of packets",
-        axis: Axis::Classes(names.collect()),
+        axis: Axis::Classes { names: names.collect() },
         series: vec![series("packets", (0u32..).map(f64::from).zip(values).collect())],
     }
 }
@@ -294,20 +302,26 @@ mod tests {
     fn page_is_whole_and_loads_nothing() {
         let text = page(&sample_report("rtsp://h/a"));
         assert!(text.ends_with("</html>\n"));
-        assert_eq!(text.matches("<figure>").count(), 7);
+        let plots: serde_json::Value = serde_json::from_str(data(&text, "plots")).expect("JSON");
+        assert_eq!(plots.as_array().map(Vec::len), Some(7));
+        let text = text.replace("http://www.w3.org/2000/svg", "");
         for word in ["http://", "https://", "src=", "@import", "url("] {
             assert!(!text.contains(word), "{word}");
         }
-        assert!(text.contains("prefers-color-scheme: dark"));
+        assert!(text.contains("color-scheme: light dark"));
+    }
+
+    /// What stands in the script element of this name.
+    fn data<'a>(text: &'a str, id: &str) -> &'a str {
+        let (_, rest) = text.split_once(&format!("id=\"{id}\">")).expect("data");
+        rest.split_once("</script>").expect("end").0
     }
 
     #[test]
     fn text_from_outside_stays_text_and_the_data_stay_json() {
         let text = page(&sample_report("rtsp://h/%3C/script><b>"));
         assert!(text.contains("play &lt;b&gt;") && !text.contains("<b>'"), "not escaped");
-        let (_, rest) = text.split_once("id=\"report\">").expect("data");
-        let (json, _) = rest.split_once("</script>").expect("end");
-        let json: serde_json::Value = serde_json::from_str(json).expect("JSON");
+        let json: serde_json::Value = serde_json::from_str(data(&text, "report")).expect("JSON");
         assert_eq!(json["media"]["video"]["packets"], 10);
         assert_eq!(json["history"][0]["packets_per_s"], 100.0);
     }
