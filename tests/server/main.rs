@@ -14,6 +14,7 @@ mod base;
 mod cli;
 mod config_paths;
 mod conformance;
+mod dashboard;
 mod distribution;
 mod faults;
 mod feedback;

@@ -27,6 +27,7 @@
 //! tunnel   RTSP over HTTP, byte by byte
 //! sandbox  a child that may not make a system call
 //! http     the admin port
+//! browser  a real browser without a window
 //! ```
 //! Bound: every wait ends, by a deadline on a condition; no test sleeps for a fixed time.
 //!
@@ -45,6 +46,7 @@ pub(crate) mod av1;
 pub(crate) mod base;
 pub(crate) mod baseline;
 pub(crate) mod boxes;
+pub(crate) mod browser;
 pub(crate) mod camera;
 pub(crate) mod compare;
 pub(crate) mod delay;
