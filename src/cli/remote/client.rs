@@ -59,6 +59,20 @@ impl Client {
         self.read(self.shown(self.agent.get(self.url(path))).call())
     }
 
+    /// A GET whose answer goes on for as long as it is read.
+    pub(super) fn stream(&self, path: &str) -> Result<impl std::io::Read + use<>, Failure> {
+        let request = self.shown(self.agent.get(self.url(path)));
+        let request = request.config().timeout_global(None).timeout_connect(Some(PATIENCE)).build();
+        let answer = request.call().map_err(|error| self.unreachable(&error))?;
+        if answer.status().is_success() {
+            return Ok(answer.into_body().into_reader());
+        }
+        match self.read(Ok(answer))? {
+            Answer::Missing(why) => Err(Failure::runtime(why)),
+            Answer::Found(_) => Err(Failure::runtime("the server has no feed")),
+        }
+    }
+
     /// A POST without a body.
     pub(super) fn post(&self, path: &str) -> Result<Answer, Failure> {
         self.read(self.shown(self.agent.post(self.url(path))).send_empty())

@@ -106,11 +106,15 @@ fn write_list(paths: &[Value], out: &mut impl Write) -> io::Result<()> {
         return writeln!(out, "no live paths");
     }
     let rows: Vec<Vec<String>> = paths.iter().map(row).collect();
-    let heads = ["PATH", "STATE", "SOURCE", "TRACKS", "RATE", "READERS", "LAG MAX", "UP"];
-    table::write(&heads, &rows, out)
+    table::write(&HEADS, &rows, out)
 }
 
-fn row(path: &Value) -> Vec<String> {
+/// Of a list of paths.
+pub(super) const HEADS: [&str; 8] =
+    ["PATH", "STATE", "SOURCE", "TRACKS", "RATE", "READERS", "LAG MAX", "UP"];
+
+/// A path in a list, below [`HEADS`].
+pub(super) fn row(path: &Value) -> Vec<String> {
     let (from, readers) = (&path["source"], &path["readers"]);
     let tracks = from["tracks"].as_array().into_iter().flatten();
     let tracks: Vec<String> = tracks.map(|track| table::text(&track["encoding"])).collect();

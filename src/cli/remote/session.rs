@@ -95,7 +95,8 @@ fn write_outcomes(done: &Value, out: &mut impl Write) -> io::Result<()> {
     writeln!(out, "channel {}", table::count(&done["channel"]))
 }
 
-fn url(id: &str) -> String {
+/// Where a session is in the API.
+pub(super) fn url(id: &str) -> String {
     format!("/v1/sessions/{}", encode_path(id))
 }
 
@@ -113,23 +114,28 @@ fn write_list(sessions: &[Value], out: &mut impl Write) -> io::Result<()> {
     if sessions.is_empty() {
         return writeln!(out, "no sessions");
     }
-    let rows = sessions.iter().map(|session| {
-        vec![
-            table::text(&session["id"]),
-            table::text(&session["role"]),
-            table::text(&session["state"]),
-            path_of(session),
-            table::text(&session["peer"]),
-            table::text(&session["transport"]),
-            table::age(&session["age_s"]),
-            loss(session),
-            table::seconds(&session["reader"]["lag_s"]),
-            table::text(&session["user_agent"]),
-        ]
-    });
-    let rows: Vec<Vec<String>> = rows.collect();
-    let heads = ["ID", "ROLE", "STATE", "PATH", "PEER", "WAY", "AGE", "LOSS", "LAG", "CLIENT"];
-    table::write(&heads, &rows, out)
+    let rows: Vec<Vec<String>> = sessions.iter().map(row).collect();
+    table::write(&HEADS, &rows, out)
+}
+
+/// Of a list of sessions.
+pub(super) const HEADS: [&str; 10] =
+    ["ID", "ROLE", "STATE", "PATH", "PEER", "WAY", "AGE", "LOSS", "LAG", "CLIENT"];
+
+/// A session in a list, below [`HEADS`].
+pub(super) fn row(session: &Value) -> Vec<String> {
+    vec![
+        table::text(&session["id"]),
+        table::text(&session["role"]),
+        table::text(&session["state"]),
+        path_of(session),
+        table::text(&session["peer"]),
+        table::text(&session["transport"]),
+        table::age(&session["age_s"]),
+        loss(session),
+        table::seconds(&session["reader"]["lag_s"]),
+        table::text(&session["user_agent"]),
+    ]
 }
 
 /// With the channel of a line-up's session: `tv 201`.
