@@ -74,6 +74,7 @@ const ADDRESSES: &[(&str, &[&str])] = &[
     ("mp4_atom", &["src/media/"]),
     ("nix", &["src/sandbox/account.rs"]),
     ("prometheus", &["src/metrics/", "src/http/admin/"]),
+    ("ratatui", &["src/cli/remote/top/"]),
     ("regex", &["src/config/"]),
     ("rusqlite", &["src/ledger/"]),
     ("rcgen", &["src/pki/"]),
