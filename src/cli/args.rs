@@ -95,6 +95,8 @@ pub enum Command {
     },
     /// Show the limits of a running server, and how much of each is used
     Limits(RemoteArgs),
+    /// Watch a running server: live numbers, sessions, live paths, warnings of its log
+    Top(RemoteArgs),
     /// Bring files to nodes by a base, and show and change such jobs
     Job {
         /// What to do with them.

@@ -11,6 +11,7 @@
 //!                       +-- user VERB      --> hashes of passwords, tokens of operators
 //!                       +-- path, session  --> API of a running server --> ls, show, kick
 //!                       +-- limits         --> the same --> what strangers use of each limit
+//!                       +-- top            --> the same --> live numbers, lists, kick
 //!                       +-- job            --> API of a base --> push, ls, show, report
 //! ```
 //! Invariant: results go to standard output, everything else to standard error; the exit code is
@@ -136,6 +137,7 @@ fn run(cli: Cli, out: &mut impl Write) -> Result<Exit, Failure> {
         Some(Command::Path { verb }) => remote::run_path(&verb, std::env::vars_os(), out),
         Some(Command::Session { verb }) => remote::run_session(&verb, std::env::vars_os(), out),
         Some(Command::Limits(args)) => remote::run_limits(&args, std::env::vars_os(), out),
+        Some(Command::Top(args)) => remote::run_top(&args, std::env::vars_os(), out),
         Some(Command::Job { verb }) => jobs::run_job(&verb, std::env::vars_os(), out),
         Some(Command::Generate(args)) => generate::run(&args),
     }

@@ -1,10 +1,11 @@
 //! Verbs that ask a running server: `headend path ...`, `headend session ...`, `headend limits`,
-//! `config reload`.
+//! `headend top`, `config reload`.
 //!
 //! ```text
 //! words --> client --HTTP--> API of the server --JSON--> table for people, or JSON as it came
 //! ```
-//! Nothing is decided here: a verb is one question of the API, or one for each page of a list.
+//! Nothing is decided here: a verb is one question of the API, or one for each page of a list; `top`
+//! asks until it is left.
 //! Text of a server goes through [`super::printable`]: names of paths and clients are strangers'.
 
 mod client;
@@ -14,6 +15,7 @@ mod path;
 mod playlist;
 mod session;
 pub(super) mod table;
+mod top;
 
 use std::ffi::OsString;
 use std::fmt::Display;
@@ -52,6 +54,15 @@ pub(super) fn run_reload(
     out: &mut impl Write,
 ) -> Result<Exit, Failure> {
     config::reload(args, env, out)
+}
+
+/// `headend top`.
+pub(super) fn run_top(
+    args: &RemoteArgs,
+    env: impl IntoIterator<Item = (OsString, OsString)>,
+    out: &mut impl Write,
+) -> Result<Exit, Failure> {
+    top::run(args, env, out)
 }
 
 /// `headend limits`.
