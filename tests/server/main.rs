@@ -38,6 +38,7 @@ mod srtp;
 mod standby;
 mod strangers;
 mod tls;
+mod top;
 mod trick_modes;
 mod tunnel;
 mod webhooks;
