@@ -75,7 +75,8 @@ pub fn run(
     options.facts.rtsp = rtsp;
     join(&runtime, &mut node)?;
     let (base, name) = (node.base().to_owned(), node.name().clone());
-    prepared.base = Some(base.clone());
+    let scheme = if is_insecure { "http" } else { "https" };
+    prepared.base = Some(format!("{scheme}://{base}/"));
     tracing::info!(code = "HE-I922", node = %name, base, peers = %addr, "the node starts");
     if is_insecure {
         let fix = "leave --insecure out, here and at the base";

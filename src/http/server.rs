@@ -59,6 +59,9 @@ pub(super) struct Limits {
     idle_max: Duration,
     /// How long a peer that does not answer is kept, where that is shorter: the kernel probes it.
     dead_after: Option<Duration>,
+    /// Bytes that the kernel takes and has not sent. More of them wait here, so that a peer that
+    /// does not read is noticed.
+    unsent_max: Option<u32>,
 }
 
 /// TLS of a listener.
@@ -236,8 +239,12 @@ impl Limited {
                 self.refuse(&stream);
                 continue;
             };
-            let Limits { idle_max, dead_after, .. } = self.limits;
+            let Limits { idle_max, dead_after, unsent_max, .. } = self.limits;
             let is_probed = dead_after.is_none_or(|dead| probe(&stream, dead).is_ok());
+            if let Some(bytes) = unsent_max {
+                // Without it a peer that does not read is noticed later.
+                let _unknown = SockRef::from(&stream).set_tcp_notsent_lowat(bytes);
+            }
             // Small answers in one piece: waiting for more to send only delays them.
             if is_probed && stream.set_nodelay(true).is_ok() {
                 let idle = Box::pin(sleep(idle_max));
@@ -450,6 +457,7 @@ pub(super) fn admin(limits: &LimitsConfig) -> Limits {
         cells: Some(&ADMIN),
         idle_max: Duration::from_secs(90),
         dead_after: None,
+        unsent_max: Some(UNSENT_MAX),
     }
 }
 
@@ -464,6 +472,7 @@ pub(super) const DISTRIBUTION: Limits = Limits {
     cells: None,
     idle_max: Duration::from_secs(3_600),
     dead_after: Some(Duration::from_secs(10)),
+    unsent_max: None,
 };
 
 /// To a client for whom there is no place.
@@ -475,6 +484,9 @@ const HANDSHAKES_MAX: usize = 512;
 const HANDSHAKE_MAX: Duration = Duration::from_secs(5);
 /// Of a request that is refused: head and beginning of its body.
 const REQUEST_READ: usize = 4_096;
+
+/// Two minutes of a dashboard's feed.
+const UNSENT_MAX: u32 = 64 << 10;
 
 /// For requests in progress when the appliance stops.
 const DRAIN_MAX: Duration = Duration::from_secs(1);

@@ -182,12 +182,13 @@ pub const FEEDS_MAX: usize = 32;
 const EVERY: Duration = Duration::from_secs(1);
 /// Five minutes, which is 100 kB to a page that is opened.
 const HISTORY_MAX: usize = 300;
-/// Samples that a feed may be behind: what its socket holds is some minutes more.
+/// Samples that a feed may be behind, beside what its socket holds (`server`, two minutes).
 const BACKLOG_MAX: usize = 16;
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use axum::http::StatusCode;
     use futures_util::StreamExt;
 
     fn cells() -> CellSet {
@@ -272,7 +273,7 @@ mod tests {
             pages.push(open(State(feed.clone())).await.unwrap());
         }
         let refused = open(State(feed.clone())).await.unwrap_err();
-        assert_eq!(refused.status(), axum::http::StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(refused.status(), StatusCode::SERVICE_UNAVAILABLE);
         pages.pop();
         assert!(open(State(feed)).await.is_ok());
     }
