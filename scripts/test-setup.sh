@@ -11,6 +11,8 @@
 #   util-linux               makes that namespace
 #   postgresql               ledgers of bases that stand by for each other; tests start a server of
 #                            their own
+#   chromium                 shows the page for operators, without a window; its letters are those of
+#                            fonts-liberation
 #   curl, rclone, cadaver    clients of WebDAV that bring files to a base
 #   man-db, dpkg-dev         format the man pages; find what the program's package depends on
 #   cargo-machete            finds dependencies that no code names; cargo builds it, once
@@ -34,6 +36,7 @@ declare -A commands=(
     [nft]=nftables
     [unshare]=util-linux
     [curl]=curl
+    [chromium]=chromium
     [rclone]=rclone
     [cadaver]=cadaver
     [man]=man-db
@@ -67,6 +70,8 @@ missing_packages() {
     done
     # GLib's TLS is a module that no program of its own shows.
     compgen -G "/usr/lib/*/gio/modules/libgio*tls.so" >/dev/null || echo glib-networking
+    # A browser without any font shows none of them.
+    compgen -G "/usr/share/fonts/truetype/liberation*/*.ttf" >/dev/null || echo fonts-liberation
     # Debian keeps these programs off the path.
     command -v initdb >/dev/null || compgen -G "/usr/lib/postgresql/*/bin/initdb" >/dev/null ||
         echo postgresql

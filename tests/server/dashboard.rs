@@ -8,16 +8,19 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
 
+use crate::support::base::Base;
 use crate::support::browser::Browser;
 use crate::support::http::{get, get_json, get_with, metric, sessions};
 use crate::support::media::title;
-use crate::support::process::run_any;
-use crate::support::scratch;
-use crate::support::server::{Options, Server, loadgen};
+use crate::support::process::{Kept, run_any, wait_for};
+use crate::support::server::{Options, Server, binary, loadgen};
 use crate::support::session::{Lower, Session};
-use crate::support::wait::{PATIENCE, until};
+use crate::support::wait::{Deadline, PATIENCE, until};
+use crate::support::{demo_clip, scratch};
 
 const DESKTOP: (u32, u32) = (1_360, 860);
 const PHONE: (u32, u32) = (390, 844);
@@ -156,18 +159,13 @@ fn every_view_fits_a_phone_and_a_desktop_in_light_and_dark_and_names_its_control
                 .filter(|(role, name)| controls.contains(&role.as_str()) && name.is_empty())
                 .collect();
             assert!(nameless.is_empty(), "{view}: {nameless:?}");
-            if let Some(folder) = pictures() {
+            if let Some(folder) = std::env::var_os("HEADEND_VIEWS").map(PathBuf::from) {
                 let file = format!("{view}-{}-{scheme}.png", size.0);
                 browser.screenshot(&folder.join(file));
             }
         }
     }
     browser.assert_content(&origin(&server));
-}
-
-/// Where pictures are to be put, when somebody wants to see them.
-fn pictures() -> Option<PathBuf> {
-    std::env::var_os("HEADEND_PICTURES").map(PathBuf::from)
 }
 
 #[test]
@@ -420,7 +418,7 @@ fn pages_too_many_and_pages_that_never_read_keep_nobody_else_out() {
     session.receive_packets(5, PATIENCE);
     // Feeds do not hold up the end.
     server.signal_term();
-    let status = server.wait(std::time::Duration::from_secs(10));
+    let status = server.wait(Duration::from_secs(10));
     assert_eq!(status.and_then(|status| status.code()), Some(0));
 }
 
@@ -454,4 +452,90 @@ fn pages_of_others_get_neither_the_page_nor_its_numbers() {
         assert_eq!(get(admin, path).0, 404, "{path}");
     }
     assert_eq!(get_json(admin, "/")["name"], "headend", "programs get what they always got");
+}
+
+/// A node of a base, both without TLS.
+fn node_of(base: &Base, media: &Path) -> Server {
+    let mut command = Command::new(binary());
+    command.args(["node", "--insecure", "--base", &base.url(), "--join", &base.join_token()]);
+    command.args(["--name", "edge-1", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"]);
+    command.args(["--shards", "1", "--workers", "1"]).arg("--media").arg(media);
+    Server::run(command, tempfile::tempdir_in(scratch()).unwrap())
+}
+
+#[test]
+fn base_shows_its_jobs_and_who_feeds_whom_and_a_node_leads_to_its_base() {
+    let folder = tempfile::tempdir_in(scratch()).unwrap();
+    let base = Base::start(&folder.path().join("data"));
+    let media = folder.path().join("media");
+    std::fs::create_dir(&media).unwrap();
+    let node = node_of(&base, &media);
+    let token = base.token("provider.token");
+    let film = demo_clip();
+    let push = ["job", "push", film.to_str().unwrap(), "--base", &base.url(), "--token", &token];
+    let pushed = run_any(binary().to_str().unwrap(), &push, PATIENCE);
+    assert!(pushed.status.success(), "{}", pushed.stderr);
+    let mut browser = Browser::start(DESKTOP.0, DESKTOP.1);
+    browser.send_header("Authorization", &format!("Bearer {token}"));
+    browser.open(&format!("{}/", base.url()));
+    browser.until("document.querySelector('tbody')?.innerText.includes('completed')");
+    browser.click("document.querySelector('tbody button.link')");
+    browser.until("document.querySelector('.tree')?.innerText.includes('edge-1  100 %')");
+    let tree = browser.eval("document.querySelector('.tree').innerText");
+    assert!(tree.as_str().unwrap().starts_with("base\n'- edge-1"), "{tree}");
+    show(&mut browser, "nodes");
+    browser.until("document.querySelector('tbody')?.innerText.includes('edge-1')");
+    browser.assert_content(&base.url());
+    let mut browser = page_of(&node, DESKTOP);
+    show(&mut browser, "jobs");
+    let link = browser.eval("document.querySelector('main a').href");
+    assert_eq!(link, format!("{}/", base.url()));
+    browser.assert_content(&origin(&node));
+}
+
+/// The pictures of README, which `scripts/pictures.sh` takes of some minutes: here of seconds.
+#[test]
+fn pictures_of_the_page_and_of_a_report_are_small_enough_to_be_kept() {
+    let seconds = std::env::var("HEADEND_PICTURE_SECONDS").unwrap_or_else(|_| "4".to_owned());
+    let folder = tempfile::tempdir_in(scratch()).unwrap();
+    let pictures = std::env::var_os("HEADEND_PICTURES").map(PathBuf::from);
+    let pictures = pictures.unwrap_or_else(|| folder.path().to_owned());
+    let media = folder.path().join("media");
+    std::fs::create_dir(&media).unwrap();
+    std::fs::copy(demo_clip(), media.join("clock.mp4")).unwrap();
+    let config = "[path.\"live/clock\"]\nsource = \"vod/clock.mp4\"\n";
+    let server = Server::start(&Options {
+        folder: Some(&media),
+        config: Some(config),
+        ..Options::default()
+    });
+    let report = folder.path().join("report.html");
+    let mut command = Command::new(loadgen());
+    let seconds: u32 = seconds.parse().unwrap();
+    let (ramp, duration) = (480.0 / f64::from(seconds), format!("{seconds}s"));
+    command.args(["-n", "120", "--ramp", &ramp.to_string(), "--duration", &duration, "--html"]);
+    command.arg(&report).args([server.vod_url("clock.mp4"), server.url("live/clock")]);
+    command.stdout(Stdio::null()).stderr(Stdio::null());
+    let mut load = Kept::start(&mut command);
+    let mut browser = page_of(&server, DESKTOP);
+    browser.prefer("dark");
+    // Just before the load ends.
+    let deadline = Deadline::after(Duration::from_secs(u64::from(seconds.saturating_sub(2))));
+    while !deadline.has_passed() && load.0.try_wait().unwrap().is_none() {
+        browser.until("document.getElementById('state').innerText === 'live'");
+        std::thread::park_timeout(Duration::from_millis(500));
+    }
+    browser.until("Number(document.querySelector('.tile b').innerText) > 0");
+    browser.screenshot(&pictures.join("dashboard.png"));
+    drop(browser);
+    wait_for(&mut load.0, PATIENCE * 4).expect("the load ends");
+    let mut browser = Browser::start(DESKTOP.0, DESKTOP.1);
+    browser.open(&format!("file://{}", report.display()));
+    browser.until("document.querySelectorAll('.plot svg path').length > 4");
+    browser.screenshot(&pictures.join("report.png"));
+    for name in ["dashboard.png", "report.png"] {
+        let picture = std::fs::read(pictures.join(name)).unwrap();
+        assert!(picture.starts_with(b"\x89PNG"), "{name}");
+        assert!((10_000..200_000).contains(&picture.len()), "{name}: {} bytes", picture.len());
+    }
 }
