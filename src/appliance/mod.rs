@@ -296,15 +296,13 @@ fn serve(
         warnings: warnings(&config, &library, told, &running),
         ready_in_ms: u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
     };
-    let (checks, base) = (prepared.checks, prepared.base);
-    view.tell(Told { startup: startup.to_json(), checks, base });
     // Before the banner: who has read that may ask whether the server is ready.
-    view.set_ready(true);
+    view.begin(Told { startup: startup.to_json(), checks: prepared.checks, base: prepared.base });
     startup.print_aside();
     let end_companion = companion.map(|start| start(Serving { viewers, view: Arc::clone(&view) }));
     drop(ended);
     let result = wait_for_shards(running, &has_ended, &poller, end);
-    view.set_ready(false);
+    view.end();
     end_companion.into_iter().for_each(|end| end());
     let _control_gone = stop.send(true);
     pool.stop();

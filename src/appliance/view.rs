@@ -80,9 +80,15 @@ impl View {
         })
     }
 
-    /// Is told once, when everything is started.
-    pub(super) fn tell(&self, told: Told) {
+    /// Everything is started: players are served.
+    pub(super) fn begin(&self, told: Told) {
         let _told_before = self.told.set(told);
+        self.is_ready.store(true, Ordering::Relaxed);
+    }
+
+    /// Players are not served any more.
+    pub(super) fn end(&self) {
+        self.is_ready.store(false, Ordering::Relaxed);
     }
 
     /// Reads the certificate of RTSPS again. False: there is none.
@@ -147,10 +153,6 @@ impl View {
     /// Takes a path that was added away again.
     pub(super) fn remove_path(&self, path: &str) {
         self.reloader.remove_path(&self.poller, path);
-    }
-
-    pub(super) fn set_ready(&self, is_ready: bool) {
-        self.is_ready.store(is_ready, Ordering::Relaxed);
     }
 }
 

@@ -8,7 +8,8 @@
 //! minutes at once. It and all feeds are tasks of the control thread.
 //! Invariant: a feed holds no text of its own but what its socket has not taken. One that is
 //! [`BACKLOG_MAX`] samples behind is ended and counted; a socket that takes nothing is closed by
-//! `server`.
+//! `server`. A feed ends after [`LIFE_MAX`]; the browser opens another one, and shows its token
+//! again.
 //! Bounds: [`FEEDS_MAX`] feeds, [`HISTORY_MAX`] samples.
 
 use std::collections::VecDeque;
@@ -24,7 +25,7 @@ use futures_util::stream;
 use jiff::Timestamp;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, broadcast, watch};
-use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
 use super::sample::{Reading, Sample};
 use crate::http::problem::Problem;
@@ -103,7 +104,8 @@ pub(super) async fn open(State(feed): State<Feed>) -> Result<Response, Problem> 
         )));
     };
     let (history, news) = feed.subscribe();
-    let reader = Reader { open: Open::new(slot), news, shutdown: feed.0.shutdown.clone() };
+    let end = Instant::now() + LIFE_MAX;
+    let reader = Reader { open: Open::new(slot), news, shutdown: feed.0.shutdown.clone(), end };
     let first = stream::iter([Ok::<_, Infallible>(history)]);
     let rest = stream::unfold(reader, |mut reader| async move {
         let text = reader.next().await?;
@@ -121,6 +123,7 @@ struct Reader {
     open: Open,
     news: broadcast::Receiver<Bytes>,
     shutdown: watch::Receiver<bool>,
+    end: Instant,
 }
 
 impl Reader {
@@ -129,6 +132,7 @@ impl Reader {
         let heard = tokio::select! {
             heard = self.news.recv() => heard,
             _ended = self.shutdown.wait_for(|stop| *stop) => return None,
+            () = sleep_until(self.end) => return None,
         };
         match heard {
             Ok(text) => Some(text),
@@ -178,6 +182,8 @@ fn event(kind: &str, data: &impl serde::Serialize) -> Bytes {
 
 /// Pages that are shown numbers at once: half of the API's connections, and nobody looks at more.
 pub const FEEDS_MAX: usize = 32;
+/// A token that does not count any more has its numbers for so long at most.
+const LIFE_MAX: Duration = Duration::from_secs(3_600);
 /// Between two samples.
 const EVERY: Duration = Duration::from_secs(1);
 /// Five minutes, which is 100 kB to a page that is opened.
@@ -222,7 +228,7 @@ mod tests {
     #[tokio::test]
     async fn page_is_told_what_was_and_then_what_comes_and_nothing_behind_the_end() {
         let (feed, stop) = feed();
-        (0..HISTORY_MAX as i64 + 5).for_each(|at_ms| feed.publish(sample(at_ms)));
+        (0..305).for_each(|at_ms| feed.publish(sample(at_ms)));
         let mut body = open(State(feed.clone())).await.unwrap().into_body().into_data_stream();
         let history = text(&mut body).await.unwrap();
         let data = history.strip_prefix("event: history\ndata: ").unwrap();
@@ -255,7 +261,7 @@ mod tests {
         let before = ADMIN.feeds_dropped.value();
         assert!(text(&mut slow).await.unwrap().starts_with("event: history"));
         assert!(text(&mut fast).await.unwrap().starts_with("event: history"));
-        for at_ms in 0..2 * BACKLOG_MAX as i64 {
+        for at_ms in 0..40 {
             feed.publish(sample(at_ms));
             assert!(text(&mut fast).await.unwrap().contains(&format!("\"at_ms\":{at_ms},")));
         }
@@ -263,6 +269,16 @@ mod tests {
         drop((slow, never));
         assert!(ADMIN.feeds_dropped.value() >= before + 2);
         assert_eq!(slots_left(&feed), FEEDS_MAX - 1);
+    }
+
+    #[tokio::test]
+    async fn feed_ends_when_its_time_is_over() {
+        let (feed, _stop) = feed();
+        let slot = Arc::clone(&feed.0.slots).try_acquire_owned().unwrap();
+        let (_, news) = feed.subscribe();
+        let (shutdown, end) = (feed.0.shutdown.clone(), Instant::now());
+        let mut reader = Reader { open: Open::new(slot), news, shutdown, end };
+        assert_eq!(reader.next().await, None);
     }
 
     #[tokio::test]

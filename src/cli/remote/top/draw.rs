@@ -206,11 +206,8 @@ fn draw_figures(frame: &mut Frame<'_>, newest: &Value, area: Rect) {
 fn draw_chart(frame: &mut Frame<'_>, screen: &Screen, area: Rect, title: &str, curves: &[Curve]) {
     let newest_ms = screen.samples.back().and_then(|s| s["at_ms"].as_f64()).unwrap_or_default();
     let points = |(_, value): &Curve| {
-        let samples = screen.samples.iter();
-        let points = samples
-            .filter_map(|s| Some(((s["at_ms"].as_f64()? - newest_ms) / 1e3, value(s)?)))
-            .collect::<Vec<(f64, f64)>>();
-        points
+        let point = |s: &Value| Some(((s["at_ms"].as_f64()? - newest_ms) / 1e3, value(s)?));
+        screen.samples.iter().filter_map(point).collect::<Vec<(f64, f64)>>()
     };
     let all: Vec<Vec<(f64, f64)>> = curves.iter().map(points).collect();
     let high = all.iter().flatten().map(|(_, value)| *value).fold(0.0, f64::max);
