@@ -1,13 +1,13 @@
 #!/bin/bash
 # Takes the pictures of README: the page for operators and a report of the load generator, under the
-# load of 120 players for some minutes, in Debian's chromium. They are put into pictures/.
+# load of 120 players for two minutes, in Debian's chromium. They are put into pictures/.
 #
-#   scripts/pictures.sh [SECONDS]      of load, 320 by default: the page shows five minutes
+#   scripts/pictures.sh [SECONDS]      of load, 110 by default
 #
 # The test that takes them checks that each is below 200 kB.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-seconds=${1:-320}
+seconds=${1:-110}
 mkdir -p pictures
 cargo build --release --workspace
 export HEADEND_BIN=$PWD/target/release/headend

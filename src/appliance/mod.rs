@@ -55,6 +55,7 @@ use crate::sandbox::places::Places;
 use crate::sandbox::{Entered, Role, Sandbox, SandboxError};
 use crate::session::cx::SessionConfig;
 use crate::shard::inbox::{Inbox, Message};
+use crate::shard::ktls::is_available as kernel_tls_available;
 use crate::shard::priority::{set_fifo, try_fifo};
 use crate::shard::ring::{RingConfig, Uring};
 use crate::shard::sockets::groups;
@@ -188,7 +189,7 @@ impl Prepared {
         Uring::check().map_err(|error| RunError::NoRing(error.to_string()))?;
         let started_with = config.clone();
         // Before the ports are taken.
-        let checks = host::examine(&config, try_fifo);
+        let checks = host::examine(&config, try_fifo, kernel_tls_available);
         let sandbox = sandbox(&config, role)?;
         let mut fit = fit(config, sandbox.keeps_capabilities())?;
         let mut sockets = listen::open(&fit.config, fit.cpus.shards.len(), gives_way)?;

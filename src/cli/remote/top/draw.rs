@@ -120,16 +120,16 @@ fn charts(newest: &Value) -> Vec<(&'static str, Vec<Curve>)> {
             ],
         ),
         (
-            "lateness, ms",
+            "late, ms",
             vec![
                 curve("p50", entry("late_ms", 0, 1.0)),
                 curve("p99", entry("late_ms", 1, 1.0)),
                 curve("p99.9", entry("late_ms", 2, 1.0)),
             ],
         ),
-        ("CPU, % of a core", cpu_curves(newest)),
+        ("CPU, %", cpu_curves(newest)),
         (
-            "reported loss, %",
+            "loss, %",
             vec![
                 curve("mean", entry("lost_percent", 0, 1.0)),
                 curve("p99", entry("lost_percent", 1, 1.0)),
@@ -142,10 +142,10 @@ fn cpu_curves(newest: &Value) -> Vec<Curve> {
     let shards = newest["cpu"].as_array().map_or(0, Vec::len);
     let mut curves = Vec::new();
     if shards <= SHARDS_SHOWN_MAX {
-        let of = |shard| curve(&format!("shard {shard}"), entry("cpu", shard, 1.0));
+        let of = |shard| curve(&format!("s{shard}"), entry("cpu", shard, 1.0));
         curves.extend((0..shards).map(of));
     } else {
-        curves.push(curve("busiest shard", |sample| {
+        curves.push(curve("busiest", |sample| {
             sample["cpu"].as_array()?.iter().filter_map(Value::as_f64).reduce(f64::max)
         }));
     }
@@ -210,6 +210,8 @@ fn draw_chart(frame: &mut Frame<'_>, screen: &Screen, area: Rect, title: &str, c
         screen.samples.iter().filter_map(point).collect::<Vec<(f64, f64)>>()
     };
     let all: Vec<Vec<(f64, f64)>> = curves.iter().map(points).collect();
+    let oldest_ms = screen.samples.front().and_then(|s| s["at_ms"].as_f64());
+    let covered_s = (newest_ms - oldest_ms.unwrap_or(newest_ms)) / 1e3;
     let high = all.iter().flatten().map(|(_, value)| *value).fold(0.0, f64::max);
     let high = if high > 0.0 { high * 1.05 } else { 1.0 };
     let mut caption = vec![Span::from(format!(" {title} ")).bold()];
@@ -224,7 +226,7 @@ fn draw_chart(frame: &mut Frame<'_>, screen: &Screen, area: Rect, title: &str, c
     let chart = Chart::new(sets)
         .block(Block::new().title(Line::from(caption)))
         .legend_position(None)
-        .x_axis(Axis::default().bounds([-SPAN_S, 0.0]))
+        .x_axis(Axis::default().bounds([-covered_s.clamp(SPAN_S_MIN, SPAN_S_MAX), 0.0]))
         .y_axis(Axis::default().bounds([0.0, high]).labels(labels));
     frame.render_widget(chart, area);
 }
@@ -295,8 +297,10 @@ fn whole(value: f64) -> u64 {
 const COLOURS: [Color; 5] = [Color::Blue, Color::Yellow, Color::Magenta, Color::Cyan, Color::Green];
 /// More shards are shown by the busiest of them.
 const SHARDS_SHOWN_MAX: usize = 4;
+/// What a chart shows of a server that has just started.
+const SPAN_S_MIN: f64 = 60.0;
 /// What a chart shows.
-const SPAN_S: f64 = 300.0;
+const SPAN_S_MAX: f64 = 300.0;
 /// A chart that is narrower shows nothing.
 const CHART_COLUMNS_MIN: u16 = 36;
 /// A chart that is lower shows nothing.
@@ -340,13 +344,11 @@ mod tests {
     #[test]
     fn overview_has_figures_and_charts_with_their_newest_values() {
         let text = drawn(&screen(), 120, 34);
-        for part in
-            ["vm 0.1.0", "live", "12.0 Mb/s", "2.25 ms", "p99 2.25", "shard 1 3.00", "udp 1500"]
+        for part in ["vm 0.1.0", "live", "12.0 Mb/s", "2.25 ms", "p99 2.25", "s1 3.00", "udp 1500"]
         {
             assert!(text.contains(part), "{part}: {text}");
         }
-        for title in ["sessions", "Mbit/s", "packets/s", "lateness, ms", "CPU, %", "reported loss"]
-        {
+        for title in ["sessions", "Mbit/s", "packets/s", "late, ms", "CPU, %", "loss, %"] {
             assert!(text.contains(title), "{title}: {text}");
         }
     }

@@ -3,11 +3,10 @@
 import { bitRate, el } from "./dom.js";
 import { createFigure, short } from "./plots.js";
 
-const SPAN_S = 300;
+// The shortest of these that has all samples is shown.
+const SPANS_S = [60, 120, 300];
 // More shards than this are shown by their mean and the busiest of them.
 const SHARDS_SHOWN_MAX = 4;
-
-const AXIS = { kind: "ago", span: SPAN_S };
 
 /** What each plot shows: series of values by sample. */
 const PLOTS = [
@@ -86,6 +85,10 @@ function cpuSeries({ cpu }) {
   return [...shards, ["process", (s) => s.cpu_process]];
 }
 
+function axisOf(seconds) {
+  return { kind: "ago", span: SPANS_S.find((span) => seconds <= span) ?? SPANS_S.at(-1) };
+}
+
 /** Tiles: what, value, and whether it is bad. */
 const TILES = [
   ["sessions", (s) => String(s.sessions)],
@@ -107,7 +110,7 @@ export function createOverview() {
   });
   const plots = PLOTS.map((plot) => ({
     plot,
-    figure: createFigure({ none: "waiting for numbers", ...plot, axis: AXIS, series: [], showsLast: true }, 176),
+    figure: createFigure({ none: "waiting for numbers", ...plot, axis: axisOf(0), series: [], showsLast: true }, 176),
   }));
   const alerts = el("div", { class: "alerts" });
   const element = el(
@@ -125,12 +128,13 @@ export function createOverview() {
       value.textContent = text(newest);
       tile.classList.toggle("bad", Boolean(isBad?.(newest)));
     });
+    const axis = axisOf((newest.at_ms - samples[0].at_ms) / 1000);
     for (const { plot, figure } of plots) {
       const series = plot.of(newest).map(([name, value]) => ({
         name,
         points: samples.map((s) => [(s.at_ms - newest.at_ms) / 1000, value(s) ?? null]),
       }));
-      figure.set(series);
+      figure.set(series, axis);
     }
   };
   /** Says what asks for a look, each with the view that has more. */

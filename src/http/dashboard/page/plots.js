@@ -16,7 +16,7 @@ const COLOURS = 5;
 // Values this much larger than the middle ones ask for a logarithmic axis.
 const LOG_RATIO = 40;
 
-/** A figure of `plot`, `height` pixels high: `element`, and `set(series)` for other values. */
+/** A figure of `plot`, `height` pixels high: `element`, and `set(series, axis)` for other values. */
 export function createFigure(plot, height = 240) {
   const figure = html("figure", "plot");
   const caption = html("figcaption", "");
@@ -87,8 +87,9 @@ export function createFigure(plot, height = 240) {
     width = now;
     draw();
   }).observe(figure);
-  const set = (others) => {
+  const set = (others, axis = plot.axis) => {
     series = others;
+    plot = { ...plot, axis };
     draw();
   };
   return { element: figure, set };
@@ -113,10 +114,10 @@ function xScale(axis, xs, span) {
       return scale(0, high, span, (value) => value, ticks);
     }
     case "ago": {
-      const minutes = Math.round(axis.span / 60);
-      const every = (span[1] - span[0]) / minutes < 44 ? 2 : 1;
+      const every = axis.span <= 60 ? 15 : axis.span <= 120 ? 30 : 60;
+      const label = (s) => (s % 60 === 0 ? `${s / 60} min` : `${s} s`);
       const ticks = [];
-      for (let m = minutes; m > 0; m -= every) ticks.push([-m * 60, `${m} min`]);
+      for (let s = axis.span; s > 0; s -= every) ticks.push([-s, label(s)]);
       ticks.push([0, "now"]);
       return scale(-axis.span, 0, span, (value) => value, ticks);
     }
