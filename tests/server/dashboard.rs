@@ -8,6 +8,7 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -503,7 +504,8 @@ fn pictures_of_the_page_and_of_a_report_are_small_enough_to_be_kept() {
     let media = folder.path().join("media");
     std::fs::create_dir(&media).unwrap();
     std::fs::copy(demo_clip(), media.join("clock.mp4")).unwrap();
-    let config = "[path.\"live/clock\"]\nsource = \"vod/clock.mp4\"\n";
+    let config = "[path.\"live/clock\"]\nsource = \"vod/clock.mp4\"\n\
+                  [path.\"live/demo\"]\nsource = \"demo\"\n";
     let server = Server::start(&Options {
         folder: Some(&media),
         config: Some(config),
@@ -511,10 +513,13 @@ fn pictures_of_the_page_and_of_a_report_are_small_enough_to_be_kept() {
     });
     let report = folder.path().join("report.html");
     let mut command = Command::new(loadgen());
+    // What was called is in the picture.
+    command.arg0("headend-loadgen").current_dir(folder.path());
     let seconds: u32 = seconds.parse().unwrap();
-    let (ramp, duration) = (480.0 / f64::from(seconds), format!("{seconds}s"));
-    command.args(["-n", "120", "--ramp", &ramp.to_string(), "--duration", &duration, "--html"]);
-    command.arg(&report).args([server.vod_url("clock.mp4"), server.url("live/clock")]);
+    let (ramp, duration) = ((480 / seconds).max(1).to_string(), format!("{seconds}s"));
+    command.args(["-n", "120", "--ramp", &ramp, "--duration", &duration]);
+    command.args(["--transport", "udp=3,tcp=1", "--html", "report.html"]);
+    command.args([server.url("live/clock"), server.url("live/demo")]);
     command.stdout(Stdio::null()).stderr(Stdio::null());
     let mut load = Kept::start(&mut command);
     let mut browser = page_of(&server, DESKTOP);

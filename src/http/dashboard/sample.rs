@@ -37,7 +37,7 @@ pub(super) struct Reading {
 struct Gauges {
     /// Sessions of all kinds.
     sessions: u64,
-    /// Players of titles that play.
+    /// Sessions that play.
     playing: u64,
     /// Publishers that have announced a path.
     publishers: u64,

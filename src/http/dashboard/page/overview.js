@@ -17,7 +17,7 @@ const PLOTS = [
     least: 4,
     of: () => [
       ["all", (s) => s.sessions],
-      ["titles playing", (s) => s.playing],
+      ["playing", (s) => s.playing],
       ["publishers", (s) => s.publishers],
     ],
   },

@@ -77,7 +77,8 @@ export function createTable({ noun, columns, load, key, actions = [], detail, re
     empty.textContent = search.value.trim() ? `no ${noun} found` : `no ${noun}`;
     if (count === 0 && state.next) empty.textContent = `no ${noun} found so far; the next page looks further`;
     const more = state.next ? "+" : "";
-    shown.textContent = state.page > 1 || state.next ? `page ${state.page}: ${count}${more}` : `${count} ${noun}`;
+    const told = count === 1 ? noun.replace(/s$/, "") : noun;
+    shown.textContent = state.page > 1 || state.next ? `page ${state.page}: ${count}${more}` : `${count} ${told}`;
     first.disabled = state.page === 1;
     next.disabled = !state.next;
   };
