@@ -3,9 +3,9 @@
 //! ```text
 //! head: command, verdict tiles | plots | tables | host | the whole report as JSON
 //! ```
-//! Light or dark as the reader's system is. Plots are drawn by the script of the server's dashboard,
-//! which is in the page; figures and tables are there without it. The JSON at the end is what
-//! `--json` prints, so that a page that was kept can be read by programs years later.
+//! Light or dark as the reader's system is. Plots are drawn by the script of the server's
+//! dashboard, which is in the page; figures and tables are there without it. The JSON at the end is
+//! what `--json` prints, so that a page that was kept can be read by programs years later.
 //! Invariant: no text from outside gets in unescaped; nothing is loaded from anywhere.
 
 use crate::plot::{Axis, Plot, Series, escaped, short};

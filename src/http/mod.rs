@@ -7,10 +7,10 @@
 //!                                  |              +-------------------------------+
 //!                                  `-> dashboard (page, feed) -> cells of shards
 //! ```
-//! Each kind of client has a room of its own: `admin` for operators of an appliance, `dashboard` for
-//! their browsers; `jobs` for clients and nodes of a base. They share `server`, which listens, and `problem` for errors
-//! (RFC 9457); rooms of a base share `clerk`, which asks its book. A base runs on a runtime of its
-//! own, see [`serve_distribution`].
+//! Each kind of client has a room of its own: `admin` for operators of an appliance, `dashboard`
+//! for their browsers; `jobs` for clients and nodes of a base. They share `server`, which listens,
+//! and `problem` for errors (RFC 9457); rooms of a base share `clerk`, which asks its book. A base
+//! runs on a runtime of its own, see [`serve_distribution`].
 //! Invariant: no request blocks the thread. An answer that does not come in time is a 503, and a
 //! folder is listed on a thread of its own.
 //! Bounds: connections in `server`, page sizes in `admin::paging`, one second for a

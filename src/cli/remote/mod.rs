@@ -4,8 +4,8 @@
 //! ```text
 //! words --> client --HTTP--> API of the server --JSON--> table for people, or JSON as it came
 //! ```
-//! Nothing is decided here: a verb is one question of the API, or one for each page of a list; `top`
-//! asks until it is left.
+//! Nothing is decided here: a verb is one question of the API, or one for each page of a list;
+//! `top` asks until it is left.
 //! Text of a server goes through [`super::printable`]: names of paths and clients are strangers'.
 
 mod client;
