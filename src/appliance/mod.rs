@@ -34,6 +34,7 @@ use std::sync::mpsc;
 use std::thread::JoinHandle;
 use std::time::Instant;
 
+use rustix::process::{Resource, getrlimit};
 use tokio::sync::watch;
 
 use crate::base::ids::ShardId;
@@ -188,8 +189,7 @@ impl Prepared {
         host::ring::check().map_err(RunError::NoRing)?;
         Uring::check().map_err(|error| RunError::NoRing(error.to_string()))?;
         let started_with = config.clone();
-        // Before the ports are taken.
-        let checks = host::examine(&config, try_fifo, kernel_tls_available);
+        let checks = examine(&config);
         let sandbox = sandbox(&config, role)?;
         let mut fit = fit(config, sandbox.keeps_capabilities())?;
         let mut sockets = listen::open(&fit.config, fit.cpus.shards.len(), gives_way)?;
@@ -310,6 +310,16 @@ fn serve(
     pool.stop();
     let _panicked = control.join();
     result
+}
+
+/// Looks at the machine, before the ports are taken. It makes rings to try them, and the kernel
+/// gives their memory back some time later: where little may be locked that is left to the shards.
+fn examine(config: &Config) -> Vec<host::Check> {
+    let lockable = getrlimit(Resource::Memlock).current;
+    if lockable.is_some_and(|bytes| bytes < LOCKABLE_MIN) {
+        return Vec::new();
+    }
+    host::examine(config, try_fifo, kernel_tls_available)
 }
 
 /// Features of the rings, which are alike on all shards.
@@ -697,6 +707,8 @@ fn system(what: &'static str) -> impl Fn(io::Error) -> RunError {
     move |source| RunError::System { what, source }
 }
 
+/// Thirty times what the rings of an examination lock.
+const LOCKABLE_MIN: u64 = 4 << 20;
 /// Shards are numbered in one byte of the session id; 254 leaves room for "none".
 const SHARDS_MAX: usize = 254;
 /// Task classes of the queue, each with its own bound.

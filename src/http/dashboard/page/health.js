@@ -75,6 +75,10 @@ function showChecks(place, checks) {
   const shown = checks.filter(({ level }) => ["fail", "warn", "tip"].includes(level));
   const order = ["fail", "warn", "tip"];
   shown.sort((a, b) => order.indexOf(a.level) - order.indexOf(b.level));
+  if (checks.length === 0) {
+    const text = "not examined: the server may lock little memory (ulimit -l); headend doctor looks at it";
+    return place.replaceChildren(el("p", { class: "dim", text }));
+  }
   const others = checks.filter(({ level }) => level === "ok").length;
   place.replaceChildren(
     ...shown.map((check) =>
