@@ -7,7 +7,8 @@
 //!    `-- no room: everything in the budget is in use
 //! ```
 //! An image is kept here as long as anybody has it, so that its memory is given back by a worker:
-//! it takes tens of microseconds, which a shard is not to spend in the midst of its sends.
+//! it takes tens of microseconds, which a shard is not to spend in the midst of its sends. While
+//! images are kept, one task of the workers sweeps them (`serve`): they go when viewing stops, too.
 //!
 //! Invariants: images in memory, those that are being made and those that were retired take no more
 //! than the budget; one that a stream entered lately is not retired.
@@ -31,6 +32,8 @@ struct Shelf {
     kept: Vec<Kept>,
     /// What `kept` takes, and what is reserved.
     bytes: usize,
+    /// A task sweeps.
+    is_swept: bool,
 }
 
 #[derive(Debug)]
@@ -73,6 +76,25 @@ impl Images {
         // Unmapping takes its time.
         drop(gone);
         has_room.then(|| Room { images: self, bytes })
+    }
+
+    /// Whether the caller is to call [`Self::sweep`] from now on: there are images, and nobody does.
+    pub(super) fn begin_sweeping(&self) -> bool {
+        let mut shelf = self.lock();
+        !shelf.kept.is_empty() && !std::mem::replace(&mut shelf.is_swept, true)
+    }
+
+    /// Gives back what nobody uses. False: nothing is kept any more, and sweeping ends.
+    pub(super) fn sweep(&self, now: Mono) -> bool {
+        let (gone, goes_on) = {
+            let mut shelf = self.lock();
+            let gone = shelf.sweep(now);
+            shelf.is_swept &= !shelf.kept.is_empty();
+            (gone, !shelf.kept.is_empty())
+        };
+        // Unmapping takes its time.
+        drop(gone);
+        goes_on
     }
 
     /// Images kept, and the memory that they take with those that are being made.
@@ -167,4 +189,4 @@ const IDLE_S: u64 = 10;
 
 #[cfg(test)]
 #[path = "images_tests.rs"]
-mod tests;
+pub(super) mod tests;

@@ -7,7 +7,7 @@ use crate::media::image::{ImageJob, ImageNumbers};
 use crate::media::window::{Frame, WindowBuilder};
 use crate::rtp::write_header;
 
-fn window() -> Arc<PacketWindow> {
+pub(in crate::worker) fn window() -> Arc<PacketWindow> {
     let mut builder = WindowBuilder::new();
     builder.push_inline(&[1; 88]);
     builder.end_packet(true);
@@ -32,7 +32,7 @@ fn image(window: &PacketWindow, now: Mono) -> PacketImage {
 }
 
 /// Makes an image for a window, if there is room. Whether there was.
-fn give(images: &Images, window: &Arc<PacketWindow>, now: Mono) -> bool {
+pub(in crate::worker) fn give(images: &Images, window: &Arc<PacketWindow>, now: Mono) -> bool {
     let room = images.reserve(100, now);
     let has_room = room.is_some();
     if let Some(room) = room {
@@ -89,6 +89,23 @@ fn image_goes_with_its_window_and_by_itself_when_nobody_enters() {
     drop(images.reserve(100, at(30)));
     assert_eq!(images.gauges(), (0, 0));
     assert!(!has_image(&left));
+}
+
+#[test]
+fn one_sweeps_as_long_as_there_is_something_to_sweep() {
+    let images = Images::new(1_000);
+    assert!(!images.begin_sweeping(), "nothing is there");
+    let window = window();
+    assert!(give(&images, &window, at(1)));
+    assert!(images.begin_sweeping());
+    assert!(!images.begin_sweeping(), "another does");
+    assert!(images.sweep(at(5)), "it was entered lately");
+    let in_a_send = window.image().load().clone();
+    assert!(images.sweep(at(30)), "it is retired, and the kernel still has it");
+    drop(in_a_send);
+    assert!(!images.sweep(at(30)));
+    assert!(give(&images, &window, at(31)));
+    assert!(images.begin_sweeping(), "the one before has ended");
 }
 
 #[test]
