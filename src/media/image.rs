@@ -152,6 +152,12 @@ impl PacketImage {
     pub fn idle_s(&self, now: Mono) -> u64 {
         (now.0 / NS_PER_S).saturating_sub(self.entered_s.load(Ordering::Relaxed))
     }
+
+    /// Whether a stream may be in its window: one is played for two seconds.
+    #[must_use]
+    pub fn is_in_use(&self, now: Mono) -> bool {
+        self.idle_s(now) <= IN_USE_S
+    }
 }
 
 impl ImageNumbers {
@@ -390,6 +396,8 @@ const WITHIN_S: u8 = 3;
 /// again behind so many seconds.
 const ASKED_AGAIN_S: u8 = 10;
 const ASKED: u8 = u8::MAX;
+/// Nobody is in a window that was entered longer ago.
+const IN_USE_S: u64 = 3;
 
 /// What every kernel cuts a send into (`UDP_MAX_SEGMENTS`).
 const RUN_PACKETS_MAX: usize = 64;

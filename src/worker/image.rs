@@ -53,8 +53,8 @@ async fn make(
     let read = read(job, &reader).await;
     reader.close().await;
     let image = unless_changed(title, read)?;
-    room.put(window, image);
-    Ok(())
+    let is_put = room.put(window, image, (engine.clock)());
+    is_put.then_some(()).ok_or(ImageFailure::InUse)
 }
 
 async fn read(mut job: ImageJob, reader: &Reader<'_>) -> Result<PacketImage, WindowFailure> {

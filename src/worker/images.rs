@@ -110,17 +110,23 @@ impl Images {
 }
 
 impl Room<'_> {
-    /// Gives a window its image. One that the window had before is retired.
-    pub(super) fn put(mut self, window: &Arc<PacketWindow>, image: PacketImage) {
+    /// Gives a window its image. One that the window had before is retired. False: that one is in
+    /// use, and stays.
+    pub(super) fn put(mut self, window: &Arc<PacketWindow>, image: PacketImage, now: Mono) -> bool {
         let image = Arc::new(image);
         let weak = Arc::downgrade(window);
         let mut shelf = self.images.lock();
         for other in shelf.kept.iter_mut().filter(|kept| kept.window.ptr_eq(&weak)) {
+            if !other.is_retired && other.image.is_in_use(now) {
+                drop(shelf);
+                return false;
+            }
             other.is_retired = true;
         }
         window.image().store(Some(Arc::clone(&image)));
         let bytes = std::mem::take(&mut self.bytes);
         shelf.kept.push(Kept { image, window: weak, bytes, is_retired: false });
+        true
     }
 }
 
@@ -149,7 +155,7 @@ impl Shelf {
         let mut idle: Vec<usize> = (0..self.kept.len())
             .filter(|at| {
                 let kept = &self.kept[*at];
-                !kept.is_retired && kept.image.idle_s(now) > IN_USE_S
+                !kept.is_retired && !kept.image.is_in_use(now)
             })
             .collect();
         idle.sort_by_key(|at| std::cmp::Reverse(self.kept[*at].image.idle_s(now)));
@@ -182,8 +188,6 @@ impl Kept {
     }
 }
 
-/// A window is played for two seconds: nobody is in one that was entered longer ago.
-const IN_USE_S: u64 = 3;
 /// Without a need for room, one more viewer may be close behind.
 const IDLE_S: u64 = 10;
 

@@ -31,14 +31,10 @@ fn image(window: &PacketWindow, now: Mono) -> PacketImage {
     ImageJob::new(window, numbers, write_header, now).unwrap().finish()
 }
 
-/// Makes an image for a window, if there is room. Whether there was.
+/// Makes an image for a window, if there is room and the window has none in use. Whether it has it.
 pub(in crate::worker) fn give(images: &Images, window: &Arc<PacketWindow>, now: Mono) -> bool {
     let room = images.reserve(100, now);
-    let has_room = room.is_some();
-    if let Some(room) = room {
-        room.put(window, image(window, now));
-    }
-    has_room
+    room.is_some_and(|room| room.put(window, image(window, now), now))
 }
 
 fn has_image(window: &PacketWindow) -> bool {
@@ -109,12 +105,17 @@ fn one_sweeps_as_long_as_there_is_something_to_sweep() {
 }
 
 #[test]
-fn window_that_gets_a_second_image_gives_the_first_one_back() {
+fn window_that_gets_a_second_image_gives_the_first_one_back_unless_it_is_in_use() {
     let images = Images::new(1_000);
     let window = window();
-    assert!(give(&images, &window, at(1)) && give(&images, &window, at(1)));
+    assert!(give(&images, &window, at(1)));
+    let first = window.image().load().as_ref().map(Arc::as_ptr);
+    assert!(!give(&images, &window, at(4)));
+    assert_eq!(window.image().load().as_ref().map(Arc::as_ptr), first);
+    assert_eq!(images.gauges(), (1, 100), "the room for the second is given back");
+    assert!(give(&images, &window, at(6)));
     assert!(has_image(&window));
-    drop(images.reserve(100, at(1)));
+    drop(images.reserve(100, at(6)));
     assert_eq!(images.gauges(), (1, 100));
     assert!(has_image(&window), "the second one");
 }
