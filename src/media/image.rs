@@ -136,7 +136,7 @@ impl PacketImage {
     /// Memory that the image takes.
     #[must_use]
     pub fn memory_bytes(&self) -> usize {
-        size_of::<Self>() + size_of_val(&*self.places) + self.bytes.len()
+        memory_bytes(self.places.len(), self.bytes.len())
     }
 
     /// A stream that it fits has entered its window.
@@ -193,9 +193,14 @@ pub struct ImageJob {
 }
 
 impl ImageJob {
-    /// Bytes of the packets of a window, headers included.
+    /// Memory that the image of a window will take.
     #[must_use]
-    pub fn bytes_of(window: &PacketWindow) -> usize {
+    pub fn memory_bytes_of(window: &PacketWindow) -> usize {
+        memory_bytes(window.all_packets().len() + 1, Self::bytes_of(window))
+    }
+
+    /// Bytes of the packets of a window, headers included.
+    fn bytes_of(window: &PacketWindow) -> usize {
         let of = |packet: &Packet| IMAGE_HEADER_BYTES + usize::from(packet.payload_bytes);
         window.all_packets().iter().map(of).sum()
     }
@@ -263,6 +268,10 @@ impl ImageJob {
     pub fn finish(self) -> PacketImage {
         self.image
     }
+}
+
+fn memory_bytes(places: usize, bytes: usize) -> usize {
+    size_of::<PacketImage>() + places * size_of::<Place>() + Block::memory_bytes_of(bytes)
 }
 
 /// Finds the runs of a frame's packets, which begin with the window's packet `first` and end at

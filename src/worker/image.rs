@@ -46,7 +46,7 @@ async fn make(
     numbers: ImageNumbers,
 ) -> Result<(), ImageFailure> {
     let now = (engine.clock)();
-    let bytes = ImageJob::bytes_of(window);
+    let bytes = ImageJob::memory_bytes_of(window);
     let room = engine.images.reserve(bytes, now).ok_or(ImageFailure::NoRoom)?;
     let job = ImageJob::new(window, numbers, write_header, now)?;
     let reader = engine.reader(lanes, &title.file, title.identity);

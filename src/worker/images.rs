@@ -118,7 +118,6 @@ impl Room<'_> {
         let mut shelf = self.images.lock();
         for other in shelf.kept.iter_mut().filter(|kept| kept.window.ptr_eq(&weak)) {
             if !other.is_retired && other.image.is_in_use(now) {
-                drop(shelf);
                 return false;
             }
             other.is_retired = true;
