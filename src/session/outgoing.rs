@@ -146,7 +146,7 @@ impl Outgoing {
     }
 
     /// Other packets follow. With SRTP no number that was used is used again, not even that of a
-    /// packet which the socket refused.
+    /// packet which the socket refused or will refuse.
     pub fn follow_with_others(&mut self) {
         let ssrc = self.ssrc();
         let next = self.srtp.as_ref().zip(ssrc).and_then(|(srtp, ssrc)| srtp.close(ssrc));
@@ -155,11 +155,12 @@ impl Outgoing {
         }
     }
 
-    /// The socket refused the packets from `seq` on: the same ones are sent again.
-    pub fn rewind_srtp(&self, seq: SeqNo) {
-        if let (Some(srtp), Some(ssrc)) = (&self.srtp, self.ssrc()) {
-            srtp.rewind(ssrc, seq);
-        }
+    /// The socket refused the packets from `seq` on: the same ones are sent again. False: `seq` is
+    /// not behind the next number, or with SRTP other packets follow since, so these are lost.
+    pub fn rewind(&mut self, seq: SeqNo) -> bool {
+        let srtp = self.srtp.clone();
+        let Some(own) = self.own_mut().filter(|own| own.is_behind(seq)) else { return false };
+        srtp.is_none_or(|srtp| srtp.rewind(own.ssrc, seq)) && own.rewind(seq)
     }
 
     /// Stores a receiver report in place of the one before.
@@ -205,12 +206,16 @@ impl Own {
     /// Makes `seq` the next sequence number again, because the socket refused the packets from
     /// there on. False when `seq` is not behind the next number.
     pub fn rewind(&mut self, seq: SeqNo) -> bool {
-        let behind = self.seq.0.wrapping_sub(seq.0);
-        let is_behind = behind != 0 && behind <= u16::MAX / 2;
+        let is_behind = self.is_behind(seq);
         if is_behind {
             self.seq = seq;
         }
         is_behind
+    }
+
+    fn is_behind(&self, seq: SeqNo) -> bool {
+        let behind = self.seq.0.wrapping_sub(seq.0);
+        behind != 0 && behind <= u16::MAX / 2
     }
 }
 

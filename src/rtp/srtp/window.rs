@@ -2,10 +2,13 @@
 //! s3.3.1, s3.3.2).
 //!
 //! ```text
-//!  highest - 127 ................ highest          the bit of an index says that it was used
+//!  highest - 127 ................ highest ....... rewound
+//!  the bit of an index says that it was used      marks were taken back, for the same packets
+//!
+//!  close: other packets follow     floor behind both, and nothing below it is ever fresh again
 //! ```
-//! Invariant: an index is marked once, unless its mark was taken back; after [`IndexWindow::close`]
-//! no index is marked that ever was before.
+//! Invariants: an index is marked once, unless its mark was taken back; no mark below the floor is
+//! taken back, and the floor is behind every index that was marked before.
 //! Bound: 128 indexes.
 
 /// Indexes of one SSRC.
@@ -17,14 +20,16 @@ pub(super) struct IndexWindow {
     roc: u32,
     /// Bit n: `highest - n` was used.
     used: u128,
-    /// Highest index that was ever used, also if its mark was taken back by [`Self::rewind`].
-    beyond: Option<u64>,
+    /// Highest index whose mark was taken back by [`Self::rewind`]: its packet may have been sent.
+    rewound: Option<u64>,
+    /// Indexes below this are those of packets before the others that [`Self::close`] announced.
+    floor: u64,
 }
 
 impl IndexWindow {
     /// A window before the first packet, which has this rollover counter.
     pub(super) fn new(roc: u32) -> Self {
-        Self { highest: None, roc, used: 0, beyond: None }
+        Self { highest: None, roc, used: 0, rewound: None, floor: 0 }
     }
 
     /// The index that a sequence number means: the nearest one to the highest so far.
@@ -41,7 +46,7 @@ impl IndexWindow {
         }
     }
 
-    /// The index of RTCP, which is sent whole.
+    /// Whether an index may be used: it is not marked, and not so low that this is unknown.
     pub(super) fn is_fresh(&self, index: u64) -> bool {
         let Some(highest) = self.highest else { return true };
         match highest.checked_sub(index) {
@@ -53,7 +58,6 @@ impl IndexWindow {
 
     /// Marks an index as used.
     pub(super) fn mark(&mut self, index: u64) {
-        self.beyond = self.beyond.max(Some(index));
         let highest = self.highest.unwrap_or(index);
         if let Some(ahead) = index.checked_sub(highest) {
             self.used = if ahead < WINDOW { self.used << ahead } else { 0 };
@@ -67,44 +71,48 @@ impl IndexWindow {
         }
     }
 
-    /// Takes the marks from an index on back, as if they had never been: nothing has seen a packet
-    /// with one of these indexes.
-    pub(super) fn unmark(&mut self, index: u64) {
-        let is_behind = self.beyond.is_some_and(|beyond| beyond > self.highest.unwrap_or(0));
-        self.rewind(index);
-        if !is_behind {
-            self.beyond = self.highest;
+    /// Takes the marks from an index on back, for the same packets: some of them may have been sent.
+    /// False: others follow since, and the marks stay.
+    pub(super) fn rewind(&mut self, index: u64) -> bool {
+        if index < self.floor {
+            return false;
         }
+        self.rewound = self.rewound.max(self.highest);
+        self.take_back(index);
+        true
     }
 
-    /// Begins anew, but for what [`Self::close`] says.
-    pub(super) fn restart(&mut self) {
-        *self = Self { beyond: self.beyond, ..Self::new(self.roc) };
+    /// Takes all marks back, for the same packets, as [`Self::rewind`] does.
+    pub(super) fn restart(&mut self) -> bool {
+        if self.floor > 0 {
+            return false;
+        }
+        let rewound = self.rewound.max(self.highest);
+        *self = Self { rewound, ..Self::new(self.roc) };
+        true
     }
 
     /// Other packets follow: all indexes so far are used, also those whose marks were taken back.
     /// Gives the next one; `None` before the first.
     pub(super) fn close(&mut self) -> Option<u64> {
-        let beyond = self.beyond?;
-        if self.highest.is_none_or(|highest| highest < beyond) {
-            (self.highest, self.used) = (Some(beyond), u128::MAX);
-        }
-        Some(beyond + 1)
+        let last = self.rewound.max(self.highest)?;
+        (self.highest, self.used) = (Some(last), u128::MAX);
+        self.floor = last + 1;
+        Some(self.floor)
     }
 
-    /// Takes the marks from an index on back, for the same packets.
-    pub(super) fn rewind(&mut self, index: u64) {
+    fn take_back(&mut self, index: u64) {
         let Some(highest) = self.highest.filter(|highest| *highest >= index) else { return };
-        let back = highest - index + 1;
-        self.used = if back < WINDOW { self.used >> back } else { 0 };
         match index.checked_sub(1) {
-            // Nothing is known to be used before it: the cycle stays the same.
+            // There is nothing before it: the cycle stays the same.
             None => (self.highest, self.used) = (None, 0),
             Some(before) => {
-                if back >= WINDOW {
-                    // What was used before it is not known any more: all of it counts as used.
-                    self.used = u128::MAX;
-                }
+                let back = highest - before;
+                // What lay before the window is not known any more: all of it counts as used.
+                self.used = match back < WINDOW {
+                    true => self.used >> back | !(u128::MAX >> back),
+                    false => u128::MAX,
+                };
                 self.highest = Some(before);
             }
         }
@@ -136,23 +144,29 @@ mod tests {
         let mut window = IndexWindow::new(0);
         assert_eq!(window.close(), None);
         (10..=20).for_each(|index| window.mark(index));
-        window.rewind(15);
+        assert!(window.rewind(15));
         window.mark(15);
         assert!(window.is_fresh(16), "the same packet");
         assert_eq!(window.close(), Some(21));
         assert!((0..=20).all(|index| !window.is_fresh(index)));
         assert!(window.is_fresh(21));
-        // Nobody has seen these.
-        (21..=25).for_each(|index| window.mark(index));
-        window.unmark(23);
-        assert_eq!(window.close(), Some(23));
         // Somebody may have seen 24.
-        (23..=24).for_each(|index| window.mark(index));
-        window.rewind(23);
+        (21..=24).for_each(|index| window.mark(index));
+        assert!(window.rewind(23));
         window.mark(23);
-        window.unmark(23);
         assert_eq!(window.close(), Some(25));
-        window.restart();
+        // Packets from before others are lost.
+        assert!(!window.rewind(24) && !window.restart());
+        assert_eq!(window.close(), Some(25));
+        // A late one of the others lies between those before.
+        let mut window = IndexWindow::new(0);
+        [10, 12].into_iter().for_each(|index| window.mark(index));
+        assert_eq!(window.close(), Some(13));
+        assert!(!window.is_fresh(11));
+        let mut window = IndexWindow::new(0);
+        (21..=24).for_each(|index| window.mark(index));
+        assert!(window.restart());
+        assert!(window.is_fresh(21), "the same packet");
         assert_eq!(window.close(), Some(25));
     }
 
@@ -173,17 +187,26 @@ mod tests {
     }
 
     #[test]
+    fn indexes_that_have_left_the_window_stay_used_when_it_goes_back() {
+        let mut window = IndexWindow::new(0);
+        (0..300).for_each(|index| window.mark(index));
+        assert!(window.rewind(250));
+        assert!((0..250).all(|index| !window.is_fresh(index)));
+        assert!(window.is_fresh(250));
+    }
+
+    #[test]
     fn rewound_indexes_are_used_again_and_no_others() {
         let mut window = IndexWindow::new(0);
         (10..20).for_each(|index| window.mark(index));
-        window.rewind(15);
+        assert!(window.rewind(15));
         assert_eq!(window.highest(), Some(14));
         assert!((10..15).all(|index| !window.is_fresh(index)));
         assert!((15..40).all(|index| window.is_fresh(index)));
-        window.rewind(30);
+        assert!(window.rewind(30));
         assert_eq!(window.highest(), Some(14), "nothing is there");
         // Before the first one lies nothing that was used: an unused number may still be sent.
-        window.rewind(10);
+        assert!(window.rewind(10));
         assert!(window.is_fresh(10) && window.is_fresh(9));
     }
 

@@ -6,20 +6,19 @@
 //! Each player has keys of its own, so nothing of a packet is shared; its bytes of files are read
 //! from the page cache, as for TLS (`tls`). A stream without SRTP comes here never.
 //!
-//! Invariants: the marks of what is not sent after all are taken back, so that its numbers are used
-//! again; a packet
-//! that cannot be encrypted is never sent. Bound: `SRTP_BYTES_A_TURN`; runs beyond that wait for a
+//! Invariants: the marks of what is not handed to the kernel after all are taken back, so that its
+//! numbers are used again; a packet that cannot be encrypted is never sent. Bound: `SRTP_BYTES_A_TURN`; runs beyond that wait for a
 //! later turn, and are counted.
 
 use std::sync::Arc;
 
 use super::tls::read_at;
-use crate::base::ids::{SeqNo, Ssrc};
+use crate::base::ids::Ssrc;
 use crate::base::limits::SRTP_BYTES_A_TURN;
 use crate::library::title::Title;
 use crate::media::window::{Packet, PacketWindow, Piece};
 use crate::metrics::cells::ShardCells;
-use crate::rtp::srtp::SrtpStream;
+use crate::rtp::srtp::{Marks, SrtpStream, numbers};
 use crate::shard::ring::RangeOutside;
 use crate::shard::ring::Run;
 use crate::shard::ring::kernel::Kernel;
@@ -36,8 +35,8 @@ pub(in crate::shard) struct SrtpShare {
 pub(in crate::shard) struct RunSeal<'a> {
     share: &'a mut SrtpShare,
     srtp: SrtpStream,
-    /// The first packet of the run.
-    first: Option<(Ssrc, SeqNo)>,
+    /// The indexes that were used before the run.
+    before: Option<Marks>,
     /// Packets that were left out because they could not be encrypted.
     left_out: u16,
     is_submitted: bool,
@@ -60,7 +59,7 @@ impl SrtpShare {
             return None;
         }
         let srtp = srtp.clone();
-        Some(RunSeal { share: self, srtp, first: None, left_out: 0, is_submitted: false })
+        Some(RunSeal { share: self, srtp, before: None, left_out: 0, is_submitted: false })
     }
 }
 
@@ -131,14 +130,13 @@ impl RunSeal<'_> {
     }
 
     fn protect(&mut self, buffer: &mut Vec<u8>, start: usize) -> bool {
-        let numbers = buffer.get(start..).and_then(|packet| packet.first_chunk::<12>());
-        let numbers = numbers.map(|header| {
-            let [_, _, high, low, _, _, _, _, ssrc @ ..] = *header;
-            (Ssrc(u32::from_be_bytes(ssrc)), SeqNo(u16::from_be_bytes([high, low])))
-        });
+        if self.before.is_none() {
+            // All packets of a run have one SSRC.
+            let numbers = buffer.get(start..).and_then(numbers);
+            self.before = numbers.map(|(_, ssrc)| self.srtp.marks(Ssrc(ssrc)));
+        }
         let is_sealed = protect(&self.share.cells, &self.srtp, buffer, start);
         if is_sealed {
-            self.first = self.first.or(numbers);
             self.share.left = self.share.left.saturating_sub(buffer.len() - start);
         }
         is_sealed
@@ -147,8 +145,8 @@ impl RunSeal<'_> {
 
 impl Drop for RunSeal<'_> {
     fn drop(&mut self) {
-        if let Some((ssrc, seq)) = self.first.filter(|_| !self.is_submitted) {
-            self.srtp.unmark(ssrc, seq);
+        if let Some(before) = self.before.filter(|_| !self.is_submitted) {
+            self.srtp.restore(&before);
         }
     }
 }
