@@ -184,10 +184,14 @@ impl Readers {
         &mut self,
         cx: &mut Cx,
         hub: &mut Hub,
-        moving: MovingSession,
+        mut moving: MovingSession,
         looking: Looking,
     ) -> u32 {
         let now = cx.now;
+        // The socket may have refused packets of the feed before, or refuses them later.
+        for stream in &mut moving.streams {
+            stream.outgoing.follow_with_others();
+        }
         let place = self.table.vacant_key();
         let index = u32::try_from(place).unwrap_or(u32::MAX);
         moving.rename(cx, SessionRef::Reader(index));
