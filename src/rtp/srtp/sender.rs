@@ -42,6 +42,13 @@ pub enum ProtectError {
         /// Sequence number of the packet.
         seq: u16,
     },
+    /// It lies before the wrap that the first packet was sent behind. Receivers begin there and
+    /// have no rollover counter for what is before.
+    #[error("sequence number {seq} lies before the first one that was sent")]
+    BeforeFirst {
+        /// Sequence number of the packet.
+        seq: u16,
+    },
     /// More SSRCs than `SOURCES_MAX`.
     #[error("more than {SOURCES_MAX} SSRCs")]
     TooManySources,
@@ -79,7 +86,7 @@ impl Sender {
         let clear = payload_start(packet).ok_or(ProtectError::Malformed)?;
         let (seq, ssrc) = numbers(packet).ok_or(ProtectError::Malformed)?;
         let window = self.source(ssrc)?;
-        let index = window.index_of(seq);
+        let index = window.index_of(seq).ok_or(ProtectError::BeforeFirst { seq })?;
         if index > INDEX_MAX {
             return Err(ProtectError::Exhausted);
         }
@@ -124,7 +131,8 @@ impl Sender {
     /// are lost.
     #[must_use]
     pub fn rewind(&mut self, ssrc: Ssrc, seq: SeqNo) -> bool {
-        self.known(ssrc).is_none_or(|window| window.rewind(window.index_of(seq.0)))
+        let Some(window) = self.known(ssrc) else { return true };
+        window.index_of(seq.0).is_some_and(|index| window.rewind(index))
     }
 
     /// The socket has refused the first packets of an SSRC: as [`Self::rewind`] to the first one.

@@ -131,6 +131,25 @@ fn number_is_encrypted_once_unless_it_was_not_sent() {
     assert_eq!(protect(&mut sender, 40_000), Err(ProtectError::Repeated { seq: 40_000 }));
 }
 
+#[test]
+fn packet_from_before_the_first_one_does_not_move_the_rollover_counter() {
+    let suite = Suite::Aes128Gcm;
+    let (mut sender, mut receiver) = (Sender::new(&key(suite)), Receiver::new(&key(suite), &[]));
+    let mut first = packet(2, 7, b"x");
+    sender.protect_rtp(&mut first, 0).unwrap();
+    receiver.unprotect_rtp(&mut first).unwrap();
+    for seq in [65_535, 40_000] {
+        let late = sender.protect_rtp(&mut packet(seq, 7, b"x"), 0);
+        assert_eq!(late, Err(ProtectError::BeforeFirst { seq }));
+    }
+    for seq in [1, 3] {
+        let mut next = packet(seq, 7, b"x");
+        sender.protect_rtp(&mut next, 0).unwrap();
+        assert_eq!(receiver.unprotect_rtp(&mut next), Ok(13), "{seq}");
+    }
+    assert_eq!(sender.roc(Ssrc(7)), 0);
+}
+
 /// What a stream does with its numbers, and what its socket says later.
 #[derive(Debug, Clone)]
 enum Step {

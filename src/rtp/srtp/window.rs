@@ -32,18 +32,28 @@ impl IndexWindow {
         Self { highest: None, roc, used: 0, rewound: None, floor: 0 }
     }
 
-    /// The index that a sequence number means: the nearest one to the highest so far.
-    pub(super) fn index_of(&self, seq: u16) -> u64 {
-        let Some(highest) = self.highest else { return u64::from(self.roc) << 16 | u64::from(seq) };
+    /// The index that a sequence number means: the nearest one to the highest so far. `None`: it
+    /// would lie before the first cycle.
+    pub(super) fn index_of(&self, seq: u16) -> Option<u64> {
+        let Some(highest) = self.highest else {
+            return Some(u64::from(self.roc) << 16 | u64::from(seq));
+        };
         let ahead = seq.wrapping_sub(low(highest));
         if ahead < 1 << 15 {
-            highest.wrapping_add(ahead.into())
-        } else {
-            let behind = low(highest).wrapping_sub(seq);
-            // Before the first cycle there is none: then it can only be ahead.
-            let before = highest.checked_sub(behind.into());
-            before.unwrap_or_else(|| highest.wrapping_add(ahead.into()))
+            return Some(highest.wrapping_add(ahead.into()));
         }
+        highest.checked_sub(low(highest).wrapping_sub(seq).into())
+    }
+
+    /// The same for a receiver, which may have missed any number of packets: a number that cannot
+    /// lie before the highest one lies ahead of it. A sender must not guess so: it would go on in
+    /// a cycle that no receiver knows of.
+    pub(super) fn index_received(&self, seq: u16) -> u64 {
+        let ahead = || {
+            let highest = self.highest.unwrap_or_default();
+            highest.wrapping_add(seq.wrapping_sub(low(highest)).into())
+        };
+        self.index_of(seq).unwrap_or_else(ahead)
     }
 
     /// Whether an index may be used: it is not marked, and not so low that this is unknown.
@@ -174,16 +184,16 @@ mod tests {
     fn rollover_counter_goes_with_the_wrap_in_both_directions() {
         let mut window = IndexWindow::new(0);
         for (seq, index) in [(65_534, 65_534), (0, 65_536), (65_535, 65_535), (3, 65_539)] {
-            assert_eq!(window.index_of(seq), index);
+            assert_eq!(window.index_of(seq), Some(index));
             window.mark(index);
         }
         assert!(!window.is_fresh(65_535) && window.is_fresh(65_537));
-        // A number before the first cycle is one of the first cycle.
+        // For a receiver a number before the first cycle is one of the first cycle.
         let mut window = IndexWindow::new(0);
         window.mark(5);
-        assert_eq!(window.index_of(65_530), 65_530);
+        assert_eq!((window.index_of(65_530), window.index_received(65_530)), (None, 65_530));
         let window = IndexWindow::new(7);
-        assert_eq!(window.index_of(9), (7 << 16) + 9);
+        assert_eq!(window.index_of(9), Some((7 << 16) + 9));
     }
 
     #[test]
@@ -219,7 +229,7 @@ mod tests {
             let mut window = IndexWindow::new(u32::try_from(start >> 16).unwrap());
             let mut index = start;
             for step in steps {
-                prop_assert_eq!(window.index_of(low(index)), index);
+                prop_assert_eq!(window.index_of(low(index)), Some(index));
                 window.mark(index);
                 index += step;
             }
