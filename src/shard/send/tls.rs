@@ -76,6 +76,10 @@ struct TlsFrames<'a> {
     failure: Option<io::Error>,
 }
 
+/// A packet that no interleaved frame takes: its length has 16 bits.
+#[derive(Debug)]
+struct LongerThanFrames;
+
 impl Sealing {
     /// A turn begins.
     pub(in crate::shard) fn begin_turn(&mut self) {
@@ -230,15 +234,23 @@ impl<'a> TlsFrames<'a> {
 
     /// Begins the frame of an SRTP packet that has so many bytes in the clear. `None`: there is no
     /// room. Else the place where the frame begins.
-    fn start_sealed(&mut self, channel: u8, srtp: &SrtpStream, bytes: usize) -> Option<usize> {
+    ///
+    /// # Errors
+    /// With its tag the packet is longer than any frame.
+    fn start_sealed(
+        &mut self,
+        channel: u8,
+        srtp: &SrtpStream,
+        bytes: usize,
+    ) -> Result<Option<usize>, LongerThanFrames> {
         let bytes = bytes + srtp.rtp_tag_bytes();
-        let [high, low] = u16::try_from(bytes).ok()?.to_be_bytes();
+        let [high, low] = u16::try_from(bytes).map_err(|_| LongerThanFrames)?.to_be_bytes();
         if !self.has_room(FRAME_HEADER_BYTES + bytes) {
-            return None;
+            return Ok(None);
         }
         let at = self.sealing.record.len();
         self.sealing.record.extend_from_slice(&[b'$', channel, high, low]);
-        Some(at)
+        Ok(Some(at))
     }
 
     /// Encrypts the packet of the frame that begins at `at`. False: there is no such frame now.
@@ -287,28 +299,25 @@ impl TitleFrames for TlsFrames<'_> {
         packet: &Packet,
         title: &Arc<Title>,
     ) -> Result<bool, RangeOutside> {
+        let Packet { piece_count, payload_bytes, .. } = *packet;
+        let too_large = RangeOutside::TooLarge { piece_count, payload_bytes };
+        let bytes = HEADER_BYTES + usize::from(payload_bytes);
         if let Some(srtp) = srtp {
-            let bytes = HEADER_BYTES + usize::from(packet.payload_bytes);
-            return match self.start_sealed(channel, srtp, bytes) {
-                Some(at) => {
-                    let (record, cold) = (&mut self.sealing.record, &mut self.cold_reads);
-                    let pushed = push_plain(record, header, window, packet, title, cold);
-                    match pushed {
-                        Ok(()) if self.end_sealed(at, srtp) => Ok(true),
-                        Ok(()) => Err(RangeOutside::NotEncrypted),
-                        Err(error) => {
-                            self.sealing.record.truncate(at);
-                            Err(error)
-                        }
-                    }
+            let started = self.start_sealed(channel, srtp, bytes);
+            let Some(at) = started.map_err(|LongerThanFrames| too_large)? else {
+                return Ok(false);
+            };
+            let (record, cold) = (&mut self.sealing.record, &mut self.cold_reads);
+            return match push_plain(record, header, window, packet, title, cold) {
+                Ok(()) if self.end_sealed(at, srtp) => Ok(true),
+                Ok(()) => Err(RangeOutside::NotEncrypted),
+                Err(error) => {
+                    self.sealing.record.truncate(at);
+                    Err(error)
                 }
-                None => Ok(false),
             };
         }
-        let Packet { piece_count, payload_bytes, .. } = *packet;
-        let Some(bytes) = payload_bytes.checked_add(RTP_HEADER_BYTES) else {
-            return Err(RangeOutside::TooLarge { piece_count, payload_bytes });
-        };
+        let bytes = u16::try_from(bytes).map_err(|_| too_large)?;
         if !self.has_room(FRAME_HEADER_BYTES + usize::from(bytes)) {
             return Ok(false);
         }
@@ -333,8 +342,16 @@ impl BatchFrames for TlsFrames<'_> {
     ) -> bool {
         let rest = batch.bytes_in(packet.range_behind(HEADER_BYTES));
         if let Some(srtp) = srtp {
-            let at = self.start_sealed(channel, srtp, packet.bytes.into());
-            let (Some(at), Some(rest)) = (at, rest) else { return false };
+            let Some(rest) = rest else { return false };
+            let at = match self.start_sealed(channel, srtp, packet.bytes.into()) {
+                Ok(Some(at)) => at,
+                Ok(None) => return false,
+                Err(LongerThanFrames) => {
+                    // It is left out, and counted.
+                    self.cells.srtp_packets_dropped.add(1);
+                    return true;
+                }
+            };
             self.sealing.record.extend_from_slice(header);
             self.sealing.record.extend_from_slice(rest);
             // One that cannot be encrypted is left out, and counted.
@@ -439,8 +456,6 @@ fn read_cold(file: &std::fs::File, place: &mut [u8], offset: u64) -> io::Result<
 
 /// Bytes of `$`, channel and length (RFC 2326 s10.12).
 const FRAME_HEADER_BYTES: usize = 4;
-/// Bytes of an RTP header without CSRCs (RFC 3550 s5.1).
-const RTP_HEADER_BYTES: u16 = 12;
 /// Size of the pieces in which records are copied into a send.
 const OUTPUT_CHUNK_BYTES: usize = 16 << 10;
 /// The kernel takes 1,024 in one read.
