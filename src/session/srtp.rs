@@ -34,9 +34,9 @@ pub struct StreamKeys {
     pub theirs: MasterKey,
     /// Rollover counters that the client has told.
     pub rocs: Vec<(Ssrc, u32)>,
-    /// The description had the key of what the server sends: the client expects encryption, also
-    /// if it asks for RTP/AVP as FFmpeg does (client rule C10).
-    pub is_described: bool,
+    /// The server's description had a key of what it sends: the client expects encryption, also if
+    /// it asks for RTP/AVP as FFmpeg does (client rule C10).
+    pub is_in_our_description: bool,
 }
 
 /// What a SETUP has of keys: what the choice of a transport needs to know.
@@ -66,7 +66,7 @@ impl SrtpLeave {
     pub(crate) fn keys(&self) -> Keys {
         match &self.keys {
             None => Keys::Missing,
-            Some(keys) if keys.is_described => Keys::Described,
+            Some(keys) if keys.is_in_our_description => Keys::Described,
             Some(_) => Keys::Here,
         }
     }
@@ -76,7 +76,7 @@ impl StreamKeys {
     /// Keys of a publisher whose only key is in its description: both directions have it.
     pub(crate) fn of_described(key: Mikey) -> Self {
         let Mikey { key, sources } = key;
-        Self { ours: key.clone(), theirs: key, rocs: sources, is_described: false }
+        Self { ours: key.clone(), theirs: key, rocs: sources, is_in_our_description: false }
     }
 
     /// The state of a stream with these keys.
