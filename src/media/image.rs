@@ -25,6 +25,7 @@ use arc_swap::{ArcSwapOption, Guard};
 use super::payload_window::FilePart;
 use super::window::{Frame, Packet, PacketWindow, Piece};
 use crate::base::ids::{RtpTs, SeqNo, Ssrc};
+use crate::base::limits::UDP_SEND_BYTES_MAX;
 use crate::base::time::Mono;
 use crate::mapped::Block;
 
@@ -410,8 +411,7 @@ const IN_USE_S: u64 = 3;
 
 /// What every kernel cuts a send into (`UDP_MAX_SEGMENTS`).
 const RUN_PACKETS_MAX: usize = 64;
-/// Most bytes of one UDP send over IPv4: 65,535 less the headers of IP and UDP.
-const RUN_BYTES_MAX: usize = 65_507;
+const RUN_BYTES_MAX: usize = UDP_SEND_BYTES_MAX as usize;
 /// Packets of one window at most: two seconds of 128 Mbit/s.
 pub const IMAGE_BYTES_MAX: usize = 32 << 20;
 const NS_PER_S: u64 = 1_000_000_000;
