@@ -183,6 +183,12 @@ impl Own {
         Self { ssrc, seq: SeqNo(seq), ts_zero, sent: Sent::default() }
     }
 
+    /// The same for a stream that has sent nothing and is encrypted: see [`low_half`].
+    #[must_use]
+    pub fn for_srtp(self) -> Self {
+        Self { seq: low_half(self.seq), ..self }
+    }
+
     /// Uses up sequence numbers for the packets that are built next, and counts them as sent.
     pub fn take(&mut self, packets: u16, payload_bytes: u32) {
         self.seq = self.seq.plus(packets);
@@ -246,6 +252,16 @@ mod tests {
         assert_eq!((own.seq, own.sent), (SeqNo(65_535), Sent { packets: 1, payload_bytes: 10 }));
         assert!(!own.rewind(SeqNo(65_535)), "nothing is behind it");
         assert!(!own.rewind(SeqNo(3)), "it is ahead");
+    }
+
+    #[test]
+    fn encrypted_stream_begins_far_from_the_first_wrap_of_its_numbers() {
+        for (drawn, seq) in [(0x0000, 0), (0x7fff, 0x7fff), (0x8000, 0), (0xffff, 0x7fff)] {
+            let own = Own::new(Ssrc(7), 0x0102_0304_0000_0000 | drawn << 16);
+            let encrypted = own.for_srtp();
+            assert_eq!(encrypted.seq, SeqNo(seq));
+            assert_eq!((encrypted.ssrc, encrypted.ts_zero), (own.ssrc, own.ts_zero));
+        }
     }
 
     #[test]

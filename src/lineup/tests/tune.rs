@@ -367,3 +367,27 @@ fn channel_behind_a_title_with_srtp_begins_behind_all_numbers_that_may_have_left
     assert!(matches!(first.origin, Origin::Live { .. }), "{first:?}");
     assert_eq!(first.seq, own.seq.plus(100).0);
 }
+
+#[test]
+fn stream_with_srtp_that_was_sent_nothing_begins_its_title_far_from_the_first_wrap() {
+    // The numbers are drawn: each of twelve would be low by chance in one of two cases.
+    for _ in 0..6 {
+        let mut bench = Bench::new();
+        let _silent = Encoder::new(&mut bench, "live/a", 0);
+        let id = bench.watch("live/a", false);
+        bench.run(&mut [], Duration::from_secs(2));
+        let Some(SessionRef::Reader(index)) = bench.sessions.cx.directory.find(id) else {
+            panic!("it is no reader's")
+        };
+        let reader = bench.sessions.live.readers.table.get_mut(index as usize).unwrap();
+        for stream in &mut reader.streams {
+            let master = MasterKey::random(Suite::Aes128Gcm, &mut random::rng());
+            stream.outgoing.srtp = Some(SrtpStream::new(&master, &master, &[]));
+        }
+        bench.tuned(&mut [], id, title(20)).unwrap();
+        bench.run(&mut [], Duration::from_millis(400));
+        for got in &bench.room.got {
+            assert!(got[0].seq < 1 << 15, "{:?}", got[0]);
+        }
+    }
+}

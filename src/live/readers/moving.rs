@@ -256,9 +256,9 @@ fn moving_stream(
     let known = outgoing.ssrc().zip(last_sent.zip(place));
     let Some((ssrc, (last_sent, place))) = known else {
         let mut rng = random::rng();
-        let mut own = Own::new(crate::base::ids::Ssrc(rng.random()), rng.random());
-        own.sent = Sent::default();
-        outgoing.numbers = Numbers::Own(own);
+        let own = Own::new(crate::base::ids::Ssrc(rng.random()), rng.random());
+        let is_encrypted = outgoing.srtp.is_some();
+        outgoing.numbers = Numbers::Own(if is_encrypted { own.for_srtp() } else { own });
         return MovingStream { outgoing, time: None };
     };
     let (packets, payload_bytes) = place.sent_before;
