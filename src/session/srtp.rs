@@ -52,6 +52,15 @@ pub(crate) enum Keys {
     Described,
 }
 
+/// Why a packet is refused, in the order of `SRTP_REFUSALS`.
+#[derive(Debug, Clone, Copy)]
+enum Reason {
+    Malformed,
+    Forged,
+    Replayed,
+    Sources,
+}
+
 /// Why the keys of a publisher's description cannot be used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum DescribedKeyError {
@@ -130,14 +139,12 @@ pub(crate) fn check_described_keys(sdp: &SessionSdp) -> Result<(), DescribedKeyE
 /// Counts a packet that SRTP has refused.
 pub(crate) fn count_refused(cells: &ShardCells, error: UnprotectError) {
     let reason = match error {
-        UnprotectError::Forged => 1,
-        UnprotectError::Replayed => 2,
-        UnprotectError::TooManySources => 3,
-        UnprotectError::Malformed => 0,
+        UnprotectError::Malformed => Reason::Malformed,
+        UnprotectError::Forged => Reason::Forged,
+        UnprotectError::Replayed => Reason::Replayed,
+        UnprotectError::TooManySources => Reason::Sources,
     };
-    if let Some(count) = cells.srtp_refused.get(reason) {
-        count.add(1);
-    }
+    cells.srtp_refused[reason as usize].add(1);
 }
 
 /// Decrypts RTCP into `place`. `None`: the packet is refused, and counted.
