@@ -56,6 +56,11 @@ pub(crate) fn player(url: &str, transport: &str) -> Command {
     command
 }
 
+/// Each picture once, in the ticks of its source: at a seam of two sources, two pictures may lie less
+/// than a frame's time apart.
+pub(crate) const PICTURES_IN_TICKS: [&str; 4] =
+    ["-fps_mode", "passthrough", "-enc_time_base", "-1"];
+
 /// FFmpeg that reads a path to its end: hashes of decoded pictures in `to.video`, sound as it came
 /// in `to.audio`.
 pub(crate) fn read(url: &str, transport: &str, to: &Path) -> Kept {

@@ -82,10 +82,9 @@ impl<K: Kernel> Ring<K> {
         if cqueue::notif(cqe.flags()) {
             let file_index = self.files.is_open(file).then(|| file.index());
             self.zerocopy.end(file_index, Outlet::Stream, cqe.result());
-            if is_untaken && file_index.is_some() {
-                self.queue_stream(index);
-            } else {
-                self.memory.streams.give_back(index);
+            match file_index {
+                Some(file) if is_untaken => self.pause(file, Again::Send(index)),
+                _ => self.memory.streams.give_back(index),
             }
             return None;
         }
@@ -138,6 +137,7 @@ impl<K: Kernel> Ring<K> {
 
     fn queue_stream(&mut self, index: u32) {
         let send = self.memory.streams.slot(index);
+        send.is_untaken = false;
         let iovecs = send.gather.iovecs_mut();
         send.message.msg_iov = iovecs.as_mut_ptr();
         send.message.msg_iovlen = iovecs.len();
