@@ -78,7 +78,8 @@ impl Images {
         has_room.then(|| Room { images: self, bytes })
     }
 
-    /// Whether the caller is to call [`Self::sweep`] from now on: there are images, and nobody does.
+    /// Whether the caller is to call [`Self::sweep`] from now on: there are images, and nobody
+    /// does.
     pub(super) fn begin_sweeping(&self) -> bool {
         let mut shelf = self.lock();
         !shelf.kept.is_empty() && !std::mem::replace(&mut shelf.is_swept, true)

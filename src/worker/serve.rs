@@ -8,8 +8,8 @@
 //! device's lane (`lanes`) and takes up no slot meanwhile. After each start the tasks run before
 //! the next is taken: a worker that computes does not hoard tasks that another could do.
 //!
-//! While there are images, one task of all workers looks every two seconds for those that nobody uses
-//! (`images`); else an idle worker is not woken.
+//! While there are images, one task of all workers looks every two seconds for those that nobody
+//! uses (`images`); else an idle worker is not woken.
 //!
 //! Bounds: `Slots`: tasks at once by class. The lower classes leave room, so that a command never
 //! waits for a slot behind prefetches. Besides, `COLD_TASKS_MAX` tasks that wait for disks.

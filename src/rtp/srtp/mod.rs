@@ -11,8 +11,8 @@
 //!
 //! Invariants: a [`Sender`] never encrypts two packets of one SSRC under the same index; an index
 //! is used again after [`Sender::rewind`], for the same packet, which is refused once others were
-//! announced ([`Sender::close`]), and after [`Sender::restore`], when nobody was handed it. What a [`Receiver`] hands out has the right tag and was not handed
-//! out before.
+//! announced ([`Sender::close`]), and after [`Sender::restore`], when nobody was handed it. What a
+//! [`Receiver`] hands out has the right tag and was not handed out before.
 //! Bound: `SOURCES_MAX` SSRCs for each.
 
 mod keys;

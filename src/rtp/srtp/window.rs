@@ -81,8 +81,8 @@ impl IndexWindow {
         }
     }
 
-    /// Takes the marks from an index on back, for the same packets: some of them may have been sent.
-    /// False: others follow since, and the marks stay.
+    /// Takes the marks from an index on back, for the same packets: some of them may have been
+    /// sent. False: others follow since, and the marks stay.
     pub(super) fn rewind(&mut self, index: u64) -> bool {
         if index < self.floor {
             return false;

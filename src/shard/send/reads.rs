@@ -4,9 +4,9 @@
 //!  push: header, [place], bytes of the window, [place] ..  --fill--> as few preadv2 as they allow
 //! ```
 //! Media bytes of files are not touched through their map (invariant I6): they are read, as a rule
-//! from the page cache, where workers have brought them seconds ago (invariant I16). A read that the
-//! page cache cannot answer waits for the disk, as the kernel does in a send from the map; it is
-//! counted.
+//! from the page cache, where workers have brought them seconds ago (invariant I16). A read that
+//! the page cache cannot answer waits for the disk, as the kernel does in a send from the map; it
+//! is counted.
 //!
 //! Invariant: places lie behind each other in the buffer. Bound: the buffer's.
 

@@ -7,8 +7,8 @@
 //! from the page cache, as for TLS (`reads`). A stream without SRTP comes here never.
 //!
 //! Invariants: the marks of what is not handed to the kernel after all are taken back, so that its
-//! numbers are used again; a packet that cannot be encrypted is never sent. Bound: `SRTP_BYTES_A_TURN`; runs beyond that wait for a
-//! later turn, and are counted.
+//! numbers are used again; a packet that cannot be encrypted is never sent. Bound:
+//! `SRTP_BYTES_A_TURN`; runs beyond that wait for a later turn, and are counted.
 
 use std::io;
 use std::sync::Arc;
