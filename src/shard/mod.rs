@@ -21,6 +21,7 @@
 //! | `sockets` | how each kind of socket is opened, received from and closed |
 //! | `tls` | TLS of connections that begin |
 //! | `tunnels` | messages of tunnels over HTTP |
+//! | `drain` | the end of sessions that are left when a drained shard is at its deadline |
 //! | `phase`, `stop` | whether a shard serves or stops, and how it ends sessions and connections |
 //! | `warnings` | warnings that are logged once |
 //! | `held` | what a shard holds, for tests |
@@ -34,6 +35,7 @@ mod build;
 mod clock;
 mod connections;
 mod dispatch;
+mod drain;
 mod entries;
 pub mod held;
 pub mod inbox;
