@@ -1,11 +1,11 @@
 //! The server drained for maintenance, as the control thread sees it.
 //!
 //! ```text
-//!  drain --> every shard: no new sessions --the last one ends--> drained [--exit--> the process ends]
+//!  drain   --> every shard: no new sessions --the last one ends--> drained --exit--> the end
 //!  undrain --> every shard: as before
 //! ```
-//! Invariants: all shards go by the newest order, or the asker is told that one does not answer; the
-//! process ends by itself only when all shards drain, none has a session and none has a request
+//! Invariants: all shards go by the newest order, or the asker is told that one does not answer.
+//! The process ends by itself only when all shards drain, none has a session and none has a request
 //! that waits.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

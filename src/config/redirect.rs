@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  server.redirect = ["rtsp://b.example:8554", "rtsps://b.example:8322"]
-//!  DESCRIBE rtsp://a.example/vod/x.mp4?token=1 --> Location: rtsp://b.example:8554/vod/x.mp4?token=1
+//!  DESCRIBE rtsp://a.example/vod/x.mp4?t=1 --> Location: rtsp://b.example:8554/vod/x.mp4?t=1
 //! ```
 //! Invariant: a client that came by TLS is never sent to a server without.
 //! Bounds: one server of each scheme; `URL_BYTES_MAX`.

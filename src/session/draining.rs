@@ -1,7 +1,7 @@
 //! A server that is drained: what comes for a new session is sent to another server, or away.
 //!
 //! ```text
-//!  drain --> DESCRIBE, SETUP, ANNOUNCE without a session: 302 with Location, or 503 with Retry-After
+//!  drain --> DESCRIBE, SETUP, ANNOUNCE without a session: 302, Location; or 503, Retry-After
 //!            requests of sessions that are there: as ever
 //!            at the deadline: sessions end as if an operator ended them, some a turn
 //!  undrain --> as before

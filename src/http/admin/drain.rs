@@ -2,11 +2,11 @@
 //!
 //! ```text
 //! GET  /v1/drain      serving, draining or drained; sessions that are left
-//! POST /v1/drain      {"deadline_s": 600, "redirect": ["rtsp://b:8554"], "exit": false}, all optional
+//! POST /v1/drain      {"deadline_s": 600, "redirect": ["rtsp://b:8554"], "exit": false}
 //! POST /v1/undrain    new sessions are taken again
 //!   200 the state, when every shard goes by it    400 a wrong order    503 a shard hangs
 //! ```
-//! Bounds: `BODY_BYTES_MAX`, `DEADLINE_MAX`.
+//! Each part of an order may be left out. Bounds: `BODY_BYTES_MAX`, `DEADLINE_MAX`.
 
 use std::sync::Arc;
 use std::time::Duration;
