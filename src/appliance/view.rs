@@ -7,6 +7,7 @@ use std::sync::{Arc, OnceLock};
 use tokio::sync::oneshot;
 
 use super::certificates::{self, Certificates};
+use super::draining::Draining;
 use super::playlists::PlaylistStore;
 use super::reload::Reloader;
 use crate::agent::live::SetPathError;
@@ -16,7 +17,9 @@ use crate::cli;
 use crate::cli::missing::find_title;
 use crate::cli::urls::encode_path;
 use crate::host::Check;
-use crate::http::{ApplianceView, LogLine, Reload, ReloadError, TitleEntry};
+use crate::http::{
+    ApplianceView, DrainRequest, DrainState, LogLine, Reload, ReloadError, TitleEntry,
+};
 use crate::library::{LIBRARY_PATH, Library, Listed};
 use crate::lineup::requests::{EventsAnswer, EventsRequest};
 use crate::live::core::failover::{SwitchReply, SwitchRequest, SwitchResult};
@@ -42,6 +45,7 @@ pub(super) struct View {
     certificates: Arc<Certificates>,
     playlists: Arc<PlaylistStore>,
     limits: Arc<[Limit]>,
+    draining: Draining,
     is_ready: AtomicBool,
     told: OnceLock<Told>,
 }
@@ -65,6 +69,7 @@ impl View {
         library: Arc<Library>,
         (reloader, certificates): (Reloader, Arc<Certificates>),
         (playlists, limits): (Arc<PlaylistStore>, Arc<[Limit]>),
+        draining: Draining,
     ) -> Arc<Self> {
         Arc::new(Self {
             poller,
@@ -75,6 +80,7 @@ impl View {
             certificates,
             playlists,
             limits,
+            draining,
             is_ready: AtomicBool::new(false),
             told: OnceLock::new(),
         })
@@ -153,6 +159,11 @@ impl View {
     /// Takes a path that was added away again.
     pub(super) fn remove_path(&self, path: &str) {
         self.reloader.remove_path(&self.poller, path);
+    }
+
+    /// Returns when the server is drained and its process is to end.
+    pub(super) async fn until_exit(&self) {
+        self.draining.until_exit(&self.shard_cells).await;
     }
 }
 
@@ -285,6 +296,18 @@ impl ApplianceView for View {
         Ok(reload)
     }
 
+    fn drain(&self, request: DrainRequest) -> Option<Vec<oneshot::Receiver<()>>> {
+        self.draining.drain(&self.poller, request)
+    }
+
+    fn undrain(&self) -> Option<Vec<oneshot::Receiver<()>>> {
+        self.draining.undrain(&self.poller)
+    }
+
+    fn drain_state(&self) -> DrainState {
+        self.draining.state(&self.shard_cells)
+    }
+
     fn info(&self) -> serde_json::Value {
         let told = self.told.get();
         let base = told.and_then(|told| told.base.as_deref());
@@ -309,6 +332,6 @@ impl ApplianceView for View {
     }
 
     fn is_ready(&self) -> bool {
-        self.is_ready.load(Ordering::Relaxed)
+        self.is_ready.load(Ordering::Relaxed) && !self.draining.is_on()
     }
 }

@@ -20,6 +20,7 @@ use super::lineup::Lineup;
 use super::path_scope::PathsOf;
 use super::paths::{SourceTransport, StartConfig};
 use super::playlist::{PlaylistClock, PlaylistItem};
+use super::redirect::Redirect;
 use super::secure::SrtpMode;
 use super::value::{METHODS, ON_FAILURE, STARTS, Setting, TRANSPORTS, show_duration, show_size};
 use super::value_error::ValueError;
@@ -98,6 +99,10 @@ pub(super) fn text<T: ToString>(value: &T) -> String {
 
 pub(super) fn list<T: ToString>(values: &[T]) -> String {
     format!("[{}]", values.iter().map(text).collect::<Vec<_>>().join(", "))
+}
+
+pub(super) fn redirect(redirect: &Redirect) -> String {
+    list(&redirect.urls().collect::<Vec<_>>())
 }
 
 pub(super) fn playlist(items: &[PlaylistItem]) -> String {

@@ -43,7 +43,9 @@ pub mod view;
 pub use caller::{Bearers, Retired};
 pub use dashboard::FEEDS_MAX;
 pub use server::{Remote, Tls};
-pub use view::{ApplianceView, LogLine, Reload, ReloadError, ReloadReport, TitleEntry};
+pub use view::{
+    ApplianceView, DrainRequest, DrainState, LogLine, Reload, ReloadError, ReloadReport, TitleEntry,
+};
 
 use crate::config::limits::LimitsConfig;
 use admin::Api;

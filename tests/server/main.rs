@@ -16,6 +16,7 @@ mod config_paths;
 mod conformance;
 mod dashboard;
 mod distribution;
+mod drain;
 mod faults;
 mod feedback;
 mod limits;

@@ -11,6 +11,7 @@
 //! GET    /v1/limits                                   `limits`
 //! GET    /v1/doctor   GET /v1/log                     `health`
 //! POST   /v1/config:reload
+//! GET    /v1/drain   POST /v1/drain   POST /v1/undrain    `drain`
 //! ```
 //! Lists are sorted by a stable key (session id, title name) and paged by cursor, see `paging`.
 //! Invariant: no handler waits for a shard without a limit, see `patience`.
@@ -30,6 +31,7 @@ use super::problem::Problem;
 use super::view::ApplianceView;
 use crate::metrics::exposition::{BuildInfo, CellSet, Exposition};
 
+mod drain;
 mod events;
 mod health;
 mod limits;
@@ -105,6 +107,8 @@ pub(super) fn routes(api: Api) -> Router {
         .route("/v1/doctor", get(health::doctor))
         .route("/v1/log", get(health::log))
         .route("/v1/config:reload", post(reload::reload))
+        .route("/v1/drain", drain::route())
+        .route("/v1/undrain", post(drain::undrain))
         .with_state(Arc::new(api))
 }
 
@@ -113,7 +117,8 @@ async fn index() -> Json<Value> {
         "name": "headend",
         "version": env!("CARGO_PKG_VERSION"),
         "resources": ["/metrics", "/healthz", "/readyz", "/v1/info", "/v1/sessions", "/v1/paths",
-            "/v1/vod", "/v1/limits", "/v1/doctor", "/v1/log", "/v1/feed", "/v1/config:reload"],
+            "/v1/vod", "/v1/limits", "/v1/doctor", "/v1/log", "/v1/feed", "/v1/config:reload",
+            "/v1/drain"],
     }))
 }
 
@@ -127,6 +132,8 @@ async fn info(State(api): Shared, role: Option<Extension<Role>>) -> Json<Value> 
 async fn readyz(State(api): Shared) -> Response {
     if api.view.is_ready() {
         text(StatusCode::OK, "ready\n")
+    } else if api.view.drain_state().state != "serving" {
+        Problem::unavailable("the server is drained: it takes no new sessions").into_response()
     } else {
         Problem::unavailable("the appliance does not serve players yet, or is stopping")
             .into_response()
