@@ -789,13 +789,6 @@ fn unknown_resource_is_404_and_wrong_method_405_with_allow() {
 }
 
 #[test]
-fn info_and_index_are_json() {
-    let server = Running::start(&Fake::new(Shard::Answers, true));
-    assert_eq!(server.request("GET /v1/info").json()["shards"], 2);
-    assert!(server.request("GET /").json()["resources"].is_array());
-}
-
-#[test]
 fn client_that_sends_nothing_does_not_hold_up_the_end() {
     let server = Running::start(&Fake::new(Shard::Answers, true));
     let silent = TcpStream::connect(server.addr).unwrap();

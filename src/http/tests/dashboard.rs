@@ -79,3 +79,10 @@ fn what_the_one_who_asks_may_do_is_told_and_warnings_come_newest_first() {
     );
     assert_eq!(server.request("GET /v1/doctor").json()["checks"][0]["name"], "kernel");
 }
+
+#[test]
+fn info_and_index_are_json() {
+    let server = Running::start(&Fake::new(Shard::Answers, true));
+    assert_eq!(server.request("GET /v1/info").json()["shards"], 2);
+    assert!(server.request("GET /").json()["resources"].is_array());
+}
