@@ -386,7 +386,8 @@ impl RtspConnection {
         if session.is_none()
             && let shared = &cx.sessions.cx
             && let Some(drain) = &shared.drain
-            && let Some(away) = drain.turn_away(&request, self.is_secure(), &shared.cells, shared.now)
+            && let Some(away) =
+                drain.turn_away(&request, self.is_secure(), &shared.cells, shared.now)
         {
             return Flow::Answer(away);
         }
