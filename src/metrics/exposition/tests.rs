@@ -154,7 +154,10 @@ fn names_and_types_are_the_documented_ones() {
     headend_send_zerocopy_copied_total counter
     headend_send_zerocopy_refused_total counter
     headend_send_zerocopy_total counter
+    headend_session_moves_refused_total counter
+    headend_session_moves_total counter
     headend_sessions gauge
+    headend_sessions_away gauge
     headend_sessions_failed_total counter
     headend_sessions_refused_address_total counter
     headend_sessions_refused_total counter
