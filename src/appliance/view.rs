@@ -16,6 +16,7 @@ use crate::base::ids::{SessionId, ShardId};
 use crate::base::names::is_path_name;
 use crate::cli::missing::find_title;
 use crate::cli::urls::encode_path;
+use crate::config::Config;
 use crate::http::{ApplianceView, DrainRequest, DrainState, Reload, ReloadError, TitleEntry};
 use crate::library::{LIBRARY_PATH, Library, Listed};
 use crate::lineup::requests::{EventsAnswer, EventsRequest};
@@ -57,7 +58,7 @@ impl View {
         library: Arc<Library>,
         (reloader, certificates): (Reloader, Arc<Certificates>),
         (playlists, limits): (Arc<PlaylistStore>, Arc<[Limit]>),
-        (draining, rebalances): (Draining, bool),
+        config: &Config,
     ) -> Arc<Self> {
         Arc::new(Self {
             poller,
@@ -68,8 +69,8 @@ impl View {
             certificates,
             playlists,
             limits,
-            draining,
-            rebalances,
+            draining: Draining::new(config.redirect.clone()),
+            rebalances: config.rebalances,
             is_ready: AtomicBool::new(false),
         })
     }

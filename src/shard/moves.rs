@@ -221,7 +221,7 @@ impl Moves {
         self.outbox.push_back((to, Message::Move(Box::new(message))));
     }
 
-    fn leaving(&mut self, number: u32) -> Option<usize> {
+    fn leaving(&self, number: u32) -> Option<usize> {
         self.departures.iter().position(|leaving| leaving.number == number)
     }
 }

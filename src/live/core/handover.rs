@@ -80,7 +80,7 @@ impl LivePath {
             ),
             is_datagram: stream.is_datagram,
             has_begun: stream.has_begun,
-            retransmit: stream.retransmit.clone(),
+            retransmit: stream.retransmit,
             cursor: stream.cursor,
         });
         let packed = PackedFeed {
@@ -148,7 +148,7 @@ impl LivePath {
             made.is_datagram = stream.is_datagram;
             made.has_begun = stream.has_begun;
             made.to = to;
-            made.retransmit = stream.retransmit.clone();
+            made.retransmit = stream.retransmit;
             made.cursor = moved(stream.cursor, by);
             made
         });

@@ -232,6 +232,10 @@ fn shards_are_told_apart_and_transports_too() {
     headend_sessions{shard="1",state="paused"} 0
     headend_sessions{shard="1",state="playing"} 3
     headend_sessions{shard="1",state="ready"} 0
+    # HELP headend_sessions_away Sessions that were set up on the shard and are on another one.
+    # TYPE headend_sessions_away gauge
+    headend_sessions_away{shard="0"} 0
+    headend_sessions_away{shard="1"} 0
     # HELP headend_sessions_failed_total Sessions ended by an error of their title or socket.
     # TYPE headend_sessions_failed_total counter
     headend_sessions_failed_total{shard="0"} 0
