@@ -62,7 +62,6 @@ use crate::shard::sockets::groups;
 use crate::shard::{Shard, ShardConfig};
 use crate::worker::{Pool, PoolConfig, PoolError, has_topology};
 use certificates::Certificates;
-use draining::Draining;
 use end::End;
 use limits::LockedMemory;
 pub use listen::GivesWay;
@@ -267,10 +266,8 @@ fn serve(
         running.push(Some(start_shard(shard, cpus.shards[index], priority, ended.clone())?));
     }
     let (counts, held, viewers) = (pool.counts(), Arc::clone(&library), viewers(&cells));
-    let reloading = (reloader, prepared.certificates);
-    let edits = (playlists, limited);
-    let draining = Draining::new(config.redirect.clone());
-    let view = View::new(Arc::clone(&poller), cells, counts, held, reloading, edits, draining);
+    let (reloading, edits) = ((reloader, prepared.certificates), (playlists, limited));
+    let view = View::new(Arc::clone(&poller), cells, counts, held, reloading, edits, &config);
     let (stop, shutdown) = watch::channel(false);
     let http = (admin, operators, config.limits);
     let control = start_control(http, &view, shutdown, &poller, (end.clone(), early))?;

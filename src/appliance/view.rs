@@ -15,6 +15,7 @@ use crate::base::ids::{SessionId, ShardId};
 use crate::base::names::is_path_name;
 use crate::cli::missing::find_title;
 use crate::cli::urls::encode_path;
+use crate::config::Config;
 use crate::http::{ApplianceView, DrainRequest, DrainState, Reload, ReloadError, TitleEntry};
 use crate::library::{LIBRARY_PATH, Library, Listed};
 use crate::lineup::requests::{EventsAnswer, EventsRequest};
@@ -53,7 +54,7 @@ impl View {
         library: Arc<Library>,
         (reloader, certificates): (Reloader, Arc<Certificates>),
         (playlists, limits): (Arc<PlaylistStore>, Arc<[Limit]>),
-        draining: Draining,
+        config: &Config,
     ) -> Arc<Self> {
         Arc::new(Self {
             poller,
@@ -64,7 +65,7 @@ impl View {
             certificates,
             playlists,
             limits,
-            draining,
+            draining: Draining::new(config.redirect.clone()),
             is_ready: AtomicBool::new(false),
         })
     }
