@@ -87,7 +87,14 @@ pub(super) async fn list(
         && let Some(asked) = api.view.request_sessions(shard, after)
     {
         let page = patience.answer(asked).await?.unwrap_or_default();
+        let from = sessions.len();
+        for id in page.away {
+            let Some(asked) = api.view.request_session(id) else { continue };
+            let found = patience.answer(asked).await?.flatten();
+            sessions.extend(found.filter(|session| query.accepts(session)));
+        }
         sessions.extend(page.sessions.into_iter().filter(|session| query.accepts(session)));
+        sessions[from..].sort_by(|a, b| a.id.cmp(&b.id));
         after = page.next;
         if after.is_none() {
             let Some(next) = shard.0.checked_add(1) else { break };
