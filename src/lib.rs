@@ -101,6 +101,11 @@
 //! the event router ([`router`]) -> `lineup::tune` changes what the session plays, or the key acts
 //! on what plays, through `lineup::room` -> the answer, when the key is consumed.
 //!
+//! A session that moves to another shard: [`shard::moves`] brings it to rest, by the steps of
+//! [`session::handover`] -> [`consumers::parcel`] packs it (`vod::handover`,
+//! `live::readers::handover`) -> a message -> the other shard unpacks it; its home tells events
+//! where it is.
+//!
 //! A request of a client of a base: `http::jobs` -> [`ledger::clerk`] runs it on the book
 //! ([`dist::book`]: `requests` checks it and acts on the parts) -> what it changed is committed ->
 //! the answer, and orders to nodes ([`ledger::orders`]).

@@ -9,6 +9,7 @@
 //! with one sentence, not with half a server. No thread is started before the process has given up
 //! its user and files ([`crate::sandbox`]): threads would keep them.
 
+mod balance;
 pub mod base;
 mod certificates;
 mod draining;
@@ -64,7 +65,6 @@ use crate::shard::sockets::groups;
 use crate::shard::{Shard, ShardConfig};
 use crate::worker::{Pool, PoolConfig, PoolError, has_topology};
 use certificates::Certificates;
-use draining::Draining;
 use end::End;
 use limits::LockedMemory;
 pub use listen::GivesWay;
@@ -276,10 +276,8 @@ fn serve(
         running.push(Some(start_shard(shard, cpus.shards[index], priority, ended.clone())?));
     }
     let (counts, held, viewers) = (pool.counts(), Arc::clone(&library), viewers(&cells));
-    let reloading = (reloader, prepared.certificates);
-    let edits = (playlists, limited);
-    let draining = Draining::new(config.redirect.clone());
-    let view = View::new(Arc::clone(&poller), cells, counts, held, reloading, edits, draining);
+    let (reloading, edits) = ((reloader, prepared.certificates), (playlists, limited));
+    let view = View::new(Arc::clone(&poller), cells, counts, held, reloading, edits, &config);
     let (stop, shutdown) = watch::channel(false);
     let http = (admin, operators, config.limits);
     let control = start_control(http, &view, shutdown, &poller, (end.clone(), early))?;
@@ -616,8 +614,9 @@ fn start_control(
         }
     });
     let watch = view.watch_certificate();
+    let balance = view.balance();
     let signals = async move {
-        tokio::join!(on_stop, on_hangup, watch, drained);
+        tokio::join!(on_stop, on_hangup, watch, drained, balance);
     };
     let view: Arc<dyn ApplianceView> = Arc::clone(view) as _;
     let served = http::spawn(admin, (view, operators), &limits, shutdown, signals);

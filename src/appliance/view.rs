@@ -6,6 +6,7 @@ use std::sync::{Arc, OnceLock};
 
 use tokio::sync::oneshot;
 
+use super::balance;
 use super::certificates::{self, Certificates};
 use super::draining::Draining;
 use super::playlists::PlaylistStore;
@@ -16,6 +17,7 @@ use crate::base::names::is_path_name;
 use crate::cli;
 use crate::cli::missing::find_title;
 use crate::cli::urls::encode_path;
+use crate::config::Config;
 use crate::host::Check;
 use crate::http::{
     ApplianceView, DrainRequest, DrainState, LogLine, Reload, ReloadError, TitleEntry,
@@ -30,6 +32,7 @@ use crate::metrics::cells::{ShardCells, WorkerCells};
 use crate::metrics::limits::Limit;
 use crate::metrics::paths::PathTallies;
 use crate::poll::poller::Poller;
+use crate::session::handover::MoveRefusal;
 use crate::session::info::{SessionInfo, SessionsPage};
 use crate::shard::inbox::{Inbox, Message};
 use crate::shard::questions::{Question, Reply};
@@ -46,6 +49,8 @@ pub(super) struct View {
     playlists: Arc<PlaylistStore>,
     limits: Arc<[Limit]>,
     draining: Draining,
+    /// Sessions move by themselves.
+    rebalances: bool,
     is_ready: AtomicBool,
     told: OnceLock<Told>,
 }
@@ -69,7 +74,7 @@ impl View {
         library: Arc<Library>,
         (reloader, certificates): (Reloader, Arc<Certificates>),
         (playlists, limits): (Arc<PlaylistStore>, Arc<[Limit]>),
-        draining: Draining,
+        config: &Config,
     ) -> Arc<Self> {
         Arc::new(Self {
             poller,
@@ -80,7 +85,8 @@ impl View {
             certificates,
             playlists,
             limits,
-            draining,
+            draining: Draining::new(config.redirect.clone()),
+            rebalances: config.rebalances,
             is_ready: AtomicBool::new(false),
             told: OnceLock::new(),
         })
@@ -159,6 +165,17 @@ impl View {
     /// Takes a path that was added away again.
     pub(super) fn remove_path(&self, path: &str) {
         self.reloader.remove_path(&self.poller, path);
+    }
+
+    /// Has sessions move from busy shards, until its runtime ends.
+    pub(super) fn balance(&self) -> impl Future<Output = ()> + Send + 'static {
+        let is_needed = self.rebalances && self.shard_cells.len() > 1;
+        let (cells, poller) = (self.shard_cells.clone(), Arc::clone(&self.poller));
+        async move {
+            if is_needed {
+                balance::run(cells, poller).await;
+            }
+        }
     }
 
     /// Returns when the server is drained and its process is to end.
@@ -261,6 +278,20 @@ impl ApplianceView for View {
             let _nobody_waits = answer.send(ended);
         });
         let _full = inbox.push(Message::EndSession { id, reply });
+        Some(receiver)
+    }
+
+    fn move_session(
+        &self,
+        id: SessionId,
+        to: ShardId,
+    ) -> Option<oneshot::Receiver<Result<ShardId, MoveRefusal>>> {
+        let inbox = self.poller.inbox(self.poller.owner(id)?)?;
+        let (answer, receiver) = oneshot::channel();
+        let reply = Box::new(|moved| {
+            let _nobody_waits = answer.send(moved);
+        });
+        let _full = inbox.push(Message::MoveSession { id, to, reply });
         Some(receiver)
     }
 

@@ -110,6 +110,13 @@ impl<T: Copy> Wheel<T> {
         true
     }
 
+    /// When a key comes out; `None`: it has, or was cancelled.
+    #[must_use]
+    pub fn due(&self, timer: Timer) -> Option<Mono> {
+        let node = self.keys.get(timer.node as usize)?;
+        (node.is_waiting && node.serial == timer.serial).then_some(node.due)
+    }
+
     /// Takes the key of `timer` off, if it waits still, and puts another in its place.
     pub fn replace(&mut self, timer: &mut Timer, due: Mono, key: T) {
         self.cancel(*timer);
@@ -250,6 +257,17 @@ mod tests {
         wheel.expire(ms(61_002), &mut out);
         assert_eq!(out, ['a']);
         assert_eq!(wheel.next_due(), None);
+    }
+
+    #[test]
+    fn time_of_a_key_is_known_until_it_comes_out_or_is_cancelled() {
+        let mut wheel = Wheel::new(ms(1_000));
+        let (kept, cancelled) = (wheel.insert(ms(1_005), 'a'), wheel.insert(ms(9_000), 'b'));
+        assert_eq!((wheel.due(kept), wheel.due(cancelled)), (Some(ms(1_005)), Some(ms(9_000))));
+        wheel.cancel(cancelled);
+        wheel.expire(ms(1_006), &mut Vec::new());
+        assert_eq!((wheel.due(kept), wheel.due(cancelled)), (None, None));
+        assert_eq!(wheel.due(Timer::NONE), None);
     }
 
     #[test]

@@ -14,6 +14,7 @@ mod base;
 mod cert;
 mod drain;
 pub mod job;
+mod moves;
 mod node;
 mod server;
 mod user;
@@ -21,6 +22,7 @@ mod user;
 pub use base::BaseArgs;
 pub use cert::{CertVerb, SelfSignedArgs};
 pub use drain::DrainArgs;
+pub use moves::SessionMoveArgs;
 pub use node::{NodeArgs, NodeStartArgs};
 pub use server::ServerArgs;
 pub use user::{TokenRole, UserAddArgs, UserTokenArgs, UserVerb};
@@ -277,6 +279,8 @@ pub enum SessionVerb {
     Show(SessionIdArgs),
     /// End a session; its player gets BYE
     Kick(SessionIdArgs),
+    /// Move a session to another shard, with all on its connection; its player notices nothing
+    Move(SessionMoveArgs),
     /// Press a viewer's keys: 0 to 9, up, down, last, play, pause, forward, rewind
     Keys(SessionKeysArgs),
     /// Tune a session of a line-up to a channel

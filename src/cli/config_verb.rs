@@ -160,6 +160,8 @@ mod tests {
         # state_dir = "..."
         # servers that clients are sent to while this one is drained: rtsp://HOST:PORT, rtsps://..
         redirect = []
+        # sessions move from a shard that is much busier than another: auto (a few at a time), off
+        rebalance = "off"
         # user that the server becomes when it has its ports: NAME, NAME:GROUP, or numbers
         # user = "..."
         # files are opened in the server's own folders alone: auto (where it can be had), on, off
@@ -324,6 +326,7 @@ mod tests {
         log = "auto"  # default
         # state_dir is not set
         redirect = []  # default
+        rebalance = "off"  # default
         # user is not set
         landlock = "auto"  # default
         seccomp = "on"  # default

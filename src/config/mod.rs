@@ -117,6 +117,8 @@ pub struct Config {
     pub state_dir: Option<PathBuf>,
     /// Servers that clients are sent to while this one is drained.
     pub redirect: Redirect,
+    /// Sessions move from a busy shard to another one by themselves.
+    pub rebalances: bool,
     /// What the process gives up once it has its ports.
     pub confinement: ConfinementConfig,
     /// The file that this was read from, which may be read again.
@@ -167,6 +169,7 @@ impl Default for Config {
             limits: LimitsConfig::default(),
             state_dir: None,
             redirect: Redirect::default(),
+            rebalances: false,
             confinement: ConfinementConfig::default(),
             file: None,
             log: LogFormat::Auto,

@@ -33,6 +33,7 @@ fn file_sets_every_key() {
         log = "json"
         state_dir = "/var/lib/headend"
         redirect = ["rtsp://b:8554/", "rtsps://b"]
+        rebalance = "auto"
         user = "headend:media"
         landlock = "off"
         seccomp = "log"
@@ -107,6 +108,7 @@ fn file_sets_every_key() {
         shard_priority: ShardPriority::Fifo(20),
         media_root: Some("/srv/movies".into()),
         redirect: Redirect::parse(&["rtsp://b:8554", "rtsps://b"]).unwrap(),
+        rebalances: true,
         session_timeout: Duration::from_secs(90),
         sessions_max: 16_384,
         sessions_per_address_max: Some(500),

@@ -16,6 +16,7 @@ pub mod camera;
 pub mod describe;
 mod garbage;
 pub mod input_receiver;
+pub mod parcel;
 pub mod receivers;
 pub mod rtsp_connection;
 pub mod rtsp_listener;

@@ -16,6 +16,7 @@
 mod beginning;
 mod channel;
 mod login;
+mod moving;
 mod secure_media;
 mod tunnelling;
 
@@ -413,7 +414,9 @@ impl RtspConnection {
         match request.method {
             Method::Options => {
                 // A sign of life of its session, on whichever shard that is.
-                let is_elsewhere = |id: SessionId| id.shard() != cx.shard;
+                let shared = &cx.sessions.cx;
+                let is_elsewhere =
+                    |id: SessionId| shared.shard_of(id) != cx.shard || shared.away.contains(&id);
                 if session.is_some_and(is_elsewhere) {
                     return self.command(request, target, (session, given), cx);
                 }
@@ -530,7 +533,8 @@ impl RtspConnection {
         (title, led): (Option<Arc<Title>>, Led),
         cx: &mut Context<'_>,
     ) -> Flow {
-        let shard = session.map_or(cx.shard, SessionId::shard);
+        let shard = session.map_or(cx.shard, |id| cx.sessions.cx.shard_of(id));
+        let is_away = session.is_some_and(|id| cx.sessions.cx.away.contains(&id));
         if shard.0 >= cx.shard_count {
             return refuse(&request, Status::SessionNotFound);
         }
@@ -538,7 +542,8 @@ impl RtspConnection {
         let (peer, local) = (self.peer, self.local.ip());
         let command =
             Command { request, target, session, reply_to, peer, local, title, led, given };
-        if shard != cx.shard {
+        // The home of one that is away, which this shard may be, knows where it is.
+        if shard != cx.shard || is_away {
             cx.forwards.push((shard, command));
             return Flow::Wait;
         }

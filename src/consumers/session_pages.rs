@@ -7,6 +7,8 @@
 //! order of the ids, whatever begins and ends between them.
 //! Bound: a page looks at `SESSIONS_A_PAGE` sessions.
 
+use std::ops::Bound;
+
 use crate::base::carrier::Lower;
 use crate::base::ids::SessionId;
 use crate::base::limits::SESSIONS_A_PAGE;
@@ -22,13 +24,21 @@ impl Sessions {
     #[must_use]
     pub fn page(&self, after: Option<SessionId>) -> SessionsPage {
         // One more than a page shows whether there is another.
-        let behind = self.cx.directory.behind(after).take(SESSIONS_A_PAGE + 1);
-        let mut page: Vec<_> = behind.collect();
+        let behind = self.cx.directory.behind(after);
+        // Guests are on the pages of their homes.
+        let own = behind.filter(|(id, _)| id.shard() == self.cx.shard).take(SESSIONS_A_PAGE + 1);
+        let own = own.map(|(id, session)| (id, Some(session)));
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let away = self.cx.away.range((from, Bound::Unbounded)).take(SESSIONS_A_PAGE + 1);
+        let mut page: Vec<_> = own.chain(away.map(|id| (*id, None))).collect();
+        page.sort_by_key(|(id, _)| *id);
         let has_more = page.len() > SESSIONS_A_PAGE;
         page.truncate(SESSIONS_A_PAGE);
         let next = page.last().map(|(id, _)| *id).filter(|_| has_more);
-        let sessions = page.into_iter().filter_map(|(id, session)| self.info_of(id, session));
-        SessionsPage { sessions: sessions.collect(), next }
+        let away = page.iter().filter(|(_, session)| session.is_none()).map(|(id, _)| *id);
+        let away = away.collect();
+        let here = page.into_iter().filter_map(|(id, session)| self.info_of(id, session?));
+        SessionsPage { sessions: here.collect(), away, next }
     }
 
     /// One session.

@@ -30,7 +30,7 @@ use crate::rtcp;
 use crate::rtsp::headers::parse_session_id;
 use crate::rtsp::reader::Method;
 use crate::rtsp::response::{Response, Status};
-use crate::session::action::TimerKey;
+use crate::session::action::{self, TimerKey};
 use crate::session::command::{Command, Executed, Led, ReplyTo, public};
 use crate::session::cx::{Cx, SessionConfig};
 use crate::session::directory::SessionRef;
@@ -183,12 +183,20 @@ impl Sessions {
         let holder = match session {
             SessionRef::Title(key) => self.vod.players.session(key).map(|session| {
                 let streams = session.streams.iter();
-                Holder::of(&session.client, streams.map(|stream| stream.outgoing.transport))
+                Holder::of(
+                    &session.client,
+                    self.cx.shard,
+                    streams.map(|stream| stream.outgoing.transport),
+                )
             }),
             SessionRef::Reader(index) => {
                 self.live.readers.table.get(index as usize).map(|reader| {
                     let streams = reader.streams.iter();
-                    Holder::of(&reader.client, streams.map(|stream| stream.outgoing.transport))
+                    Holder::of(
+                        &reader.client,
+                        self.cx.shard,
+                        streams.map(|stream| stream.outgoing.transport),
+                    )
                 })
             }
             SessionRef::Publisher(number) => self
@@ -325,6 +333,9 @@ impl Sessions {
         }
         match cx.sockets.find(pair, from) {
             Some((session, stream)) => self.handle_stream_report(session, stream.into(), bytes),
+            None if let Some(id) = cx.sockets.find_away(pair, from) => {
+                cx.out.push(action::Action::Report { id, pair, from, bytes: bytes.to_vec() });
+            }
             None if cx.sockets.group_pair() == Some(pair) => {
                 live.readers.handle_member(cx, &live.hub, from, bytes)
             }

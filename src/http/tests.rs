@@ -5,6 +5,7 @@ mod playlists;
 mod acts;
 mod dashboard;
 mod drain;
+mod moves;
 mod operators;
 
 use std::io::{Read, Write};
@@ -29,6 +30,7 @@ use crate::live::sources::titles::schedule::Schedule;
 use crate::metrics::cells::{ShardCells, WorkerCells};
 use crate::metrics::limits::{Limit, Used};
 use crate::metrics::paths::PathTallies;
+use crate::session::handover::MoveRefusal;
 use crate::session::info::{SessionInfo, SessionsPage};
 
 /// How the fake's second shard behaves.
@@ -280,7 +282,7 @@ impl ApplianceView for Fake {
                 let mut behind = sessions.into_iter().filter(|session| id(session) > after);
                 let sessions: Vec<SessionInfo> = behind.next().into_iter().collect();
                 let next = behind.next().and_then(|_| sessions.last().and_then(id));
-                sender.send(SessionsPage { sessions, next }).unwrap();
+                sender.send(SessionsPage { sessions, away: Vec::new(), next }).unwrap();
             }
         }
         Some(answer)
@@ -368,6 +370,14 @@ impl ApplianceView for Fake {
         let needs_restart = vec!["rtsp.listen"];
         let report = ReloadReport { paths, needs_restart, warnings: Vec::new() };
         Ok(Reload { report, applied: vec![is_done] })
+    }
+
+    fn move_session(
+        &self,
+        id: SessionId,
+        to: ShardId,
+    ) -> Option<oneshot::Receiver<Result<ShardId, MoveRefusal>>> {
+        self.order_move(id, to)
     }
 
     fn drain(&self, request: DrainRequest) -> Option<Vec<oneshot::Receiver<()>>> {

@@ -19,6 +19,7 @@ use crate::live::sources::titles::playlists::{PlaylistAnswer, PlaylistRefusal, P
 use crate::metrics::cells::{ShardCells, WorkerCells};
 use crate::metrics::limits::Limit;
 use crate::metrics::paths::PathTallies;
+use crate::session::handover::MoveRefusal;
 use crate::session::info::{SessionInfo, SessionsPage};
 
 /// The appliance as seen from outside. Nothing here blocks, except what says so.
@@ -90,6 +91,13 @@ pub trait ApplianceView: Send + Sync + 'static {
     /// Asks the owner of a session to end it. `None` when the id cannot be one of ours; the answer
     /// is false when the shard has no such session.
     fn end_session(&self, id: &str) -> Option<oneshot::Receiver<bool>>;
+
+    /// Has a session move to another shard. `None` when the id cannot be one of ours.
+    fn move_session(
+        &self,
+        id: SessionId,
+        to: ShardId,
+    ) -> Option<oneshot::Receiver<Result<ShardId, MoveRefusal>>>;
 
     /// Has a session of a line-up consume events; answered when all are consumed, or at once when
     /// they are not taken. `None` when the id cannot be one of ours.

@@ -383,6 +383,14 @@ pub struct ShardCells {
     pub tunnels_half_open: Gauge,
     /// Tunnels refused, by [`TUNNEL_REFUSALS`].
     pub tunnels_refused: [Counter; TUNNEL_REFUSALS.len()],
+    /// Sessions, by connections, that have come from other shards.
+    pub moves: Counter,
+    /// Moves of sessions that did not take place.
+    pub moves_refused: Counter,
+    /// Sessions whose home the shard is, and that are elsewhere or on their way.
+    pub sessions_away: Gauge,
+    /// Nanoseconds of CPU that the thread of the shard has used.
+    pub busy_ns: Gauge,
     /// 1 while the shard takes no new sessions, because an operator drains it.
     pub draining: Gauge,
     /// Requests for new sessions that were turned away meanwhile, by [`DRAIN_ANSWERS`].

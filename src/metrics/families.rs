@@ -277,6 +277,21 @@ pub(super) static FAMILIES: &[Family] = &[
         ),
     ),
     row(
+        "headend_session_moves_total",
+        "Connections with sessions, or sessions without one, that have come from another shard.",
+        Read::Shard(|s| &s.moves),
+    ),
+    row(
+        "headend_session_moves_refused_total",
+        "Moves of sessions between shards that did not take place.",
+        Read::Shard(|s| &s.moves_refused),
+    ),
+    row(
+        "headend_sessions_away",
+        "Sessions that were set up on the shard and are on another one.",
+        Read::ShardGauge(|s| s.sessions_away.value()),
+    ),
+    row(
         "headend_draining",
         "1 while an operator drains the server: no new sessions.",
         Read::ShardGauge(|s| s.draining.value()),

@@ -9,7 +9,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use crate::base::ids::{CameraName, SeqNo, SessionId};
+use crate::base::ids::{CameraName, SeqNo, SessionId, ShardId};
 use crate::config::source::SourceTls;
 use crate::live::core::groups::{Group, MulticastSettings};
 use crate::poll::poll_table::EntryKey;
@@ -102,6 +102,28 @@ pub enum Action {
     },
     /// Closes the sockets of an input.
     CloseInput(u32),
+    /// Hands a report on to the shard that its session is on.
+    Report {
+        /// The session.
+        id: SessionId,
+        /// Pair that the report came in at.
+        pair: u16,
+        /// The client's RTCP address.
+        from: SocketAddr,
+        /// The datagram.
+        bytes: Vec<u8>,
+    },
+    /// Tells the home of a session that addresses are free.
+    Freed {
+        /// The home.
+        home: ShardId,
+        /// Pair of the home.
+        pair: u16,
+        /// The client's RTP address.
+        rtp: SocketAddr,
+        /// The client's RTCP address.
+        rtcp: SocketAddr,
+    },
     /// Closes a connection after its queued bytes are sent.
     HangUp(EntryKey),
     /// Changes the sockets of multicast groups.

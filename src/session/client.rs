@@ -10,7 +10,7 @@ use std::sync::Arc;
 use rand::Rng;
 
 use crate::base::addresses::AddressPlace;
-use crate::base::ids::SessionId;
+use crate::base::ids::{SessionId, ShardId};
 use crate::base::random;
 use crate::base::time::Mono;
 use crate::poll::poll_table::EntryKey;
@@ -87,9 +87,9 @@ impl Client {
     }
 
     /// Whether a command comes by the connection that the session was made on. The shards use the
-    /// same entry numbers, so the shard is compared, too.
-    pub(crate) fn is_on_connection_of(&self, command: &Command) -> bool {
-        self.connection == Some(command.reply_to.entry) && self.id.shard() == command.reply_to.shard
+    /// same entry numbers, so the shard that the session is on is compared, too.
+    pub(crate) fn is_on_connection_of(&self, command: &Command, shard: ShardId) -> bool {
+        self.connection == Some(command.reply_to.entry) && shard == command.reply_to.shard
     }
 }
 

@@ -7,6 +7,7 @@
 //! Invariant: the context holds no session; the directory has their references only.
 //! Bounds: `sessions_max` sessions; `SPARE_BYTES_MAX` buffers.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -83,6 +84,8 @@ pub struct Cx {
     pub configs: Arc<PathTable>,
     /// Counts the configurations: what was allowed under one is asked again under the next.
     pub configs_count: u64,
+    /// Sessions whose home this shard is, and that are elsewhere or on their way.
+    pub away: BTreeSet<SessionId>,
     /// The shard takes no new sessions.
     pub drain: Option<Drain>,
     /// Everything that falls due on this shard.
@@ -121,6 +124,7 @@ impl Cx {
             demux: Demux::default(),
             configs: Arc::default(),
             configs_count: 0,
+            away: BTreeSet::new(),
             drain: None,
             wheel: Wheel::new(now),
             out: Vec::new(),
@@ -172,6 +176,11 @@ impl Cx {
 
     /// Frees a client's address on a pair; a further pair without any use is closed.
     pub(crate) fn release_tuple(&mut self, pair: u16, rtp: SocketAddr, rtcp: SocketAddr) {
+        if let Some((shard, place)) = self.sockets.home_of(pair, self.shard)
+            && shard != self.shard
+        {
+            self.out.push(Action::Freed { home: shard, pair: place, rtp, rtcp });
+        }
         if self.sockets.release(pair, rtp, rtcp) {
             self.close_unused_pair(pair);
         }
@@ -190,6 +199,12 @@ impl Cx {
         if self.directory.of_connection(entry).is_empty() {
             self.out.push(Action::HangUp(entry));
         }
+    }
+
+    /// The shard that takes a command for a session: the one that it is on, as far as is known
+    /// here, or else its home, which knows.
+    pub(crate) fn shard_of(&self, id: SessionId) -> ShardId {
+        if self.directory.find(id).is_some() { self.shard } else { id.shard() }
     }
 
     /// Counts a packet that is not sent again.

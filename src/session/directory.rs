@@ -51,6 +51,10 @@ pub struct Directory {
     marked: HashSet<SessionId>,
     /// Those of them that have left.
     left: Vec<SessionId>,
+    /// Sessions of other homes.
+    guests: HashSet<SessionId>,
+    /// Those of them that have ended.
+    guests_left: Vec<SessionId>,
 }
 
 #[derive(Debug, Default)]
@@ -114,8 +118,19 @@ impl Directory {
         connection: Option<EntryKey>,
         session: SessionRef,
     ) {
-        self.by_id.remove(&id);
         self.note_left(id);
+        self.depart(id, connection, session);
+    }
+
+    /// Removes a session that moves to another shard from both tables, with its channels.
+    pub(crate) fn depart(
+        &mut self,
+        id: SessionId,
+        connection: Option<EntryKey>,
+        session: SessionRef,
+    ) {
+        self.by_id.remove(&id);
+        self.guests.remove(&id);
         let Some(entry) = connection else { return };
         let Some(on) = self.by_connection.get_mut(&entry) else { return };
         on.sessions.retain(|other| *other != session);
@@ -163,7 +178,26 @@ impl Directory {
         std::mem::take(&mut self.left)
     }
 
+    /// The session has another home: `take_guests_left` is to tell when it ends.
+    pub(crate) fn note_guest(&mut self, id: SessionId) {
+        self.guests.insert(id);
+    }
+
+    /// Whether `take_guests_left` has something to tell.
+    #[must_use]
+    pub(crate) fn has_guests_left(&self) -> bool {
+        !self.guests_left.is_empty()
+    }
+
+    /// Sessions of other homes that have ended here since the last call.
+    pub(crate) fn take_guests_left(&mut self) -> Vec<SessionId> {
+        std::mem::take(&mut self.guests_left)
+    }
+
     fn note_left(&mut self, id: SessionId) {
+        if self.guests.remove(&id) {
+            self.guests_left.push(id);
+        }
         if self.marked.remove(&id) {
             self.left.push(id);
         }

@@ -100,7 +100,8 @@ mod tests {
         let response = Drain::new(order, NOW).turn_away(&request, is_secure, &cells, NOW)?;
         let counted: u64 = cells.drain_answers.iter().map(|cell| cell.value()).sum();
         assert_eq!(counted, 1);
-        let header = response.header_value("Location").or(response.header_value("Retry-After"));
+        let header =
+            response.header_value("Location").or_else(|| response.header_value("Retry-After"));
         Some((response.status().code(), header.unwrap_or_default().to_owned()))
     }
 

@@ -12,6 +12,7 @@
 
 use std::net::IpAddr;
 
+use crate::base::ids::ShardId;
 use crate::session::client::Client;
 use crate::session::command::{Command, ReplyTo};
 use crate::session::transport::Transport;
@@ -41,9 +42,13 @@ pub struct Sender<'a> {
 }
 
 impl<'a> Holder<'a> {
-    /// The holder of a player's or a reader's session.
-    pub(crate) fn of(client: &'a Client, mut transports: impl Iterator<Item = Transport>) -> Self {
-        let connection = |entry| ReplyTo { shard: client.id.shard(), entry };
+    /// The holder of a player's or a reader's session, which is on this shard.
+    pub(crate) fn of(
+        client: &'a Client,
+        shard: ShardId,
+        mut transports: impl Iterator<Item = Transport>,
+    ) -> Self {
+        let connection = |entry| ReplyTo { shard, entry };
         Self {
             peer: client.peer.ip(),
             connection: client.connection.map(connection),
@@ -75,7 +80,6 @@ impl<'a> Sender<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::ids::ShardId;
     use crate::poll::poll_table::EntryKey;
 
     fn connection(shard: u8, index: u32) -> ReplyTo {

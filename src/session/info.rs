@@ -10,6 +10,8 @@ use crate::live::core::info::{ReaderInfo, SourceInfo};
 pub struct SessionsPage {
     /// Sessions of the page.
     pub sessions: Vec<SessionInfo>,
+    /// Sessions of the page that are on other shards: each is asked for by its id.
+    pub away: Vec<SessionId>,
     /// The next page begins after this id; `None` on the last page.
     pub next: Option<SessionId>,
 }

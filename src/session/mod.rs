@@ -10,6 +10,8 @@
 //!  sockets    UDP sockets that many clients share, told apart by the client's address
 //!  outgoing   the wire identity of a stream: numbers, transport, reports, whatever feeds it
 //!  draining   no new sessions, and the end of those that are left
+//!  handover   a session between two shards: the steps, and the order of its events
+//!  departing  the addresses of such a session
 //!  moving     a session between two roles: client, transports and numbers go on
 //!  transport  the transport of a stream's packets: chosen, placed and answered in SETUP
 //!  admission  room for one more session, and sessions that a player has left behind
@@ -26,9 +28,11 @@ mod admission;
 pub mod client;
 pub mod command;
 pub mod cx;
+mod departing;
 pub mod directory;
 pub mod draining;
 pub mod feedback;
+pub mod handover;
 pub mod holder;
 pub mod info;
 pub mod moving;

@@ -40,6 +40,19 @@ pub struct Outgoing {
     pub control_url: Box<str>,
 }
 
+/// The wire identity of a stream without keys, on its way to another shard.
+#[derive(Debug)]
+pub struct PackedOutgoing {
+    payload_type: u8,
+    clock_rate_hz: u32,
+    numbers: Numbers,
+    /// A pair is named by its place on the home of the session.
+    pub transport: Transport,
+    rtx: Option<RtxStream>,
+    report: Option<Box<Report>>,
+    control_url: Box<str>,
+}
+
 /// The origin of a stream's SSRC, sequence numbers and RTP time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Numbers {
@@ -163,12 +176,44 @@ impl Outgoing {
         srtp.is_none_or(|srtp| srtp.rewind(own.ssrc, seq)) && own.rewind(seq)
     }
 
+    /// Packs an identity that has no keys.
+    #[must_use]
+    pub fn pack(self, transport: Transport) -> PackedOutgoing {
+        debug_assert!(self.srtp.is_none(), "keys stay on their shard");
+        PackedOutgoing {
+            payload_type: self.payload_type,
+            clock_rate_hz: self.clock_rate_hz,
+            numbers: self.numbers,
+            transport,
+            rtx: self.rtx,
+            report: self.report,
+            control_url: self.control_url,
+        }
+    }
+
     /// Stores a receiver report in place of the one before.
     pub fn note_report(&mut self, block: ReportBlock, round_trip_ns: Option<u64>) {
         let report = Report { block, round_trip_ns };
         match &mut self.report {
             Some(place) => **place = report,
             None => self.report = Some(Box::new(report)),
+        }
+    }
+}
+
+impl PackedOutgoing {
+    /// The identity, as it was packed.
+    #[must_use]
+    pub fn unpack(self) -> Outgoing {
+        Outgoing {
+            payload_type: self.payload_type,
+            clock_rate_hz: self.clock_rate_hz,
+            numbers: self.numbers,
+            transport: self.transport,
+            srtp: None,
+            rtx: self.rtx,
+            report: self.report,
+            control_url: self.control_url,
         }
     }
 }

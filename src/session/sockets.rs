@@ -10,6 +10,7 @@
 use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 
+use crate::base::ids::{SessionId, ShardId};
 use crate::session::directory::SessionRef;
 
 /// The shared pairs of one shard: see the module. The shard owns the sockets of each pair.
@@ -24,8 +25,19 @@ struct Pair {
     rtp_port: u16,
     /// The pair sends to multicast groups, and is not for clients.
     is_for_groups: bool,
+    /// Its home and its place there, for a pair of another shard by which streams are sent.
+    home: Option<(ShardId, u16)>,
     rtp_in_use: HashSet<SocketAddr>,
-    by_rtcp: HashMap<SocketAddr, (SessionRef, u8)>,
+    by_rtcp: HashMap<SocketAddr, AddressOwner>,
+}
+
+/// Whose an RTCP address is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum AddressOwner {
+    /// A stream of a session on this shard.
+    Here(SessionRef, u8),
+    /// A session that is on another shard, or on its way.
+    Away(SessionId),
 }
 
 impl SharedSockets {
@@ -37,9 +49,23 @@ impl SharedSockets {
 
     /// As `add_pair`; a pair for multicast groups is never given to clients.
     pub fn add_pair_for(&mut self, rtp_port: u16, is_for_groups: bool) -> Option<u16> {
+        self.add(rtp_port, is_for_groups, None)
+    }
+
+    /// As `add_pair`; a pair of another shard, by which streams of its sessions are sent.
+    pub fn add_foreign_pair(&mut self, rtp_port: u16, home: (ShardId, u16)) -> Option<u16> {
+        self.add(rtp_port, false, Some(home))
+    }
+
+    fn add(
+        &mut self,
+        rtp_port: u16,
+        is_for_groups: bool,
+        home: Option<(ShardId, u16)>,
+    ) -> Option<u16> {
         let pair = self.next_place()?;
         let (rtp_in_use, by_rtcp) = (HashSet::new(), HashMap::new());
-        let opened = Pair { rtp_port, is_for_groups, rtp_in_use, by_rtcp };
+        let opened = Pair { rtp_port, is_for_groups, home, rtp_in_use, by_rtcp };
         match self.pairs.get_mut(usize::from(pair)) {
             Some(place) => *place = Some(opened),
             None => self.pairs.push(Some(opened)),
@@ -71,7 +97,9 @@ impl SharedSockets {
     /// Indices of the pairs that clients may use.
     #[must_use]
     pub fn places(&self) -> Vec<u16> {
-        let is_open = |pair: &Option<Pair>| pair.as_ref().is_some_and(|pair| !pair.is_for_groups);
+        let is_open = |pair: &Option<Pair>| {
+            pair.as_ref().is_some_and(|pair| !pair.is_for_groups && pair.home.is_none())
+        };
         let open = (0..).zip(&self.pairs).filter(|(_, pair)| is_open(pair));
         open.map(|(place, _)| place).collect()
     }
@@ -89,7 +117,52 @@ impl SharedSockets {
         let pair = self.group_pair().and_then(|place| self.pair_mut(place));
         if let Some(pair) = pair {
             pair.rtp_in_use.insert(rtp);
-            pair.by_rtcp.insert(rtcp, owner);
+            pair.by_rtcp.insert(rtcp, AddressOwner::Here(owner.0, owner.1));
+        }
+    }
+
+    /// The home of a pair, and its place there; `own` is this shard.
+    #[must_use]
+    pub fn home_of(&self, pair: u16, own: ShardId) -> Option<(ShardId, u16)> {
+        let open = self.pairs.get(usize::from(pair))?.as_ref()?;
+        Some(open.home.unwrap_or((own, pair)))
+    }
+
+    /// The place here of another shard's pair, if it is open.
+    #[must_use]
+    pub fn foreign(&self, home: (ShardId, u16)) -> Option<u16> {
+        let is_it = |pair: &Option<Pair>| pair.as_ref().is_some_and(|p| p.home == Some(home));
+        self.pairs.iter().position(is_it).and_then(|place| u16::try_from(place).ok())
+    }
+
+    /// The session of an address leaves this shard, which stays its home: the address stays in use.
+    pub fn send_away(&mut self, pair: u16, rtcp: SocketAddr, id: SessionId) {
+        if let Some(owner) = self.pair_mut(pair).and_then(|pair| pair.by_rtcp.get_mut(&rtcp)) {
+            *owner = AddressOwner::Away(id);
+        }
+    }
+
+    /// Registers addresses that no other stream of the pair has: their session has come to this
+    /// shard.
+    pub fn enter(
+        &mut self,
+        pair: u16,
+        rtp: SocketAddr,
+        rtcp: SocketAddr,
+        (session, stream): (SessionRef, u8),
+    ) {
+        if let Some(pair) = self.pair_mut(pair) {
+            pair.rtp_in_use.insert(rtp);
+            pair.by_rtcp.insert(rtcp, AddressOwner::Here(session, stream));
+        }
+    }
+
+    /// The session that an RTCP datagram from `from` belongs to, if it is not on this shard.
+    #[must_use]
+    pub fn find_away(&self, pair: u16, from: SocketAddr) -> Option<SessionId> {
+        match self.pairs.get(usize::from(pair))?.as_ref()?.by_rtcp.get(&from)? {
+            AddressOwner::Away(id) => Some(*id),
+            AddressOwner::Here(..) => None,
         }
     }
 
@@ -108,13 +181,14 @@ impl SharedSockets {
     ) -> Option<u16> {
         let is_free = |pair: &Pair| {
             !pair.is_for_groups
+                && pair.home.is_none()
                 && !pair.rtp_in_use.contains(&rtp)
                 && !pair.by_rtcp.contains_key(&rtcp)
         };
         let index = self.pairs.iter().position(|pair| pair.as_ref().is_some_and(is_free))?;
         let pair = self.pairs.get_mut(index)?.as_mut()?;
         pair.rtp_in_use.insert(rtp);
-        pair.by_rtcp.insert(rtcp, owner);
+        pair.by_rtcp.insert(rtcp, AddressOwner::Here(owner.0, owner.1));
         u16::try_from(index).ok()
     }
 
@@ -129,14 +203,17 @@ impl SharedSockets {
     /// Registers the new index of a stream in its session.
     pub fn rename(&mut self, pair: u16, rtcp: SocketAddr, owner: (SessionRef, u8)) {
         if let Some(name) = self.pair_mut(pair).and_then(|pair| pair.by_rtcp.get_mut(&rtcp)) {
-            *name = owner;
+            *name = AddressOwner::Here(owner.0, owner.1);
         }
     }
 
     /// The stream that an RTCP datagram from `from` belongs to.
     #[must_use]
     pub fn find(&self, pair: u16, from: SocketAddr) -> Option<(SessionRef, u8)> {
-        self.pairs.get(usize::from(pair))?.as_ref()?.by_rtcp.get(&from).copied()
+        match self.pairs.get(usize::from(pair))?.as_ref()?.by_rtcp.get(&from)? {
+            AddressOwner::Here(session, stream) => Some((*session, *stream)),
+            AddressOwner::Away(_) => None,
+        }
     }
 
     /// Server ports of a pair, RTP and RTCP.
@@ -213,6 +290,34 @@ mod tests {
         assert!(!sockets.remove_unused_pair(1));
         assert!(sockets.release(1, addr(8_002), addr(8_003)) && sockets.remove_unused_pair(1));
         assert_eq!(sockets.group_pair(), None);
+    }
+
+    #[test]
+    fn address_of_a_session_that_is_away_stays_in_use_at_home() {
+        let (own, other) = (ShardId(0), ShardId(1));
+        let id = SessionId::new(own, 7);
+        let (mut home, mut away) = (SharedSockets::default(), SharedSockets::default());
+        home.add_pair(8_000);
+        away.add_pair(8_002);
+        let owner = (SessionRef::Reader(1), 0);
+        home.place(addr(5_000), addr(5_001), owner);
+        assert_eq!(home.home_of(0, own), Some((own, 0)));
+        home.send_away(0, addr(5_001), id);
+        assert_eq!((home.find(0, addr(5_001)), home.find_away(0, addr(5_001))), (None, Some(id)));
+        assert_eq!(home.place(addr(5_000), addr(5_001), owner), None, "it is in use");
+        let pair = away.add_foreign_pair(8_000, (own, 0)).unwrap();
+        assert_eq!((away.foreign((own, 0)), away.foreign((own, 1))), (Some(pair), None));
+        assert_eq!(
+            (away.home_of(pair, other), away.ports(pair)),
+            (Some((own, 0)), Some((8_000, 8_001)))
+        );
+        assert_eq!(away.places(), [0], "no client is placed on it");
+        away.enter(pair, addr(5_000), addr(5_001), owner);
+        assert_eq!(away.find(pair, addr(5_001)), Some(owner));
+        assert!(away.release(pair, addr(5_000), addr(5_001)) && away.remove_unused_pair(pair));
+        assert_eq!(away.foreign((own, 0)), None);
+        home.enter(0, addr(5_000), addr(5_001), owner);
+        assert_eq!((home.find(0, addr(5_001)), home.tuple_count()), (Some(owner), 1));
     }
 
     #[test]

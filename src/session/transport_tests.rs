@@ -346,11 +346,11 @@ fn command_is_on_the_connection_of_a_client_on_its_shard_only() {
     let admitted = cx.admit_player(&command(0)).unwrap();
     let client = Client::new(&cx, &command(0), admitted);
     assert_eq!((client.connection, client.peer), (Some(ENTRY), address(40_000)));
-    assert!(client.is_on_connection_of(&command(0)));
-    assert!(!client.is_on_connection_of(&command(1)), "a namesake of another shard");
+    assert!(client.is_on_connection_of(&command(0), ShardId(0)));
+    assert!(!client.is_on_connection_of(&command(1), ShardId(0)), "a namesake of another shard");
     let mut other = command(0);
     other.reply_to.entry.index += 1;
-    assert!(!client.is_on_connection_of(&other));
+    assert!(!client.is_on_connection_of(&other, ShardId(0)));
     let admitted = cx.admit_player(&command(1)).unwrap();
     assert_eq!(Client::new(&cx, &command(1), admitted).connection, None, "it is not here");
 }

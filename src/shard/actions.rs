@@ -10,6 +10,7 @@
 //! Bounds: `SETTLE_ROUNDS_MAX`; `UNSENT_MAX`.
 
 use super::inbox::Message;
+use super::moves::MoveMessage;
 use super::ring::kernel::Kernel;
 use super::send::sink::NO_RUN;
 use super::state::Shard;
@@ -127,6 +128,16 @@ impl<K: Kernel> Shard<K> {
                 }
                 self.net.entries.mark_dirty(entry);
                 self.sessions.cx.give_bytes_back(bytes);
+            }
+            Action::Report { id, pair, from, bytes } => {
+                let report = MoveMessage::Report { id, pair, from, bytes };
+                // Its home is here, and so is the route.
+                if let Some(Message::Move(_)) = self.route(Message::Move(Box::new(report))) {
+                    self.cells.datagrams_unmatched.add(1);
+                }
+            }
+            Action::Freed { home, pair, rtp, rtcp } => {
+                self.moves.send(home, MoveMessage::Freed { pair, rtp, rtcp });
             }
             Action::HangUp(entry) => {
                 self.net.entries.close_when_sent(entry);

@@ -80,6 +80,11 @@ impl Arrivals {
     pub(super) fn len(&self) -> usize {
         self.accepted.len() + self.visits.len() + self.datagrams.len()
     }
+
+    /// Whether bytes of a connection wait to be handled.
+    pub(super) fn has_received(&self, key: EntryKey) -> bool {
+        self.visits.iter().any(|visit| matches!(visit, Visit::Received(of, _) if *of == key))
+    }
 }
 
 impl<K: Kernel> Shard<K> {
@@ -180,6 +185,10 @@ impl<K: Kernel> Shard<K> {
             Visit::Messages(key) => {
                 if let Some(link) = self.net.entries.link_mut(key) {
                     link.is_awaiting_visit = false;
+                    if link.is_frozen {
+                        // They are handled where the connection is going.
+                        return;
+                    }
                 }
                 // A connection that has become busy meanwhile goes on when it is free again.
                 if self.net.entries.table.polling(key) == Some(Polling::Suspended)

@@ -12,6 +12,7 @@ use super::arrivals::Arrivals;
 use super::dispatch::shard_count;
 use super::entries::Entries;
 use super::inbox::Inbox;
+use super::moves::Moves;
 use super::network::Network;
 use super::oldest::Oldest;
 use super::phase::Phase;
@@ -134,6 +135,7 @@ impl<K: Kernel> Shard<K> {
             arrivals: Arrivals::default(),
             questions: Questions::default(),
             phase: Phase::Serving,
+            moves: Moves::default(),
             addresses: config.addresses,
             tunnels: Tunnels::new(config.tunnels_max, half_open_tunnels_max),
             tls: config.tls,

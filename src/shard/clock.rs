@@ -14,6 +14,13 @@ pub(super) fn monotonic() -> Mono {
     Mono(seconds.saturating_mul(1_000_000_000).saturating_add(nanos))
 }
 
+/// Nanoseconds of CPU that the calling thread has used.
+pub(super) fn thread_cpu_ns() -> u64 {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
+    seconds.saturating_mul(1_000_000_000).saturating_add(u64::try_from(time.tv_nsec).unwrap_or(0))
+}
+
 /// Nanoseconds since 1970.
 pub(super) fn utc_ns() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH);

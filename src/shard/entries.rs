@@ -38,6 +38,8 @@ pub(super) struct Link {
     pub(super) is_dirty: bool,
     /// The connection waits for a visit, to go on with messages that are read already.
     pub(super) is_awaiting_visit: bool,
+    /// The connection is about to move to another shard: nothing new begins on it.
+    pub(super) is_frozen: bool,
     /// A TCP connection: its bytes are received one event at a time.
     pub(super) is_stream: bool,
 }
@@ -79,6 +81,7 @@ impl Entries {
             has_more: false,
             is_dirty: false,
             is_awaiting_visit: false,
+            is_frozen: false,
             is_stream,
         });
         Ok((key, slot))
@@ -103,6 +106,21 @@ impl Entries {
         }
         self.table.enable_events(key);
         Ok(())
+    }
+
+    /// Enters a UDP socket of another shard, by which datagrams are sent: none are received.
+    ///
+    /// # Errors
+    /// As `install`; the descriptor is closed.
+    pub(super) fn install_sender(
+        &mut self,
+        ring: &mut Ring<impl Kernel>,
+        consumer: Consumer,
+        fd: OwnedFd,
+    ) -> Result<(EntryKey, FileSlot), RingError> {
+        let installed = self.install(ring, consumer, fd).map_err(|(_, error)| error)?;
+        self.table.enable_events(installed.0);
+        Ok(installed)
     }
 
     /// Enters the consumer of a UDP socket; its datagrams come from now on.
@@ -182,7 +200,7 @@ impl Entries {
     /// Arms an entry again. A connection whose client does not take its answers stays suspended
     /// until it does.
     pub(super) fn enable(&mut self, ring: &mut Ring<impl Kernel>, key: EntryKey) {
-        let Some(link) = self.link(key) else { return };
+        let Some(link) = self.link(key).filter(|link| !link.is_frozen) else { return };
         if let Some(connection) = self.connection_mut(key)
             && (connection.is_congested() || connection.is_closing() || connection.is_waiting())
         {

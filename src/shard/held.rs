@@ -49,6 +49,8 @@ pub struct Held {
     pub waiting_timers: usize,
     /// RTCP packets that found no free send.
     pub unsent: usize,
+    /// Moves under way, and sessions that are away.
+    pub moves: usize,
     /// Keys in the wheel.
     pub timers: usize,
 }
@@ -79,6 +81,7 @@ impl<K: Kernel> Shard<K> {
             arrivals: self.arrivals.len(),
             waiting_timers: self.waiting_timers.len() + self.due.len(),
             unsent: self.unsent.len(),
+            moves: self.moves.len(),
             timers: sessions.cx.wheel.count(),
         }
     }

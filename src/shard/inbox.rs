@@ -19,9 +19,10 @@ use std::sync::atomic::{AtomicBool, Ordering, fence};
 use crossbeam_queue::ArrayQueue;
 use rustix::event::{EventfdFlags, eventfd};
 
+use super::moves::{MoveMessage, MoveReply};
 use super::questions::{Question, Reply};
 use super::tls::TlsSettings;
-use crate::base::ids::SessionId;
+use crate::base::ids::{SessionId, ShardId};
 use crate::config::paths::PathTable;
 use crate::consumers::tunnel::TunnelMessage;
 use crate::lineup::requests::{EventsReply, EventsRequest};
@@ -79,6 +80,24 @@ pub enum Message {
         /// Takes whether there was such a session.
         reply: Box<dyn FnOnce(bool) + Send>,
     },
+    /// Moves a session to another shard.
+    MoveSession {
+        /// Id of the session.
+        id: SessionId,
+        /// The shard that it is to be on.
+        to: ShardId,
+        /// Takes the outcome.
+        reply: MoveReply,
+    },
+    /// Moves some sessions that play to another shard, which is less busy.
+    Shed {
+        /// The other shard.
+        to: ShardId,
+        /// Sessions at most.
+        count: usize,
+    },
+    /// About sessions that move between shards.
+    Move(Box<MoveMessage>),
     /// Has a session of a line-up consume events.
     Events {
         /// Id of the session.
@@ -246,6 +265,9 @@ impl std::fmt::Debug for Message {
             Self::Playlist { .. } => "Playlist",
             Self::SwitchPath { .. } => "SwitchPath",
             Self::EndSession { .. } => "EndSession",
+            Self::MoveSession { .. } => "MoveSession",
+            Self::Shed { .. } => "Shed",
+            Self::Move(_) => "Move",
             Self::Events { .. } => "Events",
             Self::Configure { .. } => "Configure",
             Self::Drain { .. } => "Drain",

@@ -55,7 +55,8 @@ impl<K: Kernel> Shard<K> {
         }
     }
 
-    fn handle_message(&mut self, message: Message) {
+    pub(super) fn handle_message(&mut self, message: Message) {
+        let Some(message) = self.route(message) else { return };
         match message {
             Message::Forwarded(command) => {
                 self.guarded(None, |shard| shard.execute(*command));
@@ -77,6 +78,9 @@ impl<K: Kernel> Shard<K> {
             Message::EndSession { id, reply } => {
                 reply(self.sessions.end_session(id, "ended by the operator"));
             }
+            Message::MoveSession { id, to, reply } => self.begin_move(id, to, reply),
+            Message::Shed { to, count } => self.shed(to, count),
+            Message::Move(message) => self.handle_move(*message),
             Message::Events { id, request, reply } => {
                 self.guarded(None, |shard| shard.sessions.handle_events(id, request, reply));
             }

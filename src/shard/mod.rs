@@ -23,6 +23,7 @@
 //! | `tls` | TLS of connections that begin |
 //! | `tunnels` | messages of tunnels over HTTP |
 //! | `drain` | the end of sessions that are left when a drained shard is at its deadline |
+//! | `moves` | sessions that move between shards, with their descriptors |
 //! | `phase`, `stop` | whether a shard serves or stops, and how it ends sessions and connections |
 //! | `warnings` | warnings that are logged once |
 //! | `held` | what a shard holds, for tests |
@@ -42,6 +43,7 @@ pub mod held;
 pub mod inbox;
 pub mod ktls;
 mod messages;
+pub mod moves;
 mod network;
 mod oldest;
 mod phase;

@@ -13,6 +13,7 @@
 //! `pairs`, `inputs` or `groups` has both. Bounds: rows of the PollTable, slots of the ring.
 
 use std::fmt;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use slab::Slab;
@@ -104,6 +105,26 @@ impl<K: Kernel> Network<K> {
         self.pairs.open(&mut self.ring, &mut self.entries, place, pair, family)?;
         sessions.cx.sockets.add_pair_for(rtp_port, is_for_groups);
         Ok(place)
+    }
+
+    /// Opens duplicates of another shard's sockets, by which streams of its sessions are sent.
+    pub(super) fn add_foreign_pair(
+        &mut self,
+        sessions: &mut Sessions,
+        sockets: &UdpPair,
+        home: (ShardId, u16),
+    ) -> Result<(), RingError> {
+        let duplicate =
+            |fd: &OwnedFd| fd.try_clone().map_err(|source| RingError::Register { source });
+        let (rtp, rtcp) = (duplicate(&sockets.rtp)?, duplicate(&sockets.rtcp)?);
+        let Some(place) = sessions.cx.sockets.next_place() else {
+            return Err(RingError::unavailable("no room for another pair of sockets"));
+        };
+        let pair = UdpPair { rtp, rtcp, rtp_port: sockets.rtp_port };
+        let family = Family::of(self.pair_host.ip());
+        self.pairs.open_foreign(&mut self.ring, &mut self.entries, place, pair, family)?;
+        sessions.cx.sockets.add_foreign_pair(sockets.rtp_port, home);
+        Ok(())
     }
 
     /// Opens one more pair to clients on any free ports. False: there is none, which is logged.

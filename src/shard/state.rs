@@ -13,6 +13,7 @@ use std::sync::Arc;
 
 use super::arrivals::Arrivals;
 use super::inbox::Inbox;
+use super::moves::Moves;
 use super::network::Network;
 use super::oldest::Oldest;
 use super::phase::Phase;
@@ -59,6 +60,8 @@ pub struct Shard<K: Kernel = Uring> {
     pub(super) arrivals: Arrivals,
     pub(super) questions: Questions,
     pub(super) phase: Phase,
+    /// Sessions that move to other shards, and from them.
+    pub(super) moves: Moves,
     pub(super) addresses: Arc<Addresses>,
     /// Tunnels over HTTP whose cookies are known here.
     pub(super) tunnels: Tunnels,

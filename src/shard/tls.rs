@@ -44,7 +44,8 @@ impl<K: Kernel> Shard<K> {
 
     /// Hands the connection of a player to the kernel, where that is wanted and can be done: no
     /// receive and no send is under way, and no record is cut. A publisher's stays here, because
-    /// its client may renew its keys, which the kernel does not take.
+    /// its client may renew its keys, which the kernel does not take; one with SRTP too, because
+    /// its packets are not sent as they are.
     pub(super) fn offer_to_kernel(&mut self, key: EntryKey) {
         let sessions = self.sessions.cx.directory.of_connection(key);
         let plays = |session: &SessionRef| !matches!(session, SessionRef::Publisher(_));
@@ -53,6 +54,9 @@ impl<K: Kernel> Shard<K> {
         }
         let Some(link) = self.net.entries.link(key).filter(|link| !link.is_sending) else { return };
         let Some(connection) = self.net.entries.connection_mut(key) else { return };
+        if connection.has_srtp() {
+            return;
+        }
         let Some(tls) = connection.tls_mut().filter(|tls| tls.is_at_rest()) else { return };
         let socket = self.net.ring.fd(link.slot);
         if let Err(error) = ktls::set_protocol(socket) {

@@ -71,6 +71,7 @@ impl<K: Kernel> Shard<K> {
         }
         self.guarded(None, Self::end_sessions);
         self.guarded(None, Self::end_drained_sessions);
+        self.guarded(None, Self::go_on_with_moves);
         self.guarded(None, |shard| shard.sessions.live.feed_live(&mut shard.sessions.cx));
         self.guarded(None, |shard| shard.sessions.go_on_with_tunings());
         self.handle_timers();
@@ -171,6 +172,7 @@ impl<K: Kernel> Shard<K> {
             || !self.waiting_timers.is_empty()
             || !self.arrivals.is_empty()
             || !self.questions.is_empty()
+            || self.moves.is_pressing()
             || self.sessions.live.is_unsettled()
         {
             return None;
@@ -179,7 +181,7 @@ impl<K: Kernel> Shard<K> {
         let limit = if self.phase.is_stopping() { DRAIN_STEP } else { IDLE_WAIT };
         let due =
             self.sessions.cx.wheel.next_due().into_iter().chain(self.sessions.live.next_due());
-        let due = due.chain(self.drain_due());
+        let due = due.chain(self.drain_due()).chain(self.moves.next_due());
         Some(due.fold(now + limit, Mono::min))
     }
 
@@ -206,6 +208,12 @@ impl<K: Kernel> Shard<K> {
             raise(&cells.send_zerocopy_copied[kind], stats.zerocopy.copied[kind]);
             raise(&cells.send_zerocopy_refused[kind], stats.zerocopy.refused[kind]);
         }
+        let now = self.sessions.cx.now;
+        if now.since(self.moves.busy_read) >= BUSY_STEP {
+            self.moves.busy_read = now;
+            self.cells.busy_ns.set(self.net.ring.kernel().cpu_ns());
+        }
+        self.cells.sessions_away.set(self.sessions.cx.away.len() as u64);
         self.cells.sessions_counted.set(self.sessions.cx.session_count() as u64);
         self.cells.poll_entries.set(self.net.entries.table.count() as u64);
         self.cells.poll_entries_suspended.set(self.net.entries.table.suspended_count() as u64);
@@ -231,6 +239,8 @@ const UNSENT_RUNS: &str =
     "packets of the turn before are still being sent: later ones may overtake them";
 const REFUSED: &str = "the kernel takes no operations for lack of memory: packets are late";
 const CANCELLED: &str = "the kernel has cancelled an operation by itself";
+/// Between two readings of the CPU time of the thread.
+const BUSY_STEP: Duration = Duration::from_millis(250);
 /// The longest sleep of an idle shard.
 const IDLE_WAIT: Duration = Duration::from_secs(1);
 /// The longest sleep of a stopping shard, which checks whether it is drained.

@@ -20,6 +20,7 @@
 pub mod cursor;
 pub mod epoch;
 pub mod exchange;
+pub mod handover;
 mod images;
 mod methods;
 pub mod moving;

@@ -19,7 +19,8 @@ use crate::media::window::{Frame, PacketWindow, WindowKind};
 use crate::rtp::RtxRefusal;
 use crate::session::directory::SessionKey;
 use crate::session::directory::StreamRef;
-use crate::session::outgoing::Outgoing;
+use crate::session::outgoing::{Outgoing, PackedOutgoing};
+use crate::session::transport::Transport;
 use crate::vod::cursor::{Cursor, Next, Place};
 use crate::vod::epoch::Epoch;
 use crate::vod::retransmit::{Again, Mark, Resender};
@@ -77,6 +78,45 @@ pub struct Feed {
     pub track_index: u8,
     /// Place in the track. `None` before the first PLAY, and while the Scale mutes the stream.
     pub cursor: Option<Cursor>,
+}
+
+/// A stream on its way to another shard.
+#[derive(Debug)]
+pub struct PackedStream {
+    phase: Phase,
+    track_index: u8,
+    level: ThinningLevel,
+    shares: bool,
+    timer_count: u32,
+    feed: Feed,
+    outgoing: PackedOutgoing,
+    quality: Option<Box<Quality>>,
+    resender: Option<Box<Resender>>,
+}
+
+impl PackedStream {
+    /// Where packets go; a pair is named by its place at home.
+    #[must_use]
+    pub fn transport(&self) -> Transport {
+        self.outgoing.transport
+    }
+
+    /// The stream, as it was packed. It has no timer.
+    #[must_use]
+    pub fn unpack(self) -> Stream {
+        Stream {
+            phase: self.phase,
+            track_index: self.track_index,
+            level: self.level,
+            shares: self.shares,
+            timer_count: self.timer_count,
+            timer: Timer::NONE,
+            feed: self.feed,
+            outgoing: self.outgoing.unpack(),
+            quality: self.quality,
+            resender: self.resender,
+        }
+    }
 }
 
 /// What a stream waits for.
@@ -202,6 +242,25 @@ impl Stream {
         let stands =
             |image: &Arc<PacketImage>| image.shows(frame, packet_index, stream, (own.seq, ts));
         image.as_ref().is_some_and(stands).then_some(image)
+    }
+
+    /// Packs the stream, whose timer is cancelled. What it has asked for is asked for again.
+    #[must_use]
+    pub fn pack(mut self, transport: Transport) -> PackedStream {
+        if let Some(cursor) = &mut self.feed.cursor {
+            cursor.forget_asked();
+        }
+        PackedStream {
+            phase: self.phase,
+            track_index: self.track_index,
+            level: self.level,
+            shares: self.shares,
+            timer_count: self.timer_count,
+            feed: self.feed,
+            outgoing: self.outgoing.pack(transport),
+            quality: self.quality,
+            resender: self.resender,
+        }
     }
 
     /// Whether the stream has entered a window and has not said yet whether it would have an image.

@@ -14,6 +14,7 @@ mod interop;
 mod live;
 mod live_jobs;
 mod login;
+mod moves;
 mod multicast;
 mod peek;
 mod pull;

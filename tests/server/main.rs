@@ -24,6 +24,7 @@ mod lineup;
 mod link_local;
 mod live;
 mod live_jobs;
+mod moves;
 mod node;
 mod package;
 mod pages;

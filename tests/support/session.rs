@@ -1,5 +1,6 @@
 //! A whole session of a raw client: DESCRIBE, SETUP of all tracks, PLAY, and what arrives.
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::os::fd::AsFd;
 use std::time::Duration;
@@ -41,6 +42,8 @@ pub(crate) struct Stream {
     pub(crate) path: Path,
     pub(crate) packets: Vec<Rtp>,
     pub(crate) reports: Vec<Rtcp>,
+    /// Addresses that datagrams came from: of RTP, and of RTCP.
+    pub(crate) senders: BTreeSet<(bool, SocketAddr)>,
 }
 
 /// Where a stream's packets come in.
@@ -143,8 +146,8 @@ impl Session {
             assert_eq!(setup.transport("interleaved"), Some(format!("{rtp}-{rtcp}").as_str()));
         }
         self.id = setup.session_id();
-        let (packets, reports) = (Vec::new(), Vec::new());
-        self.streams.push(Stream { media, url, setup, path, packets, reports });
+        let (packets, reports, senders) = (Vec::new(), Vec::new(), BTreeSet::new());
+        self.streams.push(Stream { media, url, setup, path, packets, reports, senders });
     }
 
     /// A request on the aggregate URL inside the session.
@@ -305,7 +308,8 @@ impl Stream {
         if let Path::Udp(pair) = &self.path {
             let mut block = [0; 65_536];
             for (socket, is_rtp) in [(&pair.rtp, true), (&pair.rtcp, false)] {
-                while let Ok((bytes, _from)) = socket.recv_from(&mut block) {
+                while let Ok((bytes, from)) = socket.recv_from(&mut block) {
+                    self.senders.insert((is_rtp, from));
                     arrived.push((is_rtp, block[..bytes].to_vec()));
                 }
             }

@@ -1,4 +1,4 @@
-//! `headend session ls|show|kick|keys|tune`.
+//! `headend session ls|show|kick|move|keys|tune`.
 
 use std::ffi::OsString;
 use std::io::{self, Write};
@@ -38,6 +38,18 @@ pub(super) fn run(
                 write_json(&answer, out)?;
             } else {
                 writeln!(out, "{}: ended", table::text(&answer["id"]))?;
+            }
+        }
+        SessionVerb::Move(args) => {
+            let order = json!({ "shard": args.shard });
+            let path = format!("{}/move", url(&args.id));
+            let client = connect(&args.remote, env)?;
+            let answer = found(&args.id, client.post_json(&path, &[], &order)?)?;
+            if args.remote.json {
+                write_json(&answer, out)?;
+            } else {
+                let (id, shard) = (table::text(&answer["id"]), table::count(&answer["shard"]));
+                writeln!(out, "{id}: on shard {shard}")?;
             }
         }
         SessionVerb::Keys(args) => {

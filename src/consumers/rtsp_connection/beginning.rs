@@ -28,8 +28,8 @@ use crate::session::cx::Cx;
 pub(super) struct Beginning {
     accepted: Mono,
     half_open: Option<Share>,
-    /// Bytes of messages that are not whole.
-    held: Share,
+    /// Bytes of messages that are not whole; `None` between two shards.
+    held: Option<Share>,
     /// When the first of these bytes came.
     since: Option<Mono>,
 }
@@ -39,9 +39,23 @@ impl Beginning {
         Self {
             accepted: now,
             half_open: Some(Share::new(cells, |cells| &cells.half_open, 1)),
-            held: Share::new(cells, |cells| &cells.request_bytes_held, 0),
+            held: Some(held_share(cells, 0)),
             since: None,
         }
+    }
+
+    /// Leaves a shard: nothing is counted there any more.
+    pub(super) fn depart(&mut self) {
+        (self.half_open, self.held) = (None, None);
+    }
+
+    /// Has come to a shard, with so many bytes of messages that are not whole.
+    pub(super) fn arrive(&mut self, cells: &Arc<ShardCells>, held: u64) {
+        self.held = Some(held_share(cells, held));
+    }
+
+    fn held_amount(&self) -> u64 {
+        self.held.as_ref().map_or(0, Share::amount)
     }
 
     /// A whole message has come.
@@ -126,7 +140,7 @@ impl RtspConnection {
         cx.cells.head_bytes_seen.raise_to(head as u64);
         cx.cells.body_bytes_seen.raise_to(body as u64);
         let held = self.held_bytes();
-        let others = cx.cells.request_bytes_held.value() - self.beginning.held.amount();
+        let others = cx.cells.request_bytes_held.value() - self.beginning.held_amount();
         let is_over = others + held > cx.config.limits.held_bytes_max as u64;
         let may_end = held > 0 && !self.is_closing && !self.is_waiting();
         if !(is_over && may_end && cx.directory.of_connection(self.key).is_empty()) {
@@ -151,10 +165,16 @@ impl RtspConnection {
     }
 
     fn note_held(&mut self, held: u64) {
-        if held != self.beginning.held.amount() {
-            self.beginning.held.set(held);
+        if let Some(share) = &mut self.beginning.held
+            && held != share.amount()
+        {
+            share.set(held);
         }
     }
+}
+
+fn held_share(cells: &Arc<ShardCells>, bytes: u64) -> Share {
+    Share::new(cells, |cells| &cells.request_bytes_held, bytes)
 }
 
 /// When room may be there again, in seconds.

@@ -37,6 +37,8 @@ pub(super) struct MediaKeys {
     has_forgotten: bool,
     /// Message of the server in the answer to the SETUP at hand.
     answer: Option<String>,
+    /// Keys were told, or taken for a SETUP: packets of this connection may have to be encrypted.
+    are_used: bool,
 }
 
 /// The keys of a description.
@@ -103,7 +105,8 @@ impl RtspConnection {
         cx: &Context<'_>,
     ) -> Result<SrtpLeave, Status> {
         let mode = cx.sessions.cx.config.srtp;
-        let is_served = self.is_secure() && mode != SrtpMode::Off;
+        // The kernel's TLS is for what needs no other encryption.
+        let is_served = self.has_tls() && mode != SrtpMode::Off;
         let is_required = mode == SrtpMode::Required;
         let leave = SrtpLeave { is_served, is_required, keys: None };
         self.media_keys.answer = None;
@@ -153,6 +156,7 @@ impl RtspConnection {
         let theirs = theirs.map_or_else(|| ours.clone(), |theirs| theirs.key);
         let rocs = sources.unwrap_or_default();
         let keys = StreamKeys { ours, theirs, rocs, is_in_our_description };
+        self.media_keys.are_used = true;
         Ok(SrtpLeave { keys: Some(Box::new(keys)), ..leave })
     }
 
@@ -175,6 +179,12 @@ impl RtspConnection {
         tracing::info!(code = "HE-I209", %peer, url, "SRTP refused: {why}");
     }
 
+    /// Whether media of this connection is, or may be, encrypted packet by packet.
+    #[must_use]
+    pub fn has_srtp(&self) -> bool {
+        self.media_keys.are_used
+    }
+
     /// The answer with what it has of keys: those of a description, or that of the server.
     pub(super) fn with_keys(
         &mut self,
@@ -182,7 +192,7 @@ impl RtspConnection {
         asked: &Asked,
         cx: &Context<'_>,
     ) -> Response {
-        let Some(media) = asked.media.as_deref().filter(|_| self.is_secure()) else {
+        let Some(media) = asked.media.as_deref().filter(|_| self.has_tls()) else {
             return response;
         };
         if response.status() != Status::Ok || cx.sessions.cx.config.srtp == SrtpMode::Off {
@@ -222,6 +232,7 @@ impl RtspConnection {
         cx: &Context<'_>,
     ) -> Response {
         let Ok(text) = std::str::from_utf8(response.body_bytes()) else { return response };
+        self.media_keys.are_used = true;
         let mut keys = Vec::new();
         let text = with_keys(text, |index| {
             let key = MasterKey::random(suite, &mut random::rng());

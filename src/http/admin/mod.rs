@@ -5,6 +5,7 @@
 //! GET    /healthz  /readyz  /v1/info
 //! GET    /v1/sessions?path=&state=&role=&q=&limit=&cursor=  GET, DELETE /v1/sessions/{id}
 //! POST   /v1/sessions/{id}/events                     `events`
+//! POST   /v1/sessions/{id}/move                       `moves`
 //! GET    /v1/paths   GET /v1/paths/NAME   POST /v1/paths/NAME:kick   POST /v1/paths/NAME:switch
 //! GET    /v1/paths/NAME/playlist   POST ..:insert :skip :remove   DELETE ../ITEM    `playlists`
 //! GET    /v1/vod?q=&limit=&cursor=                    `titles`
@@ -35,6 +36,7 @@ mod drain;
 mod events;
 mod health;
 mod limits;
+mod moves;
 mod paging;
 mod paths;
 mod patience;
@@ -100,6 +102,7 @@ pub(super) fn routes(api: Api) -> Router {
         .route("/v1/sessions", get(sessions::list))
         .route("/v1/sessions/{id}", get(sessions::show).delete(sessions::end))
         .route("/v1/sessions/{id}/events", events::route())
+        .route("/v1/sessions/{id}/move", moves::route())
         .route("/v1/paths", get(paths::list))
         .route("/v1/paths/{*name}", get(paths::show).post(paths::act).delete(paths::end))
         .route("/v1/vod", get(titles::list))

@@ -99,12 +99,20 @@ pub(super) async fn list(
         && let Some(asked) = api.view.request_sessions(shard, after)
     {
         let page = patience.answer(asked).await?.unwrap_or_default();
-        looks += page.sessions.len();
-        last = page.sessions.last().map(|session| session.id.clone()).or(last);
+        let from = sessions.len();
         let is_found = |session: &SessionInfo| {
             query.accepts(session) && word.as_ref().is_none_or(|word| has_word(session, word))
         };
+        looks += page.sessions.len() + page.away.len();
+        let here = page.sessions.iter().map(|session| session.id.clone());
+        last = here.chain(page.away.iter().map(ToString::to_string)).max().or(last);
+        for id in page.away {
+            let Some(asked) = api.view.request_session(id) else { continue };
+            let found = patience.answer(asked).await?.flatten();
+            sessions.extend(found.filter(|session| is_found(session)));
+        }
         sessions.extend(page.sessions.into_iter().filter(is_found));
+        sessions[from..].sort_by(|a, b| a.id.cmp(&b.id));
         if word.is_some() && looks >= SESSION_LOOKS_MAX && sessions.len() <= limit {
             return Ok(Json(json!({ "sessions": sessions, "next_cursor": last })));
         }

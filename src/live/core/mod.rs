@@ -35,6 +35,7 @@ pub mod description;
 pub mod entering;
 pub mod failover;
 pub mod groups;
+pub mod handover;
 mod held;
 pub mod info;
 pub mod latch;

@@ -285,6 +285,12 @@ impl LivePath {
         Ok(ReaderKey { path: self.key, index, serial: self.serial })
     }
 
+    /// Whether the path takes one more reader.
+    #[must_use]
+    pub fn has_room(&self) -> bool {
+        self.readers.len() < self.limits.readers_max
+    }
+
     /// Adds a stream to a reader, with the destination of its packets. Returns the index of the
     /// stream.
     ///

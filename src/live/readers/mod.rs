@@ -34,6 +34,7 @@
 mod backlog;
 mod end;
 mod feedback;
+pub mod handover;
 pub(crate) mod held;
 mod liveness;
 pub(crate) mod log;

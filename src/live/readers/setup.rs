@@ -154,7 +154,8 @@ impl Readers {
             mode: Mode::Play,
             peer: command.peer.ip(),
             first: reader.and_then(|r| r.streams.first()).map(|first| first.outgoing.transport),
-            is_own_connection: reader.is_none_or(|r| r.client.is_on_connection_of(command)),
+            is_own_connection: reader
+                .is_none_or(|r| r.client.is_on_connection_of(command, cx.shard)),
             serves_unicast: reader.is_none_or(|reader| reader.delivery == Delivery::Unicast),
             // All of a group see one channel.
             serves_group: !cx.path_config(&path).sets_before_key_frames

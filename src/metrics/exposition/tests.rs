@@ -156,7 +156,10 @@ fn names_and_types_are_the_documented_ones() {
     headend_send_zerocopy_copied_total counter
     headend_send_zerocopy_refused_total counter
     headend_send_zerocopy_total counter
+    headend_session_moves_refused_total counter
+    headend_session_moves_total counter
     headend_sessions gauge
+    headend_sessions_away gauge
     headend_sessions_failed_total counter
     headend_sessions_refused_address_total counter
     headend_sessions_refused_total counter
@@ -231,6 +234,10 @@ fn shards_are_told_apart_and_transports_too() {
     headend_sessions{shard="1",state="paused"} 0
     headend_sessions{shard="1",state="playing"} 3
     headend_sessions{shard="1",state="ready"} 0
+    # HELP headend_sessions_away Sessions that were set up on the shard and are on another one.
+    # TYPE headend_sessions_away gauge
+    headend_sessions_away{shard="0"} 0
+    headend_sessions_away{shard="1"} 0
     # HELP headend_sessions_failed_total Sessions ended by an error of their title or socket.
     # TYPE headend_sessions_failed_total counter
     headend_sessions_failed_total{shard="0"} 0

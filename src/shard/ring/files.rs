@@ -58,6 +58,8 @@ struct FileEntry {
     armed: [bool; Arm::ALL.len()],
     tokens: [u32; Arm::ALL.len()],
     stream_busy: bool,
+    /// A receive is being ended, and not armed again.
+    ends_receive: bool,
     /// Stream sends may end early, and are gone on with.
     has_kernel_tls: bool,
 }
@@ -114,7 +116,37 @@ impl Files {
     pub(super) fn end_arm(&mut self, index: u32, arm: Arm) {
         if let Some(entry) = self.entries.get_mut(index as usize) {
             entry.armed[arm.place()] = false;
+            if arm == Arm::Receive {
+                entry.ends_receive = false;
+            }
         }
+    }
+
+    /// Marks the receive of a slot as being ended. False: there is none, or it is marked already.
+    pub(super) fn end_receiving(&mut self, slot: FileSlot) -> bool {
+        let Some(entry) = self.open_mut(slot) else { return false };
+        let is_armed = entry.armed[Arm::Receive.place()];
+        is_armed && !std::mem::replace(&mut entry.ends_receive, true)
+    }
+
+    /// Takes the mark of `end_receiving` back.
+    pub(super) fn keep_receiving(&mut self, slot: FileSlot) {
+        if let Some(entry) = self.open_mut(slot) {
+            entry.ends_receive = false;
+        }
+    }
+
+    pub(super) fn is_receiving(&self, slot: FileSlot) -> bool {
+        self.open(slot).is_some_and(|entry| entry.armed[Arm::Receive.place()])
+    }
+
+    pub(super) fn is_ending_receive(&self, index: u32) -> bool {
+        self.entries.get(index as usize).is_some_and(|entry| entry.ends_receive)
+    }
+
+    /// Whether so many more files have slots.
+    pub(super) fn has_room(&self, count: usize) -> bool {
+        self.vacant.len() + (self.files_max as usize).saturating_sub(self.entries.len()) >= count
     }
 
     /// Token that was given when the file was armed.

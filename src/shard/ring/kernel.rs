@@ -139,6 +139,11 @@ pub trait Kernel {
         clock::utc_ns()
     }
 
+    /// Nanoseconds of CPU that the thread of the shard has used.
+    fn cpu_ns(&self) -> u64 {
+        clock::thread_cpu_ns()
+    }
+
     /// Opens a pair of UDP sockets on any free ports.
     ///
     /// # Errors

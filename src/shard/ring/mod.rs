@@ -236,6 +236,12 @@ impl<K: Kernel> Ring<K> {
         }
     }
 
+    /// Whether so many more descriptors have slots.
+    #[must_use]
+    pub fn has_room(&self, count: usize) -> bool {
+        self.files.has_room(count)
+    }
+
     /// The descriptor in a slot, for socket options and addresses.
     ///
     /// # Panics

@@ -53,6 +53,28 @@ impl<K: Kernel> Ring<K> {
         self.arm_file(slot, Arm::Receive, token);
     }
 
+    /// Ends the receive of a connection, which completes soon: with bytes that came before, or with
+    /// nothing, which nobody is told.
+    pub fn end_receive(&mut self, slot: FileSlot) {
+        if !self.files.end_receiving(slot) {
+            return;
+        }
+        let armed = OpKey::new(Op::Arm(Arm::Receive), slot.index()).as_user_data();
+        let entry = opcode::AsyncCancel2::new(CancelBuilder::user_data(armed)).build();
+        self.queue_file_op(entry, OpKey::new(Op::Cancel, slot.index()));
+    }
+
+    /// Takes `end_receive` back: a receive that ends for it is armed again.
+    pub fn keep_receiving(&mut self, slot: FileSlot) {
+        self.files.keep_receiving(slot);
+    }
+
+    /// Whether a receive of a connection is under way.
+    #[must_use]
+    pub fn is_receiving(&self, slot: FileSlot) -> bool {
+        self.files.is_receiving(slot)
+    }
+
     /// Receives datagrams until the slot is removed. Datagrams of more than 2 KiB are dropped; no
     /// RTCP packet is as long.
     pub fn arm_datagrams(&mut self, slot: FileSlot, token: u32) {
@@ -123,6 +145,7 @@ impl<K: Kernel> Ring<K> {
     ) -> Option<Completion> {
         let has_ended = !cqueue::more(cqe.flags());
         let is_closing = self.files.is_closing(index);
+        let is_ending = arm == Arm::Receive && self.files.is_ending_receive(index);
         let token = self.files.token(index, arm);
         let result = match u32::try_from(cqe.result()) {
             Ok(value) => Ok(value),
@@ -131,7 +154,7 @@ impl<K: Kernel> Ring<K> {
         let completion = match arm {
             // No client is concerned, and none is told.
             _ if result == Err(libc::ECANCELED) => {
-                self.stats.cancelled += u64::from(!is_closing);
+                self.stats.cancelled += u64::from(!is_closing && !is_ending);
                 None
             }
             Arm::Accept => Some(Completion::Accepted { token, result: accepted(cqe.result()) }),
@@ -142,7 +165,7 @@ impl<K: Kernel> Ring<K> {
         if has_ended {
             // Polling of a connection is up to its consumer, unless that was told nothing yet.
             let is_done = arm == Arm::Receive && completion.is_some();
-            if is_closing || is_done {
+            if is_closing || is_ending || is_done {
                 self.files.end_arm(index, arm);
             } else {
                 self.arm_again(index, arm, result);

@@ -215,7 +215,7 @@ impl<K: Kernel> TitleFrames for StreamSend<'_, K> {
         packet: &Packet,
         title: &Arc<Title>,
     ) -> Result<bool, RangeOutside> {
-        // Keys are told over TLS alone, and interleaved media stays on that connection.
+        // Keys are told where the shard makes the records, and interleaved media stays there.
         if srtp.is_some() {
             return Err(RangeOutside::NotEncrypted);
         }

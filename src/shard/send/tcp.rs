@@ -38,7 +38,7 @@ impl<K: Kernel> Shard<K> {
                 link.is_dirty = false;
                 if link.is_sending {
                     link.has_more = true;
-                } else {
+                } else if !link.is_frozen {
                     let panics = self.cells.panics.value();
                     self.guarded(None, |shard| shard.flush_connection(key));
                     if self.cells.panics.value() != panics {

@@ -79,6 +79,34 @@ impl Pairs {
         Ok(())
     }
 
+    /// Opens another shard's pair, by which streams of its sessions are sent.
+    ///
+    /// # Errors
+    /// As `open`.
+    pub(in crate::shard) fn open_foreign(
+        &mut self,
+        ring: &mut Ring<impl Kernel>,
+        entries: &mut Entries,
+        place: u16,
+        sockets: UdpPair,
+        family: Family,
+    ) -> Result<(), RingError> {
+        let consumer = Consumer::Rtp(RtpReceiver { pair: place });
+        let (rtp_entry, rtp) = entries.install_sender(ring, consumer, sockets.rtp)?;
+        let consumer = Consumer::Rtcp(RtcpReceiver { pair: place });
+        let (rtcp_entry, rtcp) =
+            entries.install_sender(ring, consumer, sockets.rtcp).inspect_err(|_| {
+                entries.remove(ring, rtp_entry);
+            })?;
+        let pair =
+            Pair { rtp, rtcp, entries: [rtp_entry, rtcp_entry], family, fragments_since: None };
+        match self.pairs.get_mut(usize::from(place)) {
+            Some(vacant) => *vacant = Some(pair),
+            None => self.pairs.push(Some(pair)),
+        }
+        Ok(())
+    }
+
     pub(in crate::shard) fn close(
         &mut self,
         ring: &mut Ring<impl Kernel>,

@@ -105,7 +105,8 @@ impl Players {
             mode: Mode::Play,
             peer: command.peer.ip(),
             first: session.and_then(|s| s.streams.first()).map(|first| first.outgoing.transport),
-            is_own_connection: session.is_none_or(|s| s.client.is_on_connection_of(command)),
+            is_own_connection: session
+                .is_none_or(|s| s.client.is_on_connection_of(command, cx.shard)),
             serves_unicast: true,
             serves_group: false,
             low_ports: cx.config.low_client_ports,

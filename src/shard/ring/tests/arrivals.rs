@@ -141,6 +141,46 @@ fn removed_connection_reports_nothing_and_closes_after_its_last_operation() {
 }
 
 #[test]
+fn receive_that_is_ended_reports_what_has_come_or_nothing_and_is_not_armed_again() {
+    let Some(mut ring) = ring() else { return };
+    for has_data in [false, true, false] {
+        let (server, mut client) = connection();
+        let slot = ring.install(server.into()).unwrap();
+        ring.end_receive(slot);
+        assert!(!ring.is_receiving(slot), "nothing is under way");
+        ring.arm_receive(slot, 1);
+        ring.enter(Some(0)).unwrap();
+        if has_data {
+            client.write_all(b"x").unwrap();
+        }
+        ring.end_receive(slot);
+        let mut bytes: Vec<u8> =
+            settle(&mut ring).into_iter().flat_map(|one| received(one).1).collect();
+        assert!(!ring.is_receiving(slot));
+        assert_eq!(ring.stats().cancelled, 0, "not by the kernel itself");
+        // What was not reported is in the socket, for this ring or another one.
+        client.write_all(b"y").unwrap();
+        ring.arm_receive(slot, 2);
+        bytes.extend(received(reap(&mut ring, 1).remove(0)).1);
+        assert_eq!(bytes, if has_data { b"xy".to_vec() } else { b"y".to_vec() });
+    }
+}
+
+#[test]
+fn end_of_a_receive_that_is_taken_back_leaves_the_connection_heard() {
+    let Some(mut ring) = ring() else { return };
+    let (server, mut client) = connection();
+    let slot = ring.install(server.into()).unwrap();
+    ring.arm_receive(slot, 1);
+    ring.enter(Some(0)).unwrap();
+    ring.end_receive(slot);
+    ring.keep_receiving(slot);
+    ring.arm_receive(slot, 1);
+    client.write_all(b"x").unwrap();
+    assert_eq!(received(reap(&mut ring, 1).remove(0)), (1, b"x".to_vec()));
+}
+
+#[test]
 fn connection_removed_while_data_arrives_swallows_it() {
     let Some(mut ring) = ring() else { return };
     for round in 0..50 {
