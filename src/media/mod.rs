@@ -18,4 +18,5 @@ pub mod packetize;
 pub mod pages;
 pub mod payload_window;
 pub mod pcm;
+pub mod picture;
 pub mod window;
