@@ -10,6 +10,7 @@ pub mod asset;
 pub mod codec;
 pub mod container;
 pub mod exchange;
+pub mod fmp4;
 pub mod fmtp;
 pub mod hint;
 pub mod image;
