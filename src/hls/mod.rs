@@ -21,3 +21,4 @@
 
 pub mod playlist;
 pub mod resource;
+pub mod title;
