@@ -19,6 +19,7 @@
 //! Plain code: no descriptor, clock or thread. Invariant: what is listed can be had, and a name is
 //! never used for other bytes: names have the identity of the file, or of the run of a live path.
 
+pub mod live;
 pub mod playlist;
 pub mod resource;
 pub mod title;
