@@ -15,6 +15,8 @@
 //! Plain code: batches come in, snapshots go out. Bounds: those of `window`, of one part, and of
 //! `rtp::depacketize` for what is not yet complete.
 
+mod segmenter;
+mod timeline;
 mod window;
 
 pub use window::{Snapshot, StoredPart, StoredSegment};
