@@ -17,6 +17,8 @@
 
 mod segmenter;
 mod timeline;
+mod track;
 mod window;
 
+pub use track::LiveError;
 pub use window::{Snapshot, StoredPart, StoredSegment};
