@@ -15,10 +15,14 @@
 //! Plain code: batches come in, snapshots go out. Bounds: those of `window`, of one part, and of
 //! `rtp::depacketize` for what is not yet complete.
 
+mod muxer;
 mod segmenter;
+#[cfg(test)]
+mod tests;
 mod timeline;
 mod track;
 mod window;
 
+pub use muxer::{Counts, Muxer};
 pub use track::LiveError;
 pub use window::{Snapshot, StoredPart, StoredSegment};
