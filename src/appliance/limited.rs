@@ -11,7 +11,7 @@ use rustix::process::{Resource, getrlimit};
 use super::limits::{OfAddresses, Titles, of_addresses};
 use crate::base::addresses::Addresses;
 use crate::config::Config;
-use crate::metrics::cells::{ADMIN, LIVE, LOG};
+use crate::metrics::cells::{ADMIN, HLS, LIVE, LOG};
 use crate::metrics::descriptors::open_descriptors;
 use crate::metrics::limits::{Limit, Used};
 
@@ -177,6 +177,24 @@ fn of_process(config: &Config, titles: Titles, task_classes: usize) -> Vec<Limit
             "limits.admin_connections_max",
             limits.admin_connections_max,
             process(|| ADMIN.connections.value()),
+        ),
+        row(
+            "hls_connections",
+            "hls.connections_max",
+            config.hls.connections_max,
+            process(|| HLS.http.connections.value()),
+        ),
+        row(
+            "hls_live_paths",
+            "hls.paths_max",
+            config.hls.paths_max,
+            process(|| HLS.live_paths.value()),
+        ),
+        row(
+            "hls_live_bytes",
+            "hls.path_memory",
+            config.hls.path_bytes_max.saturating_mul(config.hls.paths_max),
+            process(|| HLS.live_bytes.value()),
         ),
     ]
 }

@@ -100,6 +100,10 @@ pub(super) fn list<T: ToString>(values: &[T]) -> String {
     format!("[{}]", values.iter().map(text).collect::<Vec<_>>().join(", "))
 }
 
+pub(super) fn list_or_off<T: ToString>(values: &[T]) -> String {
+    if values.is_empty() { quoted("off") } else { list(values) }
+}
+
 pub(super) fn playlist(items: &[PlaylistItem]) -> String {
     format!("[{}]", items.iter().map(PlaylistItem::shown).collect::<Vec<_>>().join(", "))
 }
