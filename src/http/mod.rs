@@ -29,6 +29,7 @@ mod admin;
 mod caller;
 mod clerk;
 pub mod ctp;
+pub mod hls;
 pub mod jobs;
 pub mod operators;
 mod origin;
