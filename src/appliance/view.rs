@@ -1,6 +1,7 @@
 //! The appliance as the control thread sees it: questions go to the shards' inboxes.
 
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -40,6 +41,7 @@ pub(super) struct View {
     certificates: Arc<Certificates>,
     playlists: Arc<PlaylistStore>,
     limits: Arc<[Limit]>,
+    hls_addrs: Vec<SocketAddr>,
     is_ready: AtomicBool,
 }
 
@@ -50,7 +52,7 @@ impl View {
         worker_cells: Arc<WorkerCells>,
         library: Arc<Library>,
         (reloader, certificates): (Reloader, Arc<Certificates>),
-        (playlists, limits): (Arc<PlaylistStore>, Arc<[Limit]>),
+        (playlists, limits, hls_addrs): (Arc<PlaylistStore>, Arc<[Limit]>, Vec<SocketAddr>),
     ) -> Arc<Self> {
         Arc::new(Self {
             poller,
@@ -61,6 +63,7 @@ impl View {
             certificates,
             playlists,
             limits,
+            hls_addrs,
             is_ready: AtomicBool::new(false),
         })
     }
@@ -261,6 +264,10 @@ impl ApplianceView for View {
         let reload = self.reloader.reload(&self.poller)?;
         self.certificates.reload(Some(&self.reloader.file_paths()), &self.poller);
         Ok(reload)
+    }
+
+    fn hls_addrs(&self) -> Vec<SocketAddr> {
+        self.hls_addrs.clone()
     }
 
     fn info(&self) -> serde_json::Value {
