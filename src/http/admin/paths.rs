@@ -20,6 +20,7 @@ use axum::Json;
 use axum::body::Bytes;
 use axum::extract::rejection::{BytesRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
+use axum::http::HeaderMap;
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -28,6 +29,7 @@ use tokio::time::timeout;
 use super::paging::{self, SESSIONS_PAGE, bad_query};
 use super::patience::{Patience, shard_silent};
 use super::playlists::Verb;
+use super::watch_pages::WatchPages;
 use super::{Api, Shared, playlists};
 use crate::base::ids::ShardId;
 use crate::base::names::without_empty_segments;
@@ -48,6 +50,7 @@ pub(super) struct PathsQuery {
 /// Live paths of all shards, sorted by name.
 pub(super) async fn list(
     State(api): Shared,
+    headers: HeaderMap,
     query: Result<Query<PathsQuery>, QueryRejection>,
 ) -> Result<Json<Value>, Problem> {
     let Query(query) = query.map_err(bad_query)?;
@@ -55,7 +58,9 @@ pub(super) async fn list(
     let mut paths = merge(parts(&api, None).await?);
     paths.retain(|info| query.cursor.as_ref().is_none_or(|cursor| *cursor < info.owner.path));
     let next_cursor = paging::cut(&mut paths, limit, |info| &info.owner.path);
-    Ok(Json(json!({ "paths": paths, "next_cursor": next_cursor })))
+    let mut answer = json!({ "paths": paths, "next_cursor": next_cursor });
+    WatchPages::new(&api, &headers).add_to(&mut answer["paths"], "path");
+    Ok(Json(answer))
 }
 
 /// One live path, or its playlist. A path whose own name ends so is shown where the path in front
