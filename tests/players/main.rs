@@ -7,6 +7,7 @@
 mod support;
 
 mod distribution;
+mod hls;
 mod images;
 mod input;
 mod interop;
