@@ -11,6 +11,7 @@
 
 pub mod base;
 mod certificates;
+mod draining;
 mod end;
 mod gate;
 mod hls;
@@ -63,6 +64,7 @@ use crate::shard::sockets::groups;
 use crate::shard::{Shard, ShardConfig};
 use crate::worker::{Pool, PoolConfig, PoolError, has_topology};
 use certificates::Certificates;
+use draining::Draining;
 use end::End;
 use limits::LockedMemory;
 pub use listen::GivesWay;
@@ -271,8 +273,9 @@ fn serve(
     }
     let (counts, held, viewers) = (pool.counts(), Arc::clone(&library), viewers(&cells));
     let reloading = (reloader, prepared.certificates);
-    let told_of = (playlists, limited, hls_addrs.clone());
-    let view = View::new(Arc::clone(&poller), cells, counts, held, reloading, told_of);
+    let edits = (playlists, limited, hls_addrs.clone());
+    let draining = Draining::new(config.redirect.clone());
+    let view = View::new(Arc::clone(&poller), cells, counts, held, reloading, edits, draining);
     let (stop, shutdown) = watch::channel(false);
     let around = (&poller, pool.queue(), Arc::clone(&shared.throttle), paths);
     let hls = hls::start(&config.hls, config.limits, (hls, guest_wake), around, shutdown.clone())?;
@@ -585,6 +588,7 @@ fn start_control(
     poller: &Arc<Poller<Inbox>>,
     (end, early): (End, EarlyHangup),
 ) -> Result<JoinHandle<()>, RunError> {
+    let drained = end_when_drained(Arc::clone(view), Arc::clone(poller), end.clone());
     let poller = Arc::clone(poller);
     let mut is_stopping = false;
     let on_stop = signals::on_stop(move |signal| {
@@ -611,11 +615,18 @@ fn start_control(
     });
     let watch = view.watch_certificate();
     let signals = async move {
-        tokio::join!(on_stop, on_hangup, watch);
+        tokio::join!(on_stop, on_hangup, watch, drained);
     };
     let view: Arc<dyn ApplianceView> = Arc::clone(view) as _;
     let served = http::spawn(admin, (view, operators), &limits, shutdown, signals);
     served.map_err(system("the control thread does not start"))
+}
+
+/// Stops the shards when the server is drained and its order says so.
+async fn end_when_drained(view: Arc<View>, poller: Arc<Poller<Inbox>>, end: End) {
+    view.until_exit().await;
+    end.limit();
+    stop_shards(&poller);
 }
 
 fn stop_shards(poller: &Poller<Inbox>) {

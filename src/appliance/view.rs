@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::sync::oneshot;
 
 use super::certificates::{self, Certificates};
+use super::draining::Draining;
 use super::playlists::PlaylistStore;
 use super::reload::Reloader;
 use crate::agent::live::SetPathError;
@@ -15,7 +16,7 @@ use crate::base::ids::{SessionId, ShardId};
 use crate::base::names::is_path_name;
 use crate::cli::missing::find_title;
 use crate::cli::urls::encode_path;
-use crate::http::{ApplianceView, Reload, ReloadError, TitleEntry};
+use crate::http::{ApplianceView, DrainRequest, DrainState, Reload, ReloadError, TitleEntry};
 use crate::library::{LIBRARY_PATH, Library, Listed};
 use crate::lineup::requests::{EventsAnswer, EventsRequest};
 use crate::live::core::failover::{SwitchReply, SwitchRequest, SwitchResult};
@@ -42,6 +43,7 @@ pub(super) struct View {
     playlists: Arc<PlaylistStore>,
     limits: Arc<[Limit]>,
     hls_addrs: Vec<SocketAddr>,
+    draining: Draining,
     is_ready: AtomicBool,
 }
 
@@ -53,6 +55,7 @@ impl View {
         library: Arc<Library>,
         (reloader, certificates): (Reloader, Arc<Certificates>),
         (playlists, limits, hls_addrs): (Arc<PlaylistStore>, Arc<[Limit]>, Vec<SocketAddr>),
+        draining: Draining,
     ) -> Arc<Self> {
         Arc::new(Self {
             poller,
@@ -64,6 +67,7 @@ impl View {
             playlists,
             limits,
             hls_addrs,
+            draining,
             is_ready: AtomicBool::new(false),
         })
     }
@@ -130,6 +134,11 @@ impl View {
     /// Takes a path that was added away again.
     pub(super) fn remove_path(&self, path: &str) {
         self.reloader.remove_path(&self.poller, path);
+    }
+
+    /// Returns when the server is drained and its process is to end.
+    pub(super) async fn until_exit(&self) {
+        self.draining.until_exit(&self.shard_cells).await;
     }
 
     pub(super) fn set_ready(&self, is_ready: bool) {
@@ -270,6 +279,18 @@ impl ApplianceView for View {
         self.hls_addrs.clone()
     }
 
+    fn drain(&self, request: DrainRequest) -> Option<Vec<oneshot::Receiver<()>>> {
+        self.draining.drain(&self.poller, request)
+    }
+
+    fn undrain(&self) -> Option<Vec<oneshot::Receiver<()>>> {
+        self.draining.undrain(&self.poller)
+    }
+
+    fn drain_state(&self) -> DrainState {
+        self.draining.state(&self.shard_cells)
+    }
+
     fn info(&self) -> serde_json::Value {
         serde_json::json!({
             "version": env!("CARGO_PKG_VERSION"),
@@ -279,6 +300,6 @@ impl ApplianceView for View {
     }
 
     fn is_ready(&self) -> bool {
-        self.is_ready.load(Ordering::Relaxed)
+        self.is_ready.load(Ordering::Relaxed) && !self.draining.is_on()
     }
 }

@@ -7,6 +7,9 @@ use std::time::Duration;
 /// stays inside 1,500 bytes of Ethernet with room for a tunnel (PPPoE, GRE) on the way.
 pub const RTP_PAYLOAD_BYTES_MAX: usize = 1_400;
 
+/// Bytes of one UDP send over IPv4 at most: 65,535 less the headers of IP and UDP.
+pub const UDP_SEND_BYTES_MAX: u16 = 65_507;
+
 /// Bytes of one sample at most. A key frame of 8K intra-only video is below 32 MiB; past it a
 /// count in the file is a lie.
 pub const SAMPLE_BYTES_MAX: u32 = 64 << 20;

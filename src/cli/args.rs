@@ -12,6 +12,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 mod base;
 mod cert;
+mod drain;
 pub mod job;
 mod node;
 mod server;
@@ -19,6 +20,7 @@ mod user;
 
 pub use base::BaseArgs;
 pub use cert::{CertVerb, SelfSignedArgs};
+pub use drain::DrainArgs;
 pub use node::{NodeArgs, NodeStartArgs};
 pub use server::ServerArgs;
 pub use user::{TokenRole, UserAddArgs, UserTokenArgs, UserVerb};
@@ -93,6 +95,10 @@ pub enum Command {
         #[command(subcommand)]
         verb: SessionVerb,
     },
+    /// Have a running server take no new sessions: 503, or 302 to another server
+    Drain(DrainArgs),
+    /// Have a drained server take new sessions again
+    Undrain(RemoteArgs),
     /// Show the limits of a running server, and how much of each is used
     Limits(RemoteArgs),
     /// Bring files to nodes by a base, and show and change such jobs

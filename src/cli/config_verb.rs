@@ -158,6 +158,8 @@ mod tests {
         log = "auto"
         # folder that keeps edits of playlists; without one they end with the server
         # state_dir = "..."
+        # servers that clients are sent to while this one is drained: rtsp://HOST:PORT, rtsps://..
+        redirect = []
         # user that the server becomes when it has its ports: NAME, NAME:GROUP, or numbers
         # user = "..."
         # files are opened in the server's own folders alone: auto (where it can be had), on, off
@@ -341,6 +343,7 @@ mod tests {
         task_queue_max = 4096  # default
         log = "auto"  # default
         # state_dir is not set
+        redirect = []  # default
         # user is not set
         landlock = "auto"  # default
         seccomp = "on"  # default

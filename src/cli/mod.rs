@@ -10,6 +10,7 @@
 //!                       +-- cert VERB      --> certificate and key of the RTSPS port
 //!                       +-- user VERB      --> hashes of passwords, tokens of operators
 //!                       +-- path, session  --> API of a running server --> ls, show, kick
+//!                       +-- drain, undrain --> the same --> no new sessions, and the deadline
 //!                       +-- limits         --> the same --> what strangers use of each limit
 //!                       +-- job            --> API of a base --> push, ls, show, report
 //! ```
@@ -135,6 +136,8 @@ fn run(cli: Cli, out: &mut impl Write) -> Result<Exit, Failure> {
         Some(Command::User { verb }) => user::run(&verb, out),
         Some(Command::Path { verb }) => remote::run_path(&verb, std::env::vars_os(), out),
         Some(Command::Session { verb }) => remote::run_session(&verb, std::env::vars_os(), out),
+        Some(Command::Drain(args)) => remote::run_drain(&args, std::env::vars_os(), out),
+        Some(Command::Undrain(args)) => remote::run_undrain(&args, std::env::vars_os(), out),
         Some(Command::Limits(args)) => remote::run_limits(&args, std::env::vars_os(), out),
         Some(Command::Job { verb }) => jobs::run_job(&verb, std::env::vars_os(), out),
         Some(Command::Generate(args)) => generate::run(&args),

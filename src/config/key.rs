@@ -20,6 +20,7 @@ use super::lineup::Lineup;
 use super::path_scope::PathsOf;
 use super::paths::{SourceTransport, StartConfig};
 use super::playlist::{PlaylistClock, PlaylistItem};
+use super::redirect::Redirect;
 use super::secure::SrtpMode;
 use super::value::{METHODS, ON_FAILURE, STARTS, Setting, TRANSPORTS, show_duration, show_size};
 use super::value_error::ValueError;
@@ -102,6 +103,10 @@ pub(super) fn list<T: ToString>(values: &[T]) -> String {
 
 pub(super) fn list_or_off<T: ToString>(values: &[T]) -> String {
     if values.is_empty() { quoted("off") } else { list(values) }
+}
+
+pub(super) fn redirect(redirect: &Redirect) -> String {
+    list(&redirect.urls().collect::<Vec<_>>())
 }
 
 pub(super) fn playlist(items: &[PlaylistItem]) -> String {

@@ -28,6 +28,8 @@ pub static KEYS: &[Key<Config>] = &[
         "form of the log: auto (text on a terminal, json otherwise), text, json"),
     key!("server.state_dir", state_dir = folder() => folder,
         "folder that keeps edits of playlists; without one they end with the server"),
+    key!("server.redirect", redirect = redirect() => redirect,
+        "servers that clients are sent to while this one is drained: rtsp://HOST:PORT, rtsps://.."),
     key!("server.user", confinement.user = account() => text_or_none,
         "user that the server becomes when it has its ports: NAME, NAME:GROUP, or numbers"),
     key!("server.landlock", confinement.landlock = mode() => mode,

@@ -37,6 +37,7 @@ pub mod path_scope;
 pub mod paths;
 pub mod playlist;
 pub mod priority;
+pub mod redirect;
 pub mod section;
 pub mod secure;
 pub mod source;
@@ -59,6 +60,7 @@ use keys::KEYS;
 use limits::LimitsConfig;
 use multicast::MulticastConfig;
 use paths::PathTable;
+use redirect::Redirect;
 use secure::{HttpConfig, SrtpMode, TlsConfig};
 use value::Setting;
 use value_error::ValueError;
@@ -117,6 +119,8 @@ pub struct Config {
     pub limits: LimitsConfig,
     /// Folder that keeps what operators have changed; without one it ends with the server.
     pub state_dir: Option<PathBuf>,
+    /// Servers that clients are sent to while this one is drained.
+    pub redirect: Redirect,
     /// What the process gives up once it has its ports.
     pub confinement: ConfinementConfig,
     /// The file that this was read from, which may be read again.
@@ -167,6 +171,7 @@ impl Default for Config {
             task_queue_max: 4_096,
             limits: LimitsConfig::default(),
             state_dir: None,
+            redirect: Redirect::default(),
             confinement: ConfinementConfig::default(),
             file: None,
             log: LogFormat::Auto,

@@ -33,6 +33,7 @@ fn file_sets_every_key() {
         shard_priority = "fifo:20"
         log = "json"
         state_dir = "/var/lib/headend"
+        redirect = ["rtsp://b:8554/", "rtsps://b"]
         user = "headend:media"
         landlock = "off"
         seccomp = "log"
@@ -123,6 +124,7 @@ fn file_sets_every_key() {
         workers: CpuList::Count(2),
         shard_priority: ShardPriority::Fifo(20),
         media_root: Some("/srv/movies".into()),
+        redirect: Redirect::parse(&["rtsp://b:8554", "rtsps://b"]).unwrap(),
         session_timeout: Duration::from_secs(90),
         sessions_max: 16_384,
         sessions_per_address_max: Some(500),

@@ -21,6 +21,7 @@ use super::multicast::MulticastConfig;
 use super::paths::{SourceTransport, StartConfig};
 use super::playlist::{PlaylistClock, PlaylistItem, parse_playlist, parse_title};
 use super::priority::ShardPriority;
+use super::redirect::Redirect;
 use super::secure::SrtpMode;
 use super::source::{SourceAddress, SourceTls};
 use super::source_paths::parse_fallbacks;
@@ -142,6 +143,11 @@ impl Setting {
     pub(super) fn hook_url(&self) -> Result<Option<HookUrl>, ValueError> {
         let text = self.text()?;
         if text.is_empty() { Ok(None) } else { HookUrl::parse(&text).map(Some) }
+    }
+
+    /// Servers that clients are sent to.
+    pub(super) fn redirect(&self) -> Result<Redirect, ValueError> {
+        Redirect::parse(&self.texts()?)
     }
 
     /// Keys of tokens, or `None` for an empty text.

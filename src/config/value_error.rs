@@ -105,6 +105,18 @@ pub enum ValueError {
         /// What was found.
         text: String,
     },
+    /// Not a server that clients can be sent to.
+    #[error("`{text}` is not a server like rtsp://HOST:PORT or rtsps://HOST:PORT")]
+    Redirect {
+        /// What was found, without a password.
+        text: String,
+    },
+    /// Two servers of one scheme.
+    #[error("there can be one {} server that clients are sent to", if *is_secure { "rtsps://" } else { "rtsp://" })]
+    RedirectTwice {
+        /// It is RTSPS.
+        is_secure: bool,
+    },
     /// Not a source of packets.
     #[error(transparent)]
     Source(#[from] SourceAddressError),

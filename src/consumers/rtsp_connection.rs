@@ -383,6 +383,14 @@ impl RtspConnection {
         {
             return Flow::Answer(response);
         }
+        if session.is_none()
+            && let shared = &cx.sessions.cx
+            && let Some(drain) = &shared.drain
+            && let Some(away) =
+                drain.turn_away(&request, self.is_secure(), &shared.cells, shared.now)
+        {
+            return Flow::Answer(away);
+        }
         self.ask_leave(request, target, session, cx)
     }
 

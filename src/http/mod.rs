@@ -41,7 +41,9 @@ pub mod view;
 
 pub use caller::{Bearers, Retired};
 pub use server::{Remote, Tls};
-pub use view::{ApplianceView, Reload, ReloadError, ReloadReport, TitleEntry};
+pub use view::{
+    ApplianceView, DrainRequest, DrainState, Reload, ReloadError, ReloadReport, TitleEntry,
+};
 
 use crate::config::limits::LimitsConfig;
 use admin::Api;

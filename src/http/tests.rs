@@ -3,6 +3,7 @@
 mod playlists;
 
 mod acts;
+mod drain;
 mod operators;
 
 use std::io::{Read, Write};
@@ -43,6 +44,7 @@ struct Fake {
     second: Shard,
     ready: bool,
     ended: Mutex<Vec<String>>,
+    drained: Mutex<Option<DrainRequest>>,
     /// The playlist of `live/c:d e`.
     schedule: Mutex<Schedule>,
     table: Arc<PathTable>,
@@ -64,6 +66,7 @@ impl Fake {
             second,
             ready,
             ended: Mutex::default(),
+            drained: Mutex::default(),
             schedule: Mutex::new(Schedule::of_path(&table, PLAYLIST)),
             table,
             kept: Mutex::default(),
@@ -368,6 +371,18 @@ impl ApplianceView for Fake {
         let needs_restart = vec!["rtsp.listen"];
         let report = ReloadReport { paths, needs_restart, warnings: Vec::new() };
         Ok(Reload { report, applied: vec![is_done] })
+    }
+
+    fn drain(&self, request: DrainRequest) -> Option<Vec<oneshot::Receiver<()>>> {
+        self.order(Some(request))
+    }
+
+    fn undrain(&self) -> Option<Vec<oneshot::Receiver<()>>> {
+        self.order(None)
+    }
+
+    fn drain_state(&self) -> DrainState {
+        self.drain_ordered()
     }
 
     fn info(&self) -> Value {

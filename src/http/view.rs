@@ -5,12 +5,14 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::Serialize;
 use tokio::sync::oneshot;
 
 use crate::base::ids::{SessionId, ShardId};
 use crate::config::paths::PathChanges;
+use crate::config::redirect::Redirect;
 use crate::lineup::requests::{EventsAnswer, EventsRequest};
 use crate::live::core::failover::{SwitchRequest, SwitchResult};
 use crate::live::core::info::{PathsPage, PathsPlace};
@@ -115,11 +117,47 @@ pub trait ApplianceView: Send + Sync + 'static {
     /// Addresses of HLS listeners; none when it is off.
     fn hls_addrs(&self) -> Vec<SocketAddr>;
 
+    /// Has the shards take no new sessions. Another order replaces the one before. Each receiver is
+    /// told when its shard goes by the order; `None`: a shard does not read its inbox.
+    fn drain(&self, request: DrainRequest) -> Option<Vec<oneshot::Receiver<()>>>;
+
+    /// Has the shards take new sessions again, as `drain`.
+    fn undrain(&self) -> Option<Vec<oneshot::Receiver<()>>>;
+
+    /// Whether the server is drained, and how far it is.
+    fn drain_state(&self) -> DrainState;
+
     /// What `GET /v1/info` shows.
     fn info(&self) -> serde_json::Value;
 
     /// Whether players are served.
     fn is_ready(&self) -> bool;
+}
+
+/// An order to take no new sessions.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct DrainRequest {
+    /// Sessions that are left after this time are ended; `None`: they may stay.
+    pub after: Option<Duration>,
+    /// Where clients are sent; `None`: as the configuration says.
+    pub redirect: Option<Redirect>,
+    /// The process ends when no session is left.
+    pub exits: bool,
+}
+
+/// How far a server is drained, as `GET /v1/drain` shows it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct DrainState {
+    /// `serving`, `draining`, or `drained`: no session is left.
+    pub state: &'static str,
+    /// Sessions that are left.
+    pub sessions: u64,
+    /// Seconds until they are ended; `None`: they may stay.
+    pub deadline_s: Option<u64>,
+    /// Where clients are sent.
+    pub redirect: Vec<String>,
+    /// The process ends when no session is left.
+    pub exit: bool,
 }
 
 /// One file of the library, as `GET /v1/vod` shows it.

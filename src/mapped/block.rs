@@ -25,6 +25,12 @@ impl Block {
         // There is no mapping without bytes.
         Ok(Self { map: MmapMut::map_anon(bytes.max(1))?, bytes })
     }
+
+    /// Memory that a block of so many bytes takes: whole pages.
+    #[must_use]
+    pub fn memory_bytes_of(bytes: usize) -> usize {
+        bytes.max(1).next_multiple_of(rustix::param::page_size().max(1))
+    }
 }
 
 impl Deref for Block {
@@ -52,6 +58,9 @@ mod tests {
             assert_eq!((block.len(), block.as_ptr().addr() % 4_096), (bytes, 0));
             block.fill(7);
             assert!(block.iter().all(|byte| *byte == 7));
+            let page_bytes = rustix::param::page_size();
+            let memory_bytes = Block::memory_bytes_of(bytes);
+            assert!(memory_bytes >= bytes.max(1) && memory_bytes.is_multiple_of(page_bytes));
         }
     }
 }

@@ -25,6 +25,7 @@ use arc_swap::{ArcSwapOption, Guard};
 use super::payload_window::FilePart;
 use super::window::{Frame, Packet, PacketWindow, Piece};
 use crate::base::ids::{RtpTs, SeqNo, Ssrc};
+use crate::base::limits::UDP_SEND_BYTES_MAX;
 use crate::base::time::Mono;
 use crate::mapped::Block;
 
@@ -136,7 +137,7 @@ impl PacketImage {
     /// Memory that the image takes.
     #[must_use]
     pub fn memory_bytes(&self) -> usize {
-        size_of::<Self>() + size_of_val(&*self.places) + self.bytes.len()
+        memory_bytes(self.places.len(), self.bytes.len())
     }
 
     /// A stream that it fits has entered its window.
@@ -151,6 +152,12 @@ impl PacketImage {
     #[must_use]
     pub fn idle_s(&self, now: Mono) -> u64 {
         (now.0 / NS_PER_S).saturating_sub(self.entered_s.load(Ordering::Relaxed))
+    }
+
+    /// Whether a stream may be in its window: one is played for two seconds.
+    #[must_use]
+    pub fn is_in_use(&self, now: Mono) -> bool {
+        self.idle_s(now) <= IN_USE_S
     }
 }
 
@@ -187,9 +194,14 @@ pub struct ImageJob {
 }
 
 impl ImageJob {
-    /// Bytes of the packets of a window, headers included.
+    /// Memory that the image of a window will take.
     #[must_use]
-    pub fn bytes_of(window: &PacketWindow) -> usize {
+    pub fn memory_bytes_of(window: &PacketWindow) -> usize {
+        memory_bytes(window.all_packets().len() + 1, Self::bytes_of(window))
+    }
+
+    /// Bytes of the packets of a window, headers included.
+    fn bytes_of(window: &PacketWindow) -> usize {
         let of = |packet: &Packet| IMAGE_HEADER_BYTES + usize::from(packet.payload_bytes);
         window.all_packets().iter().map(of).sum()
     }
@@ -257,6 +269,10 @@ impl ImageJob {
     pub fn finish(self) -> PacketImage {
         self.image
     }
+}
+
+fn memory_bytes(places: usize, bytes: usize) -> usize {
+    size_of::<PacketImage>() + places * size_of::<Place>() + Block::memory_bytes_of(bytes)
 }
 
 /// Finds the runs of a frame's packets, which begin with the window's packet `first` and end at
@@ -390,11 +406,12 @@ const WITHIN_S: u8 = 3;
 /// again behind so many seconds.
 const ASKED_AGAIN_S: u8 = 10;
 const ASKED: u8 = u8::MAX;
+/// Nobody is in a window that was entered longer ago.
+const IN_USE_S: u64 = 3;
 
 /// What every kernel cuts a send into (`UDP_MAX_SEGMENTS`).
 const RUN_PACKETS_MAX: usize = 64;
-/// Most bytes of one UDP send over IPv4: 65,535 less the headers of IP and UDP.
-const RUN_BYTES_MAX: usize = 65_507;
+const RUN_BYTES_MAX: usize = UDP_SEND_BYTES_MAX as usize;
 /// Packets of one window at most: two seconds of 128 Mbit/s.
 pub const IMAGE_BYTES_MAX: usize = 32 << 20;
 const NS_PER_S: u64 = 1_000_000_000;

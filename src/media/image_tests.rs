@@ -105,6 +105,8 @@ proptest! {
     ) {
         let (window, numbers) = (window_of(&frames), numbers(first_seq, ts_zero));
         let image = image_of(&window, numbers);
+        prop_assert_eq!(image.memory_bytes(), ImageJob::memory_bytes_of(&window));
+        prop_assert!(image.memory_bytes() >= image.bytes.len() + 8 * window.all_packets().len());
         let mut cuts = cuts.iter().cycle();
         for frame in window.frames() {
             let mut place = 0;

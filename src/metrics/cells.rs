@@ -301,6 +301,9 @@ pub const TLS_FAILURES: [&str; 8] =
 /// Names of the reasons that `ShardCells::tunnels_refused` counts, by index.
 pub const TUNNEL_REFUSALS: [&str; 5] = ["unknown", "taken", "full", "off", "malformed"];
 
+/// Names of the answers that `ShardCells::drain_answers` counts, by index.
+pub const DRAIN_ANSWERS: [&str; 2] = ["redirect", "retry"];
+
 /// Names of who encrypts, by index: `ShardCells::tls_connections`.
 pub const TLS_WAYS: [&str; 2] = ["user", "kernel"];
 
@@ -411,6 +414,10 @@ pub struct ShardCells {
     pub tunnels_half_open: Gauge,
     /// Tunnels refused, by [`TUNNEL_REFUSALS`].
     pub tunnels_refused: [Counter; TUNNEL_REFUSALS.len()],
+    /// 1 while the shard takes no new sessions, because an operator drains it.
+    pub draining: Gauge,
+    /// Requests for new sessions that were turned away meanwhile, by [`DRAIN_ANSWERS`].
+    pub drain_answers: [Counter; DRAIN_ANSWERS.len()],
     /// Sessions refused because there are as many as a shard may have.
     pub sessions_refused: Counter,
     /// Sessions refused because their address has as many as one may have.

@@ -6,9 +6,9 @@
 use prometheus::proto::MetricType;
 
 use super::cells::{
-    AdminCells, Counter, HANDOVER_CAUSES, HlsCells, LogCells, QUALITY_CAUSES, QUALITY_LEVELS,
-    RTX_REFUSALS, SESSION_STATES, SRTP_REFUSALS, ShardCells, SharedCounter, TASK_KINDS,
-    TLS_FAILURES, TLS_WAYS, TUNNEL_REFUSALS, WorkerCells,
+    AdminCells, Counter, DRAIN_ANSWERS, HANDOVER_CAUSES, HlsCells, LogCells, QUALITY_CAUSES,
+    QUALITY_LEVELS, RTX_REFUSALS, SESSION_STATES, SRTP_REFUSALS, ShardCells, SharedCounter,
+    TASK_KINDS, TLS_FAILURES, TLS_WAYS, TUNNEL_REFUSALS, WorkerCells,
 };
 use super::histogram::HistogramValue;
 use super::limits::LimitState;
@@ -305,6 +305,20 @@ pub(super) static FAMILIES: &[Family] = &[
             MetricType::COUNTER,
             Labels { names: &["shard", "reason"], values: &TUNNEL_REFUSALS },
             |s, reason| s.tunnels_refused[reason].value(),
+        ),
+    ),
+    row(
+        "headend_draining",
+        "1 while an operator drains the server: no new sessions.",
+        Read::ShardGauge(|s| s.draining.value()),
+    ),
+    row(
+        "headend_drain_answers_total",
+        "Requests for new sessions that a drained server turned away, by its answer.",
+        Read::ShardList(
+            MetricType::COUNTER,
+            Labels { names: &["shard", "answer"], values: &DRAIN_ANSWERS },
+            |s, answer| s.drain_answers[answer].value(),
         ),
     ),
     row(

@@ -223,6 +223,9 @@ pub enum ImageFailure {
     /// Images in use take all memory that is given to them.
     #[error("images in use take all their memory (vod.image_memory)")]
     NoRoom,
+    /// Other streams send from the image that the window has.
+    #[error("the window has an image that is in use")]
+    InUse,
     /// See there.
     #[error("{0}")]
     Image(#[from] ImageError),

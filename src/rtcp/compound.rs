@@ -12,6 +12,7 @@
 use super::packet::{BYE, RECEIVER_REPORT, SDES, SDES_CNAME, SENDER_REPORT};
 use super::parse::ReportBlock;
 use crate::base::ids::{RtpTs, Ssrc};
+use crate::base::limits::UDP_SEND_BYTES_MAX;
 
 /// Bytes of one report without blocks, with the longest CNAME and the longest reason to leave.
 pub const REPORT_BYTES_MAX: usize = 28 + 268 + 264;
@@ -205,7 +206,7 @@ const COUNT_MASK: u8 = 31;
 /// The length fields of SDES items and BYE reasons have eight bits.
 const TEXT_BYTES_MAX: usize = 255;
 /// A compound packet goes out as one datagram.
-const PACKET_BYTES_MAX: usize = 65_507;
+const PACKET_BYTES_MAX: usize = UDP_SEND_BYTES_MAX as usize;
 /// 24 bits with a sign.
 const LOST_MAX: i32 = 0x7f_ffff;
 const LOST_MIN: i32 = -0x80_0000;

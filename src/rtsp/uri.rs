@@ -119,6 +119,16 @@ pub fn base_url(uri: &str) -> String {
     }
 }
 
+/// Path and query of the presentation that a request URI is about, as written: from the slash on,
+/// without a track and without a slash at the end.
+#[must_use]
+pub fn presentation(uri: &str) -> String {
+    let base = base_url(uri);
+    let behind = split_authority(&base).map_or("", |(_, behind)| behind);
+    let bare = behind.trim_end_matches('/');
+    if bare.starts_with('/') { bare.to_owned() } else { format!("/{bare}") }
+}
+
 /// The control URL of a track, as a client makes it from `Content-Base` and the SDP: RTP-Info
 /// must name exactly this (client rule C6). `base` comes from [`base_url`].
 #[must_use]

@@ -29,6 +29,7 @@ use crate::session::action::TimerKey;
 use crate::session::admission::RefusalsSaid;
 use crate::session::command::Command;
 use crate::session::directory::Directory;
+use crate::session::draining::Drain;
 use crate::session::sockets::SharedSockets;
 
 /// Limits and settings of sessions.
@@ -82,6 +83,8 @@ pub struct Cx {
     pub configs: Arc<PathTable>,
     /// Counts the configurations: what was allowed under one is asked again under the next.
     pub configs_count: u64,
+    /// The shard takes no new sessions.
+    pub drain: Option<Drain>,
     /// Everything that falls due on this shard.
     pub wheel: Wheel<TimerKey>,
     /// Actions for the shard, in this order.
@@ -118,6 +121,7 @@ impl Cx {
             demux: Demux::default(),
             configs: Arc::default(),
             configs_count: 0,
+            drain: None,
             wheel: Wheel::new(now),
             out: Vec::new(),
             spare_bytes: (0..SPARE_BYTES_MIN).map(|_| Vec::with_capacity(REPORT_BYTES)).collect(),

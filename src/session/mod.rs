@@ -9,6 +9,7 @@
 //!  shown      the state of a player as API and metrics show it: ready, playing, paused
 //!  sockets    UDP sockets that many clients share, told apart by the client's address
 //!  outgoing   the wire identity of a stream: numbers, transport, reports, whatever feeds it
+//!  draining   no new sessions, and the end of those that are left
 //!  moving     a session between two roles: client, transports and numbers go on
 //!  transport  the transport of a stream's packets: chosen, placed and answered in SETUP
 //!  admission  room for one more session, and sessions that a player has left behind
@@ -26,6 +27,7 @@ pub mod client;
 pub mod command;
 pub mod cx;
 pub mod directory;
+pub mod draining;
 pub mod feedback;
 pub mod holder;
 pub mod info;

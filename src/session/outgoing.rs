@@ -146,7 +146,7 @@ impl Outgoing {
     }
 
     /// Other packets follow. With SRTP no number that was used is used again, not even that of a
-    /// packet which the socket refused.
+    /// packet which the socket refused or will refuse.
     pub fn follow_with_others(&mut self) {
         let ssrc = self.ssrc();
         let next = self.srtp.as_ref().zip(ssrc).and_then(|(srtp, ssrc)| srtp.close(ssrc));
@@ -155,11 +155,12 @@ impl Outgoing {
         }
     }
 
-    /// The socket refused the packets from `seq` on: the same ones are sent again.
-    pub fn rewind_srtp(&self, seq: SeqNo) {
-        if let (Some(srtp), Some(ssrc)) = (&self.srtp, self.ssrc()) {
-            srtp.rewind(ssrc, seq);
-        }
+    /// The socket refused the packets from `seq` on: the same ones are sent again. False: `seq` is
+    /// not behind the next number, or with SRTP other packets follow since, so these are lost.
+    pub fn rewind(&mut self, seq: SeqNo) -> bool {
+        let srtp = self.srtp.clone();
+        let Some(own) = self.own_mut().filter(|own| own.is_behind(seq)) else { return false };
+        srtp.is_none_or(|srtp| srtp.rewind(own.ssrc, seq)) && own.rewind(seq)
     }
 
     /// Stores a receiver report in place of the one before.
@@ -180,6 +181,12 @@ impl Own {
         let [a, b, c, d, e, f, ..] = random.to_be_bytes();
         let (ts_zero, seq) = (RtpTs(u32::from_be_bytes([a, b, c, d])), u16::from_be_bytes([e, f]));
         Self { ssrc, seq: SeqNo(seq), ts_zero, sent: Sent::default() }
+    }
+
+    /// The same for a stream that has sent nothing and is encrypted: see [`low_half`].
+    #[must_use]
+    pub fn for_srtp(self) -> Self {
+        Self { seq: low_half(self.seq), ..self }
     }
 
     /// Uses up sequence numbers for the packets that are built next, and counts them as sent.
@@ -205,12 +212,16 @@ impl Own {
     /// Makes `seq` the next sequence number again, because the socket refused the packets from
     /// there on. False when `seq` is not behind the next number.
     pub fn rewind(&mut self, seq: SeqNo) -> bool {
-        let behind = self.seq.0.wrapping_sub(seq.0);
-        let is_behind = behind != 0 && behind <= u16::MAX / 2;
+        let is_behind = self.is_behind(seq);
         if is_behind {
             self.seq = seq;
         }
         is_behind
+    }
+
+    fn is_behind(&self, seq: SeqNo) -> bool {
+        let behind = self.seq.0.wrapping_sub(seq.0);
+        behind != 0 && behind <= u16::MAX / 2
     }
 }
 
@@ -241,6 +252,16 @@ mod tests {
         assert_eq!((own.seq, own.sent), (SeqNo(65_535), Sent { packets: 1, payload_bytes: 10 }));
         assert!(!own.rewind(SeqNo(65_535)), "nothing is behind it");
         assert!(!own.rewind(SeqNo(3)), "it is ahead");
+    }
+
+    #[test]
+    fn encrypted_stream_begins_far_from_the_first_wrap_of_its_numbers() {
+        for (drawn, seq) in [(0x0000, 0), (0x7fff, 0x7fff), (0x8000, 0), (0xffff, 0x7fff)] {
+            let own = Own::new(Ssrc(7), 0x0102_0304_0000_0000 | drawn << 16);
+            let encrypted = own.for_srtp();
+            assert_eq!(encrypted.seq, SeqNo(seq));
+            assert_eq!((encrypted.ssrc, encrypted.ts_zero), (own.ssrc, own.ts_zero));
+        }
     }
 
     #[test]

@@ -33,6 +33,7 @@ use crate::poll::poll_table::EntryKey;
 use crate::poll::task::TaskDone;
 use crate::rtsp::response::Response;
 use crate::session::command::Command;
+use crate::session::draining::DrainOrder;
 
 /// A message to a shard.
 pub enum Message {
@@ -93,6 +94,13 @@ pub enum Message {
         /// The whole configuration.
         paths: Arc<PathTable>,
         /// Called when the configuration is in force.
+        done: Box<dyn FnOnce() + Send>,
+    },
+    /// Takes no new sessions, or takes them again.
+    Drain {
+        /// The order; `None`: serve again.
+        order: Option<DrainOrder>,
+        /// Called when the shard goes by it.
         done: Box<dyn FnOnce() + Send>,
     },
     /// For a half of a tunnel over HTTP, or about one.
@@ -253,6 +261,7 @@ impl std::fmt::Debug for Message {
             Self::EndSession { .. } => "EndSession",
             Self::Events { .. } => "Events",
             Self::Configure { .. } => "Configure",
+            Self::Drain { .. } => "Drain",
             Self::Tunnel(_) => "Tunnel",
             Self::Tls(_) => "Tls",
             Self::Stop => "Stop",

@@ -86,6 +86,10 @@ impl<K: Kernel> Shard<K> {
                 });
                 done();
             }
+            Message::Drain { order, done } => {
+                self.drain(order);
+                done();
+            }
             Message::Tunnel(message) => {
                 self.guarded(None, |shard| shard.handle_tunnel(*message));
             }

@@ -22,6 +22,7 @@
 //! | `ktls` | TLS in the kernel |
 //! | `tls` | TLS of connections that begin |
 //! | `tunnels` | messages of tunnels over HTTP |
+//! | `drain` | the end of sessions that are left when a drained shard is at its deadline |
 //! | `phase`, `stop` | whether a shard serves or stops, and how it ends sessions and connections |
 //! | `warnings` | warnings that are logged once |
 //! | `held` | what a shard holds, for tests |
@@ -35,6 +36,7 @@ mod build;
 mod clock;
 mod connections;
 mod dispatch;
+mod drain;
 mod entries;
 pub mod held;
 pub mod inbox;

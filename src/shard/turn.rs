@@ -70,6 +70,7 @@ impl<K: Kernel> Shard<K> {
             self.guarded(None, |shard| question.answer(&shard.sessions));
         }
         self.guarded(None, Self::end_sessions);
+        self.guarded(None, Self::end_drained_sessions);
         self.guarded(None, |shard| shard.sessions.live.feed_live(&mut shard.sessions.cx));
         self.guarded(None, |shard| shard.sessions.go_on_with_tunings());
         self.handle_timers();
@@ -178,6 +179,7 @@ impl<K: Kernel> Shard<K> {
         let limit = if self.phase.is_stopping() { DRAIN_STEP } else { IDLE_WAIT };
         let due =
             self.sessions.cx.wheel.next_due().into_iter().chain(self.sessions.live.next_due());
+        let due = due.chain(self.drain_due());
         Some(due.fold(now + limit, Mono::min))
     }
 

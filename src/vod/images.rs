@@ -31,11 +31,14 @@ impl Vod {
             return;
         };
         let Some(numbers) = stream.image_numbers() else { return };
-        if let Some(image) = &*window.image().load()
-            && image.numbers() == numbers
-        {
-            image.note_entered(cx.now);
-            return;
+        if let Some(image) = &*window.image().load() {
+            if image.numbers() == numbers {
+                return image.note_entered(cx.now);
+            }
+            // Those who send from it keep it.
+            if image.is_in_use(cx.now) {
+                return;
+            }
         }
         if window.image().want(numbers, cx.now) {
             let (title, window) = (session.title.clone(), window.clone());

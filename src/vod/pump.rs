@@ -15,6 +15,7 @@
 //! Invariants: no packet is sent before its time. BYE is due `BYE_DELAY` after the last frame was
 //! shown. Frames and packets allocate no memory.
 
+use std::convert::Infallible;
 use std::fmt::Display;
 use std::sync::Arc;
 use std::time::Duration;
@@ -42,10 +43,16 @@ use crate::vod::playback::{Session, State};
 use crate::vod::service::Vod;
 use crate::vod::stream::{Due, Phase, RunMark, Stream};
 
+/// Why a packet can never be sent.
+pub trait SendError: Display {
+    /// The title's file has become shorter since it was opened.
+    fn is_truncation(&self) -> bool;
+}
+
 /// Sockets that send runs of packets of titles.
 pub trait TitleSink: RunSink {
     /// Why a packet can never be sent.
-    type Error: Display;
+    type Error: SendError;
     /// A run that takes packets.
     type Run<'a>: TitleRun<Error = Self::Error>
     where
@@ -97,7 +104,7 @@ pub trait TitleRun {
 /// A send on a connection that takes interleaved packets.
 pub trait TitleFrames {
     /// Why a packet can never be sent.
-    type Error: Display;
+    type Error: SendError;
 
     /// Appends a packet on an interleaved channel, encrypted with `srtp`. False: the send is full.
     ///
@@ -296,10 +303,7 @@ impl Vod {
                 cx.cells.send_errors.add(1);
                 if let Some(stream) = self.players.current_stream(at) {
                     stream.uncount(mark);
-                    tracing::warn!(
-                        code = "HE-W202",
-                        "session ended: the file was truncated while it was played"
-                    );
+                    log_truncated();
                     cx.cells.sessions_failed.add(1);
                     self.players.fail(cx, session, Some("media failed"));
                 }
@@ -421,10 +425,7 @@ impl Vod {
                     break;
                 }
                 Err(error) => {
-                    tracing::error!(
-                        code = "HE-E201", title = title.name, %error,
-                        "packet cannot be sent"
-                    );
+                    log_broken(title, &error);
                     return Taken::Broken;
                 }
             }
@@ -485,10 +486,7 @@ impl Pumping<'_> {
                     }
                 }
                 Err(error) => {
-                    tracing::error!(
-                        code = "HE-E201", title = self.title.name, %error,
-                        "packet cannot be sent"
-                    );
+                    log_broken(self.title, &error);
                     break Pumped::Broken;
                 }
             }
@@ -578,6 +576,23 @@ fn burst_max(stream: &Stream, epoch: &Epoch, frame: &Frame) -> usize {
     let burst_ns = u64::from(BURST_INTERVAL.subsec_nanos());
     let turns = usize::try_from(interval_ns / 2 / burst_ns).unwrap_or(usize::MAX).max(1);
     packets.div_ceil(turns)
+}
+
+impl SendError for Infallible {
+    fn is_truncation(&self) -> bool {
+        match *self {}
+    }
+}
+
+fn log_broken(title: &Title, error: &impl SendError) {
+    if error.is_truncation() {
+        return log_truncated();
+    }
+    tracing::error!(code = "HE-E201", title = title.name, %error, "packet cannot be sent");
+}
+
+fn log_truncated() {
+    tracing::warn!(code = "HE-W202", "session ended: the file was truncated while it was played");
 }
 
 /// Records the lateness of a frame, and the time from PLAY to its first packet.

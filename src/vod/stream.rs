@@ -525,13 +525,13 @@ impl Stream {
     }
 
     /// Goes back to the first packet of a run that the socket refused. False: an earlier run of the
-    /// stream was refused before, and the stream is back there already.
+    /// stream was refused before, and the stream is back there already; or with SRTP other packets
+    /// follow since, and those of the run are lost.
     pub fn rewind(&mut self, mark: &RunMark) -> bool {
         self.uncount(mark);
-        if !self.outgoing.own_mut().is_some_and(|own| own.rewind(mark.seq)) {
+        if !self.outgoing.rewind(mark.seq) {
             return false;
         }
-        self.outgoing.rewind_srtp(mark.seq);
         if let Some(resender) = &mut self.resender {
             resender.rewind(mark.seq);
         }

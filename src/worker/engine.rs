@@ -4,7 +4,7 @@ use std::fmt;
 use std::fs::File;
 use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::cache::Cache;
 use super::formats::Formats;
@@ -33,6 +33,8 @@ pub(super) struct Engine {
     pub(super) failed: Mutex<Lru<TitleKey, (OpenFailure, Instant)>>,
     pub(super) windows: Arc<Cache<(FileIdentity, WindowKey), Arc<PacketWindow>>>,
     pub(super) images: Images,
+    /// Time from one look for unused images to the next.
+    pub(super) sweep_interval: Duration,
     pub(super) desk: Arc<Desk>,
     /// Bytes that containers being opened hold in memory.
     pub(super) open_bytes: AtomicUsize,
@@ -74,6 +76,7 @@ impl Engine {
             failed: Mutex::new(Lru::new(FAILED_MAX, FAILED_MAX)),
             windows: Arc::new(Cache::new(usize::MAX, window_cache_bytes)),
             images: Images::new(image_bytes),
+            sweep_interval: SWEEP_INTERVAL,
             desk,
             open_bytes: AtomicUsize::new(0),
             resolving: Arc::default(),
@@ -134,6 +137,13 @@ impl Engine {
         self.update_gauges();
     }
 
+    /// Gives images back that nobody uses. False: there are none any more.
+    pub(super) fn sweep_images(&self) -> bool {
+        let goes_on = self.images.sweep((self.clock)());
+        self.update_gauges();
+        goes_on
+    }
+
     pub(super) fn update_gauges(&self) {
         let counts = self.counts();
         counts.titles_open.set(self.titles.count() as u64);
@@ -160,6 +170,9 @@ fn monotonic() -> Mono {
 
 /// Bytes of sample indexes that the title cache keeps at most: 25 films of three hours at 20 MiB.
 const TITLES_BYTES_MAX: usize = 512 << 20;
+
+/// An image that nobody uses goes by this much later than it could.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(2);
 
 /// Files remembered as not playable, and for how long. A client that asks again in a loop costs
 /// two system calls a time; five seconds is as long as anybody waits for a second look.

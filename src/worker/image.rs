@@ -46,15 +46,15 @@ async fn make(
     numbers: ImageNumbers,
 ) -> Result<(), ImageFailure> {
     let now = (engine.clock)();
-    let bytes = ImageJob::bytes_of(window);
+    let bytes = ImageJob::memory_bytes_of(window);
     let room = engine.images.reserve(bytes, now).ok_or(ImageFailure::NoRoom)?;
     let job = ImageJob::new(window, numbers, write_header, now)?;
     let reader = engine.reader(lanes, &title.file, title.identity);
     let read = read(job, &reader).await;
     reader.close().await;
     let image = unless_changed(title, read)?;
-    room.put(window, image);
-    Ok(())
+    let is_put = room.put(window, image, (engine.clock)());
+    is_put.then_some(()).ok_or(ImageFailure::InUse)
 }
 
 async fn read(mut job: ImageJob, reader: &Reader<'_>) -> Result<PacketImage, WindowFailure> {

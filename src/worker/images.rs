@@ -7,7 +7,8 @@
 //!    `-- no room: everything in the budget is in use
 //! ```
 //! An image is kept here as long as anybody has it, so that its memory is given back by a worker:
-//! it takes tens of microseconds, which a shard is not to spend in the midst of its sends.
+//! it takes tens of microseconds, which a shard is not to spend in the midst of its sends. While
+//! images are kept, one task of the workers sweeps them (`serve`): they go when viewing stops, too.
 //!
 //! Invariants: images in memory, those that are being made and those that were retired take no more
 //! than the budget; one that a stream entered lately is not retired.
@@ -31,6 +32,8 @@ struct Shelf {
     kept: Vec<Kept>,
     /// What `kept` takes, and what is reserved.
     bytes: usize,
+    /// A task sweeps.
+    is_swept: bool,
 }
 
 #[derive(Debug)]
@@ -75,6 +78,26 @@ impl Images {
         has_room.then(|| Room { images: self, bytes })
     }
 
+    /// Whether the caller is to call [`Self::sweep`] from now on: there are images, and nobody
+    /// does.
+    pub(super) fn begin_sweeping(&self) -> bool {
+        let mut shelf = self.lock();
+        !shelf.kept.is_empty() && !std::mem::replace(&mut shelf.is_swept, true)
+    }
+
+    /// Gives back what nobody uses. False: nothing is kept any more, and sweeping ends.
+    pub(super) fn sweep(&self, now: Mono) -> bool {
+        let (gone, goes_on) = {
+            let mut shelf = self.lock();
+            let gone = shelf.sweep(now);
+            shelf.is_swept &= !shelf.kept.is_empty();
+            (gone, !shelf.kept.is_empty())
+        };
+        // Unmapping takes its time.
+        drop(gone);
+        goes_on
+    }
+
     /// Images kept, and the memory that they take with those that are being made.
     pub(super) fn gauges(&self) -> (usize, usize) {
         let shelf = self.lock();
@@ -88,17 +111,22 @@ impl Images {
 }
 
 impl Room<'_> {
-    /// Gives a window its image. One that the window had before is retired.
-    pub(super) fn put(mut self, window: &Arc<PacketWindow>, image: PacketImage) {
+    /// Gives a window its image. One that the window had before is retired. False: that one is in
+    /// use, and stays.
+    pub(super) fn put(mut self, window: &Arc<PacketWindow>, image: PacketImage, now: Mono) -> bool {
         let image = Arc::new(image);
         let weak = Arc::downgrade(window);
         let mut shelf = self.images.lock();
         for other in shelf.kept.iter_mut().filter(|kept| kept.window.ptr_eq(&weak)) {
+            if !other.is_retired && other.image.is_in_use(now) {
+                return false;
+            }
             other.is_retired = true;
         }
         window.image().store(Some(Arc::clone(&image)));
         let bytes = std::mem::take(&mut self.bytes);
         shelf.kept.push(Kept { image, window: weak, bytes, is_retired: false });
+        true
     }
 }
 
@@ -127,7 +155,7 @@ impl Shelf {
         let mut idle: Vec<usize> = (0..self.kept.len())
             .filter(|at| {
                 let kept = &self.kept[*at];
-                !kept.is_retired && kept.image.idle_s(now) > IN_USE_S
+                !kept.is_retired && !kept.image.is_in_use(now)
             })
             .collect();
         idle.sort_by_key(|at| std::cmp::Reverse(self.kept[*at].image.idle_s(now)));
@@ -160,11 +188,9 @@ impl Kept {
     }
 }
 
-/// A window is played for two seconds: nobody is in one that was entered longer ago.
-const IN_USE_S: u64 = 3;
 /// Without a need for room, one more viewer may be close behind.
 const IDLE_S: u64 = 10;
 
 #[cfg(test)]
 #[path = "images_tests.rs"]
-mod tests;
+pub(super) mod tests;

@@ -7,7 +7,7 @@ use crate::media::image::{ImageJob, ImageNumbers};
 use crate::media::window::{Frame, WindowBuilder};
 use crate::rtp::write_header;
 
-fn window() -> Arc<PacketWindow> {
+pub(in crate::worker) fn window() -> Arc<PacketWindow> {
     let mut builder = WindowBuilder::new();
     builder.push_inline(&[1; 88]);
     builder.end_packet(true);
@@ -31,14 +31,10 @@ fn image(window: &PacketWindow, now: Mono) -> PacketImage {
     ImageJob::new(window, numbers, write_header, now).unwrap().finish()
 }
 
-/// Makes an image for a window, if there is room. Whether there was.
-fn give(images: &Images, window: &Arc<PacketWindow>, now: Mono) -> bool {
+/// Makes an image for a window, if there is room and the window has none in use. Whether it has it.
+pub(in crate::worker) fn give(images: &Images, window: &Arc<PacketWindow>, now: Mono) -> bool {
     let room = images.reserve(100, now);
-    let has_room = room.is_some();
-    if let Some(room) = room {
-        room.put(window, image(window, now));
-    }
-    has_room
+    room.is_some_and(|room| room.put(window, image(window, now), now))
 }
 
 fn has_image(window: &PacketWindow) -> bool {
@@ -92,12 +88,34 @@ fn image_goes_with_its_window_and_by_itself_when_nobody_enters() {
 }
 
 #[test]
-fn window_that_gets_a_second_image_gives_the_first_one_back() {
+fn one_sweeps_as_long_as_there_is_something_to_sweep() {
+    let images = Images::new(1_000);
+    assert!(!images.begin_sweeping(), "nothing is there");
+    let window = window();
+    assert!(give(&images, &window, at(1)));
+    assert!(images.begin_sweeping());
+    assert!(!images.begin_sweeping(), "another does");
+    assert!(images.sweep(at(5)), "it was entered lately");
+    let in_a_send = window.image().load().clone();
+    assert!(images.sweep(at(30)), "it is retired, and the kernel still has it");
+    drop(in_a_send);
+    assert!(!images.sweep(at(30)));
+    assert!(give(&images, &window, at(31)));
+    assert!(images.begin_sweeping(), "the one before has ended");
+}
+
+#[test]
+fn window_that_gets_a_second_image_gives_the_first_one_back_unless_it_is_in_use() {
     let images = Images::new(1_000);
     let window = window();
-    assert!(give(&images, &window, at(1)) && give(&images, &window, at(1)));
+    assert!(give(&images, &window, at(1)));
+    let first = window.image().load().as_ref().map(Arc::as_ptr);
+    assert!(!give(&images, &window, at(4)));
+    assert_eq!(window.image().load().as_ref().map(Arc::as_ptr), first);
+    assert_eq!(images.gauges(), (1, 100), "the room for the second is given back");
+    assert!(give(&images, &window, at(6)));
     assert!(has_image(&window));
-    drop(images.reserve(100, at(1)));
+    drop(images.reserve(100, at(6)));
     assert_eq!(images.gauges(), (1, 100));
     assert!(has_image(&window), "the second one");
 }

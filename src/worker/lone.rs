@@ -75,6 +75,8 @@ impl LoneWorker {
     /// Does a task to its end.
     pub fn run(&self, task: Task) {
         self.threads.block_on(task::run(&self.engine, &self.local.lanes, task));
+        // Pools have a task for it, which goes by their own time.
+        self.engine.sweep_images();
     }
 
     /// Answers a task as one that was given up.

@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use super::{Pool, PoolConfig};
 use crate::access::question::nobody;
-use crate::base::ids::ShardId;
+use crate::base::ids::{RtpTs, SeqNo, ShardId, Ssrc};
 use crate::library::Library;
 use crate::library::title::Title;
+use crate::media::image::ImageNumbers;
 use crate::media::packetize::job::window_count;
 use crate::media::payload_window::PayloadWindow;
 use crate::media::window::{PacketWindow, Piece, WindowKey, WindowKind};
@@ -184,6 +185,23 @@ fn windows_with_bytes_are_the_windows_and_the_bytes_that_they_refer_to() {
     let key = WindowKey { track_index: 0, kind: WindowKind::All, index: 999 };
     let outcome = bench.ask(Work::WindowBytes { title, key });
     assert!(matches!(outcome, Outcome::WindowBytes(Err(WindowFailure::Corrupt(_)))));
+    bench.pool.stop();
+}
+
+#[test]
+fn budget_of_images_counts_all_memory_of_an_image() {
+    let bench = Bench::new(Library::new(None).unwrap());
+    let title = bench.open(None).unwrap();
+    let window = bench.windows(&title).remove(0).unwrap();
+    let (ssrc, first_seq, ts_zero) = (Ssrc(1), SeqNo(1), RtpTs(1));
+    let numbers = ImageNumbers { ssrc, payload_type: 96, first_seq, ts_zero };
+    let outcome = bench.ask(Work::Image { title, window: Arc::clone(&window), numbers });
+    assert!(matches!(outcome, Outcome::Image(Ok(()))), "{outcome:?}");
+    let memory_bytes = window.image().load().as_ref().unwrap().memory_bytes();
+    let payload_bytes: usize =
+        window.all_packets().iter().map(|packet| usize::from(packet.payload_bytes)).sum();
+    assert!(memory_bytes > payload_bytes + 20 * window.all_packets().len());
+    assert_eq!(bench.pool.counts().images_bytes.value(), memory_bytes as u64);
     bench.pool.stop();
 }
 

@@ -8,6 +8,9 @@
 //! device's lane (`lanes`) and takes up no slot meanwhile. After each start the tasks run before
 //! the next is taken: a worker that computes does not hoard tasks that another could do.
 //!
+//! While there are images, one task of all workers looks every two seconds for those that nobody
+//! uses (`images`); else an idle worker is not woken.
+//!
 //! Bounds: `Slots`: tasks at once by class. The lower classes leave room, so that a command never
 //! waits for a slot behind prefetches. Besides, `COLD_TASKS_MAX` tasks that wait for disks.
 
@@ -85,7 +88,27 @@ fn start(engine: &Arc<Engine>, local: &Rc<Local>, task: Task) {
     // It answers for itself: nobody waits for it.
     drop(spawn_local(async move {
         task::run(&engine, &done.0.lanes, task).await;
+        drop(done);
+        sweep_images(engine).await;
     }));
+}
+
+/// Gives images back that nobody uses, until there are none; one task of all workers does it. It
+/// does not keep the engine from its end.
+async fn sweep_images(engine: Arc<Engine>) {
+    if !engine.images.begin_sweeping() {
+        return;
+    }
+    let (interval, weak) = (engine.sweep_interval, Arc::downgrade(&engine));
+    drop(engine);
+    // Ends when nothing is kept: an image is kept ten seconds longer than it is used.
+    loop {
+        sleep(interval).await;
+        let Some(engine) = weak.upgrade() else { return };
+        if !engine.sweep_images() {
+            return;
+        }
+    }
 }
 
 /// Passes each ring of the worker's bell on to its main task.
@@ -162,7 +185,51 @@ const POLL_INTERVAL: Duration = Duration::from_millis(5);
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicU64, Ordering};
+
     use super::*;
+    use crate::base::ids::ShardId;
+    use crate::base::time::Mono;
+    use crate::library::Library;
+    use crate::poll::task::{TaskOwner, Work};
+    use crate::worker::executor::Threads;
+    use crate::worker::images;
+    use crate::worker::media::Media;
+    use crate::worker::reply::Desk;
+
+    static NOW_NS: AtomicU64 = AtomicU64::new(1_000_000_000);
+
+    #[test]
+    fn image_that_nobody_uses_goes_without_a_task_for_it() {
+        let clock = || Mono(NOW_NS.load(Ordering::Relaxed));
+        let desk = Arc::new(Desk { deliver: Arc::new(|_, _| {}), counts: Arc::default() });
+        let library = Arc::new(Library::new(None).unwrap());
+        let mut engine = Engine::new(library, Box::new(Media), desk, 8, 1 << 20, 1_000);
+        (engine.clock, engine.sweep_interval) = (clock, Duration::ZERO);
+        let (engine, window) = (Arc::new(engine), images::tests::window());
+        let local = Rc::new(Local::new(&engine));
+        assert!(images::tests::give(&engine.images, &window, clock()));
+        let until = async |is_so: &dyn Fn() -> bool| {
+            for _ in 0..10_000 {
+                if is_so() {
+                    return;
+                }
+                sleep(Duration::from_millis(1)).await;
+            }
+            panic!("it has not come about");
+        };
+        Threads::new().unwrap().block_on(async {
+            let (owner, class) = (TaskOwner::Window(0), TaskClass::Control);
+            let work = Work::Open { name: None };
+            start(&engine, &local, Task { shard: ShardId(0), owner, class, work });
+            until(&|| local.running.get() == 0).await;
+            assert_eq!(engine.images.gauges(), (1, 100), "it was entered lately");
+            NOW_NS.store(60_000_000_000, Ordering::Relaxed);
+            until(&|| engine.images.gauges() == (0, 0)).await;
+        });
+        assert!(window.image().load().is_none());
+        assert_eq!(engine.counts().images_bytes.value(), 0);
+    }
 
     #[test]
     fn lower_classes_leave_slots_for_commands() {

@@ -7,6 +7,7 @@
 mod support;
 
 mod distribution;
+mod drain;
 mod hls;
 mod images;
 mod input;

@@ -15,6 +15,7 @@ mod cli;
 mod config_paths;
 mod conformance;
 mod distribution;
+mod drain;
 mod faults;
 mod feedback;
 mod hls;

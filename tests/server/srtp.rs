@@ -240,9 +240,18 @@ fn key_serves_one_setup() {
     let session = values(&text, "Session: ")[0].split(';').next().unwrap().to_owned();
     assert_eq!(client.request("TEARDOWN", &base, &[("Session", &session)]).0, 200);
     assert_eq!(client.request("SETUP", &track, &[savp]).0, 461, "it is used up");
+    // FFmpeg would take what is sent in the clear for encrypted.
+    assert_eq!(client.request("SETUP", &track, &[avp]).0, 461, "it was told a key");
     let (_, text) = client.request("DESCRIBE", &format!("{base}?srtp"), &[SDP]);
     assert_ne!(values(&text, "a=crypto:")[0], first, "the next one is new");
     // FFmpeg asks for RTP/AVP and decrypts.
+    let (status, text) = client.request("SETUP", &track, &[avp]);
+    assert!(status == 200 && text.contains("Transport: RTP/AVP/TCP;"), "{text}");
+    let session = values(&text, "Session: ")[0].split(';').next().unwrap().to_owned();
+    assert_eq!(client.request("TEARDOWN", &base, &[("Session", &session)]).0, 200);
+    assert_eq!(client.request("SETUP", &track, &[avp]).0, 461);
+    // A description without keys says that nothing is encrypted.
+    assert_eq!(client.request("DESCRIBE", &base, &[SDP]).0, 200);
     let (status, text) = client.request("SETUP", &track, &[avp]);
     assert!(status == 200 && text.contains("Transport: RTP/AVP/TCP;"), "{text}");
 }

@@ -346,7 +346,7 @@ impl Watched {
 
     /// It is no longer shown; who waits for a part is told by the closed watch.
     fn refuse(&mut self, path: &str, error: LiveError) {
-        tracing::info!(code = "HE-I406", path, %error, "a live path cannot be shown in a browser");
+        tracing::info!(code = "HE-I407", path, %error, "a live path cannot be shown in a browser");
         self.muxer.end();
         self.publish();
         self.state = State::Refused(error);

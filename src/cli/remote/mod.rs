@@ -1,5 +1,5 @@
 //! Verbs that ask a running server: `headend path ...`, `headend session ...`, `headend limits`,
-//! `config reload`.
+//! `config reload`, `headend drain`.
 //!
 //! ```text
 //! words --> client --HTTP--> API of the server --JSON--> table for people, or JSON as it came
@@ -9,6 +9,7 @@
 
 mod client;
 mod config;
+mod drain;
 mod limits;
 mod path;
 mod playlist;
@@ -22,7 +23,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use super::args::{PathVerb, RemoteArgs, SessionVerb};
+use super::args::{DrainArgs, PathVerb, RemoteArgs, SessionVerb};
 use super::{Exit, Failure};
 use crate::base::secret::Secret;
 use client::Client;
@@ -52,6 +53,24 @@ pub(super) fn run_reload(
     out: &mut impl Write,
 ) -> Result<Exit, Failure> {
     config::reload(args, env, out)
+}
+
+/// `headend drain`.
+pub(super) fn run_drain(
+    args: &DrainArgs,
+    env: impl IntoIterator<Item = (OsString, OsString)>,
+    out: &mut impl Write,
+) -> Result<Exit, Failure> {
+    drain::drain(args, env, out)
+}
+
+/// `headend undrain`.
+pub(super) fn run_undrain(
+    args: &RemoteArgs,
+    env: impl IntoIterator<Item = (OsString, OsString)>,
+    out: &mut impl Write,
+) -> Result<Exit, Failure> {
+    drain::undrain(args, env, out)
 }
 
 /// `headend limits`.

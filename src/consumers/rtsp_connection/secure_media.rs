@@ -4,8 +4,11 @@
 //!  DESCRIBE ..?srtp   --> 200, SDP with SAVP and a key for each media     one key, told both ways
 //!  SETUP, KeyMgmt     --> the key that was told, and the client's  --> 200 uses the key up
 //! ```
-//! Invariants: keys are told over TLS only; a key serves one SETUP that was answered with 200.
-//! Bounds: `DESCRIPTIONS_MAX` descriptions whose keys are kept, the newest ones.
+//! Invariants: keys are told over TLS only; a key serves one SETUP that was answered with 200; who
+//! was told a key on this connection is sent nothing in the clear unless a newer description has no
+//! keys. Another connection does not know what was told on this one.
+//! Bounds: `DESCRIPTIONS_MAX` descriptions whose keys are kept, the newest ones. Once one was
+//! forgotten, a SETUP without keys is refused for all that has no description here.
 
 use rand::Rng;
 
@@ -30,6 +33,8 @@ use crate::session::srtp::{SrtpLeave, StreamKeys};
 pub(super) struct MediaKeys {
     /// Descriptions, the newest last.
     told: Vec<Told>,
+    /// A description was forgotten: what it said is not known.
+    has_forgotten: bool,
     /// Message of the server in the answer to the SETUP at hand.
     answer: Option<String>,
 }
@@ -38,28 +43,49 @@ pub(super) struct MediaKeys {
 #[derive(Debug)]
 struct Told {
     path: String,
-    /// By track; `None`: used.
-    keys: Vec<Option<MasterKey>>,
+    /// By track.
+    keys: Vec<ToldKey>,
+}
+
+/// What a description said of a media.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum ToldKey {
+    /// No key: its streams are sent in the clear.
+    Untold,
+    /// This key, for the next SETUP.
+    Told(MasterKey),
+    /// A key that has served a SETUP, or nobody knows what any more.
+    Gone,
 }
 
 impl MediaKeys {
-    fn told(&self, path: &str, track: u8) -> Option<&MasterKey> {
-        let told = self.told.iter().rev().find(|told| told.path == path)?;
-        told.keys.get(usize::from(track))?.as_ref()
+    fn told(&self, path: &str, track: u8) -> &ToldKey {
+        match self.told.iter().find(|told| told.path == path) {
+            Some(told) => told.keys.get(usize::from(track)).unwrap_or(&ToldKey::Untold),
+            None if self.has_forgotten => &ToldKey::Gone,
+            None => &ToldKey::Untold,
+        }
     }
 
     fn use_up(&mut self, path: &str, track: u8) {
         for told in self.told.iter_mut().filter(|told| told.path == path) {
-            if let Some(key) = told.keys.get_mut(usize::from(track)) {
-                *key = None;
+            if let Some(key @ ToldKey::Told(_)) = told.keys.get_mut(usize::from(track)) {
+                *key = ToldKey::Gone;
             }
         }
     }
 
-    fn tell(&mut self, path: &str, keys: Vec<Option<MasterKey>>) {
+    /// A description was told; without keys if it has none.
+    fn tell(&mut self, path: &str, keys: Vec<ToldKey>) {
+        let known = self.told.len();
         self.told.retain(|told| told.path != path);
+        // What was never told a key and needs no place is not remembered.
+        if keys.is_empty() && known == self.told.len() && !self.has_forgotten {
+            return;
+        }
         if self.told.len() == DESCRIPTIONS_MAX {
             self.told.remove(0);
+            self.has_forgotten = true;
         }
         self.told.push(Told { path: path.to_owned(), keys });
     }
@@ -108,11 +134,17 @@ impl RtspConnection {
         let (path, track) = media_of(target);
         let told = self.media_keys.told(path, track);
         let ours = match (told, &theirs) {
-            (Some(key), _) => key.clone(),
-            (None, Some(theirs)) => MasterKey::random(theirs.key.suite(), &mut random::rng()),
-            (None, None) => return Ok(leave),
+            (ToldKey::Told(key), _) => key.clone(),
+            (ToldKey::Untold | ToldKey::Gone, Some(theirs)) => {
+                MasterKey::random(theirs.key.suite(), &mut random::rng())
+            }
+            (ToldKey::Untold, None) => return Ok(leave),
+            (ToldKey::Gone, None) => {
+                self.note_refused(request, "its key is used, and DESCRIBE tells the next one");
+                return Err(Status::UnsupportedTransport);
+            }
         };
-        let is_described = told.is_some();
+        let is_in_our_description = *told != ToldKey::Untold;
         let sources = theirs.as_ref().map(|theirs| theirs.sources.clone());
         if theirs.is_some() {
             let message = mikey::write(&ours, &[], &uniques(cx));
@@ -120,7 +152,7 @@ impl RtspConnection {
         }
         let theirs = theirs.map_or_else(|| ours.clone(), |theirs| theirs.key);
         let rocs = sources.unwrap_or_default();
-        let keys = StreamKeys { ours, theirs, rocs, is_described };
+        let keys = StreamKeys { ours, theirs, rocs, is_in_our_description };
         Ok(SrtpLeave { keys: Some(Box::new(keys)), ..leave })
     }
 
@@ -164,7 +196,10 @@ impl RtspConnection {
                     _ if is_required => {
                         self.describe_keys(response, (path, base), Suite::ALL[0], cx)
                     }
-                    _ => response,
+                    _ => {
+                        self.media_keys.tell(path, Vec::new());
+                        response
+                    }
                 }
             }
             AskedMedia::Setup { path, track } => {
@@ -187,7 +222,7 @@ impl RtspConnection {
         cx: &Context<'_>,
     ) -> Response {
         let Ok(text) = std::str::from_utf8(response.body_bytes()) else { return response };
-        let mut keys: Vec<Option<MasterKey>> = Vec::new();
+        let mut keys = Vec::new();
         let text = with_keys(text, |index| {
             let key = MasterKey::random(suite, &mut random::rng());
             let message = mikey::write(&key, &[], &uniques(cx));
@@ -195,8 +230,8 @@ impl RtspConnection {
                 format!("crypto:{}", sdes::write(1, &key)),
                 format!("key-mgmt:{}", write_key_mgmt_attribute(&message)),
             ];
-            keys.resize(index, None);
-            keys.push(Some(key));
+            keys.resize(index, ToldKey::Untold);
+            keys.push(ToldKey::Told(key));
             KeyLines(lines)
         });
         response.set_body(text.into_bytes());
@@ -274,16 +309,26 @@ mod tests {
     }
 
     #[test]
-    fn key_serves_one_setup_and_old_descriptions_are_forgotten() {
-        let key = MasterKey::random(Suite::Aes128Gcm, &mut random::rng());
+    fn key_serves_one_setup_and_nobody_who_was_told_one_is_served_without() {
+        let key = ToldKey::Told(MasterKey::random(Suite::Aes128Gcm, &mut random::rng()));
         let mut keys = MediaKeys::default();
-        keys.tell("demo", vec![Some(key.clone()), None]);
-        assert_eq!((keys.told("demo", 0), keys.told("demo", 1)), (Some(&key), None));
-        assert_eq!((keys.told("demo", 2), keys.told("other", 0)), (None, None));
-        keys.use_up("demo", 0);
-        assert_eq!(keys.told("demo", 0), None);
-        (0..9).for_each(|number| keys.tell(&format!("p{number}"), vec![Some(key.clone())]));
+        keys.tell("demo", vec![key.clone(), ToldKey::Untold]);
+        assert_eq!((keys.told("demo", 0), keys.told("demo", 1)), (&key, &ToldKey::Untold));
+        for (path, track) in [("demo", 2), ("other", 0)] {
+            assert_eq!(keys.told(path, track), &ToldKey::Untold, "{path} {track}");
+        }
+        (0..3).for_each(|track| keys.use_up("demo", track));
+        assert_eq!(keys.told("demo", 0), &ToldKey::Gone);
+        assert_eq!(keys.told("demo", 1), &ToldKey::Untold, "it had none");
+        keys.tell("demo", Vec::new());
+        assert_eq!(keys.told("demo", 0), &ToldKey::Untold, "the newest description has no keys");
+        (0..100).for_each(|number| keys.tell(&format!("clear{number}"), Vec::new()));
+        assert!(!keys.has_forgotten, "what has no keys takes no place");
+        (0..9).for_each(|number| keys.tell(&format!("p{number}"), vec![key.clone()]));
         assert_eq!(keys.told.len(), DESCRIPTIONS_MAX);
-        assert!(keys.told("p0", 0).is_none() && keys.told("p8", 0).is_some());
+        assert_eq!(keys.told("p8", 0), &key);
+        assert_eq!(keys.told("p0", 0), &ToldKey::Gone, "it was forgotten");
+        keys.tell("p0", Vec::new());
+        assert_eq!(keys.told("p0", 0), &ToldKey::Untold);
     }
 }

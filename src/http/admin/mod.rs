@@ -10,6 +10,7 @@
 //! GET    /v1/vod?limit=&cursor=                       `titles`
 //! GET    /v1/limits                                   `limits`
 //! POST   /v1/config:reload
+//! GET    /v1/drain   POST /v1/drain   POST /v1/undrain    `drain`
 //! ```
 //! Lists are sorted by a stable key (session id, title name) and paged by cursor, see `paging`.
 //! Invariant: no handler waits for a shard without a limit, see `patience`.
@@ -28,6 +29,7 @@ use super::problem::Problem;
 use super::view::ApplianceView;
 use crate::metrics::exposition::{BuildInfo, CellSet, Exposition};
 
+mod drain;
 mod events;
 mod limits;
 mod paging;
@@ -93,6 +95,8 @@ pub(super) fn routes(api: Api) -> Router {
         .route("/v1/vod", get(titles::list))
         .route("/v1/limits", get(limits::list))
         .route("/v1/config:reload", post(reload::reload))
+        .route("/v1/drain", drain::route())
+        .route("/v1/undrain", post(drain::undrain))
         .with_state(Arc::new(api))
 }
 
@@ -101,13 +105,15 @@ async fn index() -> Json<Value> {
         "name": "headend",
         "version": env!("CARGO_PKG_VERSION"),
         "resources": ["/metrics", "/healthz", "/readyz", "/v1/info", "/v1/sessions", "/v1/paths",
-            "/v1/vod", "/v1/limits", "/v1/config:reload"],
+            "/v1/vod", "/v1/limits", "/v1/config:reload", "/v1/drain"],
     }))
 }
 
 async fn readyz(State(api): Shared) -> Response {
     if api.view.is_ready() {
         text(StatusCode::OK, "ready\n")
+    } else if api.view.drain_state().state != "serving" {
+        Problem::unavailable("the server is drained: it takes no new sessions").into_response()
     } else {
         Problem::unavailable("the appliance does not serve players yet, or is stopping")
             .into_response()

@@ -1,7 +1,11 @@
 //! What the client of a session receives across changes, and changes that fail.
 
 use super::*;
+use crate::base::ids::RtpTs;
+use crate::base::random;
 use crate::base::time::Npt;
+use crate::rtp::srtp::{MasterKey, Suite};
+use crate::rtp::write_header;
 
 /// Ticks from one RTP time to another.
 fn ticks(from: u32, to: u32) -> i64 {
@@ -328,6 +332,62 @@ fn session_that_begins_within_a_group_of_pictures_is_sent_it_as_it_came() {
             let passed = i64::try_from(packet.at.since(got[0].at).as_millis()).unwrap();
             let stamped = ticks(got[0].ts, packet.ts) / ticks_per_ms;
             assert!((stamped - passed).abs() <= 40, "{stamped} ms of RTP time in {passed} ms");
+        }
+    }
+}
+
+#[test]
+fn channel_behind_a_title_with_srtp_begins_behind_all_numbers_that_may_have_left() {
+    let mut bench = Bench::new();
+    let mut encoders = vec![Encoder::new(&mut bench, "live/a", 0)];
+    bench.run(&mut encoders, Duration::from_millis(360));
+    let id = bench.watch("live/a", false);
+    bench.run(&mut encoders, Duration::from_millis(1_000));
+    bench.tuned(&mut encoders, id, title(20)).unwrap();
+    bench.run(&mut encoders, Duration::from_millis(400));
+    let Some(SessionRef::Title(key)) = bench.sessions.cx.directory.find(id) else {
+        panic!("it is no title's")
+    };
+    let outgoing = &mut bench.sessions.vod.players.stream_mut(key, 0).unwrap().outgoing;
+    let own = *outgoing.own().unwrap();
+    let master = MasterKey::random(Suite::Aes128Gcm, &mut random::rng());
+    let srtp = SrtpStream::new(&master, &master, &[]);
+    // Runs that the socket has refused, where some packet may have left all the same.
+    for ahead in 0..100 {
+        let mut packet = [0; HEADER_BYTES];
+        write_header(&mut packet, false, 96, own.seq.plus(ahead), RtpTs(0), own.ssrc);
+        srtp.protect_rtp(&mut packet.to_vec(), 0).unwrap();
+    }
+    assert!(srtp.rewind(own.ssrc, own.seq));
+    outgoing.srtp = Some(srtp);
+    bench.tuned(&mut encoders, id, live("live/a")).unwrap();
+    bench.run(&mut encoders, Duration::from_millis(200));
+    let change = bench.done.last().unwrap().1[0];
+    let first = &bench.room.got[0][change];
+    assert!(matches!(first.origin, Origin::Live { .. }), "{first:?}");
+    assert_eq!(first.seq, own.seq.plus(100).0);
+}
+
+#[test]
+fn stream_with_srtp_that_was_sent_nothing_begins_its_title_far_from_the_first_wrap() {
+    // The numbers are drawn: each of twelve would be low by chance in one of two cases.
+    for _ in 0..6 {
+        let mut bench = Bench::new();
+        let _silent = Encoder::new(&mut bench, "live/a", 0);
+        let id = bench.watch("live/a", false);
+        bench.run(&mut [], Duration::from_secs(2));
+        let Some(SessionRef::Reader(index)) = bench.sessions.cx.directory.find(id) else {
+            panic!("it is no reader's")
+        };
+        let reader = bench.sessions.live.readers.table.get_mut(index as usize).unwrap();
+        for stream in &mut reader.streams {
+            let master = MasterKey::random(Suite::Aes128Gcm, &mut random::rng());
+            stream.outgoing.srtp = Some(SrtpStream::new(&master, &master, &[]));
+        }
+        bench.tuned(&mut [], id, title(20)).unwrap();
+        bench.run(&mut [], Duration::from_millis(400));
+        for got in &bench.room.got {
+            assert!(got[0].seq < 1 << 15, "{:?}", got[0]);
         }
     }
 }

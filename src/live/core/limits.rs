@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::base::limits::UDP_SEND_BYTES_MAX;
 // What the configuration says of a path begins with these.
 pub use crate::base::limits::{
     IDLE_CLOSE, LAG_BUDGET, PATHS_MAX, READERS_HOLD, READERS_MAX, RING_BYTES,
@@ -31,8 +32,8 @@ pub const CUT_BYTES_MAX: usize = 1_400;
 /// Packets of a run at most: where the gain of segmentation offload ends (DESIGN section 6).
 pub const RUN_PACKETS_MAX: u16 = 16;
 
-/// Bytes of a run at most: the limit of one UDP send over IPv4.
-pub const RUN_BYTES_MAX: u32 = 65_507;
+/// Bytes of a run at most: it is one UDP send.
+pub const RUN_BYTES_MAX: u32 = UDP_SEND_BYTES_MAX as u32;
 
 /// The first packet of a batch waits this long at most for others of its frame: one slot of the
 /// wheel, so that with the slot before the send it stays below the 5 ms of DESIGN section 10.

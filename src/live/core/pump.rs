@@ -303,7 +303,8 @@ pub fn to(paths: &mut LivePaths, run: &LiveRunMark) -> To {
 }
 
 /// Puts a denied run back. Returns the time at which the reader is pumped again; `None` when an
-/// earlier run was put back already, and this one with it, or when the mark is stale.
+/// earlier run was put back already, and this one with it, when the mark is stale, or when its
+/// packets are lost (`ReaderStream::rewind`).
 pub fn put_back(paths: &mut LivePaths, run: &LiveRunMark, now: Mono) -> Option<Mono> {
     let path = paths.path_of(run.key)?;
     path.rewind(run.key, &run.mark).then(|| now + BURST_INTERVAL)

@@ -503,19 +503,21 @@ impl ReaderStream {
     }
 
     /// The socket refused the run: the stream goes back to it. False when an earlier run was put
-    /// back already, and this one with it.
+    /// back already, and this one with it; or when with SRTP other packets follow since: then those
+    /// of the run are lost.
     pub(crate) fn rewind(&mut self, mark: &LiveMark) -> bool {
-        let is_ahead = mark.before.place < self.cursor.place;
-        if is_ahead {
-            self.rewind_srtp(mark);
+        let is_back = mark.before.place < self.cursor.place && self.rewind_srtp(mark);
+        if is_back {
             self.cursor = mark.before;
         }
-        is_ahead
+        is_back
     }
 
-    /// The packets behind those that were sent are sent again, under the same numbers.
-    fn rewind_srtp(&self, mark: &LiveMark) {
-        let (Some(srtp), Some(rewrite)) = (&self.srtp, self.cursor.rewrite) else { return };
+    /// The packets behind those that were sent are sent again, under the same numbers. A packet of
+    /// the run that came late has a lower number, which may be that of another packet for all that
+    /// is known now: it stays used, and the packet is left out the second time.
+    fn rewind_srtp(&self, mark: &LiveMark) -> bool {
+        let (Some(srtp), Some(rewrite)) = (&self.srtp, self.cursor.rewrite) else { return true };
         match mark.before.last_sent {
             Some(last) => srtp.rewind(rewrite.ssrc, last.seq.plus(1)),
             None => srtp.restart(rewrite.ssrc),

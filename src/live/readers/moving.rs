@@ -184,10 +184,14 @@ impl Readers {
         &mut self,
         cx: &mut Cx,
         hub: &mut Hub,
-        moving: MovingSession,
+        mut moving: MovingSession,
         looking: Looking,
     ) -> u32 {
         let now = cx.now;
+        // The socket may have refused packets of the feed before, or refuses them later.
+        for stream in &mut moving.streams {
+            stream.outgoing.follow_with_others();
+        }
         let place = self.table.vacant_key();
         let index = u32::try_from(place).unwrap_or(u32::MAX);
         moving.rename(cx, SessionRef::Reader(index));
@@ -252,9 +256,9 @@ fn moving_stream(
     let known = outgoing.ssrc().zip(last_sent.zip(place));
     let Some((ssrc, (last_sent, place))) = known else {
         let mut rng = random::rng();
-        let mut own = Own::new(crate::base::ids::Ssrc(rng.random()), rng.random());
-        own.sent = Sent::default();
-        outgoing.numbers = Numbers::Own(own);
+        let own = Own::new(crate::base::ids::Ssrc(rng.random()), rng.random());
+        let is_encrypted = outgoing.srtp.is_some();
+        outgoing.numbers = Numbers::Own(if is_encrypted { own.for_srtp() } else { own });
         return MovingStream { outgoing, time: None };
     };
     let (packets, payload_bytes) = place.sent_before;

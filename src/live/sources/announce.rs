@@ -34,7 +34,7 @@ use crate::session::client::clip;
 use crate::session::command::{Command, Executed};
 use crate::session::cx::Cx;
 use crate::session::directory::SessionRef;
-use crate::session::srtp::{Keys, StreamKeys, described_key};
+use crate::session::srtp::{Keys, StreamKeys, check_described_keys, described_key};
 use crate::session::transport::{Chosen, Owner, Situation, Transport, choose};
 
 impl Sources {
@@ -402,13 +402,11 @@ fn announced(command: &Command) -> Result<SessionSdp, Status> {
         tracing::info!(code = "HE-I305", %peer, %error, "ANNOUNCE refused: {error}");
         Status::UnsupportedMediaType
     })?;
-    for media in sdp.medias() {
-        described_key(media).map_err(|error| {
-            let peer = command.peer;
-            tracing::info!(code = "HE-I305", %peer, %error, "ANNOUNCE refused: {error}");
-            Status::UnsupportedMediaType
-        })?;
-    }
+    check_described_keys(&sdp).map_err(|error| {
+        let peer = command.peer;
+        tracing::info!(code = "HE-I305", %peer, %error, "ANNOUNCE refused: {error}");
+        Status::UnsupportedMediaType
+    })?;
     Ok(sdp)
 }
 

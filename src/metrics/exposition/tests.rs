@@ -72,6 +72,8 @@ fn names_and_types_are_the_documented_ones() {
     headend_datagrams_dropped_total counter
     headend_datagrams_oversized_total counter
     headend_datagrams_unmatched_total counter
+    headend_drain_answers_total counter
+    headend_draining gauge
     headend_first_packet_delay_seconds histogram
     headend_framing_resyncs_total counter
     headend_gso_refusals_total counter

@@ -65,6 +65,12 @@ impl MasterKey {
         Ok(Self { suite, bytes: SecretBytes::new(bytes) })
     }
 
+    /// Whether it has the same key as another one, whatever their suites and salts are.
+    #[must_use]
+    pub fn has_key_of(&self, other: &Self) -> bool {
+        self.expose().get(..KEY_BYTES) == other.expose().get(..KEY_BYTES)
+    }
+
     /// The suite that the key is for.
     #[must_use]
     pub fn suite(&self) -> Suite {

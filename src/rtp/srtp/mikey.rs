@@ -98,7 +98,7 @@ pub fn parse(bytes: &[u8]) -> Result<Mikey, MikeyError> {
         let [_policy, a, b, c, d, roc @ ..]: [u8; 9] = rest.take()?;
         sources.push((Ssrc(u32::from_be_bytes([a, b, c, d])), u32::from_be_bytes(roc)));
     }
-    let (mut policy, mut key) = (Policy::DEFAULT, None);
+    let (mut policy, mut key) = (None, None);
     // Bounded: every payload has a byte at least.
     while next != LAST {
         let payload = next;
@@ -113,7 +113,11 @@ pub fn parse(bytes: &[u8]) -> Result<Mikey, MikeyError> {
                 let [bytes] = rest.take()?;
                 rest.skip(bytes.into())?;
             }
-            POLICY => policy = rest.policy(policy)?,
+            // Which of several a stream has would be said in the map of crypto sessions.
+            POLICY if policy.is_some() => {
+                return Err(MikeyError::NotCarried { what: "several policies" });
+            }
+            POLICY => policy = Some(rest.policy()?),
             KEY_TRANSPORT => key = Some(rest.key()?),
             IDENTITY | EXTENSION => {
                 let [_kind] = rest.take()?;
@@ -127,6 +131,7 @@ pub fn parse(bytes: &[u8]) -> Result<Mikey, MikeyError> {
         }
     }
     let (secret, salt) = key.ok_or(MikeyError::NoKey)?;
+    let policy = policy.unwrap_or(Policy::DEFAULT);
     let key = MasterKey::from_bytes(policy.suite()?, &[secret, salt].concat())?;
     Ok(Mikey { key, sources })
 }
@@ -233,7 +238,8 @@ impl<'a> Rest<'a> {
     }
 
     /// s6.10, behind the next payload.
-    fn policy(&mut self, mut policy: Policy) -> Result<Policy, MikeyError> {
+    fn policy(&mut self) -> Result<Policy, MikeyError> {
+        let mut policy = Policy::DEFAULT;
         let [_number, protocol] = self.take()?;
         let mut parameters = Rest(self.counted()?);
         if protocol != PROTOCOL_SRTP {
@@ -396,6 +402,9 @@ mod tests {
         assert_eq!(with(77, 1), what("an encrypted key"));
         assert_eq!(with(81, 0), what("a key that others are made of"));
         assert_eq!(with(81, 0x21), what("several keys"));
+        // The policy stands at 47, behind the name of the payload that follows it.
+        let twice = [&message[..47], &[POLICY], &message[48..76], &message[47..]].concat();
+        assert_eq!(parse(&twice), what("several policies"));
         let long = [message.as_slice(), &[0; MESSAGE_BYTES_MAX]].concat();
         assert_eq!(parse(&long), Err(MikeyError::Length));
     }

@@ -10,9 +10,9 @@
 //! Key derivation rate 0, no MKI, no encryption without a tag.
 //!
 //! Invariants: a [`Sender`] never encrypts two packets of one SSRC under the same index; an index
-//! is used again after [`Sender::rewind`], for the same packet, and after [`Sender::unmark`], for
-//! one that nobody was handed. What a [`Receiver`] hands out has the right tag and was not handed
-//! out before.
+//! is used again after [`Sender::rewind`], for the same packet, which is refused once others were
+//! announced ([`Sender::close`]), and after [`Sender::restore`], when nobody was handed it. What a
+//! [`Receiver`] hands out has the right tag and was not handed out before.
 //! Bound: `SOURCES_MAX` SSRCs for each.
 
 mod keys;
@@ -25,7 +25,7 @@ mod window;
 
 pub use keys::{KeyError, MasterKey};
 pub use receiver::{Receiver, UnprotectError};
-pub use sender::{ProtectError, Sender};
+pub use sender::{Marks, ProtectError, Sender, numbers};
 pub use stream::SrtpStream;
 
 /// A cipher with its tags (RFC 4568 s6.2, RFC 7714 s14.2).

@@ -70,7 +70,7 @@ impl Receiver {
         let told = self.rocs.iter().find(|(known, _)| known.0 == ssrc).map_or(0, |(_, roc)| *roc);
         let window = known.and_then(|place| self.rtp_sources.get(place));
         let window = window.map_or_else(|| IndexWindow::new(told), |(_, window)| *window);
-        let index = window.index_of(seq);
+        let index = window.index_received(seq);
         if index > INDEX_MAX || !window.is_fresh(index) {
             return Err(UnprotectError::Replayed);
         }

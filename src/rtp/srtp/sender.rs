@@ -22,6 +22,13 @@ pub struct Sender {
     rtcp_index: u32,
 }
 
+/// The indexes of an SSRC that were used at some time.
+#[derive(Debug, Clone, Copy)]
+pub struct Marks {
+    ssrc: Ssrc,
+    window: IndexWindow,
+}
+
 /// Why a packet is not encrypted. It is not sent then.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -32,6 +39,13 @@ pub enum ProtectError {
     /// The index was used: encrypting a second packet under it would open both.
     #[error("sequence number {seq} was sent before")]
     Repeated {
+        /// Sequence number of the packet.
+        seq: u16,
+    },
+    /// It lies before the wrap that the first packet was sent behind. Receivers begin there and
+    /// have no rollover counter for what is before.
+    #[error("sequence number {seq} lies before the first one that was sent")]
+    BeforeFirst {
         /// Sequence number of the packet.
         seq: u16,
     },
@@ -65,13 +79,14 @@ impl Sender {
     /// Encrypts the RTP packet that is `bytes[start..]`, and appends its tag.
     ///
     /// # Errors
-    /// See [`ProtectError`]; the packet is as it was, and its index is not used.
+    /// See [`ProtectError`]. The packet is not to be sent; if it is too long for the cipher, its
+    /// index counts as used all the same.
     pub fn protect_rtp(&mut self, bytes: &mut Vec<u8>, start: usize) -> Result<(), ProtectError> {
         let packet = bytes.get_mut(start..).unwrap_or_default();
         let clear = payload_start(packet).ok_or(ProtectError::Malformed)?;
         let (seq, ssrc) = numbers(packet).ok_or(ProtectError::Malformed)?;
         let window = self.source(ssrc)?;
-        let index = window.index_of(seq);
+        let index = window.index_of(seq).ok_or(ProtectError::BeforeFirst { seq })?;
         if index > INDEX_MAX {
             return Err(ProtectError::Exhausted);
         }
@@ -112,25 +127,32 @@ impl Sender {
     }
 
     /// The socket has refused the packets of an SSRC from `seq` on: the same ones are encrypted
-    /// again, under the same numbers.
-    pub fn rewind(&mut self, ssrc: Ssrc, seq: SeqNo) {
-        if let Some(window) = self.known(ssrc) {
-            window.rewind(window.index_of(seq.0));
-        }
+    /// again, under the same numbers. False: other packets follow since ([`Self::close`]), so these
+    /// are lost.
+    #[must_use]
+    pub fn rewind(&mut self, ssrc: Ssrc, seq: SeqNo) -> bool {
+        let Some(window) = self.known(ssrc) else { return true };
+        window.index_of(seq.0).is_some_and(|index| window.rewind(index))
     }
 
-    /// The packets of an SSRC from `seq` on were not handed to the socket: others may have their
+    /// The socket has refused the first packets of an SSRC: as [`Self::rewind`] to the first one.
+    #[must_use]
+    pub fn restart(&mut self, ssrc: Ssrc) -> bool {
+        self.known(ssrc).is_none_or(IndexWindow::restart)
+    }
+
+    /// The indexes of an SSRC that are used, for [`Self::restore`].
+    #[must_use]
+    pub fn marks(&self, ssrc: Ssrc) -> Marks {
+        let found = self.sources.iter().find(|(known, _)| *known == ssrc.0);
+        Marks { ssrc, window: found.map_or_else(|| IndexWindow::new(0), |(_, window)| *window) }
+    }
+
+    /// What was encrypted since `marks` were taken was handed to nobody: other packets may have its
     /// numbers.
-    pub fn unmark(&mut self, ssrc: Ssrc, seq: SeqNo) {
-        if let Some(window) = self.known(ssrc) {
-            window.unmark(window.index_of(seq.0));
-        }
-    }
-
-    /// The socket has refused the first packets of an SSRC: it begins anew with the same ones.
-    pub fn restart(&mut self, ssrc: Ssrc) {
-        if let Some(window) = self.known(ssrc) {
-            window.restart();
+    pub fn restore(&mut self, marks: &Marks) {
+        if let Some(window) = self.known(marks.ssrc) {
+            *window = marks.window;
         }
     }
 
@@ -170,8 +192,9 @@ impl Sender {
     }
 }
 
-/// Sequence number and SSRC of a packet.
-pub(super) fn numbers(packet: &[u8]) -> Option<(u16, u32)> {
+/// Sequence number and SSRC of a packet; `None` if it is shorter than its header.
+#[must_use]
+pub fn numbers(packet: &[u8]) -> Option<(u16, u32)> {
     let header: &[u8; HEADER_BYTES] = packet.first_chunk()?;
     let [_, _, seq_high, seq_low, _, _, _, _, ssrc @ ..] = *header;
     Some((u16::from_be_bytes([seq_high, seq_low]), u32::from_be_bytes(ssrc)))

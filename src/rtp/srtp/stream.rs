@@ -7,7 +7,7 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 
-use super::{MasterKey, ProtectError, Receiver, Sender, UnprotectError};
+use super::{Marks, MasterKey, ProtectError, Receiver, Sender, UnprotectError};
 use crate::base::ids::{SeqNo, Ssrc};
 
 /// A handle of the SRTP state of one stream.
@@ -50,18 +50,26 @@ impl SrtpStream {
     }
 
     /// See [`Sender::rewind`].
-    pub fn rewind(&self, ssrc: Ssrc, seq: SeqNo) {
-        self.both.borrow_mut().0.rewind(ssrc, seq);
-    }
-
-    /// See [`Sender::unmark`].
-    pub fn unmark(&self, ssrc: Ssrc, seq: SeqNo) {
-        self.both.borrow_mut().0.unmark(ssrc, seq);
+    #[must_use]
+    pub fn rewind(&self, ssrc: Ssrc, seq: SeqNo) -> bool {
+        self.both.borrow_mut().0.rewind(ssrc, seq)
     }
 
     /// See [`Sender::restart`].
-    pub fn restart(&self, ssrc: Ssrc) {
-        self.both.borrow_mut().0.restart(ssrc);
+    #[must_use]
+    pub fn restart(&self, ssrc: Ssrc) -> bool {
+        self.both.borrow_mut().0.restart(ssrc)
+    }
+
+    /// See [`Sender::marks`].
+    #[must_use]
+    pub fn marks(&self, ssrc: Ssrc) -> Marks {
+        self.both.borrow().0.marks(ssrc)
+    }
+
+    /// See [`Sender::restore`].
+    pub fn restore(&self, marks: &Marks) {
+        self.both.borrow_mut().0.restore(marks);
     }
 
     /// See [`Sender::close`].

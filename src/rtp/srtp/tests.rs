@@ -121,7 +121,7 @@ fn number_is_encrypted_once_unless_it_was_not_sent() {
     }
     assert_eq!(protect(&mut sender, 0), Err(ProtectError::Repeated { seq: 0 }));
     assert_eq!(sender.roc(Ssrc(7)), 1);
-    sender.rewind(Ssrc(7), SeqNo(65_535));
+    assert!(sender.rewind(Ssrc(7), SeqNo(65_535)));
     assert_eq!(sender.roc(Ssrc(7)), 0);
     assert_eq!(protect(&mut sender, 65_534), Err(ProtectError::Repeated { seq: 65_534 }));
     for seq in [65_535, 0] {
@@ -129,6 +129,153 @@ fn number_is_encrypted_once_unless_it_was_not_sent() {
     }
     // A jump back that no wrap explains is not sent under numbers that were used.
     assert_eq!(protect(&mut sender, 40_000), Err(ProtectError::Repeated { seq: 40_000 }));
+}
+
+#[test]
+fn packet_from_before_the_first_one_does_not_move_the_rollover_counter() {
+    let suite = Suite::Aes128Gcm;
+    let (mut sender, mut receiver) = (Sender::new(&key(suite)), Receiver::new(&key(suite), &[]));
+    let mut first = packet(2, 7, b"x");
+    sender.protect_rtp(&mut first, 0).unwrap();
+    receiver.unprotect_rtp(&mut first).unwrap();
+    for seq in [65_535, 40_000] {
+        let late = sender.protect_rtp(&mut packet(seq, 7, b"x"), 0);
+        assert_eq!(late, Err(ProtectError::BeforeFirst { seq }));
+    }
+    for seq in [1, 3] {
+        let mut next = packet(seq, 7, b"x");
+        sender.protect_rtp(&mut next, 0).unwrap();
+        assert_eq!(receiver.unprotect_rtp(&mut next), Ok(13), "{seq}");
+    }
+    assert_eq!(sender.roc(Ssrc(7)), 0);
+}
+
+/// What a stream does with its numbers, and what its socket says later.
+#[derive(Debug, Clone)]
+enum Step {
+    /// A run of packets is handed to the kernel.
+    Run { packets: u16 },
+    /// A run of other packets is begun, and handed to nobody.
+    Given { packets: u16 },
+    /// A packet with a lower number.
+    Late { behind: u16 },
+    /// The oldest run in flight was sent, or refused.
+    Result { is_refused: bool },
+    /// Other packets follow.
+    Close,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        4 => (1..40_u16).prop_map(|packets| Step::Run { packets }),
+        1 => (1..40_u16).prop_map(|packets| Step::Given { packets }),
+        1 => (1..200_u16).prop_map(|behind| Step::Late { behind }),
+        4 => any::<bool>().prop_map(|is_refused| Step::Result { is_refused }),
+        1 => Just(Step::Close),
+    ]
+}
+
+/// A stream as `session::outgoing` and `live::core::reader` have one, with all that was handed to
+/// the kernel: any of it may have left, whatever the kernel says later.
+struct Owner {
+    sender: Sender,
+    /// Index of the first and of the next packet.
+    first: u64,
+    next: u64,
+    /// Packets of the run that begins at an index are those from a place on, since the last close.
+    place: u32,
+    closes: u32,
+    in_flight: std::collections::VecDeque<(u64, u32, u32)>,
+    handed: std::collections::BTreeMap<u64, Vec<u8>>,
+}
+
+impl Owner {
+    /// Encrypts a packet; whether it was encrypted under the index that it is to have.
+    fn protect(&mut self, index: u64, payload: &str) -> Result<Vec<u8>, ProtectError> {
+        let mut bytes = packet((index & 0xffff) as u16, 7, payload.as_bytes());
+        self.sender.protect_rtp(&mut bytes, 0)?;
+        let told = [(Ssrc(7), u32::try_from(index >> 16).unwrap())];
+        let mut receiver = Receiver::new(&key(Suite::Aes128Gcm), &told);
+        receiver.unprotect_rtp(&mut bytes.clone()).unwrap();
+        Ok(bytes)
+    }
+
+    fn hand_over(&mut self, index: u64, sealed: Vec<u8>) {
+        let known = self.handed.entry(index).or_insert_with(|| sealed.clone());
+        assert_eq!(*known, sealed, "two packets have the index {index}");
+    }
+
+    fn step(&mut self, step: &Step) {
+        match *step {
+            Step::Run { packets } => {
+                self.in_flight.push_back((self.next, self.place, self.closes));
+                for _ in 0..packets {
+                    let payload = format!("{}/{}", self.closes, self.place);
+                    let sealed = self.protect(self.next, &payload).unwrap();
+                    self.hand_over(self.next, sealed);
+                    (self.next, self.place) = (self.next + 1, self.place + 1);
+                }
+            }
+            Step::Given { packets } => {
+                let before = self.sender.marks(Ssrc(7));
+                for index in self.next..self.next + u64::from(packets) {
+                    self.protect(index, "given to nobody").unwrap();
+                }
+                self.sender.restore(&before);
+            }
+            Step::Late { behind } => {
+                let index = self.next.saturating_sub(behind.into());
+                if index >= self.first && index < self.next {
+                    let payload = format!("late {}/{}/{behind}", self.closes, self.place);
+                    if let Ok(sealed) = self.protect(index, &payload) {
+                        self.hand_over(index, sealed);
+                    }
+                }
+            }
+            Step::Result { is_refused } => {
+                let Some((index, place, closes)) = self.in_flight.pop_front() else { return };
+                let seq = SeqNo((index & 0xffff) as u16);
+                let is_back = is_refused
+                    && index < self.next
+                    && match index == self.first {
+                        true => self.sender.restart(Ssrc(7)),
+                        false => self.sender.rewind(Ssrc(7), seq),
+                    };
+                if is_back {
+                    assert_eq!(closes, self.closes, "its packets are not sent any more");
+                    (self.next, self.place) = (index, place);
+                }
+            }
+            Step::Close => {
+                if let Some(next) = self.sender.close(Ssrc(7)) {
+                    let skipped = next.0.wrapping_sub((self.next & 0xffff) as u16);
+                    self.next += u64::from(skipped);
+                }
+                self.closes += 1;
+            }
+        }
+    }
+}
+
+proptest! {
+    //= test RFC 3711 s9.1
+    #[test]
+    fn no_index_that_may_have_left_is_given_to_another_packet(
+        first in 65_000_u64..65_600, steps in prop::collection::vec(step(), 1..120)
+    ) {
+        let mut owner = Owner {
+            sender: Sender::new(&key(Suite::Aes128Gcm)),
+            first: first.min(65_535),
+            next: first.min(65_535),
+            place: 0,
+            closes: 0,
+            in_flight: Default::default(),
+            handed: Default::default(),
+        };
+        for step in &steps {
+            owner.step(step);
+        }
+    }
 }
 
 #[test]

@@ -152,6 +152,12 @@ pub enum RangeOutside {
         /// Bytes of the payload.
         payload_bytes: u16,
     },
+    /// The file has become shorter since it was opened.
+    #[error("the file was truncated")]
+    Truncated,
+    /// A piece of the packet cannot be read; the system says why.
+    #[error("the file cannot be read: {0}")]
+    Unreadable(io::ErrorKind),
     /// SRTP does not encrypt the packet.
     #[error("packet cannot be encrypted")]
     NotEncrypted,

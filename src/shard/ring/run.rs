@@ -33,6 +33,7 @@ use super::key::{Op, OpKey};
 use super::message::{Name, SegmentControl, empty_message};
 use super::uring::Uring;
 use super::zerocopy::{Outlet, REPORT_USAGE, Shape, fragments};
+use crate::base::limits::UDP_SEND_BYTES_MAX;
 use crate::library::title::Title;
 use crate::live::core::batch::{LivePacket, LiveRun, PacketBatch};
 use crate::media::image::{ImageRun, PacketImage};
@@ -485,8 +486,7 @@ impl RunSlot {
 /// 16 headers with 240 inline bytes each, or an RTCP packet; on average six pieces a packet.
 const LIMITS: GatherLimits = GatherLimits { iovecs: 96, arena_bytes: 4_096, held: 4 };
 
-/// Most bytes of one UDP send over IPv4: 65,535 less the headers of IP and UDP.
-const RUN_BYTES_MAX: usize = 65_507;
+const RUN_BYTES_MAX: usize = UDP_SEND_BYTES_MAX as usize;
 
 /// Most runs in one chain: twice as many as a turn sends to one client without segmentation.
 const CHAIN_RUNS_MAX: u32 = 64;

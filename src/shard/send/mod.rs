@@ -12,10 +12,12 @@
 //! | `tls` | the same, encrypted |
 //! | `live` | readers of live paths, over UDP and TCP |
 //! | `srtp` | packets of streams that are encrypted |
+//! | `reads` | bytes of files for what is encrypted |
 //! | `again` | lost packets, sent again |
 
 mod again;
 mod live;
+mod reads;
 pub(super) mod sink;
 pub(super) mod srtp;
 pub(super) mod tcp;

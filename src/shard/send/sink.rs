@@ -23,7 +23,7 @@ use crate::rtp::srtp::SrtpStream;
 use crate::shard::ring::kernel::Kernel;
 use crate::shard::ring::{FileSlot, RangeOutside, Ring, Run, StreamSend};
 use crate::shard::sockets::pairs::Pairs;
-use crate::vod::pump::{TitleFrames, TitleRun, TitleSink};
+use crate::vod::pump::{SendError, TitleFrames, TitleRun, TitleSink};
 use crate::vod::stream::RunMark;
 
 /// The owner of a run in flight.
@@ -194,6 +194,12 @@ impl<K: Kernel> BatchRun for RingRun<'_, K> {
     #[inline]
     fn submit(self, mark: LiveRunMark) {
         self.submit(RunOwner::Live(mark), true);
+    }
+}
+
+impl SendError for RangeOutside {
+    fn is_truncation(&self) -> bool {
+        *self == Self::Truncated
     }
 }
 

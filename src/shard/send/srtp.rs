@@ -4,22 +4,22 @@
 //!  header, pieces --read--> buffer of the run --protect--> the same place, and a tag --> one send
 //! ```
 //! Each player has keys of its own, so nothing of a packet is shared; its bytes of files are read
-//! from the page cache, as for TLS (`tls`). A stream without SRTP comes here never.
+//! from the page cache, as for TLS (`reads`). A stream without SRTP comes here never.
 //!
-//! Invariants: the marks of what is not sent after all are taken back, so that its numbers are used
-//! again; a packet
-//! that cannot be encrypted is never sent. Bound: `SRTP_BYTES_A_TURN`; runs beyond that wait for a
-//! later turn, and are counted.
+//! Invariants: the marks of what is not handed to the kernel after all are taken back, so that its
+//! numbers are used again; a packet that cannot be encrypted is never sent. Bound:
+//! `SRTP_BYTES_A_TURN`; runs beyond that wait for a later turn, and are counted.
 
+use std::io;
 use std::sync::Arc;
 
-use super::tls::read_at;
-use crate::base::ids::{SeqNo, Ssrc};
+use super::reads::FileReads;
+use crate::base::ids::Ssrc;
 use crate::base::limits::SRTP_BYTES_A_TURN;
 use crate::library::title::Title;
-use crate::media::window::{Packet, PacketWindow, Piece};
+use crate::media::window::{Packet, PacketWindow};
 use crate::metrics::cells::ShardCells;
-use crate::rtp::srtp::SrtpStream;
+use crate::rtp::srtp::{Marks, SrtpStream, numbers};
 use crate::shard::ring::RangeOutside;
 use crate::shard::ring::Run;
 use crate::shard::ring::kernel::Kernel;
@@ -29,6 +29,7 @@ use crate::shard::ring::kernel::Kernel;
 pub(in crate::shard) struct SrtpShare {
     left: usize,
     cells: Arc<ShardCells>,
+    reads: FileReads,
 }
 
 /// The encryption of one run.
@@ -36,8 +37,8 @@ pub(in crate::shard) struct SrtpShare {
 pub(in crate::shard) struct RunSeal<'a> {
     share: &'a mut SrtpShare,
     srtp: SrtpStream,
-    /// The first packet of the run.
-    first: Option<(Ssrc, SeqNo)>,
+    /// The indexes that were used before the run.
+    before: Option<Marks>,
     /// Packets that were left out because they could not be encrypted.
     left_out: u16,
     is_submitted: bool,
@@ -45,7 +46,7 @@ pub(in crate::shard) struct RunSeal<'a> {
 
 impl SrtpShare {
     pub(in crate::shard) fn new(cells: Arc<ShardCells>) -> Self {
-        Self { left: SRTP_BYTES_A_TURN, cells }
+        Self { left: SRTP_BYTES_A_TURN, cells, reads: FileReads::default() }
     }
 
     /// A turn begins.
@@ -60,7 +61,7 @@ impl SrtpShare {
             return None;
         }
         let srtp = srtp.clone();
-        Some(RunSeal { share: self, srtp, first: None, left_out: 0, is_submitted: false })
+        Some(RunSeal { share: self, srtp, before: None, left_out: 0, is_submitted: false })
     }
 }
 
@@ -84,11 +85,13 @@ impl RunSeal<'_> {
         let buffer = run.sealed_mut();
         let start = buffer.len();
         let mut cold = 0;
-        if let Err(error) = push_plain(buffer, header, window, packet, title, &mut cold) {
+        let (reads, packet) = (&mut self.share.reads, (window, packet));
+        let pushed = push_plain(buffer, reads, header, packet, title, &mut cold);
+        self.share.cells.tls_reads_cold.add(cold);
+        if let Err(error) = pushed {
             buffer.truncate(start);
             return Err(error);
         }
-        self.share.cells.tls_reads_cold.add(cold);
         // Numbers of titles are the server's: one that was used ends the session.
         if !self.protect(buffer, start) {
             return Err(RangeOutside::NotEncrypted);
@@ -131,14 +134,13 @@ impl RunSeal<'_> {
     }
 
     fn protect(&mut self, buffer: &mut Vec<u8>, start: usize) -> bool {
-        let numbers = buffer.get(start..).and_then(|packet| packet.first_chunk::<12>());
-        let numbers = numbers.map(|header| {
-            let [_, _, high, low, _, _, _, _, ssrc @ ..] = *header;
-            (Ssrc(u32::from_be_bytes(ssrc)), SeqNo(u16::from_be_bytes([high, low])))
-        });
+        if self.before.is_none() {
+            // All packets of a run have one SSRC.
+            let numbers = buffer.get(start..).and_then(numbers);
+            self.before = numbers.map(|(_, ssrc)| self.srtp.marks(Ssrc(ssrc)));
+        }
         let is_sealed = protect(&self.share.cells, &self.srtp, buffer, start);
         if is_sealed {
-            self.first = self.first.or(numbers);
             self.share.left = self.share.left.saturating_sub(buffer.len() - start);
         }
         is_sealed
@@ -147,8 +149,8 @@ impl RunSeal<'_> {
 
 impl Drop for RunSeal<'_> {
     fn drop(&mut self) {
-        if let Some((ssrc, seq)) = self.first.filter(|_| !self.is_submitted) {
-            self.srtp.unmark(ssrc, seq);
+        if let Some(before) = self.before.filter(|_| !self.is_submitted) {
+            self.srtp.restore(&before);
         }
     }
 }
@@ -172,33 +174,22 @@ pub(super) fn protect(
 }
 
 /// Appends a packet of a title in the clear: header, and payload from the window and the file.
+/// `reads` is empty before and behind it.
+///
+/// # Errors
+/// The packet can never be sent; the buffer has a part of it.
 pub(super) fn push_plain(
     buffer: &mut Vec<u8>,
+    reads: &mut FileReads,
     header: &[u8],
-    window: &PacketWindow,
-    packet: &Packet,
+    packet: (&PacketWindow, &Packet),
     title: &Arc<Title>,
     cold: &mut u64,
 ) -> Result<(), RangeOutside> {
     buffer.extend_from_slice(header);
-    for piece in window.pieces(packet) {
-        match *piece {
-            Piece::Inline { offset, bytes } => {
-                buffer.extend_from_slice(window.inline_bytes(offset, bytes));
-            }
-            Piece::File { offset, bytes } => {
-                let file_bytes = title.map.file_bytes();
-                let outside = RangeOutside::File { offset, bytes, file_bytes };
-                if title.map.kernel_address(offset, bytes).is_none() {
-                    return Err(outside);
-                }
-                let at = buffer.len();
-                buffer.resize(at + usize::from(bytes), 0);
-                let place = buffer.get_mut(at..).unwrap_or_default();
-                // The file has become shorter since it was opened.
-                read_at(&title.file, place, offset, cold).map_err(|_| outside)?;
-            }
-        }
-    }
-    Ok(())
+    reads.push_pieces(buffer, packet, title).inspect_err(|_| reads.clear())?;
+    reads.fill(buffer, cold).map_err(|error| match error.kind() {
+        io::ErrorKind::InvalidData => RangeOutside::Truncated,
+        kind => RangeOutside::Unreadable(kind),
+    })
 }

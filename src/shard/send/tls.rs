@@ -4,24 +4,19 @@
 //!  answers, RTCP, frames --> record of whole frames (16 KiB) --seal--> output --> one send
 //!                               ^-- pread: media bytes of files
 //! ```
-//! Media bytes of files are not touched through their map (invariant I6): a record notes which
-//! ranges of the file it has, and they are read into it before it is sealed, from the page cache,
-//! where workers have brought them seconds ago (invariant I16). A file that was truncated meanwhile
-//! ends the connection, as it does without TLS. A read that the page cache cannot answer waits for
-//! the disk, as the kernel does in a send from the map; it is counted.
+//! A record notes which ranges of files it has, and they are read into it before it is sealed
+//! (`reads`). A file that was truncated meanwhile ends the connection, as it does without TLS.
 //!
 //! Invariants: a record has whole frames, unless one frame is longer than a record; what was taken
 //! from a cursor is sent, or the connection ends. Bounds: `TLS_BYTES_A_SEND` for one connection in
 //! a turn, `TLS_BYTES_A_TURN` for all; connections beyond that wait for the next turn, which comes
 //! at once.
 
-use std::io::{self, IoSliceMut};
-use std::os::unix::fs::FileExt as _;
+use std::io;
 use std::sync::Arc;
 
-use rustix::io::{ReadWriteFlags, preadv2};
-
 use super::live::gather_live;
+use super::reads::FileReads;
 use super::srtp::{protect, push_plain};
 use crate::base::limits::{TLS_BYTES_A_SEND, TLS_BYTES_A_TURN};
 use crate::base::sink::Gathered;
@@ -29,7 +24,7 @@ use crate::base::time::Mono;
 use crate::library::title::Title;
 use crate::live::core::batch::{LivePacket, PacketBatch};
 use crate::live::core::pump::BatchFrames;
-use crate::media::window::{Packet, PacketWindow, Piece};
+use crate::media::window::{Packet, PacketWindow};
 use crate::metrics::cells::ShardCells;
 use crate::pki::stream::{RECORD_BYTES_MAX, TlsStream};
 use crate::poll::poll_table::{EntryKey, Polling};
@@ -48,19 +43,10 @@ pub(in crate::shard) struct Sealing {
     /// Bytes that may still be encrypted in this turn.
     left: usize,
     record: Vec<u8>,
-    reads: Vec<Read>,
-    titles: Vec<Arc<Title>>,
-}
-
-/// A range of a file that the record has a place for.
-#[derive(Debug, Clone, Copy)]
-struct Read {
-    /// Index in `Sealing::titles`.
-    title: usize,
-    offset: u64,
-    /// Place in the record.
-    at: usize,
-    bytes: usize,
+    /// Places of the record.
+    reads: FileReads,
+    /// Places of the packet of SRTP that is at hand, which is encrypted before its record is full.
+    packet_reads: FileReads,
 }
 
 /// Frames of one send.
@@ -76,6 +62,10 @@ struct TlsFrames<'a> {
     failure: Option<io::Error>,
 }
 
+/// A packet that no interleaved frame takes: its length has 16 bits.
+#[derive(Debug)]
+struct LongerThanFrames;
+
 impl Sealing {
     /// A turn begins.
     pub(in crate::shard) fn begin_turn(&mut self) {
@@ -85,7 +75,7 @@ impl Sealing {
     fn clear(&mut self) {
         self.record.clear();
         self.reads.clear();
-        self.titles.clear();
+        self.packet_reads.clear();
     }
 }
 
@@ -203,7 +193,8 @@ impl<'a> TlsFrames<'a> {
 
     /// Reads what the record has of files, and seals it.
     fn seal_record(&mut self) {
-        if let Err(error) = self.sealing.read_files(&mut self.cold_reads) {
+        let Sealing { record, reads, .. } = &mut *self.sealing;
+        if let Err(error) = reads.fill(record, &mut self.cold_reads) {
             self.failure = Some(error);
         } else {
             self.stream.seal(&self.sealing.record);
@@ -230,15 +221,23 @@ impl<'a> TlsFrames<'a> {
 
     /// Begins the frame of an SRTP packet that has so many bytes in the clear. `None`: there is no
     /// room. Else the place where the frame begins.
-    fn start_sealed(&mut self, channel: u8, srtp: &SrtpStream, bytes: usize) -> Option<usize> {
+    ///
+    /// # Errors
+    /// With its tag the packet is longer than any frame.
+    fn start_sealed(
+        &mut self,
+        channel: u8,
+        srtp: &SrtpStream,
+        bytes: usize,
+    ) -> Result<Option<usize>, LongerThanFrames> {
         let bytes = bytes + srtp.rtp_tag_bytes();
-        let [high, low] = u16::try_from(bytes).ok()?.to_be_bytes();
+        let [high, low] = u16::try_from(bytes).map_err(|_| LongerThanFrames)?.to_be_bytes();
         if !self.has_room(FRAME_HEADER_BYTES + bytes) {
-            return None;
+            return Ok(None);
         }
         let at = self.sealing.record.len();
         self.sealing.record.extend_from_slice(&[b'$', channel, high, low]);
-        Some(at)
+        Ok(Some(at))
     }
 
     /// Encrypts the packet of the frame that begins at `at`. False: there is no such frame now.
@@ -249,30 +248,6 @@ impl<'a> TlsFrames<'a> {
             record.truncate(at);
         }
         is_sealed
-    }
-
-    fn push_pieces(
-        &mut self,
-        window: &PacketWindow,
-        packet: &Packet,
-        title: &Arc<Title>,
-    ) -> Result<(), RangeOutside> {
-        for piece in window.pieces(packet) {
-            match *piece {
-                Piece::Inline { offset, bytes } => {
-                    let bytes = window.inline_bytes(offset, bytes);
-                    self.sealing.record.extend_from_slice(bytes);
-                }
-                Piece::File { offset, bytes } => {
-                    let file_bytes = title.map.file_bytes();
-                    if title.map.kernel_address(offset, bytes).is_none() {
-                        return Err(RangeOutside::File { offset, bytes, file_bytes });
-                    }
-                    self.sealing.note_read(title, offset, bytes.into());
-                }
-            }
-        }
-        Ok(())
     }
 }
 
@@ -287,37 +262,35 @@ impl TitleFrames for TlsFrames<'_> {
         packet: &Packet,
         title: &Arc<Title>,
     ) -> Result<bool, RangeOutside> {
+        let Packet { piece_count, payload_bytes, .. } = *packet;
+        let too_large = RangeOutside::TooLarge { piece_count, payload_bytes };
+        let bytes = HEADER_BYTES + usize::from(payload_bytes);
         if let Some(srtp) = srtp {
-            let bytes = HEADER_BYTES + usize::from(packet.payload_bytes);
-            return match self.start_sealed(channel, srtp, bytes) {
-                Some(at) => {
-                    let (record, cold) = (&mut self.sealing.record, &mut self.cold_reads);
-                    let pushed = push_plain(record, header, window, packet, title, cold);
-                    match pushed {
-                        Ok(()) if self.end_sealed(at, srtp) => Ok(true),
-                        Ok(()) => Err(RangeOutside::NotEncrypted),
-                        Err(error) => {
-                            self.sealing.record.truncate(at);
-                            Err(error)
-                        }
-                    }
+            let started = self.start_sealed(channel, srtp, bytes);
+            let Some(at) = started.map_err(|LongerThanFrames| too_large)? else {
+                return Ok(false);
+            };
+            let Sealing { record, packet_reads, .. } = &mut *self.sealing;
+            let (packet, cold) = ((window, packet), &mut self.cold_reads);
+            return match push_plain(record, packet_reads, header, packet, title, cold) {
+                Ok(()) if self.end_sealed(at, srtp) => Ok(true),
+                Ok(()) => Err(RangeOutside::NotEncrypted),
+                Err(error) => {
+                    self.sealing.record.truncate(at);
+                    Err(error)
                 }
-                None => Ok(false),
             };
         }
-        let Packet { piece_count, payload_bytes, .. } = *packet;
-        let Some(bytes) = payload_bytes.checked_add(RTP_HEADER_BYTES) else {
-            return Err(RangeOutside::TooLarge { piece_count, payload_bytes });
-        };
+        let bytes = u16::try_from(bytes).map_err(|_| too_large)?;
         if !self.has_room(FRAME_HEADER_BYTES + usize::from(bytes)) {
             return Ok(false);
         }
-        let (record, reads) = (self.sealing.record.len(), self.sealing.reads.len());
+        let start = self.sealing.record.len();
         self.push_head(channel, bytes, header);
-        let pushed = self.push_pieces(window, packet, title);
+        let Sealing { record, reads, .. } = &mut *self.sealing;
+        let pushed = reads.push_pieces(record, (window, packet), title);
         if pushed.is_err() {
-            self.sealing.record.truncate(record);
-            self.sealing.reads.truncate(reads);
+            record.truncate(start);
         }
         pushed.map(|()| true)
     }
@@ -333,8 +306,16 @@ impl BatchFrames for TlsFrames<'_> {
     ) -> bool {
         let rest = batch.bytes_in(packet.range_behind(HEADER_BYTES));
         if let Some(srtp) = srtp {
-            let at = self.start_sealed(channel, srtp, packet.bytes.into());
-            let (Some(at), Some(rest)) = (at, rest) else { return false };
+            let Some(rest) = rest else { return false };
+            let at = match self.start_sealed(channel, srtp, packet.bytes.into()) {
+                Ok(Some(at)) => at,
+                Ok(None) => return false,
+                Err(LongerThanFrames) => {
+                    // It is left out, and counted.
+                    self.cells.srtp_packets_dropped.add(1);
+                    return true;
+                }
+            };
             self.sealing.record.extend_from_slice(header);
             self.sealing.record.extend_from_slice(rest);
             // One that cannot be encrypted is left out, and counted.
@@ -349,102 +330,10 @@ impl BatchFrames for TlsFrames<'_> {
     }
 }
 
-impl Sealing {
-    /// Makes room in the record for a range of a file.
-    fn note_read(&mut self, title: &Arc<Title>, offset: u64, bytes: usize) {
-        let is_same = |known: &Arc<Title>| Arc::ptr_eq(known, title);
-        let place = self.titles.iter().rposition(is_same).unwrap_or_else(|| {
-            self.titles.push(Arc::clone(title));
-            self.titles.len() - 1
-        });
-        let at = self.record.len();
-        self.record.resize(at + bytes, 0);
-        self.reads.push(Read { title: place, offset, at, bytes });
-    }
-
-    /// Fills the record's places. Ranges that lie behind each other in a file are one read.
-    fn read_files(&mut self, cold: &mut u64) -> io::Result<()> {
-        let Self { record, reads, titles, .. } = self;
-        let mut rest = reads.as_slice();
-        while let Some(first) = rest.first() {
-            let mut end = first.offset;
-            let is_next = |read: &&Read| {
-                let is_next = read.title == first.title && read.offset == end;
-                end += read.bytes as u64;
-                is_next
-            };
-            let count = rest.iter().take_while(is_next).take(VECTORS_MAX).count();
-            let (group, others) = rest.split_at(count.max(1));
-            if let Some(title) = titles.get(first.title) {
-                read_group(&title.file, record, group, cold)?;
-            }
-            rest = others;
-        }
-        Ok(())
-    }
-}
-
-/// Reads ranges that lie behind each other into their places of the record.
-fn read_group(
-    file: &std::fs::File,
-    record: &mut [u8],
-    group: &[Read],
-    cold: &mut u64,
-) -> io::Result<()> {
-    let Some(first) = group.first() else { return Ok(()) };
-    let mut places = Vec::with_capacity(group.len());
-    let (mut rest, mut base, mut wanted) = (&mut *record, 0, 0);
-    for read in group {
-        let (_, behind) = rest.split_at_mut(read.at - base);
-        let (place, behind) = behind.split_at_mut(read.bytes);
-        places.push(IoSliceMut::new(place));
-        (rest, base, wanted) = (behind, read.at + read.bytes, wanted + read.bytes);
-    }
-    // Only what is in memory: an error or a part means that the disk has to be asked.
-    let read = preadv2(file, &mut places, first.offset, ReadWriteFlags::NOWAIT);
-    if read == Ok(wanted) {
-        return Ok(());
-    }
-    *cold += 1;
-    for read in group {
-        let place = record.get_mut(read.at..read.at + read.bytes).unwrap_or_default();
-        read_cold(file, place, read.offset)?;
-    }
-    Ok(())
-}
-
-/// Fills a place from a file, as a rule from memory.
-pub(super) fn read_at(
-    file: &std::fs::File,
-    place: &mut [u8],
-    offset: u64,
-    cold: &mut u64,
-) -> io::Result<()> {
-    let wanted = place.len();
-    let read = preadv2(file, &mut [IoSliceMut::new(place)], offset, ReadWriteFlags::NOWAIT);
-    if read == Ok(wanted) {
-        return Ok(());
-    }
-    *cold += 1;
-    read_cold(file, place, offset)
-}
-
-fn read_cold(file: &std::fs::File, place: &mut [u8], offset: u64) -> io::Result<()> {
-    file.read_exact_at(place, offset).map_err(|error| match error.kind() {
-        // What a send from the map reports.
-        io::ErrorKind::UnexpectedEof => io::ErrorKind::InvalidData.into(),
-        _ => error,
-    })
-}
-
 /// Bytes of `$`, channel and length (RFC 2326 s10.12).
 const FRAME_HEADER_BYTES: usize = 4;
-/// Bytes of an RTP header without CSRCs (RFC 3550 s5.1).
-const RTP_HEADER_BYTES: u16 = 12;
 /// Size of the pieces in which records are copied into a send.
 const OUTPUT_CHUNK_BYTES: usize = 16 << 10;
-/// The kernel takes 1,024 in one read.
-const VECTORS_MAX: usize = 64;
 
 #[cfg(test)]
 mod tests;

@@ -191,7 +191,7 @@ impl Players {
         let control_url = command.request.uri.clone();
         let mut own = Own::new(ssrc, random);
         if keys.is_some() {
-            own.seq = low_half(own.seq);
+            own = own.for_srtp();
         }
         let mut outgoing = Outgoing::new(payload, Numbers::Own(own), transport, control_url);
         outgoing.srtp = keys.map(StreamKeys::stream);

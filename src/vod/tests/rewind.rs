@@ -2,10 +2,15 @@
 
 use proptest::prelude::*;
 
+use crate::base::ids::{RtpTs, SeqNo};
+use crate::base::random;
+use crate::rtp::srtp::{MasterKey, SrtpStream, Suite};
+use crate::rtp::{HEADER_BYTES, write_header};
 use crate::session::directory::SessionKey;
 use crate::session::directory::StreamRef;
 use crate::vod::stream::{Due, RunMark, Stream};
 use crate::vod::tests::Bench;
+use crate::vod::thinning::ThinningLevel;
 
 /// A playing session, every window of the first seconds at hand.
 fn playing() -> (Bench, SessionKey, u32) {
@@ -81,6 +86,46 @@ fn refused_run_is_rewound_and_the_runs_before_it_stay_sent() {
     let _cancelled = take_run(&mut bench, key, epoch_count, 2);
     assert!(rewind(&mut bench, key, second));
     assert_eq!(take_run(&mut bench, key, epoch_count, 2).1, lost);
+}
+
+/// Takes a run, and encrypts its packets as the sink does.
+fn take_sealed(bench: &mut Bench, key: SessionKey, epoch_count: u32) -> (RunMark, Vec<u16>) {
+    let (mark, packets) = take_run(bench, key, epoch_count, 2);
+    let outgoing = &bench.sessions.vod.players.session_mut(key).unwrap().streams[0].outgoing;
+    let (srtp, ssrc) = (outgoing.srtp.as_ref().unwrap(), outgoing.ssrc().unwrap());
+    let numbers = packets.into_iter().map(|(seq, ..)| {
+        let mut packet = [0; HEADER_BYTES];
+        write_header(&mut packet, false, 96, SeqNo(seq), RtpTs(0), ssrc);
+        srtp.protect_rtp(&mut packet.to_vec(), 0).unwrap();
+        seq
+    });
+    (mark, numbers.collect())
+}
+
+#[test]
+fn frames_left_out_meanwhile_do_not_give_the_numbers_of_a_refused_run_to_other_packets() {
+    let (mut bench, key, epoch_count) = playing();
+    let master = MasterKey::random(Suite::Aes128Gcm, &mut random::rng());
+    let outgoing = &mut bench.sessions.vod.players.session_mut(key).unwrap().streams[0].outgoing;
+    outgoing.srtp = Some(SrtpStream::new(&master, &master, &[]));
+    outgoing.own_mut().unwrap().seq = SeqNo(7);
+    // The socket refuses two runs, and the first of them can be sent again as it was.
+    let (first, numbers) = take_sealed(&mut bench, key, epoch_count);
+    let (second, _) = take_sealed(&mut bench, key, epoch_count);
+    assert!(rewind(&mut bench, key, first));
+    assert!(!rewind(&mut bench, key, second), "it went back with the first");
+    let (first, again) = take_sealed(&mut bench, key, epoch_count);
+    assert_eq!(again, numbers);
+    let (second, last) = take_sealed(&mut bench, key, epoch_count);
+    // A report comes before the socket says that it refuses them, too.
+    let stream = bench.sessions.vod.players.stream_mut(key, 0).unwrap();
+    stream.set_level(ThinningLevel::Reference);
+    let place = packet_index(bench.sessions.vod.players.stream_mut(key, 0).unwrap());
+    assert!(!rewind(&mut bench, key, first), "it is lost");
+    assert!(!rewind(&mut bench, key, second), "it is lost");
+    assert_eq!(packet_index(bench.sessions.vod.players.stream_mut(key, 0).unwrap()), place);
+    let (_, next) = take_sealed(&mut bench, key, epoch_count);
+    assert_eq!(next[0], last.last().unwrap() + 1);
 }
 
 proptest! {

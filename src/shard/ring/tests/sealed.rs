@@ -6,6 +6,7 @@ use crate::base::limits::SRTP_BYTES_A_TURN;
 use crate::metrics::cells::ShardCells;
 use crate::rtp::srtp::{MasterKey, SrtpStream, Suite};
 use crate::shard::send::srtp::SrtpShare;
+use crate::vod::pump::SendError;
 
 /// Both directions of a stream have one key here.
 fn stream(suite: Suite) -> SrtpStream {
@@ -101,7 +102,8 @@ fn truncated_file_ends_the_run_and_leaves_its_number_unused() {
     let mut seal = share.start(&srtp).unwrap();
     let mut run = ring.start_run(from, to, 7).unwrap();
     let refused = fill(&mut seal, &mut run, (&window, &title));
-    assert!(matches!(refused, Err(RangeOutside::File { .. })), "{refused:?}");
+    assert_eq!(refused, Err(RangeOutside::Truncated));
+    assert!(refused.is_err_and(|error| error.is_truncation()));
     assert!(seal.try_pieces(&mut run, &[&header(0), b"first"]) && seal.left_out() == 0);
 }
 

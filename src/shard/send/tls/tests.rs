@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::base::ids::{RtpTs, SeqNo, Ssrc};
+use crate::base::random;
 use crate::base::time::Npt;
 use crate::config::source::SourceTls;
 use crate::library::testing::{title_with_bytes, title_without_samples};
@@ -11,6 +12,7 @@ use crate::live::core::batch::{Arrival, BatchBuilder, Generation};
 use crate::media::window::{Frame, WindowBuilder};
 use crate::pki::camera::{CameraRoots, CameraTls};
 use crate::pki::serving::{SelfSigned, ServerIdentity};
+use crate::rtp::srtp::{MasterKey, Suite};
 
 /// Both ends of a connection whose handshake is over.
 fn shaken() -> (TlsStream, TlsStream) {
@@ -147,6 +149,43 @@ fn packet_outside_of_the_file_is_refused_and_leaves_the_record_as_it_was() {
     assert!(matches!(refused, Err(RangeOutside::File { .. })), "{refused:?}");
     assert!(frames.finish().2.is_none());
     assert_eq!(hand_over(&mut server, &mut client), b"before");
+}
+
+#[test]
+fn packet_that_its_tag_makes_longer_than_any_frame_does_not_block_its_stream() {
+    let master = MasterKey::random(Suite::Aes128Gcm, &mut random::rng());
+    let srtp = SrtpStream::new(&master, &master, &[]);
+    let of_live = |bytes: usize, seq: u16| {
+        let mut builder = BatchBuilder::default();
+        let bytes = &[&[0x80, 96][..], &seq.to_be_bytes(), &vec![9; bytes - 4]].concat();
+        let (ssrc, seq, ts, header_bytes) = (Ssrc(0x0909_0909), SeqNo(seq), RtpTs(1), 12);
+        let (marker, is_sync) = (false, false);
+        let arrival = Arrival { track: 0, ssrc, seq, ts, marker, header_bytes, is_sync, bytes };
+        builder.push(&arrival, Mono(0)).unwrap();
+        Arc::new(builder.build(Generation(1), |_| None).unwrap())
+    };
+    let (mut server, mut client) = shaken();
+    let (mut sealing, cells) = (Sealing::default(), ShardCells::default());
+    let mut frames = TlsFrames::new(&mut server, &mut sealing, &cells);
+    // 65,535 less the tag of 16 bytes is the most.
+    for (bytes, seq) in [(65_520, 1), (500, 2), (65_535, 3), (65_519, 4)] {
+        let batch = of_live(bytes, seq);
+        let packet = &batch.packets_of(&batch.runs_of(0)[0])[0];
+        let header = batch.packet_bytes(packet).first_chunk().unwrap();
+        let channel = (2, Some(&srtp));
+        assert!(BatchFrames::push_packet(&mut frames, channel, header, &batch, packet), "{seq}");
+    }
+    let title = title_with_bytes(&vec![7; 70_000]);
+    let window = window(&[65_508]);
+    let packet = &window.all_packets()[0];
+    let refused =
+        TitleFrames::push_packet(&mut frames, (2, Some(&srtp)), HEADER, &window, packet, &title);
+    let (piece_count, payload_bytes) = (2, 65_508);
+    assert_eq!(refused, Err(RangeOutside::TooLarge { piece_count, payload_bytes }));
+    assert!(frames.finish().2.is_none());
+    assert_eq!(cells.srtp_packets_dropped.value(), 2);
+    let plain = hand_over(&mut server, &mut client);
+    assert_eq!(plain.len(), 4 + 516 + 4 + 65_535, "what fits");
 }
 
 #[test]
