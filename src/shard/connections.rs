@@ -212,7 +212,6 @@ impl<K: Kernel> Shard<K> {
         }
         if !has_sessions
             && !connection.is_waiting()
-            && !connection.is_closing()
             && connection.due(patience).is_some_and(|due| due <= now)
         {
             tracing::debug!(peer = %connection.peer(), "a request did not come in time");

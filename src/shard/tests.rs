@@ -2,10 +2,12 @@
 //! passes by skipping, with a printed line, where io_uring is not available.
 
 use std::io::{Read, Write};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr, TcpStream, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
+
+use socket2::{Domain, Socket, Type};
 
 use super::clock::monotonic as clock;
 use super::inbox::{Inbox, Message};
@@ -115,6 +117,13 @@ impl Bench {
         let all = before + count as u64;
         self.turns_until("all connections", |bench| bench.cells.connections.value() == all);
         streams
+    }
+
+    /// The only connection.
+    fn connection(&mut self) -> EntryKey {
+        let entries = &mut self.shard.net.entries;
+        let keys: Vec<_> = entries.table.keys().collect();
+        keys.into_iter().find(|key| entries.connection_mut(*key).is_some()).unwrap()
     }
 
     fn requests(&self) -> u64 {
@@ -247,6 +256,63 @@ fn connections_beyond_the_rows_of_the_table_are_refused_before_their_turn() {
         answer[..bytes].starts_with(b"RTSP/1.0 503")
     });
     assert_eq!(refused.count() as u64, 450 - rows);
+}
+
+/// Such a connection was looked at in each slot of the wheel once, until a timeout was over: its
+/// request was due, and a connection that closes is not ended for that.
+#[test]
+fn connection_that_closes_behind_a_stuck_answer_is_looked_at_seldom() {
+    let Some(mut bench) = Bench::new() else { return };
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    socket.set_recv_buffer_size(4_096).unwrap();
+    socket.connect(&bench.address.into()).unwrap();
+    let client = TcpStream::from(socket);
+    bench.turns_until("the connection", |bench| bench.cells.connections.value() == 1);
+    let key = bench.connection();
+    let is_sending = |bench: &Bench| bench.shard.net.entries.link(key).unwrap().is_sending;
+    // It reads nothing: answers are in flight for ever sooner or later.
+    let mut asked = 0;
+    let mut stuck_turns = 0;
+    for _ in 0..TURNS_MAX {
+        if stuck_turns == 8 {
+            break;
+        }
+        if stuck_turns == 0 {
+            pipeline(&client, PIPELINED);
+            asked += PIPELINED as u64;
+            bench.turns_until("its requests are handled", |bench| bench.requests() == asked);
+        }
+        bench.turn();
+        stuck_turns = if is_sending(&bench) { stuck_turns + 1 } else { 0 };
+    }
+    assert_eq!(stuck_turns, 8, "all answers were taken");
+    (&client).write_all(b"OPT").unwrap();
+    client.shutdown(Shutdown::Write).unwrap();
+    let mut is_closing = false;
+    for _ in 0..TURNS_MAX {
+        is_closing = bench.shard.net.entries.connection_mut(key).unwrap().is_closing();
+        if is_closing {
+            break;
+        }
+        bench.turn();
+    }
+    assert!(is_closing, "the end was not read");
+    // Ten seconds from the time on at which its request was due.
+    let start = clock() + Duration::from_secs(11);
+    let (mut now, mut looks) = (start, 0);
+    while now < start + Duration::from_secs(10) {
+        bench.shard.sessions.cx.now = now;
+        let mut due = Vec::new();
+        bench.shard.sessions.cx.wheel.expire(now, &mut due);
+        if due.contains(&TimerKey::Connection(key)) {
+            looks += 1;
+            bench.shard.handle_idle_connection(key);
+        }
+        assert!(looks < 100, "{looks} looks in {:?}", now.since(start));
+        now = now + Duration::from_millis(1);
+    }
+    assert!(looks > 0, "nobody looks after it");
+    drop(client);
 }
 
 #[test]

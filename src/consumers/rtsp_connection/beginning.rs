@@ -75,9 +75,13 @@ impl RtspConnection {
         self.beginning.half_open.is_some()
     }
 
-    /// When the first request, or the one that has begun, should have been there.
+    /// When the first request, or the one that has begun, should have been there. `None` on a
+    /// connection that closes: it waits for no request.
     #[must_use]
     pub fn due(&self, patience: Duration) -> Option<Mono> {
+        if self.is_closing {
+            return None;
+        }
         let first = self.is_beginning().then_some(self.beginning.accepted);
         let since = match (first, self.beginning.since) {
             (Some(first), Some(since)) => first.min(since),
