@@ -65,6 +65,7 @@ impl<K: Kernel> Shard<K> {
         self.settle();
         self.serve_arrivals();
         self.settle();
+        self.post_leaves();
         self.read_inbox();
         if let Some(question) = self.questions.pop() {
             self.guarded(None, |shard| question.answer(&shard.sessions));
@@ -175,7 +176,8 @@ impl<K: Kernel> Shard<K> {
             return None;
         }
         let now = self.sessions.cx.now;
-        let limit = if self.phase.is_stopping() { DRAIN_STEP } else { IDLE_WAIT };
+        let is_short = self.phase.is_stopping() || !self.leaves.is_empty();
+        let limit = if is_short { DRAIN_STEP } else { IDLE_WAIT };
         let due =
             self.sessions.cx.wheel.next_due().into_iter().chain(self.sessions.live.next_due());
         Some(due.fold(now + limit, Mono::min))
@@ -231,7 +233,8 @@ const REFUSED: &str = "the kernel takes no operations for lack of memory: packet
 const CANCELLED: &str = "the kernel has cancelled an operation by itself";
 /// The longest sleep of an idle shard.
 const IDLE_WAIT: Duration = Duration::from_secs(1);
-/// The longest sleep of a stopping shard, which checks whether it is drained.
+/// The longest sleep of a stopping shard, which checks whether it is drained, and of one with
+/// messages that an inbox did not take.
 const DRAIN_STEP: Duration = Duration::from_millis(20);
 
 #[cfg(test)]
