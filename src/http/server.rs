@@ -11,7 +11,8 @@
 //! back.
 //! Bounds: [`admin`] for operators, [`DISTRIBUTION`] for a base and for sources of contents. Of
 //! these `HANDSHAKES_MAX` are in a handshake, each for `HANDSHAKE_MAX` at most: whoever connects
-//! and says nothing costs a slot for so long.
+//! and says nothing costs a slot for so long. An address has a share of them and no more: its next
+//! connection is closed, and others need not wait in the backlog for it.
 
 use std::fmt;
 use std::future::Future;
@@ -96,7 +97,8 @@ pub(super) async fn serve(
         limits,
         says_why: tls.is_none(),
     };
-    let listener = Front { limited, tls, handshakes: JoinSet::new() };
+    let shaking = Addresses::sharing(HANDSHAKES_MAX);
+    let listener = Front { limited, tls, handshakes: JoinSet::new(), shaking };
     // Of listeners that are not its own, axum knows the client's address only behind a tap.
     let listener = listener.tap_io(|_connection| {});
     let serving = axum::serve(listener, router.into_make_service_with_connect_info::<Remote>())
@@ -122,6 +124,8 @@ struct Front {
     limited: Limited,
     tls: Option<Tls>,
     handshakes: JoinSet<Option<(Stream, Remote)>>,
+    /// Whose they are.
+    shaking: Arc<Addresses>,
 }
 
 impl Front {
@@ -150,7 +154,12 @@ impl Listener for Front {
                         let remote = Remote { addr, node: None };
                         return self.timed((Stream::Plain(connection), remote));
                     };
-                    self.handshakes.spawn(handshake(tls, connection, addr));
+                    // Without its share an address could have all others wait for it.
+                    if let Ok(place) = self.shaking.enter(addr.ip()) {
+                        self.handshakes.spawn(handshake(tls, connection, addr, place));
+                    } else {
+                        self.limited.refuse(&connection.stream);
+                    }
                 }
             }
         }
@@ -162,7 +171,12 @@ impl Listener for Front {
 }
 
 /// `None` when it fails, or takes too long.
-async fn handshake(tls: Tls, connection: Connection, addr: SocketAddr) -> Option<(Stream, Remote)> {
+async fn handshake(
+    tls: Tls,
+    connection: Connection,
+    addr: SocketAddr,
+    _place: AddressPlace,
+) -> Option<(Stream, Remote)> {
     if let (Some(reached), Ok(own)) = (&tls.reached, connection.stream.local_addr()) {
         reached(own.ip().to_canonical());
     }
@@ -252,7 +266,7 @@ impl Limited {
             true => None,
             false => Some(Arc::clone(&self.remote).try_acquire_owned().ok()?),
         };
-        let address = self.addresses.enter(ip)?;
+        let address = self.addresses.enter(ip).ok()?;
         if let Some(cells) = self.limits.cells {
             cells.connections.add(1);
         }
@@ -445,6 +459,7 @@ pub(super) fn admin(limits: &LimitsConfig) -> Limits {
         address: AddressLimit {
             remote: of_all(limits.admin_connections_per_address_max),
             local: of_all(connections_max),
+            site: of_all(connections_max),
         },
         head_max: limits.request_timeout,
         cells: Some(&ADMIN),
@@ -459,7 +474,7 @@ pub(super) fn admin(limits: &LimitsConfig) -> Limits {
 pub(super) const DISTRIBUTION: Limits = Limits {
     connections_max: 16_384,
     remote_max: 16_384,
-    address: AddressLimit { remote: 8_192, local: 16_384 },
+    address: AddressLimit { remote: 8_192, local: 16_384, site: 12_288 },
     head_max: Duration::from_secs(30),
     cells: None,
     idle_max: Duration::from_secs(3_600),
