@@ -9,11 +9,12 @@ use std::sync::Arc;
 use rustix::process::{Resource, getrlimit};
 
 use super::limits::{OfAddresses, Titles, of_addresses};
-use crate::base::addresses::Addresses;
+use crate::base::addresses::{Addresses, Whose};
 use crate::config::Config;
 use crate::metrics::cells::{ADMIN, LIVE, LOG};
 use crate::metrics::descriptors::open_descriptors;
 use crate::metrics::limits::{Limit, Used};
+use crate::session::shares::{HELD_PIECE_BYTES, Shares};
 
 /// Puts the limits in force that the process shares: what addresses may have, and the list of all.
 /// `config` is fitted into what the machine gives.
@@ -31,14 +32,15 @@ pub(super) fn begin(
 
 fn list(config: &Config, titles: Titles, shared: &OfAddresses, task_classes: usize) -> Vec<Limit> {
     let mut list = of_shards(config);
+    list.extend(of_shares(&shared.shares));
     list.extend(of_address(
         "rtsp.connections_per_address_max",
-        ["connections_per_address", "connections_per_local_address"],
+        ["connections_per_address", "connections_per_local_address", "connections_per_site"],
         &shared.connections,
     ));
     list.extend(of_address(
         "rtsp.sessions_per_address_max",
-        ["sessions_per_address", "sessions_per_local_address"],
+        ["sessions_per_address", "sessions_per_local_address", "sessions_per_site"],
         &shared.sessions,
     ));
     list.extend(of_process(config, titles, task_classes));
@@ -116,19 +118,45 @@ fn of_shards(config: &Config) -> Vec<Limit> {
     ]
 }
 
-/// What the address with most has, of other hosts and of this one.
+/// What the address of another host has that has most of what each shard has.
+fn of_shares(shares: &Arc<[Arc<Shares>]>) -> Vec<Limit> {
+    let all: [(&'static str, fn(&Shares) -> &Arc<Addresses>, u64); 6] = [
+        ("half_open_per_address", |shares| &shares.half_open, 1),
+        ("requests_held_per_address", |shares| &shares.held, HELD_PIECE_BYTES as u64),
+        ("tls_handshakes_per_address", |shares| &shares.handshakes, 1),
+        ("tunnels_per_address", |shares| &shares.tunnels, 1),
+        ("half_open_tunnels_per_address", |shares| &shares.half_open_tunnels, 1),
+        ("publishers_per_address", |shares| &shares.publishers, 1),
+    ];
+    let of = |(what, addresses, unit): (_, fn(&Shares) -> &Arc<Addresses>, u64)| {
+        let max = shares.first().map_or(0, |first| addresses(first).limit().remote);
+        let shares = Arc::clone(shares);
+        let most = move |shard: usize| {
+            shares.get(shard).map_or(0, |own| addresses(own).most(Whose::Remote) * unit)
+        };
+        Limit { what, key: "", max: u64::from(max) * unit, used: Used::Each(Box::new(most)) }
+    };
+    all.map(of).into()
+}
+
+/// What the one has that has most: the address of another host, of this one, an IPv6 /48.
 fn of_address(
     key: &'static str,
-    [remote, local]: [&'static str; 2],
+    [remote, local, site]: [&'static str; 3],
     addresses: &Arc<Addresses>,
-) -> [Limit; 2] {
+) -> [Limit; 3] {
     let limit = addresses.limit();
-    let of = |what, max, is_local| {
+    let of = |(what, max, whose)| {
         let addresses = Arc::clone(addresses);
-        let used = Used::Process(Box::new(move || addresses.most(is_local)));
+        let used = Used::Process(Box::new(move || addresses.most(whose)));
         Limit { what, key, max: u64::from(max), used }
     };
-    [of(remote, limit.remote, false), of(local, limit.local, true)]
+    [
+        (remote, limit.remote, Whose::Remote),
+        (local, limit.local, Whose::Local),
+        (site, limit.site, Whose::Site),
+    ]
+    .map(of)
 }
 
 fn of_process(config: &Config, titles: Titles, task_classes: usize) -> Vec<Limit> {

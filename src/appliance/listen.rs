@@ -29,6 +29,8 @@ pub struct GivesWay {
 pub(super) struct ShardSockets {
     /// RTSP, and RTSP over HTTP.
     pub(super) listeners: Vec<OwnedFd>,
+    /// RTSP over HTTP.
+    pub(super) http_listeners: Vec<OwnedFd>,
     /// RTSPS.
     pub(super) secure_listeners: Vec<OwnedFd>,
     /// RTP and RTCP.
@@ -66,9 +68,9 @@ pub(super) fn open(
     let mut warnings = Vec::new();
     let admin = open_admin(&patience, config.admin, gives_way.admin, &mut warnings)?;
     let none = || (0..shard_count).map(|_| Vec::new()).collect::<Vec<Vec<OwnedFd>>>();
-    let (mut listeners, mut secure) = (none(), none());
+    let (mut listeners, mut http, mut secure) = (none(), none(), none());
     let rtsp_addrs = open_listeners(&patience, "RTSP", &config.listen, &mut listeners)?;
-    let http_addrs = open_listeners(&patience, HTTP, &config.http.listen, &mut listeners)?;
+    let http_addrs = open_listeners(&patience, HTTP, &config.http.listen, &mut http)?;
     let wanted = config.tls.files().map_or(&[][..], |_| &config.tls.listen);
     let rtsps_addrs = open_listeners(&patience, RTSPS, wanted, &mut secure)?;
     let pair_host = pair_host(&rtsp_addrs);
@@ -86,9 +88,14 @@ pub(super) fn open(
     }
     let pairs = pairs?;
     let rtp_port = pairs.first().map_or(0, |pair| pair.rtp_port);
-    let of_shard =
-        |((listeners, secure_listeners), pair)| ShardSockets { listeners, secure_listeners, pair };
-    let shards = listeners.into_iter().zip(secure).zip(pairs).map(of_shard).collect();
+    let of_shard = |((listeners, (http_listeners, secure_listeners)), pair)| ShardSockets {
+        listeners,
+        http_listeners,
+        secure_listeners,
+        pair,
+    };
+    let shards = listeners.into_iter().zip(http.into_iter().zip(secure)).zip(pairs);
+    let shards = shards.map(of_shard).collect();
     Ok(Sockets {
         shards,
         admin,

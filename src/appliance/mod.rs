@@ -249,6 +249,7 @@ fn serve(
             queue: pool.queue(),
             cells: Arc::clone(&cells[index]),
             listeners: of_shard.listeners,
+            http_listeners: of_shard.http_listeners,
             secure_listeners: of_shard.secure_listeners,
             tls: prepared.certificates.settings(),
             tunnels_max: config.http.tunnels_max,
@@ -256,7 +257,7 @@ fn serve(
             pair_host,
             multicast: multicast(&config.multicast, (pair_host.ip(), rtp_port), cpus.shards.len()),
             poll_entries_max: config.poll_entries_max,
-            sessions: session_config(&config, &rtsp_addrs, &shared),
+            sessions: session_config(&config, &rtsp_addrs, &shared, index),
             addresses: Arc::clone(&shared.connections),
             paths: Arc::clone(&paths),
             ring: ring_config(&config, ring_entries),
@@ -481,6 +482,7 @@ fn session_config(
     config: &Config,
     rtsp_addrs: &[SocketAddr],
     shared: &limits::OfAddresses,
+    shard: usize,
 ) -> SessionConfig {
     SessionConfig {
         sessions_max: config.sessions_max,
@@ -496,6 +498,7 @@ fn session_config(
         low_client_ports: config.low_client_ports,
         plain_media: config.tls.plain_media,
         limits: config.limits,
+        shares: Arc::clone(&shared.shares[shard]),
         srtp: config.srtp,
     }
 }

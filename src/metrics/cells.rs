@@ -343,6 +343,8 @@ pub struct ShardCells {
     pub head_bytes_seen: Gauge,
     /// The longest body of a request so far, in bytes.
     pub body_bytes_seen: Gauge,
+    /// The longest time so far until a request was whole, in milliseconds.
+    pub request_ms_seen: Gauge,
     /// Handshakes of TLS that are under way.
     pub tls_handshakes_open: Gauge,
     /// Handshakes of TLS that ended well.
