@@ -13,7 +13,6 @@ use super::dispatch::shard_count;
 use super::entries::Entries;
 use super::inbox::Inbox;
 use super::network::Network;
-use super::oldest::Oldest;
 use super::phase::Phase;
 use super::questions::Questions;
 use super::ring::kernel::Kernel;
@@ -26,10 +25,11 @@ use super::tls::TlsSettings;
 use crate::base::addresses::Addresses;
 use crate::base::host::Host;
 use crate::base::ids::ShardId;
+use crate::base::oldest::Oldest;
 use crate::base::seldom::Seldom;
 use crate::config::paths::PathTable;
 use crate::consumers::Consumer;
-use crate::consumers::rtsp_listener::RtspListener;
+use crate::consumers::rtsp_listener::{RtspListener, Speaks};
 use crate::consumers::sessions::Sessions;
 use crate::consumers::tunnel::table::Tunnels;
 use crate::live::core::groups::MulticastSettings;
@@ -51,6 +51,8 @@ pub struct ShardConfig {
     pub cells: Arc<ShardCells>,
     /// RTSP listeners.
     pub listeners: Vec<OwnedFd>,
+    /// Listeners of tunnels over HTTP.
+    pub http_listeners: Vec<OwnedFd>,
     /// Listeners of connections that begin with a handshake of TLS.
     pub secure_listeners: Vec<OwnedFd>,
     /// TLS of connections that begin.
@@ -99,13 +101,19 @@ impl<K: Kernel> Shard<K> {
         };
         let wake = inbox.wake_fd().map_err(|source| RingError::Register { source })?;
         entries.install_own(&mut ring, Consumer::Inbox, wake)?;
-        let plain = config.listeners.into_iter().map(|listener| (listener, false));
-        let secure = config.secure_listeners.into_iter().map(|listener| (listener, true));
-        for (listener, is_secure) in plain.chain(secure) {
-            let consumer = Consumer::Listener(RtspListener { is_secure });
-            entries.install_own(&mut ring, consumer, listener)?;
+        let of_kind = [
+            (Speaks::Rtsp, config.listeners),
+            (Speaks::Http, config.http_listeners),
+            (Speaks::Tls, config.secure_listeners),
+        ];
+        for (speaks, listeners) in of_kind {
+            for listener in listeners {
+                let consumer = Consumer::Listener(RtspListener { speaks });
+                entries.install_own(&mut ring, consumer, listener)?;
+            }
         }
         let half_open_tunnels_max = config.sessions.limits.half_open_tunnels_max;
+        let shares = Arc::clone(&config.sessions.shares);
         let mut sessions =
             Sessions::new(config.id, config.sessions, Arc::clone(&config.cells), now);
         sessions.live.hub.shard_count = shard_count(&config.poller);
@@ -135,10 +143,12 @@ impl<K: Kernel> Shard<K> {
             questions: Questions::default(),
             phase: Phase::Serving,
             addresses: config.addresses,
-            tunnels: Tunnels::new(config.tunnels_max, half_open_tunnels_max),
+            tunnels: Tunnels::new(config.tunnels_max, half_open_tunnels_max, &shares),
+            leaves: VecDeque::new(),
             tls: config.tls,
             sealing: Sealing::default(),
             refusals_said: Seldom::default(),
+            no_room_said: Default::default(),
             half_open: Oldest::default(),
             handshaking: Oldest::default(),
             drops_said: Seldom::default(),

@@ -17,14 +17,17 @@ use super::ring::{RingConfig, RingError};
 use super::send::sink::{RingSink, RunOwner};
 use super::sockets::{listen_tcp, local_addr, udp_pair};
 use super::{Shard, ShardConfig, TlsSettings};
+use crate::base::addresses::{AddressLimit, Addresses};
 use crate::base::ids::{RtpTs, SeqNo, ShardId, Ssrc};
 use crate::base::limits::{
-    CONNECTIONS_A_TURN, MESSAGES_A_TURN, REQUESTS_A_VISIT, TIMERS_A_TURN, VISITS_A_TURN,
+    CONNECTIONS_A_TURN, MESSAGES_A_TURN, REFUSALS_A_TURN, REQUESTS_A_VISIT, TIMERS_A_TURN,
+    VISITS_A_TURN,
 };
 use crate::base::sink::RunSink;
 use crate::base::time::Mono;
 use crate::config::limits::LimitsConfig;
 use crate::config::paths::PathTable;
+use crate::consumers::tunnel::TunnelMessage;
 use crate::live::core::batch::{Arrival, BatchBuilder, Generation};
 use crate::metrics::cells::ShardCells;
 use crate::poll::poll_table::EntryKey;
@@ -47,17 +50,22 @@ struct Bench {
 
 impl Bench {
     fn new() -> Option<Self> {
+        Self::with(|_config| {})
+    }
+
+    fn with(change: impl FnOnce(&mut ShardConfig)) -> Option<Self> {
         let ip = IpAddr::V4(Ipv4Addr::LOCALHOST);
         let listener = listen_tcp(SocketAddr::new(ip, 0)).unwrap();
         let address = local_addr(&listener).unwrap();
         let inbox = Arc::new(Inbox::new(16).unwrap());
         let cells = Arc::<ShardCells>::default();
-        let config = ShardConfig {
+        let mut config = ShardConfig {
             id: ShardId(0),
             poller: Arc::new(Poller::new(vec![Arc::clone(&inbox)])),
             queue: Arc::new(TaskQueue::new(16, 0).unwrap()),
             cells: Arc::clone(&cells),
             listeners: vec![listener],
+            http_listeners: Vec::new(),
             secure_listeners: Vec::new(),
             tls: TlsSettings::default(),
             tunnels_max: 16,
@@ -80,11 +88,13 @@ impl Bench {
                 low_client_ports: false,
                 plain_media: false,
                 limits: LimitsConfig::default(),
+                shares: Arc::default(),
                 srtp: crate::config::secure::SrtpMode::Optional,
             },
             paths: Arc::new(PathTable::default()),
             ring: RingConfig { files_max: 512, run_slots: 128, ..RingConfig::default() },
         };
+        change(&mut config);
         match Shard::new(config) {
             Ok(shard) => Some(Self { shard, inbox, cells, address }),
             Err(error @ (RingError::Unavailable { .. } | RingError::KernelTooOld { .. })) => {
@@ -249,13 +259,85 @@ fn connections_beyond_the_rows_of_the_table_are_refused_before_their_turn() {
             == streams.len() as u64
     });
     assert_eq!(bench.cells.connections.value(), rows);
-    let refused = streams.iter().filter(|stream| {
-        stream.set_nonblocking(true).unwrap();
-        let mut answer = [0; 64];
-        let bytes = (&mut &**stream).read(&mut answer).unwrap_or(0);
-        answer[..bytes].starts_with(b"RTSP/1.0 503")
-    });
+    let refused = streams.iter().filter(|stream| is_told(stream, "RTSP/1.0 503 "));
     assert_eq!(refused.count() as u64, 450 - rows);
+}
+
+/// Each of them cost a write and a close outside of all shares of a turn once.
+#[test]
+fn clients_that_are_told_in_a_turn_that_they_are_too_many_are_bounded() {
+    let few = |config: &mut ShardConfig| config.addresses = Arc::new(addresses_of(10));
+    let Some(mut bench) = Bench::with(few) else { return };
+    let streams: Vec<TcpStream> =
+        (0..310).map(|_| TcpStream::connect(bench.address).unwrap()).collect();
+    let (mut told_max, mut most) = (0, 0);
+    for _ in 0..TURNS_MAX {
+        let before = bench.cells.connections_refused_address.value();
+        bench.turn();
+        let refused = bench.cells.connections_refused_address.value() - before;
+        told_max += refused.min(u64::from(REFUSALS_A_TURN));
+        most = refused.max(most);
+        if bench.cells.connections_refused_address.value() == 300 {
+            break;
+        }
+    }
+    assert!(most > u64::from(REFUSALS_A_TURN), "a turn had {most} to refuse, which shows nothing");
+    bench.turns_until("the others are open", |bench| bench.cells.connections.value() == 10);
+    let told = streams.iter().filter(|stream| is_told(stream, "RTSP/1.0 503 ")).count() as u64;
+    assert!((1..=told_max).contains(&told), "{told} of at most {told_max}");
+}
+
+#[test]
+fn client_for_whom_there_is_no_place_is_told_in_the_language_of_its_port() {
+    let ip = IpAddr::V4(Ipv4Addr::LOCALHOST);
+    let [http, tls] = [(), ()].map(|()| listen_tcp(SocketAddr::new(ip, 0)).unwrap());
+    let ports = [&http, &tls].map(|listener| local_addr(listener).unwrap());
+    let none = |config: &mut ShardConfig| {
+        config.addresses = Arc::new(addresses_of(0));
+        config.http_listeners = vec![http];
+        config.secure_listeners = vec![tls];
+    };
+    let Some(mut bench) = Bench::with(none) else { return };
+    let [http, tls] = ports.map(|port| TcpStream::connect(port).unwrap());
+    let rtsp = TcpStream::connect(bench.address).unwrap();
+    bench.turns_until("all are refused", |bench| bench.cells.connections_refused.value() == 3);
+    assert!(is_told(&rtsp, "RTSP/1.0 503 ") && is_told(&http, "HTTP/1.0 503 "));
+    // No record of TLS could say it.
+    tls.set_nonblocking(true).unwrap();
+    assert_eq!((&tls).read(&mut [0]).unwrap(), 0);
+}
+
+/// The row stayed once, and an address's count of tunnels with it.
+#[test]
+fn tunnel_is_left_although_the_inbox_of_its_table_was_full() {
+    let Some(mut bench) = Bench::new() else { return };
+    let entry = EntryKey { index: 300, generation: 1 };
+    let down = ReplyTo { shard: ShardId(0), entry };
+    let cookie = || Box::<str>::from("cookie-of-this-test");
+    let ip = bench.address.ip();
+    bench.shard.tunnels.enter(cookie(), ip, down, &mut Vec::new()).unwrap();
+    loop {
+        let response = Box::new(Response::new(Status::Ok, None));
+        if bench.inbox.push(Message::Answered { entry, response }).is_err() {
+            break;
+        }
+    }
+    bench.shard.post_tunnel(ShardId(0), TunnelMessage::Leave { cookie: cookie(), down });
+    assert_eq!((bench.cells.inbox_full.value(), bench.shard.tunnels.count()), (1, 1));
+    bench.turns_until("the row is gone", |bench| bench.shard.tunnels.count() == 0);
+    assert!(bench.shard.leaves.is_empty());
+}
+
+fn addresses_of(count: u32) -> Addresses {
+    Addresses::new(AddressLimit::of_all(count), 16)
+}
+
+/// Whether an answer that begins so has come.
+fn is_told(mut stream: &TcpStream, beginning: &str) -> bool {
+    stream.set_nonblocking(true).unwrap();
+    let mut answer = [0; 128];
+    let bytes = stream.read(&mut answer).unwrap_or(0);
+    answer[..bytes].starts_with(beginning.as_bytes())
 }
 
 /// Such a connection was looked at in each slot of the wheel once, until a timeout was over: its
