@@ -39,7 +39,7 @@ mod slow;
 pub mod view;
 
 pub use caller::{Bearers, Retired};
-pub use server::{Remote, Tls};
+pub use server::{Intake, Remote, Tls};
 pub use view::{ApplianceView, Reload, ReloadError, ReloadReport, TitleEntry};
 
 use crate::config::limits::LimitsConfig;
@@ -55,12 +55,12 @@ use problem::Problem;
 pub fn spawn(
     listener: TcpListener,
     (view, operators): (Arc<dyn ApplianceView>, Operators),
-    limits: &LimitsConfig,
+    intake: Intake,
     shutdown: watch::Receiver<bool>,
     beside: impl Future<Output = ()> + Send + 'static,
 ) -> io::Result<JoinHandle<()>> {
     let api = Api::new(view, SHARD_ANSWER_TIMEOUT).map_err(io::Error::other)?;
-    spawn_api(listener, (api, operators), server::admin(limits), shutdown, beside)
+    spawn_api(listener, (api, operators), intake, shutdown, beside)
 }
 
 /// Serves the routes of a base, or of a source of contents, on the runtime that this is awaited on,
@@ -73,6 +73,7 @@ pub async fn serve_distribution(
     listener: TcpListener,
     tls: Option<Tls>,
     routers: impl IntoIterator<Item = Router>,
+    intake: Intake,
     shutdown: watch::Receiver<bool>,
 ) -> io::Result<()> {
     listener.set_nonblocking(true)?;
@@ -81,7 +82,7 @@ pub async fn serve_distribution(
         .fallback(async || Problem::not_found("no such resource"))
         .method_not_allowed_fallback(async || Problem::method_not_allowed())
         .layer(axum::middleware::from_fn(jobs::check_origin));
-    server::serve(listener, tls, router, server::DISTRIBUTION, shutdown).await
+    server::serve(listener, tls, router, intake, shutdown).await
 }
 
 /// Serves what a base answers while another one has the ledger, as [`serve_distribution`] does.
@@ -96,13 +97,14 @@ pub async fn serve_standby(
 ) -> io::Result<()> {
     listener.set_nonblocking(true)?;
     let router = router.layer(axum::middleware::from_fn(jobs::check_origin));
-    server::serve(listener, tls, router, server::DISTRIBUTION, shutdown).await
+    let intake = Intake::of_distribution(&LimitsConfig::default());
+    server::serve(listener, tls, router, intake, shutdown).await
 }
 
 fn spawn_api(
     listener: TcpListener,
     (api, operators): (Api, Operators),
-    limits: server::Limits,
+    intake: Intake,
     shutdown: watch::Receiver<bool>,
     beside: impl Future<Output = ()> + Send + 'static,
 ) -> io::Result<JoinHandle<()>> {
@@ -115,7 +117,7 @@ fn spawn_api(
     Builder::new().name("control".into()).spawn(move || {
         let served = runtime.block_on(async move {
             tokio::spawn(beside);
-            server::serve(listener, None, routes(api, operators), limits, shutdown).await
+            server::serve(listener, None, routes(api, operators), intake, shutdown).await
         });
         if let Err(error) = served {
             tracing::error!(code = "HE-E401", %error, "the admin listener failed");

@@ -9,8 +9,8 @@
 //! address: programs of this host always get in. A connection on which no byte moved for
 //! `idle_max` is closed, and one whose request does not come in time (`slow`), so that slots come
 //! back.
-//! Bounds: [`admin`] for operators, [`DISTRIBUTION`] for a base and for sources of contents. Of
-//! these `HANDSHAKES_MAX` are in a handshake, each for `HANDSHAKE_MAX` at most: whoever connects
+//! Bounds: [`Intake`], for operators, and for a base and sources of contents. Of
+//! these `handshakes_max` are in a handshake, each for `HANDSHAKE_MAX` at most: whoever connects
 //! and says nothing costs a slot for so long. An address has a share of them and no more: its next
 //! connection is closed, and others need not wait in the backlog for it.
 
@@ -43,15 +43,14 @@ use crate::metrics::descriptors::is_kept;
 use crate::pki::certificate::NodeCertificate;
 use crate::pki::fault::TlsFault;
 
-/// What a listener takes.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Limits {
+struct Limits {
     /// Connections at once.
     connections_max: usize,
     /// Of these, connections of other machines.
     remote_max: usize,
-    /// Of these, connections of one address.
-    address: AddressLimit,
+    /// Of these, connections in a handshake of TLS.
+    handshakes_max: usize,
     /// Time for the head of a request.
     head_max: Duration,
     /// Where it is counted.
@@ -60,6 +59,69 @@ pub(super) struct Limits {
     idle_max: Duration,
     /// How long a peer that does not answer is kept, where that is shorter: the kernel probes it.
     dead_after: Option<Duration>,
+}
+
+/// What a listener takes, and who has it: the server counts, others may look.
+#[derive(Debug, Clone)]
+pub struct Intake {
+    limits: Limits,
+    /// All connections.
+    pub connections: Arc<Addresses>,
+    /// Those of them in a handshake of TLS.
+    pub handshakes: Arc<Addresses>,
+}
+
+impl Intake {
+    /// Of the HTTP API. The silence is longer than any usual scrape interval, so that a scraper
+    /// keeps its connection.
+    #[must_use]
+    pub fn of_admin(limits: &LimitsConfig) -> Self {
+        let connections_max = limits.admin_connections_max;
+        let all = of_all(connections_max);
+        let remote = of_all(limits.admin_connections_per_address_max);
+        let limit = AddressLimit { remote, local: all, site: all };
+        Self {
+            limits: Limits {
+                connections_max,
+                remote_max: connections_max * 3 / 4,
+                // It has no TLS.
+                handshakes_max: 1,
+                head_max: limits.request_timeout,
+                cells: Some(&ADMIN),
+                idle_max: Duration::from_secs(90),
+                dead_after: None,
+            },
+            connections: Arc::new(Addresses::new(limit, connections_max)),
+            handshakes: Addresses::sharing(0),
+        }
+    }
+
+    /// Of a port for contents. A node waits for the bytes of a client that is slow for as long as
+    /// that takes; after an hour it asks for them again.
+    #[must_use]
+    pub fn of_distribution(limits: &LimitsConfig) -> Self {
+        let connections_max = limits.peer_connections_max;
+        let remote = of_all(limits.peer_connections_per_address_max);
+        let site = AddressLimit::share_of(connections_max).site.max(remote);
+        let limit = AddressLimit { remote, local: of_all(connections_max), site };
+        Self {
+            limits: Limits {
+                connections_max,
+                remote_max: connections_max,
+                handshakes_max: limits.peer_handshakes_max,
+                head_max: Duration::from_secs(30),
+                cells: None,
+                idle_max: Duration::from_secs(3_600),
+                dead_after: Some(Duration::from_secs(10)),
+            },
+            connections: Arc::new(Addresses::new(limit, connections_max)),
+            handshakes: Addresses::sharing(limits.peer_handshakes_max),
+        }
+    }
+}
+
+fn of_all(count: usize) -> u32 {
+    u32::try_from(count).unwrap_or(u32::MAX)
 }
 
 /// TLS of a listener.
@@ -86,19 +148,18 @@ pub(super) async fn serve(
     listener: std::net::TcpListener,
     tls: Option<Tls>,
     router: Router,
-    limits: Limits,
+    Intake { limits, connections, handshakes }: Intake,
     shutdown: watch::Receiver<bool>,
 ) -> io::Result<()> {
     let limited = Limited {
         listener: TcpListener::from_std(listener)?,
         slots: Arc::new(Semaphore::new(limits.connections_max)),
         remote: Arc::new(Semaphore::new(limits.remote_max)),
-        addresses: Arc::new(Addresses::new(limits.address, limits.connections_max)),
+        addresses: connections,
         limits,
         says_why: tls.is_none(),
     };
-    let shaking = Addresses::sharing(HANDSHAKES_MAX);
-    let listener = Front { limited, tls, handshakes: JoinSet::new(), shaking };
+    let listener = Front { limited, tls, handshakes: JoinSet::new(), shaking: handshakes };
     // Of listeners that are not its own, axum knows the client's address only behind a tap.
     let listener = listener.tap_io(|_connection| {});
     let serving = axum::serve(listener, router.into_make_service_with_connect_info::<Remote>())
@@ -148,7 +209,7 @@ impl Listener for Front {
                     }
                 }
                 (connection, addr) = self.limited.accept(),
-                    if self.handshakes.len() < HANDSHAKES_MAX =>
+                    if self.handshakes.len() < self.limited.limits.handshakes_max =>
                 {
                     let Some(tls) = self.tls.clone() else {
                         let remote = Remote { addr, node: None };
@@ -448,44 +509,9 @@ impl fmt::Debug for Tls {
     }
 }
 
-/// What the HTTP API takes. The silence is longer than any usual scrape interval, so that a scraper
-/// keeps its connection.
-pub(super) fn admin(limits: &LimitsConfig) -> Limits {
-    let connections_max = limits.admin_connections_max;
-    let of_all = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
-    Limits {
-        connections_max,
-        remote_max: connections_max * 3 / 4,
-        address: AddressLimit {
-            remote: of_all(limits.admin_connections_per_address_max),
-            local: of_all(connections_max),
-            site: of_all(connections_max),
-        },
-        head_max: limits.request_timeout,
-        cells: Some(&ADMIN),
-        idle_max: Duration::from_secs(90),
-        dead_after: None,
-    }
-}
-
-/// Thousands of nodes, each with a few connections; a site of them behind one address has half. A
-/// node waits for the bytes of a client that is slow for as long as that takes; after an hour it
-/// asks for them again.
-pub(super) const DISTRIBUTION: Limits = Limits {
-    connections_max: 16_384,
-    remote_max: 16_384,
-    address: AddressLimit { remote: 8_192, local: 16_384, site: 12_288 },
-    head_max: Duration::from_secs(30),
-    cells: None,
-    idle_max: Duration::from_secs(3_600),
-    dead_after: Some(Duration::from_secs(10)),
-};
-
 /// To a client for whom there is no place.
 const REFUSAL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 5\r\n\
     Content-Length: 0\r\nConnection: close\r\n\r\n";
-/// Handshakes at once: half a millisecond of a CPU each.
-const HANDSHAKES_MAX: usize = 512;
 /// For a handshake: three round trips and what waits before it.
 const HANDSHAKE_MAX: Duration = Duration::from_secs(5);
 /// Of a request that is refused: head and beginning of its body.
