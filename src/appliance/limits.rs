@@ -16,6 +16,7 @@ use crate::worker::reads_on_threads;
 
 use crate::base::addresses::{AddressLimit, Addresses};
 use crate::config::Config;
+use crate::http::Intake;
 use crate::metrics::descriptors::keep_some_of;
 
 /// Rows that each shard's PollTable gets, and why they are fewer than wanted.
@@ -161,6 +162,10 @@ pub(super) struct OfAddresses {
     pub(super) sessions: Arc<Addresses>,
     /// Of what each shard has of its own.
     pub(super) shares: Arc<[Arc<Shares>]>,
+    /// Of connections to the HTTP API.
+    pub(super) admin: Intake,
+    /// Of connections to a node's port for contents.
+    pub(super) peers: Intake,
     /// Logins that have failed.
     pub(super) throttle: Arc<Throttle>,
 }
@@ -178,6 +183,8 @@ pub(super) fn of_addresses(config: &Config, shard_count: usize) -> OfAddresses {
         shares: (0..shard_count)
             .map(|_| Arc::new(Shares::of(&config.limits, config.http.tunnels_max)))
             .collect(),
+        admin: Intake::of_admin(&config.limits),
+        peers: Intake::of_distribution(&config.limits),
         throttle: Arc::default(),
     }
 }

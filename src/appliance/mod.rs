@@ -41,12 +41,11 @@ use crate::cli;
 use crate::cli::banner::{MediaSummary, Startup};
 use crate::config::cpus::{CpuListError, Placement};
 use crate::config::image_memory::ImageMemory;
-use crate::config::limits::LimitsConfig;
 use crate::config::multicast::MulticastConfig;
 use crate::config::{Config, ShardPriority};
 use crate::host;
 use crate::http::operators::Operators;
-use crate::http::{self, ApplianceView};
+use crate::http::{self, ApplianceView, Intake};
 use crate::library::{CLIP_NAME, LIBRARY_PATH, Library};
 use crate::live::core::groups::MulticastSettings;
 use crate::metrics::cells::{SESSION_STATES, ShardCells};
@@ -143,6 +142,8 @@ type Viewers = Arc<dyn Fn() -> u64 + Send + Sync>;
 struct Serving {
     viewers: Viewers,
     view: Arc<View>,
+    /// What a node's port for contents takes.
+    peers: Intake,
 }
 
 /// Started when everything is served; gives what ends it, when nothing is served any more.
@@ -240,7 +241,7 @@ fn serve(
     let Sockets { shards, admin, rtsp_addrs, rtp_port, pair_host, .. } = prepared.sockets;
     let admin_addr = admin.local_addr().map_err(system("the admin listener has no address"))?;
     let (ended, has_ended) = mpsc::channel();
-    let (shared, limited) = limited::begin(&config, titles, cpus.shards.len(), TASK_CLASSES);
+    let (shared, limited) = limited::begin(&config, titles, cpus.shards.len(), &pool.queue());
     let mut running = Vec::with_capacity(cpus.shards.len());
     for (index, of_shard) in shards.into_iter().enumerate() {
         let shard = ShardConfig {
@@ -268,7 +269,7 @@ fn serve(
     let reloading = (reloader, prepared.certificates);
     let view = View::new(Arc::clone(&poller), cells, counts, held, reloading, (playlists, limited));
     let (stop, shutdown) = watch::channel(false);
-    let http = (admin, operators, config.limits);
+    let http = (admin, operators, shared.admin.clone());
     let control = start_control(http, &view, shutdown, &poller, (end.clone(), early))?;
     let sandbox = close(prepared.sandbox, &mut told);
     // Before the banner: who has read that may ask whether the server is ready.
@@ -292,7 +293,9 @@ fn serve(
         ready_in_ms: u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
     }
     .print_aside();
-    let end_companion = companion.map(|start| start(Serving { viewers, view: Arc::clone(&view) }));
+    let peers = shared.peers;
+    let serving = Serving { viewers, view: Arc::clone(&view), peers };
+    let end_companion = companion.map(|start| start(serving));
     drop(ended);
     let result = wait_for_shards(running, &has_ended, &poller, end);
     view.set_ready(false);
@@ -563,7 +566,7 @@ fn make_urgent(priority: ShardPriority) -> Option<String> {
 /// The control thread, with signals that stop the shards: the first asks, a second insists; and
 /// with SIGHUP, which has the configuration file read again.
 fn start_control(
-    (admin, operators, limits): (TcpListener, Operators, LimitsConfig),
+    (admin, operators, intake): (TcpListener, Operators, Intake),
     view: &Arc<View>,
     shutdown: watch::Receiver<bool>,
     poller: &Arc<Poller<Inbox>>,
@@ -598,7 +601,7 @@ fn start_control(
         tokio::join!(on_stop, on_hangup, watch);
     };
     let view: Arc<dyn ApplianceView> = Arc::clone(view) as _;
-    let served = http::spawn(admin, (view, operators), &limits, shutdown, signals);
+    let served = http::spawn(admin, (view, operators), intake, shutdown, signals);
     served.map_err(system("the control thread does not start"))
 }
 
