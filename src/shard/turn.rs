@@ -229,7 +229,8 @@ fn within_rounds<E>(
 const REAP_ROUNDS_MAX: usize = 64;
 const UNSENT_RUNS: &str =
     "packets of the turn before are still being sent: later ones may overtake them";
-const REFUSED: &str = "the kernel takes no operations for lack of memory: packets are late";
+const REFUSED: &str = "the kernel takes no operations, for lack of memory or of room for their \
+    results: packets are late";
 const CANCELLED: &str = "the kernel has cancelled an operation by itself";
 /// The longest sleep of an idle shard.
 const IDLE_WAIT: Duration = Duration::from_secs(1);
