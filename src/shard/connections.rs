@@ -45,11 +45,16 @@ impl<K: Kernel> Shard<K> {
     pub(super) fn open_connection(&mut self, accepted: Accepted) {
         let Accepted { fd, peer, local, place, speaks } = accepted;
         let (ip, is_secure) = (peer.ip(), speaks == Speaks::Tls);
-        let Some(half_open) = self.place_half_open(ip) else { return };
+        // Neither is missing: whoever has its share on this shard has an oldest here.
+        let Some(half_open) = self.place_half_open(ip) else {
+            return self.refuse(Some(speaks), &fd);
+        };
         let places = Places { connection: place, half_open };
         let mut connection = RtspConnection::new((peer, local), places, &self.sessions.cx);
         if is_secure {
-            let Some(place) = self.place_handshake(ip) else { return };
+            let Some(place) = self.place_handshake(ip) else {
+                return self.refuse(Some(speaks), &fd);
+            };
             let Some(tls) = self.begin_tls(place) else { return };
             connection = connection.with_tls(tls);
         }

@@ -169,7 +169,7 @@ impl<K: Kernel> Shard<K> {
 
     /// Tells a client that there is no place for it, where that can be said and the turn has not
     /// said it too often. The caller closes the connection.
-    fn refuse(&mut self, speaks: Option<Speaks>, fd: &OwnedFd) {
+    pub(super) fn refuse(&mut self, speaks: Option<Speaks>, fd: &OwnedFd) {
         self.cells.connections_refused.add(1);
         if let Some(left) = self.arrivals.refusals_left.checked_sub(1)
             && let Some(text) = speaks.and_then(Speaks::refusal)
