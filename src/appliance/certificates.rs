@@ -24,6 +24,7 @@ use crate::pki::serving::ServerIdentity;
 use crate::poll::poller::Poller;
 use crate::shard::TlsSettings;
 use crate::shard::inbox::{Inbox, Message};
+use crate::shard::ktls;
 
 /// Reads certificate and key, and tells the shards.
 #[derive(Debug)]
@@ -40,6 +41,8 @@ struct State {
     /// Files at the last look.
     seen: Option<Stamps>,
     identity: Option<ServerIdentity>,
+    /// The kernel has TLS, and is to encrypt.
+    by_kernel: bool,
     /// CAs of this machine, once a source needs them.
     roots: Option<CameraRoots>,
     /// When somebody was told last that the certificate expires.
@@ -57,7 +60,8 @@ impl Certificates {
     pub(super) fn open(config: &Config) -> Result<Self, String> {
         let files = config.tls.files();
         let files = files.map(|(certificate, key)| [certificate.to_owned(), key.to_owned()]);
-        let mut state = State::default();
+        let by_kernel = config.tls.by_kernel && ktls::is_available();
+        let mut state = State { by_kernel, ..State::default() };
         if let Some(files) = &files {
             state.read = Some(stamps(files));
             let identity = read(files)?;
@@ -72,6 +76,16 @@ impl Certificates {
     /// What shards begin with.
     pub(super) fn settings(&self) -> TlsSettings {
         self.lock().settings()
+    }
+
+    /// A sentence for the start about a kernel that does not encrypt although that is wanted.
+    pub(super) fn kernel_warning(&self, config: &Config) -> Option<String> {
+        let is_missing = self.files.is_some() && config.tls.by_kernel && !self.lock().by_kernel;
+        is_missing.then(|| {
+            "this kernel has no TLS: shards encrypt what goes over RTSPS; run: sudo modprobe tls \
+             (HE-W117)"
+                .to_owned()
+        })
     }
 
     /// A sentence for the start about a certificate that does not count, or not for long.
@@ -119,6 +133,7 @@ impl State {
         TlsSettings {
             server: self.identity.as_ref().map(|identity| identity.tls.clone()),
             roots: self.roots.clone().unwrap_or_default(),
+            by_kernel: self.by_kernel,
         }
     }
 

@@ -192,6 +192,7 @@ impl Prepared {
         let certificates = Certificates::open(&fit.config).map_err(RunError::Config)?;
         let certificates = Arc::new(certificates);
         fit.warnings.extend(certificates.warning());
+        fit.warnings.extend(certificates.kernel_warning(&fit.config));
         let sandbox = sandbox.enter().map_err(given_up)?;
         cli::log::start_writer().map_err(system("the log's thread does not start"))?;
         let library = open_library(&fit.config)?;

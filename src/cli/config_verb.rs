@@ -209,6 +209,8 @@ mod tests {
         # tls.key = "..."
         # true: RTSPS clients may have media by UDP, unencrypted; false: 461, TCP alone
         tls.plain_media = false
+        # off (shards encrypt), or auto: the kernel does, where it has TLS and the client 1.3
+        tls.kernel = "off"
         # further ports for RTSP over HTTP, up to 64; every RTSP port takes tunnels
         http.listen = []
         # tunnels over HTTP on one shard, 0 to 1048576; 0 = none at all
@@ -353,6 +355,7 @@ mod tests {
         # tls.certificate is not set
         # tls.key is not set
         tls.plain_media = false  # default
+        tls.kernel = "off"  # default
         http.listen = []  # default
         http.tunnels_max = 1024  # default
 

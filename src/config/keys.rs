@@ -79,6 +79,8 @@ pub static KEYS: &[Key<Config>] = &[
         "file of its private key (PEM); without one the key is in the certificate's file"),
     key!("rtsp.tls.plain_media", tls.plain_media = boolean() => plain,
         "true: RTSPS clients may have media by UDP, unencrypted; false: 461, TCP alone"),
+    key!("rtsp.tls.kernel", tls.by_kernel = auto_or_off() => auto_or_off,
+        "off (shards encrypt), or auto: the kernel does, where it has TLS and the client 1.3"),
     key!("rtsp.http.listen", http.listen = addresses_or_none() => list,
         "further ports for RTSP over HTTP, up to 64; every RTSP port takes tunnels"),
     key!("rtsp.http.tunnels_max", http.tunnels_max = count(0, 1 << 20) => plain,

@@ -22,6 +22,8 @@ pub struct TlsConfig {
     pub key: Option<PathBuf>,
     /// Clients may ask for media by UDP, which nobody encrypts.
     pub plain_media: bool,
+    /// The kernel encrypts, where it can.
+    pub by_kernel: bool,
 }
 
 /// Whether media is encrypted (SRTP, RFC 3711). Keys are told over RTSPS alone.
@@ -59,7 +61,7 @@ pub struct HttpConfig {
 impl Default for TlsConfig {
     fn default() -> Self {
         let listen = vec![SocketAddr::from((std::net::Ipv6Addr::UNSPECIFIED, 8_322))];
-        Self { listen, certificate: None, key: None, plain_media: false }
+        Self { listen, certificate: None, key: None, plain_media: false, by_kernel: false }
     }
 }
 

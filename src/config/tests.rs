@@ -100,6 +100,7 @@ fn file_sets_every_key() {
             certificate: Some("c.pem".into()),
             key: Some("k.pem".into()),
             plain_media: true,
+            by_kernel: false,
         },
         srtp: SrtpMode::Required,
         http: HttpConfig { listen: vec!["[::]:80".parse().unwrap()], tunnels_max: 9 },

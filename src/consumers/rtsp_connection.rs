@@ -173,9 +173,15 @@ impl RtspConnection {
         self
     }
 
-    /// Whether what is sent is encrypted.
+    /// Whether what is sent is to be encrypted here.
     #[must_use]
     pub fn has_tls(&self) -> bool {
+        self.tls.as_ref().is_some_and(|tls| tls.is_here())
+    }
+
+    /// Whether what is sent is encrypted, here or by the kernel.
+    #[must_use]
+    pub fn is_secure(&self) -> bool {
         self.tls.is_some()
     }
 
@@ -281,7 +287,9 @@ impl RtspConnection {
 
     /// Takes bytes of the socket. `Some`: there is nothing to be pumped.
     fn receive(&mut self, bytes: &[u8], cx: &mut Context<'_>) -> Option<Disposition> {
-        let Some(mut tls) = self.tls.take() else { return self.take(bytes, cx) };
+        let Some(mut tls) = self.tls.take_if(|tls| tls.is_here()) else {
+            return self.take(bytes, cx);
+        };
         let progress = tls.handle_bytes(bytes, self.peer, &cx.sessions.cx.cells);
         let taken = self.take(tls.plain(), cx);
         self.tls = Some(tls);
@@ -378,7 +386,7 @@ impl RtspConnection {
             Some(None) | None => None,
         };
         if request.method == Method::Setup
-            && self.has_tls()
+            && self.is_secure()
             && !cx.sessions.cx.config.plain_media
             && let Err(response) = keep_private(&mut request)
         {

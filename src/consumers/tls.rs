@@ -1,7 +1,7 @@
 //! TLS around an RTSP connection, with what is counted of it.
 //!
 //! ```text
-//!  accepted --> Handshake --> Open --> Over
+//!  accepted --> Handshake --> Open (here) --keys--> Open (kernel) --> Over
 //!                  `-- failed, timeout, closed ----^
 //! ```
 //! The bytes themselves are `pki::stream`'s. Invariant: a handshake and a connection are counted in
@@ -12,12 +12,14 @@ use std::sync::Arc;
 
 use crate::base::addresses::AddressPlace;
 use crate::metrics::cells::{ShardCells, TLS_WAYS};
+use crate::pki::kernel::KernelKeys;
 use crate::pki::stream::{FAILED_BY_CLOSE, Progress, TlsFailure, TlsStream};
 
 /// TLS of a connection that was accepted.
 #[derive(Debug)]
 pub struct Secured {
-    stream: TlsStream,
+    /// `None`: the kernel encrypts.
+    stream: Option<TlsStream>,
     /// What came decrypted; kept for its storage.
     plain: Vec<u8>,
     phase: Phase,
@@ -39,7 +41,7 @@ impl Secured {
     #[must_use]
     pub fn new(stream: TlsStream, place: AddressPlace, cells: &Arc<ShardCells>) -> Self {
         cells.tls_handshakes_open.add(1);
-        let (place, cells) = (Some(place), Arc::clone(cells));
+        let (stream, place, cells) = (Some(stream), Some(place), Arc::clone(cells));
         Self { stream, plain: Vec::new(), phase: Phase::Handshake, place, cells }
     }
 
@@ -52,12 +54,42 @@ impl Secured {
     /// Bytes may be sealed.
     #[must_use]
     pub fn is_open(&self) -> bool {
-        matches!(self.phase, Phase::Open(_)) && !self.stream.has_failed()
+        let is_here = |stream: &TlsStream| !stream.has_failed();
+        matches!(self.phase, Phase::Open(_)) && self.stream.as_ref().is_some_and(is_here)
     }
 
-    /// Records in and out.
-    pub fn stream_mut(&mut self) -> &mut TlsStream {
-        &mut self.stream
+    /// The client can be told something.
+    #[must_use]
+    pub fn can_send(&self) -> bool {
+        self.is_open() || !self.is_here()
+    }
+
+    /// Bytes are encrypted here, not by the kernel.
+    #[must_use]
+    pub fn is_here(&self) -> bool {
+        self.stream.is_some()
+    }
+
+    /// Records in and out; `None`: the kernel makes them.
+    pub fn stream_mut(&mut self) -> Option<&mut TlsStream> {
+        self.stream.as_mut()
+    }
+
+    /// Whether the kernel could go on from here.
+    #[must_use]
+    pub fn is_at_rest(&self) -> bool {
+        self.is_open() && self.stream.as_ref().is_some_and(TlsStream::is_at_rest)
+    }
+
+    /// The keys for the kernel, which encrypts from now on. `None`: the connection is of no use.
+    pub fn hand_over(&mut self, cells: &ShardCells) -> Option<KernelKeys> {
+        let keys = self.stream.take()?.into_keys();
+        self.leave(cells);
+        if keys.is_some() {
+            self.phase = Phase::Open(KERNEL);
+            cells.tls_connections[KERNEL].add(1);
+        }
+        keys
     }
 
     /// Takes bytes of the socket. What they say is in `plain` until the next call. `None`: there is
@@ -70,7 +102,8 @@ impl Secured {
     ) -> Option<Progress> {
         self.plain.clear();
         self.plain.shrink_to(PLAIN_KEPT_BYTES);
-        match self.stream.handle_bytes(bytes, &mut self.plain) {
+        let Some(stream) = &mut self.stream else { return None };
+        match stream.handle_bytes(bytes, &mut self.plain) {
             Ok(progress) => {
                 if progress.is_shaken {
                     self.leave(cells);
@@ -131,6 +164,7 @@ impl Drop for Secured {
 
 /// Place in `TLS_WAYS`.
 const USER: usize = 0;
+const KERNEL: usize = 1;
 const _: () = assert!(TLS_WAYS.len() == 2);
 /// Requests are shorter; a publisher's records of 16 KiB are worth the allocation.
 const PLAIN_KEPT_BYTES: usize = 16 << 10;

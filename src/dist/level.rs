@@ -52,7 +52,7 @@ pub fn further(
     let (mut fits, mut lacks) = (0, most.saturating_add(1));
     while lacks - fits > most / 256 + 1 {
         let rate = fits + (lacks - fits) / 2;
-        if level.assign(rate, SHARE_EXACT).is_some() { fits = rate } else { lacks = rate }
+        if level.assign(rate, 0).is_some() { fits = rate } else { lacks = rate }
     }
     // Without further sources the last one gets the rest when all others have theirs.
     let (usual, least) = (u128::from(usual), u128::from(least));
@@ -64,7 +64,7 @@ pub fn further(
     if least >= usual || !is_worth(rate) {
         return none;
     }
-    level.assign(rate, SHARE_MORE).unwrap_or_default()
+    level.assign(rate, MORE_PERCENT).unwrap_or_default()
 }
 
 /// What a plan is levelled by.
@@ -97,9 +97,9 @@ impl<F: Fn(Option<MemberId>) -> bool> Level<'_, F> {
         rates
     }
 
-    /// What each gets of whom when all are to have `rate`; `None` when something is lacking. Of
-    /// what one lacks `percent` is given where there is so much.
-    fn assign(&self, rate: u64, percent: u64) -> Option<BTreeMap<MemberId, Vec<Edge>>> {
+    /// What each gets of whom when all are to have `rate`; `None` when something is lacking. When
+    /// all have what they lack, they are given `more_percent` of it again, where there is so much.
+    fn assign(&self, rate: u64, more_percent: u64) -> Option<BTreeMap<MemberId, Vec<Edge>>> {
         let mut left: BTreeMap<Option<MemberId>, u64> = BTreeMap::new();
         let mut lacking = Vec::new();
         for sender in self.senders {
@@ -117,34 +117,54 @@ impl<F: Fn(Option<MemberId>) -> bool> Level<'_, F> {
         }
         lacking.sort_unstable_by_key(|(lack, id)| (std::cmp::Reverse(*lack), *id));
         let mut found = BTreeMap::new();
-        for (lack, id) in lacking {
-            let source = self.plan.edge(id).map(|edge| edge.source);
-            let mut more = lack.saturating_mul(percent) / 100;
-            let (mut given, mut edges) = (0_u64, Vec::new());
-            for sender in self.senders {
-                if more < RATE_MIN || edges.len() == FURTHER_MAX {
-                    break;
-                }
-                let is_other = source != Some(*sender) && self.plan.may_give(*sender, id);
-                let Some(rest) = left.get_mut(sender).filter(|_| is_other) else { continue };
-                let gives = (*rest).min(more);
-                if gives < RATE_MIN {
-                    continue;
-                }
-                *rest -= gives;
-                more -= gives;
-                given += gives;
-                edges.push(Edge { source: *sender, rate: gives });
-            }
+        for (lack, id) in &lacking {
+            let mut edges = Vec::new();
+            let given = self.give(*id, *lack, &mut left, &mut edges);
             // A rest that is not worth a connection is lacking to nobody.
-            if given.saturating_add(RATE_MIN) <= lack {
+            if given.saturating_add(RATE_MIN) <= *lack {
                 return None;
             }
-            if !edges.is_empty() {
-                found.insert(id, edges);
+            found.insert(*id, edges);
+        }
+        for (lack, id) in &lacking {
+            let edges = found.entry(*id).or_default();
+            self.give(*id, lack.saturating_mul(more_percent) / 100, &mut left, edges);
+        }
+        found.retain(|_, edges| !edges.is_empty());
+        Some(found)
+    }
+
+    /// Gives a member up to `wanted` of what is `left` of others than its source; returns how much.
+    fn give(
+        &self,
+        id: MemberId,
+        wanted: u64,
+        left: &mut BTreeMap<Option<MemberId>, u64>,
+        edges: &mut Vec<Edge>,
+    ) -> u64 {
+        let source = self.plan.edge(id).map(|edge| edge.source);
+        let mut given = 0;
+        for sender in self.senders {
+            let known = edges.iter().position(|edge| edge.source == *sender);
+            // What is not worth a connection is worth more of one that there is.
+            let least = if known.is_some() { 1 } else { RATE_MIN };
+            let is_full = known.is_none() && edges.len() == FURTHER_MAX;
+            if is_full || source == Some(*sender) || !self.plan.may_give(*sender, id) {
+                continue;
+            }
+            let Some(rest) = left.get_mut(sender) else { continue };
+            let gives = (*rest).min(wanted - given);
+            if gives < least {
+                continue;
+            }
+            *rest -= gives;
+            given += gives;
+            match known.and_then(|at| edges.get_mut(at)) {
+                Some(edge) => edge.rate += gives,
+                None => edges.push(Edge { source: *sender, rate: gives }),
             }
         }
-        Some(found)
+        given
     }
 }
 
@@ -156,10 +176,8 @@ const MEMBERS_MAX: usize = 64;
 const RATE_MIN: u64 = 312_500;
 /// All get a fourteenth less than could be: nothing is exact.
 const MARGIN: u64 = 14;
-/// Of what is lacking.
-const SHARE_EXACT: u64 = 100;
 /// Sources may have less than planned: others have it then.
-const SHARE_MORE: u64 = 130;
+const MORE_PERCENT: u64 = 30;
 /// It has to be better by so much than to wait for those that are done.
 const WORTH_PERCENT: u128 = 105;
 
@@ -217,6 +235,19 @@ mod tests {
         assert!(further(&slow_down, 0, |_| true).is_empty());
     }
 
+    #[test]
+    fn several_nodes_behind_slow_uplinks_are_all_helped() {
+        // Those behind a slow uplink, which is the last one's in no order.
+        for (fast, slow, mbit) in [(6, 6, 10), (4, 5, 20), (8, 7, 10)] {
+            let plan = plan(200, &[vec![(200, 200); fast], vec![(mbit, 200); slow]].concat());
+            let found = further(&plan, 0, |_| true);
+            let behind = |id: &MemberId| plan.up_of(plan.edge(*id).unwrap().source) < 200 * MBIT;
+            let helped: Vec<_> = plan.members().filter(behind).collect();
+            assert!(helped.len() > 1, "{helped:?}");
+            assert_eq!(found.keys().copied().collect::<Vec<_>>(), helped);
+        }
+    }
+
     proptest::proptest! {
         #[test]
         fn node_behind_a_slow_uplink_is_helped_at_any_rate(rate in 4 * RATE_MIN * 8..100_000_000) {
@@ -233,6 +264,28 @@ mod tests {
             proptest::prop_assert_eq!(found.len(), 1, "{:?}", found);
             let given = |edges: &Vec<Edge>| edges.iter().map(|edge| edge.rate).sum::<u64>();
             proptest::prop_assert!(found.values().all(|edges| given(edges) >= rate / 2));
+        }
+
+        #[test]
+        fn more_than_what_is_lacking_makes_no_plan_impossible(
+            fast in 3_usize..9,
+            slow in 2_usize..8,
+            mbit in 5_u64..60,
+        ) {
+            let nodes = [vec![(200, 200); fast], vec![(mbit, 200); slow]].concat();
+            let plan = plan(200, &nodes);
+            let senders: Vec<_> =
+                std::iter::once(None).chain(plan.members().map(Some)).collect();
+            let level = Level { plan: &plan, base_up: 0, senders: &senders, knows: &|_| true };
+            for rate in (1..=20).map(|tens| tens * 10 * MBIT) {
+                let exact = level.assign(rate, 0);
+                let more = level.assign(rate, MORE_PERCENT);
+                proptest::prop_assert_eq!(exact.is_some(), more.is_some());
+                for (id, edges) in exact.unwrap_or_default() {
+                    let sum = |edges: &[Edge]| edges.iter().map(|edge| edge.rate).sum::<u64>();
+                    proptest::prop_assert!(sum(&more.as_ref().unwrap()[&id]) >= sum(&edges));
+                }
+            }
         }
 
         #[test]

@@ -8,10 +8,25 @@ use super::check::{Check, Level};
 use crate::config::Config;
 use crate::pki::serving::ServerIdentity;
 
-/// What is to be said of it; nothing without RTSPS.
-pub(super) fn check(config: &Config) -> Option<Check> {
-    let (certificate, key) = config.tls.files()?;
-    Some(judge(certificate, key))
+/// What is to be said of it; nothing without RTSPS. `has_kernel_tls` asks the kernel.
+pub(super) fn check(config: &Config, has_kernel_tls: impl FnOnce() -> bool) -> Vec<Check> {
+    let Some((certificate, key)) = config.tls.files() else { return Vec::new() };
+    vec![judge(certificate, key), judge_kernel(config.tls.by_kernel, has_kernel_tls())]
+}
+
+fn judge_kernel(is_wanted: bool, has_tls: bool) -> Check {
+    match (is_wanted, has_tls) {
+        (true, false) => Check::bad(
+            Level::Warn,
+            KERNEL,
+            "no",
+            "shards encrypt what goes over RTSPS, which costs several times what sending does",
+            "sudo modprobe tls",
+        ),
+        (false, true) => Check::ok(KERNEL, "yes; rtsp.tls.kernel is off"),
+        (true, true) => Check::ok(KERNEL, "yes"),
+        (false, false) => Check::ok(KERNEL, "no; shards encrypt"),
+    }
 }
 
 fn judge(certificate: &Path, key: &Path) -> Check {
@@ -42,6 +57,7 @@ fn judge(certificate: &Path, key: &Path) -> Check {
 }
 
 const NAME: &str = "rtsp.tls.certificate";
+const KERNEL: &str = "TLS in the kernel";
 
 #[cfg(test)]
 mod tests {
@@ -55,9 +71,9 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("both.pem");
         let mut config = Config::default();
-        assert_eq!(check(&config), None);
+        assert_eq!(check(&config, || true), []);
         config.tls.certificate = Some(path.clone());
-        let level = |config: &Config| check(config).unwrap().level;
+        let level = |config: &Config| check(config, || true)[0].level;
         assert_eq!(level(&config), Level::Fail, "there is no file");
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
         let put = |from_s: u64, days: u64| {
@@ -75,5 +91,9 @@ mod tests {
             put(from, days);
             assert_eq!(level(&config), expected, "{days} days");
         }
+        let kernel = |config: &Config, has_tls| check(config, || has_tls)[1].level;
+        assert_eq!(kernel(&config, false), Level::Ok, "nobody wants it");
+        config.tls.by_kernel = true;
+        assert_eq!((kernel(&config, false), kernel(&config, true)), (Level::Warn, Level::Ok));
     }
 }

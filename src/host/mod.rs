@@ -34,14 +34,16 @@ use facts::Facts;
 use tree::Tree;
 
 /// Everything that is looked at, for a server with this configuration. `try_fifo` says whether a
-/// thread of this process may have a real-time priority.
+/// thread of this process may have a real-time priority, `has_kernel_tls` whether the kernel has
+/// TLS.
 #[must_use]
 pub fn examine<E: std::fmt::Display>(
     config: &Config,
     try_fifo: impl FnOnce(u8) -> Result<(), E>,
+    has_kernel_tls: impl FnOnce() -> bool,
 ) -> Vec<Check> {
     let mut checks = judge::judge(&Facts::gather(config, try_fifo));
-    checks.extend(certificate::check(config));
+    checks.extend(certificate::check(config, has_kernel_tls));
     checks
 }
 

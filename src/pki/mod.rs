@@ -10,7 +10,7 @@
 //! - [`trust`]: which servers a client believes. [`tls`]: settings of servers and clients.
 //! - [`fault`]: what a failed handshake means, for people.
 //! - [`serving`]: the certificate of the RTSPS port. [`camera`]: whom to believe among cameras.
-//! - [`stream`]: TLS of one RTSP connection, as plain code.
+//! - [`stream`]: TLS of one RTSP connection, as plain code. [`kernel`]: its keys for the kernel.
 //!
 //! A node has one name for TLS, [`host_of`]: its address does not matter to who checks it. The key
 //! of its certificate is its Ed25519 key, so a request for a certificate proves that whoever says
@@ -24,6 +24,7 @@ pub mod camera;
 pub mod certificate;
 pub mod credentials;
 pub mod fault;
+pub mod kernel;
 pub mod serving;
 pub mod stream;
 #[cfg(test)]

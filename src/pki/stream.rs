@@ -16,9 +16,12 @@ use std::io::{Read as _, Write as _};
 use std::sync::Arc;
 
 use rustls::pki_types::ServerName;
-use rustls::{ClientConnection, Connection, Error, InvalidMessage, ServerConnection};
+use rustls::{
+    ClientConnection, Connection, Error, InvalidMessage, ProtocolVersion, ServerConnection,
+};
 
 use super::camera::{CameraTls, CameraTrustError};
+use super::kernel::KernelKeys;
 use super::serving::ServerTls;
 
 /// TLS of one connection.
@@ -210,6 +213,25 @@ impl TlsStream {
         // It fails only when the connection has failed before.
         self.has_failed |= self.connection.writer().write_all(plain).is_err();
         self.collect();
+    }
+
+    /// Whether the kernel could go on from here: the handshake is that of TLS 1.3 and over, no part
+    /// of a record is read, and none waits to be sent.
+    #[must_use]
+    pub fn is_at_rest(&self) -> bool {
+        !self.is_handshaking()
+            && !self.has_failed
+            && self.partial.is_empty()
+            && self.output.is_empty()
+            && self.connection.protocol_version() == Some(ProtocolVersion::TLSv1_3)
+    }
+
+    /// The keys for the kernel. `None`: they cannot be had, and the connection is of no use.
+    #[must_use]
+    pub fn into_keys(self) -> Option<KernelKeys> {
+        let version = self.connection.protocol_version()?;
+        let secrets = self.connection.dangerous_extract_secrets().ok()?;
+        KernelKeys::new(&secrets, version)
     }
 
     /// Tells the other side that nothing more comes.

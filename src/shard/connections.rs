@@ -191,7 +191,9 @@ impl<K: Kernel> Shard<K> {
     pub(super) fn handle_connection_failed(&mut self, key: EntryKey, error: &io::Error) {
         if let Some(connection) = self.net.entries.connection_mut(key) {
             let peer = connection.peer();
-            if is_of_the_network(error) {
+            // Where the kernel has the keys, that is how it tells of a client's last record.
+            let is_end = connection.is_secure() && error.raw_os_error() == Some(libc::EIO);
+            if is_of_the_network(error) && !is_end {
                 tracing::info!(code = "HE-I602", %peer, reason = %error, "a connection is ended");
             } else {
                 tracing::debug!(%peer, reason = %error, "a connection was closed by its client");

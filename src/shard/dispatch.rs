@@ -38,6 +38,8 @@ impl<K: Kernel> Shard<K> {
     /// Hands an event to the consumer of an entry; the entry is suspended until it is handled.
     pub(super) fn dispatch(&mut self, key: EntryKey, event: Event<'_>) {
         self.net.entries.table.suspend(key);
+        // Then no receive is under way.
+        let may_hand_over = self.tls.by_kernel && matches!(event, Event::Received(_));
         let Some(mut consumer) = self.net.entries.table.take(key) else { return };
         let mut asked = Asked::default();
         let mut cx = Context {
@@ -75,6 +77,9 @@ impl<K: Kernel> Shard<K> {
             self.execute_with_new_pair(command);
         }
         if !gone {
+            if may_hand_over {
+                self.offer_to_kernel(key);
+            }
             self.dispose(key, disposition);
         }
     }

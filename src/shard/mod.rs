@@ -19,6 +19,7 @@
 //! | `questions` | questions of the control thread, one a turn |
 //! | `send` | sends over UDP and RTSP connections, and their results |
 //! | `sockets` | how each kind of socket is opened, received from and closed |
+//! | `ktls` | TLS in the kernel |
 //! | `tls` | TLS of connections that begin |
 //! | `tunnels` | messages of tunnels over HTTP |
 //! | `phase`, `stop` | whether a shard serves or stops, and how it ends sessions and connections |
@@ -37,6 +38,7 @@ mod dispatch;
 mod entries;
 pub mod held;
 pub mod inbox;
+pub mod ktls;
 mod messages;
 mod network;
 mod phase;

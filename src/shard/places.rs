@@ -103,7 +103,7 @@ impl<K: Kernel> Shard<K> {
         };
         let Some(key) = key else { return };
         let Some(connection) = self.net.entries.connection_mut(key) else { return };
-        let can_be_told = connection.tls_mut().is_none_or(|tls| tls.is_open());
+        let can_be_told = connection.tls_mut().is_none_or(|tls| tls.can_send());
         connection.end_oldest(&self.sessions.cx);
         let max = self.sessions.cx.config.limits.half_open_max;
         self.note_dropped("half-open connections", max);

@@ -5,6 +5,9 @@
 //! visits' share of a turn (`arrivals`), so a crowd of them keeps no pump from running. Bound:
 //! `limits.tls_handshakes_max` of them under way; one more ends the oldest (`places`).
 
+use std::io;
+
+use super::ktls;
 use super::ring::kernel::Kernel;
 use super::state::Shard;
 use crate::base::addresses::AddressPlace;
@@ -12,7 +15,9 @@ use crate::consumers::tls::Secured;
 use crate::pki::camera::{CameraRoots, CameraTls};
 use crate::pki::serving::ServerTls;
 use crate::pki::stream::TlsStream;
+use crate::poll::poll_table::EntryKey;
 use crate::session::action::CameraSecurity;
+use crate::session::directory::SessionRef;
 
 /// What a shard needs of TLS.
 #[derive(Debug, Clone, Default)]
@@ -21,6 +26,8 @@ pub struct TlsSettings {
     pub server: Option<ServerTls>,
     /// By which cameras are verified.
     pub roots: CameraRoots,
+    /// Connections are handed to the kernel, which has TLS.
+    pub by_kernel: bool,
 }
 
 impl<K: Kernel> Shard<K> {
@@ -36,6 +43,34 @@ impl<K: Kernel> Shard<K> {
         }
     }
 
+    /// Hands the connection of a player to the kernel, where that is wanted and can be done: no
+    /// receive and no send is under way, and no record is cut. A publisher's stays here, because
+    /// its client may renew its keys, which the kernel does not take.
+    pub(super) fn offer_to_kernel(&mut self, key: EntryKey) {
+        let sessions = self.sessions.cx.directory.of_connection(key);
+        let plays = |session: &SessionRef| !matches!(session, SessionRef::Publisher(_));
+        if sessions.is_empty() || !sessions.iter().all(plays) {
+            return;
+        }
+        let Some(link) = self.net.entries.link(key).filter(|link| !link.is_sending) else { return };
+        let Some(connection) = self.net.entries.connection_mut(key) else { return };
+        let Some(tls) = connection.tls_mut().filter(|tls| tls.is_at_rest()) else { return };
+        let socket = self.net.ring.fd(link.slot);
+        if let Err(error) = ktls::set_protocol(socket) {
+            // The kernel may have lost the module, or the process its leave to load it.
+            self.tls.by_kernel = false;
+            return self.net.warnings.once("HE-W618", KERNEL_REFUSES, &error);
+        }
+        let keys = tls.hand_over(&self.cells);
+        let set = keys.ok_or_else(|| io::Error::other("its keys cannot be had"));
+        if let Err(error) = set.and_then(|keys| ktls::set_keys(socket, &keys)) {
+            self.tls.by_kernel = false;
+            self.net.warnings.once("HE-W618", KERNEL_REFUSES, &error);
+            return self.close(key);
+        }
+        self.net.ring.set_kernel_tls(link.slot);
+    }
+
     /// Begins the handshake of a connection to a camera.
     pub(super) fn begin_camera_tls(&self, security: &CameraSecurity) -> Result<TlsStream, String> {
         let tls = CameraTls::new(security.trust, &self.tls.roots);
@@ -45,3 +80,5 @@ impl<K: Kernel> Shard<K> {
         TlsStream::client(&tls, &security.host).map_err(|failure| failure.to_string())
     }
 }
+
+const KERNEL_REFUSES: &str = "the kernel takes no TLS: connections are encrypted by the shard";

@@ -4,7 +4,7 @@ use std::fs::File;
 
 use crate::support;
 use crate::support::live::wait_until_described;
-use crate::support::players::{ffmpeg, player};
+use crate::support::players::{PICTURES_IN_TICKS, ffmpeg, player};
 use crate::support::process::{Kept, PLAYER_PATIENCE};
 use crate::support::reflect::Reflection;
 use crate::support::wait::until_within;
@@ -23,7 +23,7 @@ fn decoder_has_no_complaint_when_the_node_that_feeds_its_own_is_killed() {
     let outputs = tempfile::tempdir_in(support::scratch()).unwrap();
     let (frames, errors) = (outputs.path().join("frames"), outputs.path().join("errors"));
     let mut command = player(&lab.node(3).url("live/show"), "tcp");
-    command.args(["-map", "0:v", "-fps_mode", "passthrough", "-enc_time_base", "-1"]);
+    command.args(["-map", "0:v"]).args(PICTURES_IN_TICKS);
     command.args(["-flush_packets", "1", "-f", "framemd5"]).arg(&frames);
     let mut reader = Kept::start(command.stderr(File::create(&errors).unwrap()));
     let count = || {

@@ -187,3 +187,21 @@ fn certificate_that_expires_soon_is_told_of_and_one_that_is_missing_ends_the_sta
     assert_eq!(ended.status.code(), Some(2), "{ended:?}");
     assert!(ended.stderr.contains("cert.pem: No such file"), "{ended:?}");
 }
+
+#[test]
+fn player_is_served_by_the_kernel_s_tls_or_by_the_shard_where_there_is_none() {
+    let (server, _files) = start("kernel = \"auto\"\n", &Options::default());
+    let has_kernel = !server.banner.contains("HE-W117");
+    let mut client = SecureClient::connect(server.rtsps());
+    play(&mut client, &server);
+    for _ in 0..50 {
+        assert!(client.frame().0 < 2);
+    }
+    let by = |way: &str| {
+        let labels = format!("way=\"{way}\"");
+        labelled(&server, "headend_rtsp_tls_connections", &labels).unwrap()
+    };
+    let (used, other) = if has_kernel { ("kernel", "user") } else { ("user", "kernel") };
+    println!("encrypted by: {used}");
+    assert!(by(used) > 0.5 && by(other) < 0.5);
+}

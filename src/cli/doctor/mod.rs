@@ -10,13 +10,14 @@ use std::io::{self, Write};
 use super::args::{DoctorArgs, load};
 use super::{Exit, Failure, printable};
 use crate::host::{self, Check, Level};
+use crate::shard::ktls::is_available;
 use crate::shard::priority::try_fifo;
 
 mod script;
 
 pub(super) fn run(args: &DoctorArgs, out: &mut impl Write) -> Result<Exit, Failure> {
     let config = load(args.config.as_ref(), std::env::vars_os(), &[])?.config;
-    let checks = host::examine(&config, try_fifo);
+    let checks = host::examine(&config, try_fifo, is_available);
     let count = |level| checks.iter().filter(|check| check.level == level).count();
     let (failed, warned) = (count(Level::Fail), count(Level::Warn));
     let (tips, skipped) = (count(Level::Tip), count(Level::Skip));

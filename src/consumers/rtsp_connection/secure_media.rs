@@ -77,7 +77,7 @@ impl RtspConnection {
         cx: &Context<'_>,
     ) -> Result<SrtpLeave, Status> {
         let mode = cx.sessions.cx.config.srtp;
-        let is_served = self.has_tls() && mode != SrtpMode::Off;
+        let is_served = self.is_secure() && mode != SrtpMode::Off;
         let is_required = mode == SrtpMode::Required;
         let leave = SrtpLeave { is_served, is_required, keys: None };
         self.media_keys.answer = None;
@@ -150,7 +150,7 @@ impl RtspConnection {
         asked: &Asked,
         cx: &Context<'_>,
     ) -> Response {
-        let Some(media) = asked.media.as_deref().filter(|_| self.has_tls()) else {
+        let Some(media) = asked.media.as_deref().filter(|_| self.is_secure()) else {
             return response;
         };
         if response.status() != Status::Ok || cx.sessions.cx.config.srtp == SrtpMode::Off {

@@ -184,3 +184,39 @@ fn certificate_says_when_it_counts_and_whose_its_key_is() {
     let bad = SelfSigned::make(["a b"], NOW_S, Duration::from_secs(1)).unwrap_err();
     assert_eq!(bad, PkiError::BadName("a b".to_owned()));
 }
+
+#[test]
+fn keys_for_the_kernel_go_on_with_the_next_record_of_each_direction() {
+    let identity = identity();
+    let keys_after = |records: usize| {
+        let mut server = TlsStream::server(&identity.tls).unwrap();
+        let mut client = client(SourceTls::Off);
+        assert!(!server.is_at_rest(), "there are no keys yet");
+        exchange(&mut client, &mut server, 1_000).unwrap();
+        assert!(server.is_at_rest());
+        for _ in 0..records {
+            client.seal(b"OPTIONS");
+            server.seal(b"200");
+            assert!(!server.is_at_rest(), "a record waits");
+            exchange(&mut client, &mut server, 1_000).unwrap();
+        }
+        client.seal(b"PLAY");
+        let bytes = client.output().to_vec();
+        server.handle_bytes(&bytes[..9], &mut Vec::new()).unwrap();
+        assert!(!server.is_at_rest(), "half of a record is read");
+        server.handle_bytes(&bytes[9..], &mut Vec::new()).unwrap();
+        assert!(server.is_at_rest());
+        server.into_keys().unwrap()
+    };
+    let number = |info: &crate::pki::kernel::CryptoInfo| {
+        let bytes = info.as_bytes();
+        // AES-128-GCM, which the server prefers.
+        assert_eq!(bytes.len(), 40);
+        u64::from_be_bytes(bytes[32..].try_into().unwrap())
+    };
+    for records in [0, 3] {
+        let keys = keys_after(records);
+        assert_eq!(number(&keys.send), records as u64);
+        assert_eq!(number(&keys.receive), records as u64 + 1);
+    }
+}

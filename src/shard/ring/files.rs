@@ -58,6 +58,8 @@ struct FileEntry {
     armed: [bool; Arm::ALL.len()],
     tokens: [u32; Arm::ALL.len()],
     stream_busy: bool,
+    /// Stream sends may end early, and are gone on with.
+    has_kernel_tls: bool,
 }
 
 impl Files {
@@ -124,6 +126,17 @@ impl Files {
     pub(super) fn start_stream(&mut self, slot: FileSlot) -> bool {
         let Some(entry) = self.open_mut(slot) else { return false };
         !std::mem::replace(&mut entry.stream_busy, true)
+    }
+
+    /// The kernel encrypts what is sent on the slot.
+    pub(super) fn set_kernel_tls(&mut self, slot: FileSlot) {
+        if let Some(entry) = self.open_mut(slot) {
+            entry.has_kernel_tls = true;
+        }
+    }
+
+    pub(super) fn has_kernel_tls(&self, index: u32) -> bool {
+        self.entries.get(index as usize).is_some_and(|entry| entry.has_kernel_tls)
     }
 
     pub(super) fn end_stream(&mut self, index: u32) {

@@ -107,6 +107,23 @@ impl Gather {
         self.ends_in_arena = false;
     }
 
+    /// Removes bytes at the front, which the kernel has taken; owners of the rest stay held.
+    pub(super) fn skip(&mut self, bytes: usize) {
+        let mut left = bytes.min(self.bytes);
+        self.bytes -= left;
+        let mut whole = 0;
+        for iovec in &mut self.iovecs {
+            if iovec.iov_len > left {
+                iovec.iov_base = iovec.iov_base.wrapping_byte_add(left);
+                iovec.iov_len -= left;
+                break;
+            }
+            left -= iovec.iov_len;
+            whole += 1;
+        }
+        self.iovecs.drain(..whole);
+    }
+
     /// Appends a copy of `bytes`. False: there is no room, and nothing has changed.
     pub(super) fn push_bytes(&mut self, bytes: &[u8]) -> bool {
         let mark = self.mark();

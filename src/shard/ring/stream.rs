@@ -6,8 +6,9 @@
 //! [ "RTSP/1.0 200 OK.." ][ $ ch len | rtp | payload ][ $ ch len | rtp | payload ] ..
 //! ```
 //! Invariants: at most one send is in flight on a connection, because two would interleave. The
-//! kernel finishes a send or fails it (`MSG_WAITALL`). No send has a part of a packet. A send of
-//! which the kernel took no byte, for want of memory or because it cancelled it, is queued again.
+//! kernel finishes a send or fails it (`MSG_WAITALL`, which its TLS does not know: there the rest
+//! of a send that ended early is sent behind it). No send has a part of a packet. A send of which
+//! the kernel took no byte, for want of memory or because it cancelled it, is queued again.
 //! Bounds: `LIMITS` for a send; one slot for each send that is in flight or waits for its notice.
 //! Memory of slots is used again. RFC 2326 s10.12, DESIGN section 6.7.
 #![allow(unsafe_code, reason = "messages for the kernel; a room with unsafe code")]
@@ -50,6 +51,8 @@ struct StreamSlot {
     is_zerocopy: bool,
     /// The kernel took nothing: the send is queued again after the notice.
     is_untaken: bool,
+    /// Bytes of it that the kernel took in operations that ended early.
+    taken_bytes: usize,
 }
 
 /// A send that takes bytes and packets. Dropped without `submit`, it sends nothing.
@@ -77,15 +80,15 @@ impl<K: Kernel> Ring<K> {
         cqe: &cqueue::Entry,
     ) -> Option<Completion> {
         let send = self.memory.streams.slot(index);
-        let (file, token, expected) = (send.file, send.token, send.gather.bytes());
-        let (is_zerocopy, is_untaken) = (send.is_zerocopy, send.is_untaken);
+        let (file, token, left) = (send.file, send.token, send.gather.bytes());
+        let (is_zerocopy, is_untaken, before) =
+            (send.is_zerocopy, send.is_untaken, send.taken_bytes);
         if cqueue::notif(cqe.flags()) {
             let file_index = self.files.is_open(file).then(|| file.index());
             self.zerocopy.end(file_index, Outlet::Stream, cqe.result());
-            if is_untaken && file_index.is_some() {
-                self.queue_stream(index);
-            } else {
-                self.memory.streams.give_back(index);
+            match file_index {
+                Some(file) if is_untaken => self.pause(file, Again::Send(index)),
+                _ => self.memory.streams.give_back(index),
             }
             return None;
         }
@@ -102,6 +105,15 @@ impl<K: Kernel> Ring<K> {
             self.end_op(file.index());
             return None;
         }
+        let taken = usize::try_from(cqe.result()).unwrap_or(0);
+        if !is_closing && self.files.has_kernel_tls(file.index()) && 0 < taken && taken < left {
+            let send = self.memory.streams.slot(index);
+            send.gather.skip(taken);
+            send.taken_bytes += taken;
+            self.queue_stream(index);
+            self.end_op(file.index());
+            return None;
+        }
         if !has_notice {
             self.memory.streams.give_back(index);
         }
@@ -110,7 +122,10 @@ impl<K: Kernel> Ring<K> {
         if is_closing {
             return None;
         }
-        Some(Completion::StreamSent { token, result: stream_result(cqe.result(), expected) })
+        // Of a gather, whose bytes fit in 32 bits.
+        let before = u32::try_from(before).unwrap_or(u32::MAX);
+        let result = stream_result(cqe.result(), left).map(|sent| sent.saturating_add(before));
+        Some(Completion::StreamSent { token, result })
     }
 
     /// Whether the kernel took no byte of a send for a reason of its own: it has no memory, has
@@ -136,16 +151,27 @@ impl<K: Kernel> Ring<K> {
         }
     }
 
+    /// What is sent on a slot is encrypted by the kernel from now on.
+    pub fn set_kernel_tls(&mut self, slot: FileSlot) {
+        self.files.set_kernel_tls(slot);
+    }
+
     fn queue_stream(&mut self, index: u32) {
+        let has_kernel_tls = {
+            let file = self.memory.streams.slot(index).file;
+            self.files.has_kernel_tls(file.index())
+        };
         let send = self.memory.streams.slot(index);
+        send.is_untaken = false;
         let iovecs = send.gather.iovecs_mut();
         send.message.msg_iov = iovecs.as_mut_ptr();
         send.message.msg_iovlen = iovecs.len();
         let file = types::Fixed(send.file.index());
-        let flags = (libc::MSG_WAITALL | libc::MSG_NOSIGNAL).cast_unsigned();
+        let whole = if has_kernel_tls { 0 } else { libc::MSG_WAITALL };
+        let flags = (whole | libc::MSG_NOSIGNAL).cast_unsigned();
         let bytes = send.gather.bytes();
-        send.is_zerocopy =
-            self.zerocopy.is_wanted(send.file.index(), Outlet::Stream, bytes, || Shape {
+        send.is_zerocopy = !has_kernel_tls
+            && self.zerocopy.is_wanted(send.file.index(), Outlet::Stream, bytes, || Shape {
                 bytes,
                 fragments: fragments(send.gather.iovecs_mut()),
             });
@@ -269,7 +295,7 @@ impl StreamSlots {
     fn take(&mut self, file: FileSlot, token: u32) -> u32 {
         let index = self.free.pop().unwrap_or_else(|| self.grow());
         let send = self.slot(index);
-        (send.file, send.token, send.is_untaken) = (file, token, false);
+        (send.file, send.token, send.is_untaken, send.taken_bytes) = (file, token, false, 0);
         index
     }
 
@@ -281,6 +307,7 @@ impl StreamSlots {
             token: 0,
             is_zerocopy: false,
             is_untaken: false,
+            taken_bytes: 0,
         }));
         // One slot a connection at most, and connections are counted in 32 bits.
         u32::try_from(self.slots.len() - 1).unwrap_or(u32::MAX)

@@ -108,7 +108,7 @@ impl<K: Kernel> Shard<K> {
         let has_live = sessions.iter().any(|session| matches!(session, SessionRef::Reader(_)));
         let (output, Some(secured)) = connection.wire_mut() else { return };
         let is_open = secured.is_open();
-        let stream = secured.stream_mut();
+        let Some(stream) = secured.stream_mut() else { return };
         let has_media = is_open && !is_closing && (!ready.is_empty() || has_live);
         if stream.output().is_empty() && (output.is_empty() || !is_open) && !has_media {
             if is_closing {

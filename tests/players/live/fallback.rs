@@ -16,7 +16,7 @@ use std::path::Path;
 
 use crate::support;
 use crate::support::live::{path, wait_until_described};
-use crate::support::players::{ffmpeg, launch, player};
+use crate::support::players::{PICTURES_IN_TICKS, ffmpeg, launch, player};
 use crate::support::process::{Kept, PLAYER_PATIENCE};
 use crate::support::server::{Options, Server};
 use crate::support::wait::until_within;
@@ -120,9 +120,7 @@ fn reader_decodes_on_while_the_publisher_is_killed_and_comes_back() {
     let to = |name: &str| outputs.path().join(name);
     let (pixels, times, errors) = (to("pixels"), to("times"), to("errors"));
     let mut command = player(&server.url("live/a"), "tcp");
-    command.args(["-vf", "scale=1:1,format=rgb24", "-fps_mode", "passthrough"]);
-    // In the source's ticks: two pictures at a seam may lie less than a frame's time apart.
-    command.args(["-enc_time_base", "-1"]);
+    command.args(["-vf", "scale=1:1,format=rgb24"]).args(PICTURES_IN_TICKS);
     command.args(["-flush_packets", "1", "-f", "rawvideo"]).arg(&pixels);
     command.args(["-c", "copy", "-flush_packets", "1", "-f", "framemd5"]).arg(&times);
     let mut reader = Kept::start(command.stderr(File::create(&errors).unwrap()));

@@ -20,7 +20,7 @@ use serde_json::{Value, json};
 use crate::support;
 use crate::support::http::{get_json, list, post_json};
 use crate::support::live::wait_until_described;
-use crate::support::players::{ffmpeg, launch, player};
+use crate::support::players::{PICTURES_IN_TICKS, ffmpeg, launch, player};
 use crate::support::process::{Kept, PLAYER_PATIENCE};
 use crate::support::server::{Options, Server};
 use crate::support::wait::until_within;
@@ -81,8 +81,8 @@ fn ffmpeg_viewer(server: &Server, name: &'static str, folder: &Path) -> Viewer {
     let to = |kind: &str| folder.join(format!("{name}.{kind}"));
     let (pixels, times, errors) = (to("pixels"), to("times"), to("errors"));
     let mut command = player(&server.url("tv"), name);
-    command.args(["-map", "0:v", "-vf", "scale=4:1,format=rgb24", "-fps_mode", "passthrough"]);
-    command.args(["-enc_time_base", "-1", "-flush_packets", "1", "-f", "rawvideo"]).arg(&pixels);
+    command.args(["-map", "0:v", "-vf", "scale=4:1,format=rgb24"]).args(PICTURES_IN_TICKS);
+    command.args(["-flush_packets", "1", "-f", "rawvideo"]).arg(&pixels);
     command.args(["-map", "0", "-c", "copy", "-flush_packets", "1", "-f", "framemd5"]).arg(&times);
     let player = Kept::start(command.stderr(File::create(&errors).unwrap()));
     Viewer { name, player, pixels, errors, times: Some(times) }

@@ -20,7 +20,7 @@ use serde_json::Value;
 use crate::support;
 use crate::support::http::get_json;
 use crate::support::live::wait_until_described;
-use crate::support::players::{launch, player};
+use crate::support::players::{PICTURES_IN_TICKS, launch, player};
 use crate::support::process::{Finished, Kept, PLAYER_PATIENCE, run, run_any};
 use crate::support::rtp::{assert_contiguous, ticks_between};
 use crate::support::server::{Options, Server, binary};
@@ -124,7 +124,7 @@ fn ffmpeg_decodes_on_across_seams_with_sound_and_picture_together() {
     let (sounds, errors) = (to("sounds"), to("errors"));
     let mut command = player(&server.url("linear"), "tcp");
     for (format, file) in [("rawvideo", &pixels), ("framemd5", &pictures)] {
-        command.args(["-map", "0:v", "-vf", "scale=1:1,format=rgb24", "-fps_mode", "passthrough"]);
+        command.args(["-map", "0:v", "-vf", "scale=1:1,format=rgb24"]).args(PICTURES_IN_TICKS);
         command.args(["-enc_time_base", "-1", "-flush_packets", "1", "-f", format]).arg(file);
     }
     command.args(["-map", "0:a", "-ar", &HZ.to_string(), "-ac", "1", "-flush_packets", "1"]);
@@ -260,7 +260,7 @@ fn edits_act_while_it_plays_and_survive_a_restart() {
     let outputs = tempfile::tempdir_in(support::scratch()).unwrap();
     let (pixels, errors) = (outputs.path().join("pixels"), outputs.path().join("errors"));
     let mut command = player(&server.url("linear"), "tcp");
-    command.args(["-map", "0:v", "-vf", "scale=1:1,format=rgb24", "-fps_mode", "passthrough"]);
+    command.args(["-map", "0:v", "-vf", "scale=1:1,format=rgb24"]).args(PICTURES_IN_TICKS);
     command.args(["-flush_packets", "1", "-f", "rawvideo"]).arg(&pixels);
     let mut reader = Kept::start(command.stderr(File::create(&errors).unwrap()));
     wait_for_runs(&pixels, 1);

@@ -15,7 +15,7 @@ use std::path::Path;
 
 use crate::support;
 use crate::support::live::{path, wait_until_described};
-use crate::support::players::{ffmpeg, player};
+use crate::support::players::{PICTURES_IN_TICKS, ffmpeg, player};
 use crate::support::process::{Kept, PLAYER_PATIENCE, run};
 use crate::support::server::{Options, Server};
 use crate::support::wait::until_within;
@@ -114,9 +114,8 @@ fn reader_decodes_on_while_a_slate_plays_in_a_loop_and_the_publisher_comes_back(
     let (pixels, sound, errors) = (to("pixels"), to("sound"), to("errors"));
     let (picture_times, sound_times) = (to("pictures"), to("sounds"));
     let mut command = player(&server.url("live/a"), "tcp");
-    command.args(["-map", "0:v", "-vf", "scale=1:1,format=rgb24", "-fps_mode", "passthrough"]);
-    // In the source's ticks: two pictures at a seam may lie less than a frame's time apart.
-    command.args(["-enc_time_base", "-1", "-flush_packets", "1", "-f", "rawvideo"]).arg(&pixels);
+    command.args(["-map", "0:v", "-vf", "scale=1:1,format=rgb24"]).args(PICTURES_IN_TICKS);
+    command.args(["-flush_packets", "1", "-f", "rawvideo"]).arg(&pixels);
     // At a change of the source, frames of sound may overlap by a part of one.
     command.args(["-map", "0:a", "-af", "asetpts=N/SR/TB", "-ar", &HZ.to_string(), "-ac", "1"]);
     command.args(["-flush_packets", "1"]);

@@ -164,6 +164,33 @@ fn send_of_which_the_kernel_took_nothing_is_queued_again_and_the_caller_hears_of
 }
 
 #[test]
+fn send_without_a_copy_is_made_again_once_for_each_time_that_the_kernel_took_nothing() {
+    let mut ring = scripted();
+    let slot = any_file(&mut ring);
+    send(&mut ring, slot, 20_000);
+    for _ in 0..3 {
+        ring.uring.complete(Op::Stream, -libc::ECANCELED, MORE);
+        assert!(ring.next_completion().is_none());
+        ring.uring.complete(Op::Stream, 0, NOTICE);
+        assert!(ring.next_completion().is_none());
+        ring.enter(Some(0)).unwrap();
+        assert_eq!(ring.uring.running(), [], "not before its pause is over");
+        ring.uring.pass_ms(100);
+        ring.enter(Some(0)).unwrap();
+        assert_eq!(ring.uring.running(), [(Op::Stream, UNCOPIED)]);
+    }
+    ring.uring.complete(Op::Stream, 20_000, MORE);
+    let sent = ring.next_completion();
+    assert!(matches!(sent, Some(Completion::StreamSent { result: Ok(20_000), .. })), "{sent:?}");
+    ring.uring.complete(Op::Stream, 0, NOTICE);
+    assert!(ring.next_completion().is_none());
+    ring.uring.pass_ms(100);
+    ring.enter(Some(0)).unwrap();
+    assert_eq!(ring.uring.running(), [], "what was sent is not sent again");
+    assert_eq!((ring.stream_send_count(), ring.zerocopy.awaited()), (0, 0));
+}
+
+#[test]
 fn send_that_waits_to_be_queued_again_ends_with_its_connection() {
     let mut ring = scripted();
     let slot = any_file(&mut ring);

@@ -77,6 +77,36 @@ fn frames_arrive_whole_and_in_order_at_a_slow_reader() {
 }
 
 #[test]
+fn send_that_the_kernel_cuts_where_it_encrypts_is_gone_on_with() {
+    let Some(mut ring) = ring() else { return };
+    let (server, mut client) = connection();
+    rustix::net::sockopt::set_socket_send_buffer_size(&server, 16_384).unwrap();
+    rustix::net::sockopt::set_socket_recv_buffer_size(&client, 16_384).unwrap();
+    let slot = ring.install(server.into()).unwrap();
+    // Without keys nothing is encrypted, and sends are cut all the same: they are not waited for.
+    ring.set_kernel_tls(slot);
+    let sizes = [1_400; 200];
+    let file = pattern(300_000);
+    let frame = expected_frame(&sizes, &file);
+    let wanted = frame.len() * 3;
+    let reader = thread::spawn(move || {
+        let mut read = vec![0; wanted];
+        client.read_exact(&mut read).unwrap();
+        read
+    });
+    let (title, window) = (title(&file), window(&sizes));
+    for token in 0..3 {
+        let mut send = ring.start_stream_send(slot, token).unwrap();
+        push_frame(&mut send, &window, &title);
+        let bytes = u32::try_from(send.bytes()).unwrap();
+        send.submit();
+        assert_eq!(result(&reap(&mut ring, 1)[0]), (token, Ok(bytes)));
+        assert_eq!(Arc::strong_count(&title), 1);
+    }
+    assert!(reader.join().unwrap() == frame.repeat(3));
+}
+
+#[test]
 fn arena_that_moves_while_it_grows_keeps_its_bytes() {
     let Some(mut ring) = ring() else { return };
     let (server, mut client) = connection();
