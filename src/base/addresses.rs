@@ -167,8 +167,9 @@ impl Addresses {
 
     /// Slots that a key may be in.
     fn near(&self, key: Key) -> impl Iterator<Item = usize> {
-        let count = self.slots.len();
-        (0..NEAR).map(move |step| key.first.wrapping_add(step) % count)
+        // Their number is a power of two.
+        let last = self.slots.len() - 1;
+        (0..NEAR).map(move |step| key.first.wrapping_add(step) & last)
     }
 
     fn count_of(&self, key: Key) -> u64 {
