@@ -467,7 +467,7 @@ fn keys_of_limits() -> Vec<String> {
         if let Some(named) = line.strip_prefix('[') {
             section = named.trim_end_matches(']');
         } else if let Some((name, _)) = line.trim_start_matches("# ").split_once(" = ")
-            && name.chars().all(|c| c.is_ascii_lowercase() || c == '_')
+            && name.chars().all(|c| c.is_ascii_lowercase() || "._".contains(c))
         {
             keys.push(format!("{section}.{name}"));
         }
