@@ -134,9 +134,12 @@ fn of_shards(config: &Config) -> Vec<Limit> {
     ]
 }
 
+/// Counts of one kind.
+type OfShares = fn(&Shares) -> &Arc<Addresses>;
+
 /// What the address of another host has that has most of what each shard has.
 fn of_shares(shares: &Arc<[Arc<Shares>]>) -> Vec<Limit> {
-    let all: [(&'static str, fn(&Shares) -> &Arc<Addresses>, u64); 6] = [
+    let all: [(&'static str, OfShares, u64); 6] = [
         ("half_open_per_address", |shares| &shares.half_open, 1),
         ("requests_held_per_address", |shares| &shares.held, HELD_PIECE_BYTES as u64),
         ("tls_handshakes_per_address", |shares| &shares.handshakes, 1),
@@ -144,7 +147,7 @@ fn of_shares(shares: &Arc<[Arc<Shares>]>) -> Vec<Limit> {
         ("half_open_tunnels_per_address", |shares| &shares.half_open_tunnels, 1),
         ("publishers_per_address", |shares| &shares.publishers, 1),
     ];
-    let of = |(what, addresses, unit): (_, fn(&Shares) -> &Arc<Addresses>, u64)| {
+    let of = |(what, addresses, unit): (_, OfShares, u64)| {
         let max = shares.first().map_or(0, |first| addresses(first).limit().remote);
         let shares = Arc::clone(shares);
         let most = move |shard: usize| {

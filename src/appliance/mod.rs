@@ -251,8 +251,6 @@ fn serve(
             queue: pool.queue(),
             cells: Arc::clone(&cells[index]),
             listeners: of_shard.listeners,
-            http_listeners: of_shard.http_listeners,
-            secure_listeners: of_shard.secure_listeners,
             tls: prepared.certificates.settings(),
             tunnels_max: config.http.tunnels_max,
             pair: of_shard.pair,
@@ -294,8 +292,7 @@ fn serve(
         ready_in_ms: u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
     }
     .print_aside();
-    let peers = shared.peers;
-    let serving = Serving { viewers, view: Arc::clone(&view), peers };
+    let serving = Serving { viewers, view: Arc::clone(&view), peers: shared.peers };
     let end_companion = companion.map(|start| start(serving));
     drop(ended);
     let result = wait_for_shards(running, &has_ended, &poller, end);

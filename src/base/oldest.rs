@@ -6,9 +6,9 @@
 //! ```
 //! A player makes its first request within a round trip, a stranger who holds connections does
 //! not: whoever has waited longest is the stranger. An address that has its share already
-//! (`base::addresses`) loses its own oldest, so it harms nobody else. It has a queue of its own from
-//! then on, until as many have come as there may be: who comes while no address is crowded costs no
-//! look for its address. Those that have gone on stay here as long, or until they are met.
+//! (`base::addresses`) loses its own oldest, so it harms nobody else. It has a queue of its own
+//! from then on, until as many have come as there may be: who comes while no address is crowded
+//! costs no look for its address. Those that have gone on stay here as long, or until they are met.
 //! Bound: twice as many keys as there may be holders, each in up to three queues.
 
 use std::collections::{HashMap, VecDeque};
@@ -143,10 +143,10 @@ mod tests {
     #[test]
     fn queues_do_not_grow_with_those_that_came_and_went() {
         let mut oldest = Oldest::default();
-        for key in 0..1_000_u32 {
-            let from = IpAddr::from([0x2001, 0xdb8, 0, key as u16, 0, 0, 0, 1]);
+        for key in 0..1_000_u16 {
+            let from = IpAddr::from([0x2001, 0xdb8, 0, key, 0, 0, 0, 1]);
             // Eight at once, and each one more ends the oldest.
-            let held = move |other: &u32| *other + 8 > key;
+            let held = move |other: &u16| *other + 8 > key;
             oldest.push(key, from, 8, held);
             match key % 3 {
                 0 => oldest.take(held),

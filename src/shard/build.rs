@@ -49,12 +49,8 @@ pub struct ShardConfig {
     pub queue: Arc<TaskQueue>,
     /// Counters of the shard; the shard is their only writer.
     pub cells: Arc<ShardCells>,
-    /// RTSP listeners.
-    pub listeners: Vec<OwnedFd>,
-    /// Listeners of tunnels over HTTP.
-    pub http_listeners: Vec<OwnedFd>,
-    /// Listeners of connections that begin with a handshake of TLS.
-    pub secure_listeners: Vec<OwnedFd>,
+    /// RTSP listeners, and what clients speak there.
+    pub listeners: Vec<(Speaks, OwnedFd)>,
     /// TLS of connections that begin.
     pub tls: TlsSettings,
     /// Tunnels over HTTP that the shard knows at most.
@@ -101,16 +97,9 @@ impl<K: Kernel> Shard<K> {
         };
         let wake = inbox.wake_fd().map_err(|source| RingError::Register { source })?;
         entries.install_own(&mut ring, Consumer::Inbox, wake)?;
-        let of_kind = [
-            (Speaks::Rtsp, config.listeners),
-            (Speaks::Http, config.http_listeners),
-            (Speaks::Tls, config.secure_listeners),
-        ];
-        for (speaks, listeners) in of_kind {
-            for listener in listeners {
-                let consumer = Consumer::Listener(RtspListener { speaks });
-                entries.install_own(&mut ring, consumer, listener)?;
-            }
+        for (speaks, listener) in config.listeners {
+            let consumer = Consumer::Listener(RtspListener { speaks });
+            entries.install_own(&mut ring, consumer, listener)?;
         }
         let half_open_tunnels_max = config.sessions.limits.half_open_tunnels_max;
         let shares = Arc::clone(&config.sessions.shares);

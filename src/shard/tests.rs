@@ -27,6 +27,7 @@ use crate::base::sink::RunSink;
 use crate::base::time::Mono;
 use crate::config::limits::LimitsConfig;
 use crate::config::paths::PathTable;
+use crate::consumers::rtsp_listener::Speaks;
 use crate::consumers::tunnel::TunnelMessage;
 use crate::live::core::batch::{Arrival, BatchBuilder, Generation};
 use crate::metrics::cells::ShardCells;
@@ -64,9 +65,7 @@ impl Bench {
             poller: Arc::new(Poller::new(vec![Arc::clone(&inbox)])),
             queue: Arc::new(TaskQueue::new(16, 0).unwrap()),
             cells: Arc::clone(&cells),
-            listeners: vec![listener],
-            http_listeners: Vec::new(),
-            secure_listeners: Vec::new(),
+            listeners: vec![(Speaks::Rtsp, listener)],
             tls: TlsSettings::default(),
             tunnels_max: 16,
             pair: udp_pair(ip, None).unwrap(),
@@ -294,8 +293,7 @@ fn client_for_whom_there_is_no_place_is_told_in_the_language_of_its_port() {
     let ports = [&http, &tls].map(|listener| local_addr(listener).unwrap());
     let none = |config: &mut ShardConfig| {
         config.addresses = Arc::new(addresses_of(0));
-        config.http_listeners = vec![http];
-        config.secure_listeners = vec![tls];
+        config.listeners.extend([(Speaks::Http, http), (Speaks::Tls, tls)]);
     };
     let Some(mut bench) = Bench::with(none) else { return };
     let [http, tls] = ports.map(|port| TcpStream::connect(port).unwrap());

@@ -457,8 +457,8 @@ fn every_limit_is_in_the_api_the_metrics_and_the_command_line() {
     }
 }
 
-/// Keys that limit what strangers take, in the order of `config default`. What is not there: keys of
-/// `[path]`, which are limits of each path; `GET /v1/paths` shows what a path has.
+/// Keys that limit what strangers take, in the order of `config default`. What is not there: keys
+/// of `[path]`, which are limits of each path; `GET /v1/paths` shows what a path has.
 fn keys_of_limits() -> Vec<String> {
     let shown = run_command(Command::new(binary()).args(["config", "default"]), PATIENCE);
     let mut section = "";

@@ -10,8 +10,8 @@
 //!
 //! Invariants: a connection is counted as half open until its first request, or until it is known
 //! to be half of a tunnel that is open; its unfinished bytes are counted until it is dropped.
-//! Bounds: `limits.half_open_max`, which the shard sees to; `limits.requests_held`, and the share of
-//! an address in it, seen to here.
+//! Bounds: `limits.half_open_max`, which the shard sees to; `limits.requests_held`, and the share
+//! of an address in it, seen to here.
 
 use std::sync::Arc;
 use std::time::Duration;
