@@ -1,19 +1,26 @@
 //! The API of a base, as verbs ask it.
 //!
 //! Of bases that stand by for each other one answers; the others are tried in turn.
-//! Bounds: `ANSWER_BYTES_MAX` of an answer, `PATIENCE` for each, `PAGES_MAX` pages of a list.
+//!
+//! ```text
+//! GET          --not reached--> error
+//! POST, PATCH  --not reached--> error
+//!              --reached, no answer--> the same key again, until an answer says what was done
+//! ```
+//! Bounds: `ANSWER_BYTES_MAX` of an answer, `PATIENCE` for each, `PAGES_MAX` pages of a list,
+//! `GIVE_UP_AFTER` for what is asked again.
 
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use ureq::http::{Response, Uri};
 use ureq::typestate::WithBody;
-use ureq::{Agent, Body, RequestBuilder};
+use ureq::{Agent, Body, RequestBuilder, Timeout};
 use uuid::Uuid;
 
 use super::super::urls::encode_path;
@@ -46,6 +53,8 @@ pub(super) enum BaseError {
         root: String,
         /// For people.
         why: String,
+        /// Something took the connection: what was asked may have been done.
+        is_reached: bool,
     },
     /// It is not believed.
     #[error("the base at {root} is not trusted: {fault}")]
@@ -183,6 +192,22 @@ impl Base {
         Err(refused.unwrap_or_else(|| self.stranger(0)))
     }
 
+    /// Asks until the base answers, which may be starting again.
+    pub(super) fn persist<T>(
+        &self,
+        mut ask: impl FnMut(&Self) -> Result<T, BaseError>,
+    ) -> Result<T, BaseError> {
+        let (began, mut wait) = (Instant::now(), WAIT_MIN);
+        loop {
+            match ask(self) {
+                Err(error) if error.may_pass() && began.elapsed() < GIVE_UP_AFTER => {}
+                answer => return answer,
+            }
+            std::thread::sleep(wait);
+            wait = (wait * 2).min(WAIT_MAX);
+        }
+    }
+
     /// GET of JSON.
     pub(super) fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, BaseError> {
         self.first(|root| self.value(self.allowed(self.agent.get(format!("{root}{path}"))).call()))
@@ -216,11 +241,18 @@ impl Base {
         body: &impl Serialize,
     ) -> Result<T, BaseError> {
         let text = serde_json::to_string(body).unwrap_or_default();
-        self.first(|root| {
-            let request = self.allowed(begin(&self.agent, format!("{root}{path}")));
-            let request = request.header("idempotency-key", key).content_type("application/json");
-            self.value(request.send(&text))
-        })
+        let ask = |base: &Self| {
+            base.first(|root| {
+                let request = base.allowed(begin(&base.agent, format!("{root}{path}")));
+                let request =
+                    request.header("idempotency-key", key).content_type("application/json");
+                base.value(request.send(&text))
+            })
+        };
+        match ask(self) {
+            Err(BaseError::Unreachable { is_reached: true, .. }) => self.persist(ask),
+            answer => answer,
+        }
     }
 
     /// All elements of a list that the base gives in pages.
@@ -312,12 +344,33 @@ impl Base {
         let root = self.root().to_owned();
         match fault {
             Some(fault) => BaseError::Untrusted { root, fault },
-            None => BaseError::Unreachable { root, why: error.to_string() },
+            None => {
+                let is_reached = is_reached(error);
+                BaseError::Unreachable { root, why: error.to_string(), is_reached }
+            }
         }
     }
 
     fn stranger(&self, status: u16) -> BaseError {
         BaseError::Stranger { root: self.root().to_owned(), status }
+    }
+}
+
+/// Whether a connection was there before the error.
+fn is_reached(error: &ureq::Error) -> bool {
+    use std::io::ErrorKind;
+    match error {
+        ureq::Error::Io(error) => !matches!(
+            error.kind(),
+            ErrorKind::ConnectionRefused
+                | ErrorKind::HostUnreachable
+                | ErrorKind::NetworkUnreachable
+                | ErrorKind::AddrNotAvailable
+        ),
+        ureq::Error::Timeout(Timeout::Connect | Timeout::Resolve)
+        | ureq::Error::HostNotFound
+        | ureq::Error::ConnectionFailed => false,
+        _ => true,
     }
 }
 
@@ -378,6 +431,12 @@ pub(super) fn word(value: impl Serialize) -> String {
     value.as_str().unwrap_or("-").to_owned()
 }
 
+/// A base that starts again is there within a minute.
+pub(super) const GIVE_UP_AFTER: Duration = Duration::from_secs(120);
+/// Between two questions to a base that does not answer.
+pub(super) const WAIT_MIN: Duration = Duration::from_millis(200);
+/// As [`WAIT_MIN`], in the end.
+pub(super) const WAIT_MAX: Duration = Duration::from_secs(5);
 /// The base is up, or it is not.
 const CONNECT_PATIENCE: Duration = Duration::from_secs(5);
 /// Longer than the base keeps a question open.
@@ -463,6 +522,38 @@ pub(super) mod tests {
         drop(listener);
         let error = base.get::<Value>("/v1/jobs").unwrap_err();
         assert!(error.may_pass() && Failure::from(error).exit == Exit::Unreachable);
+    }
+
+    #[test]
+    fn command_that_may_have_been_done_is_sent_again_with_its_key_until_an_answer_comes() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let addr = listener.local_addr().unwrap();
+        let base = Base::new(&format!("http://{addr}"), "t", None).unwrap();
+        let thread = std::thread::spawn(move || {
+            let read = |stream: &mut std::net::TcpStream| {
+                let mut question = Vec::new();
+                while !question.ends_with(b"\r\n\r\n1") {
+                    let mut byte = [0];
+                    stream.read_exact(&mut byte).unwrap();
+                    question.push(byte[0]);
+                }
+                assert!(String::from_utf8(question).unwrap().contains("idempotency-key: k"));
+            };
+            read(&mut listener.accept().unwrap().0);
+            // Nobody listens for a while: the base starts again.
+            drop(listener);
+            let listener = TcpListener::bind(addr).unwrap();
+            let mut stream = listener.accept().unwrap().0;
+            read(&mut stream);
+            stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n7").unwrap();
+        });
+        assert_eq!(base.post::<u32>("/v1/jobs", "k", &1), Ok(7));
+        thread.join().unwrap();
+        // What nobody took was not done.
+        assert!(matches!(
+            base.post::<u32>("/v1/jobs", "k", &1),
+            Err(BaseError::Unreachable { is_reached: false, .. })
+        ));
     }
 
     #[test]

@@ -18,7 +18,7 @@ use serde_json::Value;
 use super::super::args::job::JobArgs;
 use super::super::remote::table;
 use super::super::{Exit, Failure, printable};
-use super::base::{Base, BaseError, deliveries, job_id, job_path, word};
+use super::base::{Base, BaseError, GIVE_UP_AFTER, deliveries, job_id, job_path, word};
 use super::progress::by_node;
 use super::show::sums;
 use super::tree;
@@ -44,7 +44,7 @@ pub(super) fn run(args: &JobArgs, base: &Base, out: &mut impl Write) -> Result<E
         match following.look(&mut screen, out) {
             Ok(job) if has_ended(&job) => return end(&job, &screen, out),
             Ok(_) => heard = Instant::now(),
-            Err(Trouble::Base(error)) if error.may_pass() && heard.elapsed() < PATIENCE => {}
+            Err(Trouble::Base(error)) if error.may_pass() && heard.elapsed() < GIVE_UP_AFTER => {}
             Err(Trouble::Base(error)) => return Err(error.into()),
             Err(Trouble::Output(error)) => return Err(error.into()),
         }
@@ -259,8 +259,6 @@ impl From<io::Error> for Trouble {
 const LOOK_EACH: Duration = Duration::from_millis(300);
 /// Logs are read later.
 const LINES_EACH: Duration = Duration::from_secs(2);
-/// A base that starts again is there within a minute.
-const PATIENCE: Duration = Duration::from_secs(120);
 /// Events of a page.
 const PAGE: usize = 1_000;
 /// Pages of one look; the rest comes with the next one.

@@ -39,7 +39,8 @@ pub(super) fn run(args: &LiveArgs, base: &Base, out: &mut impl Write) -> Result<
     let op = Op::Live { path: path.clone(), from: args.from.clone() };
     let request = CommandRequest { op, size: None, blake3: None };
     let commands = format!("{}/commands", job_path(job.job_id));
-    let accepted: CommandAccepted = base.post(&commands, &key(), &request)?;
+    let key = key();
+    let accepted: CommandAccepted = base.persist(|base| base.post(&commands, &key, &request))?;
     if args.base.json {
         if !args.watch {
             write_json(&json!({ "job": job, "command_id": accepted.command_id }), out)?;

@@ -50,11 +50,11 @@ pub(super) fn run(args: &PushArgs, base: &Base, out: &mut impl Write) -> Result<
     let sent = send_all(args, base, &job, &items.items)?;
     withdraw(base, job.job_id, &sent.errors);
     if args.job.is_none() {
-        let path = format!("{}/end", job_path(job.job_id));
-        base.post::<Value>(&path, &key(), &json!({}))?;
+        let (path, key) = (format!("{}/end", job_path(job.job_id)), key());
+        base.persist(|base| base.post::<Value>(&path, &key, &json!({})))?;
     }
     let job = match args.detach {
-        true => base.get(&job_path(job.job_id))?,
+        true => base.persist(|base| base.get(&job_path(job.job_id)))?,
         false => Watch::new(base, &job, bytes, args.watch && !args.base.json).wait()?,
     };
     tell(args, base, &job, &sent, began, out)
@@ -145,7 +145,9 @@ fn send_all(args: &PushArgs, base: &Base, job: &JobView, items: &[Item]) -> Resu
     for folder in folders {
         let op = Op::Mkdir { path: folder.path.clone(), attrs: folder.attrs.clone() };
         let request = CommandRequest { op, size: None, blake3: None };
-        let accepted: CommandAccepted = base.post(&commands, &key(), &request)?;
+        let key = key();
+        let accepted: CommandAccepted =
+            base.persist(|base| base.post(&commands, &key, &request))?;
         all.commands.insert(accepted.command_id);
     }
     let (next, progress) = (AtomicUsize::new(0), Progress::default());

@@ -12,14 +12,14 @@ use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::os::unix::fs::MetadataExt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use ureq::SendBody;
 use ureq::http::HeaderMap;
 
 use super::super::printable;
 use super::super::urls::encode_path;
-use super::base::{Base, BaseError};
+use super::base::{Base, BaseError, GIVE_UP_AFTER, WAIT_MAX, WAIT_MIN};
 use super::files::Item;
 use crate::dist::ids::{CommandId, JobId};
 
@@ -317,10 +317,6 @@ impl Read for Counted<'_> {
     }
 }
 
-/// A base that starts again is there within a minute.
-const GIVE_UP_AFTER: Duration = Duration::from_secs(120);
-const WAIT_MIN: Duration = Duration::from_millis(200);
-const WAIT_MAX: Duration = Duration::from_secs(5);
 /// A round trip pays for a body that takes longer.
 const EXPECT_ABOVE: u64 = 1 << 20;
 const READ_BYTES: usize = 256 << 10;

@@ -14,7 +14,7 @@ use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
 use super::super::remote::table;
 use super::super::{Failure, printable};
-use super::base::{Base, BaseError, deliveries, job_path, word};
+use super::base::{Base, BaseError, GIVE_UP_AFTER, deliveries, job_path, word};
 use super::progress::{NodeProgress, by_node, message};
 use super::upload::Progress;
 use crate::dist::ids::{JobId, NodeName};
@@ -99,7 +99,7 @@ impl<'a> Watch<'a> {
                         return Ok(job);
                     }
                 }
-                Err(error) if error.may_pass() && heard.elapsed() < PATIENCE => {}
+                Err(error) if error.may_pass() && heard.elapsed() < GIVE_UP_AFTER => {}
                 Err(error) => return Err(error.into()),
             }
             if matches!(self.screen, Screen::Bars { .. }) {
@@ -233,8 +233,6 @@ const WAIT_S: u64 = 30;
 const POLL_SHOWN: Duration = Duration::from_millis(300);
 /// Logs are read later.
 const LINES_EACH: Duration = Duration::from_secs(2);
-/// A base that starts again is there within a minute.
-const PATIENCE: Duration = Duration::from_secs(120);
 
 #[cfg(test)]
 mod tests {
