@@ -276,7 +276,7 @@ mod tests {
         # of these, connections of one other IPv4 address or IPv6 /64, 1 to 1048576; then closed
         # why: a site of nodes behind one address has half
         peer_connections_per_address_max = 8192
-        # of these, handshakes of TLS, 1 to 65536; an address has a quarter, then it is closed
+        # of these, handshakes of TLS, 1 to 65536; an address has a quarter, then its oldest ends
         # why: half a millisecond of CPU each: as many are done in a quarter of a second
         peer_handshakes_max = 512
 

@@ -145,7 +145,7 @@ pub static KEYS: &[Key<Config>] = &[
         "of these, connections of one other IPv4 address or IPv6 /64, 1 to 1048576; then closed",
         why "a site of nodes behind one address has half"),
     key!("limits.peer_handshakes_max", limits.peer_handshakes_max = count(1, 1 << 16) => plain,
-        "of these, handshakes of TLS, 1 to 65536; an address has a quarter, then it is closed",
+        "of these, handshakes of TLS, 1 to 65536; an address has a quarter, then its oldest ends",
         why "half a millisecond of CPU each: as many are done in a quarter of a second"),
     key!("auth.methods", auth.methods = methods() => methods,
         "challenges for users: auto (digest where all can answer it, and basic), basic, digest"),

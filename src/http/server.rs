@@ -12,8 +12,9 @@
 //! Bounds: [`Intake`], for operators, and for a base and sources of contents. Of
 //! these `handshakes_max` are in a handshake, each for `HANDSHAKE_MAX` at most: whoever connects
 //! and says nothing costs a slot for so long. An address has a share of them and no more: its next
-//! connection is closed, and others need not wait in the backlog for it.
+//! one ends its oldest, and others need not wait in the backlog for it.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::future::Future;
 use std::io;
@@ -30,13 +31,15 @@ use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
-use tokio::task::JoinSet;
+use tokio::task::{self, AbortHandle, JoinSet};
 use tokio::time::{Instant, Sleep, sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use super::slow::Timed;
 use crate::base::addresses::{AddressLimit, AddressPlace, Addresses};
+use crate::base::oldest::Oldest;
+use crate::base::prefix::Prefix;
 use crate::config::limits::LimitsConfig;
 use crate::metrics::cells::{ADMIN, AdminCells};
 use crate::metrics::descriptors::is_kept;
@@ -159,7 +162,8 @@ pub(super) async fn serve(
         limits,
         says_why: tls.is_none(),
     };
-    let listener = Front { limited, tls, handshakes: JoinSet::new(), shaking: handshakes };
+    let handshakes = Handshakes::new(handshakes, limits.handshakes_max);
+    let listener = Front { limited, tls, handshakes };
     // Of listeners that are not its own, axum knows the client's address only behind a tap.
     let listener = listener.tap_io(|_connection| {});
     let serving = axum::serve(listener, router.into_make_service_with_connect_info::<Remote>())
@@ -184,9 +188,7 @@ async fn stopped(mut shutdown: watch::Receiver<bool>) {
 struct Front {
     limited: Limited,
     tls: Option<Tls>,
-    handshakes: JoinSet<Option<(Stream, Remote)>>,
-    /// Whose they are.
-    shaking: Arc<Addresses>,
+    handshakes: Handshakes,
 }
 
 impl Front {
@@ -203,24 +205,18 @@ impl Listener for Front {
     async fn accept(&mut self) -> (Self::Io, Self::Addr) {
         loop {
             tokio::select! {
-                Some(done) = self.handshakes.join_next() => {
-                    if let Ok(Some(accepted)) = done {
+                Some(done) = self.handshakes.next() => {
+                    if let Some(accepted) = done {
                         return self.timed(accepted);
                     }
                 }
-                (connection, addr) = self.limited.accept(),
-                    if self.handshakes.len() < self.limited.limits.handshakes_max =>
+                (connection, addr) = self.limited.accept(), if self.handshakes.has_room() =>
                 {
                     let Some(tls) = self.tls.clone() else {
                         let remote = Remote { addr, node: None };
                         return self.timed((Stream::Plain(connection), remote));
                     };
-                    // Without its share an address could have all others wait for it.
-                    if let Ok(place) = self.shaking.enter(addr.ip()) {
-                        self.handshakes.spawn(handshake(tls, connection, addr, place));
-                    } else {
-                        self.limited.refuse(&connection.stream);
-                    }
+                    self.handshakes.begin(tls, connection, addr);
                 }
             }
         }
@@ -231,13 +227,59 @@ impl Listener for Front {
     }
 }
 
+/// Handshakes under way. An address that has its share of them loses its own oldest.
+struct Handshakes {
+    tasks: JoinSet<Option<(Stream, Remote)>>,
+    places: HashMap<task::Id, AddressPlace>,
+    oldest: Oldest<AbortHandle>,
+    addresses: Arc<Addresses>,
+    count_max: usize,
+}
+
+impl Handshakes {
+    fn new(addresses: Arc<Addresses>, count_max: usize) -> Self {
+        let (tasks, places, oldest) = (JoinSet::new(), HashMap::new(), Oldest::default());
+        Self { tasks, places, oldest, addresses, count_max }
+    }
+
+    fn has_room(&self) -> bool {
+        self.tasks.len() < self.count_max
+    }
+
+    fn begin(&mut self, tls: Tls, connection: Connection, addr: SocketAddr) {
+        let addresses = Arc::clone(&self.addresses);
+        let place = addresses.enter(addr.ip()).or_else(|prefix| {
+            self.end_oldest(prefix);
+            addresses.enter(addr.ip())
+        });
+        let Ok(place) = place else { return };
+        let task = self.tasks.spawn(handshake(tls, connection, addr));
+        let Self { places, oldest, count_max, .. } = self;
+        places.insert(task.id(), place);
+        oldest.push(task, addr.ip(), *count_max, |task| places.contains_key(&task.id()));
+    }
+
+    fn end_oldest(&mut self, prefix: Prefix) {
+        let Self { places, oldest, .. } = self;
+        if let Some(task) = oldest.take_of(prefix, |task| places.contains_key(&task.id())) {
+            task.abort();
+            places.remove(&task.id());
+        }
+    }
+
+    /// The next that is over. `None`: none is under way; `Some(None)`: it has failed.
+    async fn next(&mut self) -> Option<Option<(Stream, Remote)>> {
+        let (id, accepted) = match self.tasks.join_next_with_id().await? {
+            Ok((id, accepted)) => (id, accepted),
+            Err(ended) => (ended.id(), None),
+        };
+        self.places.remove(&id);
+        Some(accepted)
+    }
+}
+
 /// `None` when it fails, or takes too long.
-async fn handshake(
-    tls: Tls,
-    connection: Connection,
-    addr: SocketAddr,
-    _place: AddressPlace,
-) -> Option<(Stream, Remote)> {
+async fn handshake(tls: Tls, connection: Connection, addr: SocketAddr) -> Option<(Stream, Remote)> {
     if let (Some(reached), Ok(own)) = (&tls.reached, connection.stream.local_addr()) {
         reached(own.ip().to_canonical());
     }
