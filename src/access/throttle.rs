@@ -6,7 +6,7 @@
 //! ```
 //! A failure is forgotten after `FORGET_S`. Logins of one address are let through one after the
 //! other while it is slowed, however many connections it has: each takes the next place in time.
-//! A host chooses among 2^64 addresses of its IPv6 network, so a /64 is one address.
+//! What counts as one address is said in `base::prefix`.
 //!
 //! All shards share the table: it is made of atomic numbers, and no shard waits for another.
 //! ```text
@@ -20,6 +20,7 @@ use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
+use crate::base::prefix::Prefix;
 use crate::base::time::Mono;
 
 /// When an address may try again: see the module.
@@ -116,13 +117,7 @@ impl Throttle {
     }
 
     fn place_of(&self, ip: IpAddr) -> (u64, usize) {
-        let network = match ip.to_canonical() {
-            IpAddr::V4(ip) => (0_u8, u64::from(ip.to_bits())),
-            IpAddr::V6(ip) => {
-                (1, ip.octets().iter().take(8).fold(0, |n, b| n << 8 | u64::from(*b)))
-            }
-        };
-        let hash = self.hasher.hash_one(network);
+        let hash = self.hasher.hash_one(Prefix::of(ip));
         // Never 0: that is a free slot.
         let mark = (hash >> 40) | 1;
         (mark, usize::try_from(hash & MARK_MAX).unwrap_or(0) % self.slots.len())

@@ -9,12 +9,16 @@ use std::sync::Arc;
 use rustix::process::{Resource, getrlimit};
 
 use super::limits::{OfAddresses, Titles, of_addresses};
-use crate::base::addresses::Addresses;
+use crate::base::addresses::{Addresses, Whose};
 use crate::config::Config;
+use crate::config::limits::LimitsConfig;
 use crate::http::FEEDS_MAX;
 use crate::metrics::cells::{ADMIN, HLS, LIVE, LOG};
 use crate::metrics::descriptors::open_descriptors;
 use crate::metrics::limits::{Limit, Used};
+use crate::poll::task::TaskClass;
+use crate::session::shares::{HELD_PIECE_BYTES, Shares};
+use crate::worker::TaskQueue;
 
 /// Puts the limits in force that the process shares: what addresses may have, and the list of all.
 /// `config` is fitted into what the machine gives.
@@ -22,27 +26,36 @@ pub(super) fn begin(
     config: &Config,
     titles: Titles,
     shard_count: usize,
-    task_classes: usize,
+    queue: &Arc<TaskQueue>,
 ) -> (OfAddresses, Arc<[Limit]>) {
     LIVE.bytes_max.set(config.limits.live_bytes_max as u64);
     let shared = of_addresses(config, shard_count);
-    let list = list(config, titles, &shared, task_classes);
+    let list = list(config, titles, &shared, queue);
     (shared, list.into())
 }
 
-fn list(config: &Config, titles: Titles, shared: &OfAddresses, task_classes: usize) -> Vec<Limit> {
+fn list(
+    config: &Config,
+    titles: Titles,
+    shared: &OfAddresses,
+    queue: &Arc<TaskQueue>,
+) -> Vec<Limit> {
     let mut list = of_shards(config);
+    list.extend(of_shares(&shared.shares));
     list.extend(of_address(
         "rtsp.connections_per_address_max",
-        ["connections_per_address", "connections_per_local_address"],
+        ["connections_per_address", "connections_per_local_address", "connections_per_site"],
         &shared.connections,
     ));
     list.extend(of_address(
         "rtsp.sessions_per_address_max",
-        ["sessions_per_address", "sessions_per_local_address"],
+        ["sessions_per_address", "sessions_per_local_address", "sessions_per_site"],
         &shared.sessions,
     ));
-    list.extend(of_process(config, titles, task_classes));
+    list.extend(of_tasks(config.task_queue_max, queue));
+    list.extend(of_process(config, titles));
+    list.extend(of_http(&config.limits, shared));
+    list.extend(of_browsers(config));
     list
 }
 
@@ -65,6 +78,12 @@ fn of_shards(config: &Config) -> Vec<Limit> {
             "limits.half_open_max",
             limits.half_open_max,
             Used::Shard(|s| s.half_open.value()),
+        ),
+        row(
+            "request_ms",
+            "limits.request_timeout",
+            usize::try_from(limits.request_timeout.as_millis()).unwrap_or(usize::MAX),
+            Used::Shard(|s| s.request_ms_seen.value()),
         ),
         row(
             "request_head_bytes",
@@ -117,37 +136,66 @@ fn of_shards(config: &Config) -> Vec<Limit> {
     ]
 }
 
-/// What the address with most has, of other hosts and of this one.
-fn of_address(
-    key: &'static str,
-    [remote, local]: [&'static str; 2],
-    addresses: &Arc<Addresses>,
-) -> [Limit; 2] {
-    let limit = addresses.limit();
-    let of = |what, max, is_local| {
-        let addresses = Arc::clone(addresses);
-        let used = Used::Process(Box::new(move || addresses.most(is_local)));
-        Limit { what, key, max: u64::from(max), used }
+/// Counts of one kind.
+type OfShares = fn(&Shares) -> &Arc<Addresses>;
+
+/// What the address of another host has that has most of what each shard has.
+fn of_shares(shares: &Arc<[Arc<Shares>]>) -> Vec<Limit> {
+    let all: [(&'static str, OfShares, u64); 6] = [
+        ("half_open_per_address", |shares| &shares.half_open, 1),
+        ("requests_held_per_address", |shares| &shares.held, HELD_PIECE_BYTES as u64),
+        ("tls_handshakes_per_address", |shares| &shares.handshakes, 1),
+        ("tunnels_per_address", |shares| &shares.tunnels, 1),
+        ("half_open_tunnels_per_address", |shares| &shares.half_open_tunnels, 1),
+        ("publishers_per_address", |shares| &shares.publishers, 1),
+    ];
+    let of = |(what, addresses, unit): (_, OfShares, u64)| {
+        let max = shares.first().map_or(0, |first| addresses(first).limit().remote);
+        let shares = Arc::clone(shares);
+        let most = move |shard: usize| {
+            shares.get(shard).map_or(0, |own| addresses(own).most(Whose::Remote) * unit)
+        };
+        Limit { what, key: "", max: u64::from(max) * unit, used: Used::Each(Box::new(most)) }
     };
-    [of(remote, limit.remote, false), of(local, limit.local, true)]
+    all.map(of).into()
 }
 
-fn of_process(config: &Config, titles: Titles, task_classes: usize) -> Vec<Limit> {
+/// What the one has that has most: the address of another host, of this one, an IPv6 /48.
+fn of_address(
+    key: &'static str,
+    [remote, local, site]: [&'static str; 3],
+    addresses: &Arc<Addresses>,
+) -> [Limit; 3] {
+    let limit = addresses.limit();
+    let of = |(what, max, whose)| {
+        let addresses = Arc::clone(addresses);
+        let used = Used::Process(Box::new(move || addresses.most(whose)));
+        Limit { what, key, max: u64::from(max), used }
+    };
+    [
+        (remote, limit.remote, Whose::Remote),
+        (local, limit.local, Whose::Local),
+        (site, limit.site, Whose::Site),
+    ]
+    .map(of)
+}
+
+fn of_process(config: &Config, titles: Titles) -> Vec<Limit> {
     let limits = &config.limits;
     let process = |read: fn() -> u64| Used::Process(Box::new(read));
     let descriptors = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
     vec![
         row(
-            "tasks_queued",
-            "server.task_queue_max",
-            config.task_queue_max * task_classes,
-            Used::Workers(|w| w.queue_depth.value()),
-        ),
-        row(
             "window_bytes",
             "vod.window_cache",
             config.window_cache_bytes,
             Used::Workers(|w| w.windows_cached_bytes.value()),
+        ),
+        row(
+            "image_bytes",
+            "vod.image_memory",
+            config.image_memory.bytes(super::memory_of_machine()),
+            Used::Workers(|w| w.images_bytes.value()),
         ),
         row(
             "titles_open",
@@ -173,12 +221,71 @@ fn of_process(config: &Config, titles: Titles, task_classes: usize) -> Vec<Limit
             limits.log_lines_max,
             process(|| LOG.lines_in_a_second.value()),
         ),
+    ]
+}
+
+/// Each class of tasks has a queue of its own: a full one refuses, whatever the others have.
+fn of_tasks(max: usize, queue: &Arc<TaskQueue>) -> [Limit; 3] {
+    [
+        ("tasks_queued_control", TaskClass::Control),
+        ("tasks_queued_prefetch", TaskClass::Prefetch),
+        ("tasks_queued_bulk", TaskClass::Bulk),
+    ]
+    .map(|(what, class)| {
+        let queue = Arc::clone(queue);
+        let used = Used::Process(Box::new(move || queue.len_of(class) as u64));
+        row(what, "server.task_queue_max", max, used)
+    })
+}
+
+/// Connections to the HTTP API, and to a node's port for contents.
+fn of_http(limits: &LimitsConfig, shared: &OfAddresses) -> Vec<Limit> {
+    let most = |addresses: &Arc<Addresses>| {
+        let addresses = Arc::clone(addresses);
+        Used::Process(Box::new(move || addresses.most(Whose::Remote)))
+    };
+    let all = |addresses: &Arc<Addresses>| {
+        let addresses = Arc::clone(addresses);
+        Used::Process(Box::new(move || addresses.counted()))
+    };
+    vec![
         row(
             "admin_connections",
             "limits.admin_connections_max",
             limits.admin_connections_max,
-            process(|| ADMIN.connections.value()),
+            Used::Process(Box::new(|| ADMIN.http.connections.value())),
         ),
+        row(
+            "admin_connections_per_address",
+            "limits.admin_connections_per_address_max",
+            limits.admin_connections_per_address_max,
+            most(&shared.admin.connections),
+        ),
+        row(
+            "peer_connections",
+            "limits.peer_connections_max",
+            limits.peer_connections_max,
+            all(&shared.peers.connections),
+        ),
+        row(
+            "peer_connections_per_address",
+            "limits.peer_connections_per_address_max",
+            limits.peer_connections_per_address_max,
+            most(&shared.peers.connections),
+        ),
+        row(
+            "peer_handshakes",
+            "limits.peer_handshakes_max",
+            limits.peer_handshakes_max,
+            all(&shared.peers.handshakes),
+        ),
+    ]
+}
+
+/// What browsers are shown: feeds of the page for operators, and HLS.
+fn of_browsers(config: &Config) -> Vec<Limit> {
+    let process = |read: fn() -> u64| Used::Process(Box::new(read));
+    vec![
         row("dashboard_feeds", "", FEEDS_MAX, process(|| ADMIN.feeds.value())),
         row(
             "hls_connections",
@@ -199,4 +306,30 @@ fn of_process(config: &Config, titles: Titles, task_classes: usize) -> Vec<Limit
             process(|| HLS.live_bytes.value()),
         ),
     ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::ids::ShardId;
+    use crate::poll::task::{Task, TaskOwner, Work};
+
+    /// Three queues were one row once, which showed a third when one of them was full.
+    #[test]
+    fn queue_of_one_class_that_is_full_is_shown_as_full() {
+        let queue = Arc::new(TaskQueue::new(16, 0).unwrap());
+        let task = || Task {
+            shard: ShardId(0),
+            owner: TaskOwner::Image,
+            class: TaskClass::Control,
+            work: Work::Open { name: None },
+        };
+        while queue.submit(task()).is_ok() {}
+        let used = of_tasks(16, &queue).map(|limit| match limit.used {
+            Used::Process(read) => (limit.what, read(), limit.max),
+            other => panic!("{other:?}"),
+        });
+        assert_eq!(used[0], ("tasks_queued_control", 16, 16));
+        assert!(used[1..].iter().all(|(_, used, _)| *used == 0));
+    }
 }

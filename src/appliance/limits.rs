@@ -10,11 +10,13 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::thread::{CapabilitySet, capabilities};
 
 use crate::access::throttle::Throttle;
+use crate::session::shares::Shares;
 use crate::shard::ring::RingConfig;
 use crate::worker::reads_on_threads;
 
 use crate::base::addresses::{AddressLimit, Addresses};
 use crate::config::Config;
+use crate::http::Intake;
 use crate::metrics::descriptors::keep_some_of;
 
 /// Rows that each shard's PollTable gets, and why they are fewer than wanted.
@@ -158,6 +160,12 @@ fn fitted(wanted: usize, shard_count: usize, allowed: Option<u64>) -> Fitted {
 pub(super) struct OfAddresses {
     pub(super) connections: Arc<Addresses>,
     pub(super) sessions: Arc<Addresses>,
+    /// Of what each shard has of its own.
+    pub(super) shares: Arc<[Arc<Shares>]>,
+    /// Of connections to the HTTP API.
+    pub(super) admin: Intake,
+    /// Of connections to a node's port for contents.
+    pub(super) peers: Intake,
     /// Logins that have failed.
     pub(super) throttle: Arc<Throttle>,
 }
@@ -165,12 +173,18 @@ pub(super) struct OfAddresses {
 pub(super) fn of_addresses(config: &Config, shard_count: usize) -> OfAddresses {
     let make = |max: Option<u32>, each: usize| {
         let total = each.saturating_mul(shard_count);
-        let limit = max.map_or_else(|| AddressLimit::share_of(total), AddressLimit::of_all);
+        let usual = AddressLimit::share_of(total);
+        let limit = max.map_or(usual, |max| usual.with_remote(max));
         Arc::new(Addresses::new(limit, total))
     };
     OfAddresses {
         connections: make(config.connections_per_address_max, config.poll_entries_max),
         sessions: make(config.sessions_per_address_max, config.sessions_max),
+        shares: (0..shard_count)
+            .map(|_| Arc::new(Shares::of(&config.limits, config.http.tunnels_max)))
+            .collect(),
+        admin: Intake::of_admin(&config.limits),
+        peers: Intake::of_distribution(&config.limits),
         throttle: Arc::default(),
     }
 }

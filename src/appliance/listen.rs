@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use super::RunError;
 use crate::base::host::Host;
 use crate::config::Config;
+use crate::consumers::rtsp_listener::Speaks;
 use crate::host::holder::{Holder, Protocol, holder_of};
 use crate::shard::sockets::{UdpPair, is_port_taken, listen_tcp, local_addr, udp_pair};
 
@@ -29,10 +30,8 @@ pub struct GivesWay {
 /// Sockets of one shard.
 #[derive(Debug)]
 pub(super) struct ShardSockets {
-    /// RTSP, and RTSP over HTTP.
-    pub(super) listeners: Vec<OwnedFd>,
-    /// RTSPS.
-    pub(super) secure_listeners: Vec<OwnedFd>,
+    /// RTSP, RTSP over HTTP and RTSPS.
+    pub(super) listeners: Vec<(Speaks, OwnedFd)>,
     /// RTP and RTCP.
     pub(super) pair: UdpPair,
 }
@@ -69,12 +68,14 @@ pub(super) fn open(
     let patience = Patience::new();
     let mut warnings = Vec::new();
     let admin = open_admin(&patience, config.admin, gives_way.admin, &mut warnings)?;
-    let none = || (0..shard_count).map(|_| Vec::new()).collect::<Vec<Vec<OwnedFd>>>();
-    let (mut listeners, mut secure) = (none(), none());
-    let rtsp_addrs = open_listeners(&patience, "RTSP", &config.listen, &mut listeners)?;
-    let http_addrs = open_listeners(&patience, HTTP, &config.http.listen, &mut listeners)?;
+    let mut listeners: Listeners = (0..shard_count).map(|_| Vec::new()).collect();
+    let mut open = |name, speaks, wanted: &[SocketAddr]| {
+        open_listeners(&patience, (name, speaks), wanted, &mut listeners)
+    };
+    let rtsp_addrs = open("RTSP", Speaks::Rtsp, &config.listen)?;
+    let http_addrs = open(HTTP, Speaks::Http, &config.http.listen)?;
     let wanted = config.tls.files().map_or(&[][..], |_| &config.tls.listen);
-    let rtsps_addrs = open_listeners(&patience, RTSPS, wanted, &mut secure)?;
+    let rtsps_addrs = open(RTSPS, Speaks::Tls, wanted)?;
     let pair_host = pair_host(&rtsp_addrs);
     let open_pairs = |first| {
         let pairs = (0..shard_count).map(|shard| open_pair(&patience, first, shard, pair_host));
@@ -92,9 +93,8 @@ pub(super) fn open(
     let hls = open_hls(&patience, &config.hls.listen, gives_way.hls, &mut warnings)?;
     let hls_addrs = hls.iter().filter_map(|hls| hls.local_addr().ok()).collect();
     let rtp_port = pairs.first().map_or(0, |pair| pair.rtp_port);
-    let of_shard =
-        |((listeners, secure_listeners), pair)| ShardSockets { listeners, secure_listeners, pair };
-    let shards = listeners.into_iter().zip(secure).zip(pairs).map(of_shard).collect();
+    let of_shard = |(listeners, pair)| ShardSockets { listeners, pair };
+    let shards = listeners.into_iter().zip(pairs).map(of_shard).collect();
     Ok(Sockets {
         shards,
         admin,
@@ -108,12 +108,15 @@ pub(super) fn open(
     })
 }
 
+/// Listeners of each shard, and what clients speak there.
+type Listeners = Vec<Vec<(Speaks, OwnedFd)>>;
+
 /// Opens a listener for each shard on each of these addresses; returns what they are bound to.
 fn open_listeners(
     patience: &Patience,
-    what: &str,
+    (what, speaks): (&str, Speaks),
     wanted: &[SocketAddr],
-    of_shards: &mut [Vec<OwnedFd>],
+    of_shards: &mut Listeners,
 ) -> Result<Vec<SocketAddr>, RunError> {
     let mut addrs = Vec::with_capacity(wanted.len());
     for wanted in wanted {
@@ -123,9 +126,9 @@ fn open_listeners(
                 None => Err(error),
             })
         })?;
-        for listeners in &mut *of_shards {
+        for listeners in of_shards.iter_mut() {
             let listener = listen_tcp(bound).map_err(|error| refused(what, bound, &error))?;
-            listeners.push(listener);
+            listeners.push((speaks, listener));
         }
         addrs.push(bound);
     }

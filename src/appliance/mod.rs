@@ -46,12 +46,11 @@ use crate::cli;
 use crate::cli::banner::{MediaSummary, Startup};
 use crate::config::cpus::{CpuListError, Placement};
 use crate::config::image_memory::ImageMemory;
-use crate::config::limits::LimitsConfig;
 use crate::config::multicast::MulticastConfig;
 use crate::config::{Config, ShardPriority};
 use crate::host;
 use crate::http::operators::Operators;
-use crate::http::{self, ApplianceView};
+use crate::http::{self, ApplianceView, Intake};
 use crate::library::{CLIP_NAME, LIBRARY_PATH, Library};
 use crate::live::core::groups::MulticastSettings;
 use crate::metrics::cells::{SESSION_STATES, ShardCells};
@@ -149,6 +148,8 @@ type Viewers = Arc<dyn Fn() -> u64 + Send + Sync>;
 struct Serving {
     viewers: Viewers,
     view: Arc<View>,
+    /// What a node's port for contents takes.
+    peers: Intake,
 }
 
 /// Started when everything is served; gives what ends it, when nothing is served any more.
@@ -257,7 +258,7 @@ fn serve(
     let (hls, hls_addrs) = prepared.sockets.hls;
     let admin_addr = admin.local_addr().map_err(system("the admin listener has no address"))?;
     let (ended, has_ended) = mpsc::channel();
-    let (shared, limited) = limited::begin(&config, titles, cpus.shards.len(), TASK_CLASSES);
+    let (shared, limited) = limited::begin(&config, titles, cpus.shards.len(), &pool.queue());
     let mut running = Vec::with_capacity(cpus.shards.len());
     for (index, of_shard) in shards.into_iter().enumerate() {
         let shard = ShardConfig {
@@ -266,14 +267,13 @@ fn serve(
             queue: pool.queue(),
             cells: Arc::clone(&cells[index]),
             listeners: of_shard.listeners,
-            secure_listeners: of_shard.secure_listeners,
             tls: prepared.certificates.settings(),
             tunnels_max: config.http.tunnels_max,
             pair: of_shard.pair,
             pair_host,
             multicast: multicast(&config.multicast, (pair_host.ip(), rtp_port), cpus.shards.len()),
             poll_entries_max: config.poll_entries_max,
-            sessions: session_config(&config, &rtsp_addrs, &shared),
+            sessions: session_config(&config, &rtsp_addrs, &shared, index),
             addresses: Arc::clone(&shared.connections),
             paths: Arc::clone(&paths),
             ring: ring_config(&config, ring_entries),
@@ -287,7 +287,7 @@ fn serve(
     let (stop, shutdown) = watch::channel(false);
     let around = (&poller, pool.queue(), Arc::clone(&shared.throttle), paths);
     let hls = hls::start(&config.hls, config.limits, (hls, guest_wake), around, shutdown.clone())?;
-    let http = (admin, operators, config.limits);
+    let http = (admin, operators, shared.admin.clone());
     let control = start_control(http, &view, shutdown, &poller, (end.clone(), early))?;
     let sandbox = close(prepared.sandbox, &mut told);
     let startup = Startup {
@@ -312,7 +312,8 @@ fn serve(
     // Before the banner: who has read that may ask whether the server is ready.
     view.begin(Told { startup: startup.to_json(), checks: prepared.checks, base: prepared.base });
     startup.print_aside();
-    let end_companion = companion.map(|start| start(Serving { viewers, view: Arc::clone(&view) }));
+    let serving = Serving { viewers, view: Arc::clone(&view), peers: shared.peers };
+    let end_companion = companion.map(|start| start(serving));
     drop(ended);
     let result = wait_for_shards(running, &has_ended, &poller, end);
     view.end();
@@ -521,6 +522,7 @@ fn session_config(
     config: &Config,
     rtsp_addrs: &[SocketAddr],
     shared: &limits::OfAddresses,
+    shard: usize,
 ) -> SessionConfig {
     SessionConfig {
         sessions_max: config.sessions_max,
@@ -536,6 +538,7 @@ fn session_config(
         low_client_ports: config.low_client_ports,
         plain_media: config.tls.plain_media,
         limits: config.limits,
+        shares: Arc::clone(&shared.shares[shard]),
         srtp: config.srtp,
     }
 }
@@ -600,7 +603,7 @@ fn make_urgent(priority: ShardPriority) -> Option<String> {
 /// The control thread, with signals that stop the shards: the first asks, a second insists; and
 /// with SIGHUP, which has the configuration file read again.
 fn start_control(
-    (admin, operators, limits): (TcpListener, Operators, LimitsConfig),
+    (admin, operators, intake): (TcpListener, Operators, Intake),
     view: &Arc<View>,
     shutdown: watch::Receiver<bool>,
     poller: &Arc<Poller<Inbox>>,
@@ -637,7 +640,7 @@ fn start_control(
         tokio::join!(on_stop, on_hangup, watch, drained, balance);
     };
     let view: Arc<dyn ApplianceView> = Arc::clone(view) as _;
-    let served = http::spawn(admin, (view, operators), &limits, shutdown, signals);
+    let served = http::spawn(admin, (view, operators), intake, shutdown, signals);
     served.map_err(system("the control thread does not start"))
 }
 

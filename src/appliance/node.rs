@@ -33,7 +33,7 @@ use crate::config::Config;
 use crate::dist::fanout::CHILDREN_MAX;
 use crate::http;
 use crate::http::peer::{PeerOptions, PeerState, hand_router, router};
-use crate::http::{Bearers, Retired, Tls};
+use crate::http::{Bearers, Intake, Retired, Tls};
 use crate::ledger::clerk;
 use crate::sandbox::Role;
 use crate::store::Upload;
@@ -93,9 +93,9 @@ pub fn run(
         if let Err(error) = &watchdog {
             tracing::warn!(code = "HE-W951", %error, "nobody sees whether the agent is stuck");
         }
-        let Serving { viewers, view } = serving;
+        let Serving { viewers, view, peers } = serving;
         let paths = Arc::new(Reflector::new(view));
-        let keeper = Keeper { options, listener, viewers, paths, turns };
+        let keeper = Keeper { options, listener, peers, viewers, paths, turns };
         runtime.spawn(keeper.keep(node, shutdown));
         Box::new(move || {
             drop(watchdog);
@@ -123,6 +123,8 @@ fn join(runtime: &Runtime, node: &mut Node) -> Result<(), RunError> {
 struct Keeper {
     options: NodeOptions,
     listener: TcpListener,
+    /// What the listener takes.
+    peers: Intake,
     viewers: Viewers,
     paths: Arc<dyn ServerPaths>,
     turns: Arc<AtomicU64>,
@@ -176,7 +178,8 @@ impl Keeper {
         let sent = Arc::<AtomicU64>::default();
         let up_rate = self.options.facts.up_rate.at(clerk::now().utc_ns);
         let upload = Upload::new(up_rate);
-        let peers = Peers { listener, sent: Arc::clone(&sent) };
+        let intake = self.peers.clone();
+        let peers = Peers { listener, intake, sent: Arc::clone(&sent) };
         let (cap, viewers) = (upload.clone(), Arc::clone(&self.viewers));
         Beside {
             viewers: Box::new(move || viewers()),
@@ -202,6 +205,7 @@ fn say_ended(error: &dyn std::error::Error) {
 /// What serves other nodes.
 struct Peers {
     listener: TcpListener,
+    intake: Intake,
     sent: Arc<AtomicU64>,
 }
 
@@ -231,7 +235,7 @@ impl Peers {
             bearers: bearers.clone(),
         });
         let routers = [router(state), hand_router(door, bearers)];
-        let serving = http::serve_distribution(self.listener, tls, routers, shutdown);
+        let serving = http::serve_distribution(self.listener, tls, routers, self.intake, shutdown);
         tokio::spawn(async move {
             if let Err(error) = serving.await {
                 tracing::error!(code = "HE-E922", %error, "peers are not served any more");
@@ -349,8 +353,9 @@ mod tests {
         });
         let (stop, shutdown) = watch::channel(false);
         let node = Node::open(options.clone()).unwrap();
-        let keeper =
-            Keeper { options, listener, viewers, paths: Arc::new(NoPaths), turns: Arc::default() };
+        let peers = Intake::of_distribution(&crate::config::limits::LimitsConfig::default());
+        let (paths, turns) = (Arc::new(NoPaths), Arc::default());
+        let keeper = Keeper { options, listener, peers, viewers, paths, turns };
         let kept = tokio::spawn(keeper.keep(node, shutdown));
         let deadline = std::time::Instant::now() + Duration::from_secs(60);
         while looks.load(Ordering::Relaxed) < 4 {

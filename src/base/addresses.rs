@@ -1,13 +1,17 @@
-//! How much each address has of something that all share, counted by all shards together.
+//! How much each address has of something that all share.
 //!
 //! ```text
-//!  192.0.2.7        -> 192.0.2.7/32        slot: mark of the network (40 bits) | count (24 bits)
-//!  2001:db8::5:6    -> 2001:db8::/64       found in one of a few neighbouring slots
+//!  192.0.2.7        -> 192.0.2.7/32                      slot: mark (40 bits) | count (24 bits)
+//!  2001:db8::5:6    -> 2001:db8::/64, 2001:db8::/48      found in one of a few neighbouring slots
 //! ```
-//! The kernel spreads the connections of one address over all shards, so a count of each shard's
-//! own would let one address have as many times its share as there are shards. Slots are atomic
-//! numbers: no shard waits for another. A host chooses among 2^64 addresses of its IPv6 network,
-//! so a /64 is one address.
+//! Whoever holds an [`AddressPlace`] is counted, under the prefix of its address and under that of
+//! its site (`base::prefix`). One that has its share already is told whose share it is: then the
+//! oldest of that prefix makes room (`base::oldest`), or the newcomer is refused.
+//!
+//! What all shards have together is counted by them together: the kernel spreads the connections of
+//! one address over all shards, so a count of each shard's own would let one address have as many
+//! times its share as there are shards. What each shard has of its own is counted by each: or an
+//! address could have all of one shard's. Slots are atomic numbers: no shard waits for another.
 //!
 //! Invariant: an [`AddressPlace`] is counted from `enter` until it is dropped.
 //! Bound: a fixed number of slots. An address whose neighbouring slots are all taken is not
@@ -19,6 +23,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
+use super::prefix::Prefix;
+
 /// What one address may have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct AddressLimit {
@@ -26,29 +32,50 @@ pub struct AddressLimit {
     pub remote: u32,
     /// One of this host (loopback).
     pub local: u32,
+    /// All addresses of one IPv6 /48 of the Internet.
+    pub site: u32,
 }
 
 impl AddressLimit {
     /// What an address gets of `total` unless told otherwise. A quarter: an office or a hotel
     /// behind one address is served, and it takes four strangers to lock out everybody else.
     /// Three quarters for programs of this host: proxies, which speak for many, and load tests.
+    /// Three quarters for a site, too: it may be a campus with all the players there are, and a
+    /// stranger with all networks of a site leaves room for others.
     /// `SHARE_MIN` at least: where there is little for all, shares of it help nobody.
     #[must_use]
     pub fn share_of(total: usize) -> Self {
         let share = |parts: usize| {
             u32::try_from(total.saturating_mul(parts) / 4).unwrap_or(u32::MAX).max(SHARE_MIN)
         };
-        Self { remote: share(1), local: share(3) }
+        Self { remote: share(1), local: share(3), site: share(3) }
+    }
+
+    /// The same, with so many for an address of another host. This host and a site have no less.
+    #[must_use]
+    pub fn with_remote(self, count: u32) -> Self {
+        Self { remote: count, local: self.local.max(count), site: self.site.max(count) }
     }
 
     /// The same for all addresses.
     #[must_use]
     pub fn of_all(count: u32) -> Self {
-        Self { remote: count, local: count }
+        Self { remote: count, local: count, site: count }
     }
 }
 
-/// Counts by client address, shared by all shards.
+/// Whose counts are asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Whose {
+    /// Addresses of other hosts.
+    Remote,
+    /// Addresses of this host.
+    Local,
+    /// IPv6 /48s.
+    Site,
+}
+
+/// Counts by client address.
 #[derive(Debug)]
 pub struct Addresses {
     limit: AddressLimit,
@@ -56,12 +83,13 @@ pub struct Addresses {
     hasher: RandomState,
 }
 
-/// One that an address has.
+/// What an address has, as a rule one.
 #[derive(Debug)]
 pub struct AddressPlace {
     addresses: Arc<Addresses>,
-    /// `None`: it is not counted.
-    slot: Option<usize>,
+    /// Of its prefix and of its site. `None`: it is not counted.
+    slots: [Option<usize>; 2],
+    amount: u64,
 }
 
 impl Addresses {
@@ -77,21 +105,41 @@ impl Addresses {
         }
     }
 
-    /// Counts one more of an address; `None` when it has as many as it may have.
+    /// The usual shares of `total`.
     #[must_use]
-    pub fn enter(self: &Arc<Self>, ip: IpAddr) -> Option<AddressPlace> {
-        let ip = ip.to_canonical();
-        let limit = if ip.is_loopback() { self.limit.local } else { self.limit.remote };
-        let (mark, first) = self.place_of(ip);
-        let near = move || (0..NEAR).map(move |step| first.wrapping_add(step) % self.slots.len());
-        let counted: u64 = near().filter_map(|at| self.count_of(at, mark)).sum();
-        if counted >= u64::from(limit) {
-            return None;
+    pub fn sharing(total: usize) -> Arc<Self> {
+        Arc::new(Self::new(AddressLimit::share_of(total), total))
+    }
+
+    /// Counts one more of an address.
+    ///
+    /// # Errors
+    /// The prefix that has as many as it may have.
+    pub fn enter(self: &Arc<Self>, ip: IpAddr) -> Result<AddressPlace, Prefix> {
+        self.enter_many(ip, 1)
+    }
+
+    /// Counts `amount` more of an address.
+    ///
+    /// # Errors
+    /// As `enter`.
+    pub fn enter_many(self: &Arc<Self>, ip: IpAddr, amount: u32) -> Result<AddressPlace, Prefix> {
+        let amount = u64::from(amount);
+        let (whose, limit) = match ip.to_canonical().is_loopback() {
+            true => (Whose::Local, self.limit.local),
+            false => (Whose::Remote, self.limit.remote),
+        };
+        let own = Key::new(self, Prefix::of(ip), whose);
+        let site = Prefix::site_of(ip).map(|site| Key::new(self, site, Whose::Site));
+        for (key, limit) in [(Some(own), limit), (site, self.limit.site)] {
+            if let Some(key) = key
+                && self.count_of(key) + amount > u64::from(limit)
+            {
+                return Err(key.prefix);
+            }
         }
-        let slot = near()
-            .find(|at| self.add(*at, mark, false))
-            .or_else(|| near().find(|at| self.add(*at, mark, true)));
-        Some(AddressPlace { addresses: Arc::clone(self), slot })
+        let slots = [Some(own), site].map(|key| self.add(key?, amount));
+        Ok(AddressPlace { addresses: Arc::clone(self), slots, amount })
     }
 
     /// What one address may have.
@@ -100,49 +148,62 @@ impl Addresses {
         self.limit
     }
 
-    /// What the address of another host, or of this one, has that has most.
+    /// What the one has that has most.
     #[must_use]
-    pub fn most(&self, is_local: bool) -> u64 {
-        let mark = if is_local { LOCAL_MARK } else { 0 };
+    pub fn most(&self, whose: Whose) -> u64 {
         let counts = self.slots.iter().map(|slot| slot.load(Relaxed));
-        let counts = counts.filter(|value| (value >> COUNT_BITS) & LOCAL_MARK == mark);
+        let counts = counts.filter(|value| (value >> COUNT_BITS) & WHOSE_MARKS == mark_of(whose));
         counts.map(|value| value & COUNT_MAX).max().unwrap_or(0)
     }
 
     /// All that is counted.
     #[must_use]
     pub fn counted(&self) -> u64 {
-        self.slots.iter().map(|slot| slot.load(Relaxed) & COUNT_MAX).sum()
+        let counts = self.slots.iter().map(|slot| slot.load(Relaxed));
+        let site = mark_of(Whose::Site);
+        let counts = counts.filter(|value| (value >> COUNT_BITS) & WHOSE_MARKS != site);
+        counts.map(|value| value & COUNT_MAX).sum()
     }
 
-    fn place_of(&self, ip: IpAddr) -> (u64, usize) {
-        let network = match ip {
-            IpAddr::V4(ip) => (0_u8, u64::from(ip.to_bits())),
-            IpAddr::V6(ip) => {
-                (1, ip.octets().iter().take(8).fold(0, |n, b| n << 8 | u64::from(*b)))
-            }
-        };
-        let hash = self.hasher.hash_one(network);
-        // Never 0: that is a free slot.
-        let local_mark = if ip.is_loopback() { LOCAL_MARK } else { 0 };
-        let mark = (hash >> 24) & !LOCAL_MARK | local_mark | 1;
-        (mark, usize::try_from(hash & COUNT_MAX).unwrap_or(0) % self.slots.len())
+    /// Slots that a key may be in.
+    fn near(&self, key: Key) -> impl Iterator<Item = usize> {
+        // Their number is a power of two.
+        let last = self.slots.len() - 1;
+        (0..NEAR).map(move |step| key.first.wrapping_add(step) & last)
     }
 
-    fn count_of(&self, at: usize, mark: u64) -> Option<u64> {
-        let value = self.slots.get(at)?.load(Relaxed);
-        (value >> COUNT_BITS == mark).then_some(value & COUNT_MAX)
+    fn count_of(&self, key: Key) -> u64 {
+        let values = self.near(key).filter_map(|at| Some(self.slots.get(at)?.load(Relaxed)));
+        let own = values.filter(|value| value >> COUNT_BITS == key.mark);
+        own.map(|value| value & COUNT_MAX).sum()
     }
 
-    /// Adds one to a slot that has this mark, or takes a free one. False: it is neither.
-    fn add(&self, at: usize, mark: u64, takes_free: bool) -> bool {
+    /// Adds to the slot that a key has, or to a free one; returns its place.
+    fn add(&self, key: Key, amount: u64) -> Option<usize> {
+        let mut own = self.near(key);
+        own.find(|at| self.add_at(*at, key.mark, amount, false))
+            .or_else(|| self.near(key).find(|at| self.add_at(*at, key.mark, amount, true)))
+    }
+
+    /// Adds to a slot that has this mark, or takes a free one. False: it is neither.
+    fn add_at(&self, at: usize, mark: u64, amount: u64, takes_free: bool) -> bool {
         let Some(slot) = self.slots.get(at) else { return false };
         let next = |value: u64| match value {
-            0 if takes_free => Some(mark << COUNT_BITS | 1),
-            _ if value >> COUNT_BITS == mark && value & COUNT_MAX < COUNT_MAX => Some(value + 1),
+            0 if takes_free => Some(mark << COUNT_BITS | amount),
+            _ if value >> COUNT_BITS == mark && (value & COUNT_MAX) + amount <= COUNT_MAX => {
+                Some(value + amount)
+            }
             _ => None,
         };
         slot.fetch_update(Relaxed, Relaxed, next).is_ok()
+    }
+}
+
+impl AddressPlace {
+    /// How many are counted.
+    #[must_use]
+    pub fn amount(&self) -> u64 {
+        self.amount
     }
 }
 
@@ -155,15 +216,47 @@ impl Default for Addresses {
 
 impl Drop for AddressPlace {
     fn drop(&mut self) {
-        let slot = self.slot.and_then(|at| self.addresses.slots.get(at));
+        let amount = self.amount;
         // With the last one the slot is free again.
-        let next = |value: u64| if value & COUNT_MAX <= 1 { Some(0) } else { Some(value - 1) };
-        let _always = slot.map(|slot| slot.fetch_update(Relaxed, Relaxed, next));
+        let next = |value: u64| match value & COUNT_MAX <= amount {
+            true => Some(0),
+            false => Some(value - amount),
+        };
+        for slot in self.slots.into_iter().flatten() {
+            let slot = self.addresses.slots.get(slot);
+            let _always = slot.map(|slot| slot.fetch_update(Relaxed, Relaxed, next));
+        }
     }
 }
 
-/// Of a mark: the address is one of this host.
-const LOCAL_MARK: u64 = 2;
+/// Where a prefix is counted.
+#[derive(Debug, Clone, Copy)]
+struct Key {
+    prefix: Prefix,
+    mark: u64,
+    first: usize,
+}
+
+impl Key {
+    fn new(addresses: &Addresses, prefix: Prefix, whose: Whose) -> Self {
+        let hash = addresses.hasher.hash_one(prefix);
+        // Never 0: that is a free slot.
+        let mark = (hash >> 24) & !WHOSE_MARKS | mark_of(whose) | 1;
+        let first = usize::try_from(hash & COUNT_MAX).unwrap_or(0) % addresses.slots.len();
+        Self { prefix, mark, first }
+    }
+}
+
+/// The part of a mark that says whose it is.
+fn mark_of(whose: Whose) -> u64 {
+    match whose {
+        Whose::Remote => 0,
+        Whose::Local => 2,
+        Whose::Site => 4,
+    }
+}
+
+const WHOSE_MARKS: u64 = 6;
 /// An office, and its players that open several connections.
 const SHARE_MIN: u32 = 64;
 const COUNT_BITS: u32 = 24;
@@ -188,29 +281,67 @@ mod tests {
 
     #[test]
     fn address_has_its_share_and_no_more_whatever_others_have() {
-        let addresses = Arc::new(Addresses::new(AddressLimit::share_of(400), 400));
+        let addresses = Addresses::sharing(400);
         let mut places: Vec<_> =
-            std::iter::from_fn(|| addresses.enter(ip("192.0.2.1"))).take(500).collect();
+            std::iter::from_fn(|| addresses.enter(ip("192.0.2.1")).ok()).take(500).collect();
         assert_eq!(places.len(), 100);
-        assert!(addresses.enter(ip("::ffff:192.0.2.1")).is_none(), "the same by IPv6");
+        let refused = addresses.enter(ip("::ffff:192.0.2.1"));
+        assert_eq!(refused.unwrap_err(), Prefix::of(ip("192.0.2.1")), "the same by IPv6");
         let own: Vec<_> =
-            std::iter::from_fn(|| addresses.enter(ip("127.0.0.1"))).take(500).collect();
+            std::iter::from_fn(|| addresses.enter(ip("127.0.0.1")).ok()).take(500).collect();
         assert_eq!(own.len(), 300, "this host");
         places.pop();
-        assert!(addresses.enter(ip("192.0.2.1")).is_some());
-        assert_eq!((addresses.most(false), addresses.most(true)), (99, 300));
+        assert!(addresses.enter(ip("192.0.2.1")).is_ok());
+        let most = || [Whose::Remote, Whose::Local, Whose::Site].map(|of| addresses.most(of));
+        assert_eq!(most(), [99, 300, 0]);
         drop((places, own));
-        assert_eq!(addresses.counted(), 0);
-        assert_eq!((addresses.most(false), addresses.most(true)), (0, 0));
+        assert_eq!((addresses.counted(), most()), (0, [0; 3]));
     }
 
     #[test]
     fn network_of_64_bits_is_one_address() {
         let addresses = Arc::new(Addresses::new(AddressLimit::of_all(2), 16));
-        let _one = addresses.enter(ip("2001:db8::1")).unwrap();
-        let _two = addresses.enter(ip("2001:db8::ffff:2")).unwrap();
-        assert!(addresses.enter(ip("2001:db8::3")).is_none());
-        assert!(addresses.enter(ip("2001:db8:0:1::3")).is_some());
+        let _one = addresses.enter(ip("fd00::1")).unwrap();
+        let _two = addresses.enter(ip("fd00::ffff:2")).unwrap();
+        assert_eq!(addresses.enter(ip("fd00::3")).unwrap_err(), Prefix::of(ip("fd00::")));
+        assert!(addresses.enter(ip("fd00:0:0:1::3")).is_ok());
+    }
+
+    #[test]
+    fn site_of_many_networks_leaves_room_for_others() {
+        let addresses = Addresses::sharing(400);
+        let enter = |site: u16, network: u16| {
+            addresses.enter(IpAddr::from([0x2001, 0xdb8, site, network, 0, 0, 0, 1]))
+        };
+        let places: Vec<_> = (0..400).map(|network| enter(1, network)).collect();
+        assert_eq!(places.iter().filter(|place| place.is_ok()).count(), 300);
+        let site = Prefix::site_of(ip("2001:db8:1::")).unwrap();
+        assert_eq!(enter(1, 1_000).unwrap_err(), site);
+        assert!(enter(2, 0).is_ok() && addresses.enter(ip("192.0.2.1")).is_ok());
+        assert_eq!((addresses.most(Whose::Site), addresses.most(Whose::Remote)), (300, 1));
+        assert_eq!(addresses.counted(), 300);
+        drop(places);
+        assert_eq!((addresses.most(Whose::Site), addresses.counted()), (0, 0));
+    }
+
+    #[test]
+    fn place_of_many_is_counted_as_many() {
+        let addresses = Addresses::sharing(400);
+        let many = addresses.enter_many(ip("192.0.2.1"), 90).unwrap();
+        assert!(addresses.enter_many(ip("192.0.2.1"), 11).is_err());
+        let few = addresses.enter_many(ip("192.0.2.1"), 10).unwrap();
+        drop(many);
+        assert_eq!(addresses.most(Whose::Remote), 10);
+        drop(few);
+        assert_eq!(addresses.counted(), 0);
+    }
+
+    #[test]
+    fn number_for_other_hosts_takes_nothing_from_this_one() {
+        let limit = AddressLimit::share_of(400).with_remote(16);
+        assert_eq!((limit.remote, limit.local, limit.site), (16, 300, 300));
+        let limit = AddressLimit::share_of(400).with_remote(1_000);
+        assert_eq!((limit.remote, limit.local, limit.site), (1_000, 1_000, 1_000));
     }
 
     proptest! {
@@ -224,7 +355,7 @@ mod tests {
                 let held = places.entry(host).or_default();
                 if !enters {
                     held.pop();
-                } else if let Some(place) = addresses.enter([192, 0, 2, host].into()) {
+                } else if let Ok(place) = addresses.enter([192, 0, 2, host].into()) {
                     held.push(place);
                     prop_assert!(held.len() <= 5);
                 } else {

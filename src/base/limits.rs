@@ -69,6 +69,10 @@ pub const TURN_SHARE: Duration = Duration::from_millis(1);
 /// Connections accepted in a turn at most: each takes about 15 us.
 pub const CONNECTIONS_A_TURN: u32 = 64;
 
+/// Clients that are told in a turn that there is no place for them, at most; one more is closed
+/// unsaid. A write of 503 takes about 5 us, and the kernel may hand over 4,096 at once.
+pub const REFUSALS_A_TURN: u32 = 64;
+
 /// Connections whose messages are looked at in a turn at most: as many as there are receive buffers
 /// (`RingConfig`). Each is answered with a send of its own.
 pub const VISITS_A_TURN: u32 = 256;
@@ -79,6 +83,10 @@ pub const REQUESTS_A_VISIT: u32 = 8;
 
 /// The same of interleaved packets (RFC 2326 s10.12): all of a read of 4 KiB, as a rule.
 pub const FRAMES_A_VISIT: u32 = 64;
+
+/// Bytes of answers that a client or a source does not take at most: a few hundred answers. Then
+/// nothing more is read from it until it does.
+pub const OUTPUT_BYTES_MAX: usize = 64 << 10;
 
 /// Handshakes of TLS under way on a shard at most, unless told otherwise. Each takes some KiB, and
 /// up to a millisecond of CPU time: as many are done in a quarter of a second.

@@ -8,6 +8,8 @@ pub mod ids;
 pub mod limits;
 pub mod mode;
 pub mod names;
+pub mod oldest;
+pub mod prefix;
 pub mod random;
 pub mod rate;
 pub mod secret;

@@ -181,11 +181,11 @@ mod tests {
         # sessions that one shard can hold, 1 to 1048576
         # why: as many as rows: a session over TCP needs a row of its own
         sessions_max = 16384
-        # sessions of one IPv4 address or IPv6 /64: auto (a quarter of all), 1 to 1048576
+        # sessions of one IPv4 address or IPv6 /64 of another host: auto (a quarter), or count
         # why: a quarter serves a hotel behind one address, and it takes four strangers to lock all out
         sessions_per_address_max = "auto"
-        # RTSP connections of one IPv4 address or IPv6 /64: auto (a quarter of all), or count
-        # why: as of sessions; programs of this host (proxies speak for many) have three quarters
+        # RTSP connections of one address of another host: auto (a quarter of all), or count
+        # why: as of sessions; this host (proxies speak for many) and an IPv6 /48 have three quarters
         connections_per_address_max = "auto"
         # true: a user may go on with a session from another address, with the same password
         session_roaming = false
@@ -267,16 +267,16 @@ mod tests {
         # bytes of the body of a request, 1KiB to 1MiB; more is 413
         # why: an SDP of sixteen tracks with parameter sets is below 16 KiB
         request_body = "64KiB"
-        # memory for unfinished requests on one shard, 1MiB to 1024GiB; then 503
+        # memory for unfinished requests on one shard, 1MiB to 1024GiB; an address a quarter; then 503
         # why: 16 KiB for each of 4,096 half-open connections
         requests_held = "64MiB"
         # handshakes of TLS under way on one shard, 1 to 1048576; one more ends the oldest
         # why: up to a millisecond of CPU each: as many are done in a quarter of a second
         tls_handshakes_max = 256
-        # tunnels over HTTP on one shard that lack their second connection; then 503
+        # tunnels over HTTP on one shard that lack their second connection; one more ends the oldest
         # why: a quarter of the tunnels: the second connection comes within a round trip
         half_open_tunnels_max = 256
-        # publishers on one shard, 0 to 1048576; one more is refused with 453
+        # publishers on one shard, 0 to 1048576, an address a quarter; one more gets 453
         # why: as many as paths can have their owner on a shard
         publishers_max = 4096
         # packets of live paths in memory, 16MiB to 1024GiB; beyond, ANNOUNCE gets 453
@@ -294,6 +294,15 @@ mod tests {
         # connections of one other machine to the HTTP API, 1 to 65536; then 503
         # why: a browser keeps six; a quarter of all, as of players
         admin_connections_per_address_max = 16
+        # connections to a node's port for contents, 64 to 1048576; others wait to be accepted
+        # why: thousands of nodes, each with a few
+        peer_connections_max = 16384
+        # of these, connections of one other IPv4 address or IPv6 /64, 1 to 1048576; then closed
+        # why: a site of nodes behind one address has half
+        peer_connections_per_address_max = 8192
+        # of these, handshakes of TLS, 1 to 65536; an address has a quarter, then its oldest ends
+        # why: half a millisecond of CPU each: as many are done in a quarter of a second
+        peer_handshakes_max = 512
 
         [auth]
         # challenges for users: auto (digest where all can answer it, and basic), basic, digest
@@ -406,6 +415,9 @@ mod tests {
         log_lines_max = 50  # default
         admin_connections_max = 64  # default
         admin_connections_per_address_max = 16  # default
+        peer_connections_max = 16384  # default
+        peer_connections_per_address_max = 8192  # default
+        peer_handshakes_max = 512  # default
 
         [auth]
         methods = "auto"  # default

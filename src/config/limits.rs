@@ -43,6 +43,12 @@ pub struct LimitsConfig {
     pub admin_connections_max: usize,
     /// Of these, connections of one other machine.
     pub admin_connections_per_address_max: usize,
+    /// Connections of nodes and clients to a node's port for contents.
+    pub peer_connections_max: usize,
+    /// Of these, connections of one address.
+    pub peer_connections_per_address_max: usize,
+    /// Of these, connections in a handshake of TLS.
+    pub peer_handshakes_max: usize,
 }
 
 impl Default for LimitsConfig {
@@ -61,6 +67,9 @@ impl Default for LimitsConfig {
             log_lines_max: 50,
             admin_connections_max: 64,
             admin_connections_per_address_max: 16,
+            peer_connections_max: 16_384,
+            peer_connections_per_address_max: 8_192,
+            peer_handshakes_max: 512,
         }
     }
 }

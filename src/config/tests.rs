@@ -78,6 +78,9 @@ fn file_sets_every_key() {
         log_lines_max = 13
         admin_connections_max = 14
         admin_connections_per_address_max = 15
+        peer_connections_max = 116
+        peer_connections_per_address_max = 17
+        peer_handshakes_max = 18
         [metrics]
         listen = "127.0.0.1:0"
         [hls]
@@ -152,6 +155,9 @@ fn file_sets_every_key() {
             log_lines_max: 13,
             admin_connections_max: 14,
             admin_connections_per_address_max: 15,
+            peer_connections_max: 116,
+            peer_connections_per_address_max: 17,
+            peer_handshakes_max: 18,
         },
         state_dir: Some("/var/lib/headend".into()),
         confinement: ConfinementConfig {

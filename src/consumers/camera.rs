@@ -13,6 +13,7 @@ use std::net::IpAddr;
 use super::Context;
 use super::garbage::Garbage;
 use crate::base::ids::CameraName;
+use crate::base::limits::OUTPUT_BYTES_MAX;
 use crate::pki::stream::TlsStream;
 use crate::poll::consumer::{Disposition, Event, PollEventConsumer};
 use crate::rtsp::reader::{Input, RequestReader};
@@ -306,6 +307,3 @@ impl PollEventConsumer<Context<'_>> for Camera {
         }
     }
 }
-
-/// Requests and reports that wait: a few hundred. A camera takes one every few seconds.
-const OUTPUT_BYTES_MAX: usize = 64 << 10;

@@ -33,7 +33,7 @@ use super::tls::Secured;
 use super::tunnel::Carries;
 use crate::base::addresses::AddressPlace;
 use crate::base::ids::SessionId;
-use crate::base::limits::{FRAMES_A_VISIT, REQUESTS_A_VISIT};
+use crate::base::limits::{FRAMES_A_VISIT, OUTPUT_BYTES_MAX, REQUESTS_A_VISIT};
 use crate::base::names::Name;
 use crate::base::secrets::shown_url;
 use crate::base::time::Mono;
@@ -94,6 +94,15 @@ pub struct RtspConnection {
     idle_timer: Timer,
 }
 
+/// What a connection that begins takes of what its address may have.
+#[derive(Debug)]
+pub struct Places {
+    /// Among the connections of its address.
+    pub connection: AddressPlace,
+    /// Among those of them that are half open.
+    pub half_open: AddressPlace,
+}
+
 /// What the request at hand waits for.
 #[derive(Debug)]
 enum Waiting {
@@ -130,7 +139,7 @@ enum Flow {
 impl RtspConnection {
     /// A connection that has just been accepted.
     #[must_use]
-    pub fn new((peer, local): (SocketAddr, SocketAddr), place: AddressPlace, cx: &Cx) -> Self {
+    pub fn new((peer, local): (SocketAddr, SocketAddr), places: Places, cx: &Cx) -> Self {
         let (now, limits) = (cx.now, &cx.config.limits);
         let limits =
             MessageLimits { head_bytes: limits.head_bytes_max, body_bytes: limits.body_bytes_max };
@@ -138,8 +147,8 @@ impl RtspConnection {
             key: EntryKey { index: u32::MAX, generation: 0 },
             peer,
             local,
-            _place: place,
-            beginning: Beginning::new(&cx.cells, now),
+            _place: places.connection,
+            beginning: Beginning::new(&cx.cells, places.half_open, now),
             reader: RequestReader::with_limits(limits),
             tls: None,
             carries: Carries::Unknown(Vec::new()),
@@ -304,7 +313,7 @@ impl RtspConnection {
                 self.beginning.note_rest(self.reader.buffered_bytes(), cx.sessions.cx.now);
                 return self.done();
             };
-            self.beginning.note_message(&input);
+            self.beginning.note_message(&input, &cx.sessions.cx);
             let is_frame = matches!(input, Input::Interleaved { .. });
             room =
                 room.saturating_sub(if is_frame { 1 } else { FRAMES_A_VISIT / REQUESTS_A_VISIT });
@@ -768,6 +777,3 @@ fn refuse(request: &Request, status: Status) -> Flow {
 fn parse_session(header: &str) -> Option<SessionId> {
     SessionId::parse(parse_session_id(header)?)
 }
-
-/// Answers waiting for a client that does not read: a few hundred; then it is not read from.
-const OUTPUT_BYTES_MAX: usize = 64 << 10;

@@ -10,10 +10,34 @@ use crate::base::addresses::AddressPlace;
 use crate::poll::consumer::{Disposition, Event, PollEventConsumer};
 
 /// The consumer of a listening RTSP socket.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct RtspListener {
-    /// Its connections begin with a handshake of TLS.
-    pub is_secure: bool,
+    /// How its connections begin.
+    pub speaks: Speaks,
+}
+
+/// What clients of a listener speak first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Speaks {
+    /// RTSP, or HTTP around it.
+    Rtsp,
+    /// HTTP around RTSP.
+    Http,
+    /// TLS around either.
+    Tls,
+}
+
+impl Speaks {
+    /// What a client is told for whom there is no place. `None`: nothing can be said before a
+    /// handshake.
+    #[must_use]
+    pub fn refusal(self) -> Option<&'static [u8]> {
+        match self {
+            Self::Rtsp => Some(REFUSAL),
+            Self::Http => Some(HTTP_REFUSAL),
+            Self::Tls => None,
+        }
+    }
 }
 
 /// An accepted connection, to be entered in the PollTable.
@@ -27,8 +51,8 @@ pub struct Accepted {
     pub local: SocketAddr,
     /// Its place among the connections of its address.
     pub place: AddressPlace,
-    /// It begins with a handshake of TLS.
-    pub is_secure: bool,
+    /// How it begins.
+    pub speaks: Speaks,
 }
 
 impl PollEventConsumer<Context<'_>> for RtspListener {
@@ -36,10 +60,14 @@ impl PollEventConsumer<Context<'_>> for RtspListener {
         if let Event::Accepted { fd, peer, local, place } = event {
             // A connection that comes while we stop is closed again by dropping it.
             if !cx.is_stopping {
-                let is_secure = self.is_secure;
-                cx.accepted.push(Accepted { fd, peer, local, place, is_secure });
+                let speaks = self.speaks;
+                cx.accepted.push(Accepted { fd, peer, local, place, speaks });
             }
         }
         Disposition::Handled
     }
 }
+
+const REFUSAL: &[u8] = b"RTSP/1.0 503 Service Unavailable\r\nCSeq: 0\r\nRetry-After: 5\r\n\r\n";
+const HTTP_REFUSAL: &[u8] = b"HTTP/1.0 503 Service Unavailable\r\nConnection: close\r\n\
+    Retry-After: 5\r\n\r\n";

@@ -93,6 +93,7 @@ pub(crate) fn config() -> SessionConfig {
         low_client_ports: false,
         plain_media: false,
         limits: LimitsConfig::default(),
+        shares: Arc::default(),
         srtp: crate::config::secure::SrtpMode::Optional,
     }
 }

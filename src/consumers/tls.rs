@@ -8,7 +8,9 @@
 //! once and out once, however they end.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
+use crate::base::addresses::AddressPlace;
 use crate::metrics::cells::{ShardCells, TLS_WAYS};
 use crate::pki::kernel::KernelKeys;
 use crate::pki::stream::{FAILED_BY_CLOSE, Progress, TlsFailure, TlsStream};
@@ -21,6 +23,9 @@ pub struct Secured {
     /// What came decrypted; kept for its storage.
     plain: Vec<u8>,
     phase: Phase,
+    /// Among the handshakes of its address, as long as it is one.
+    place: Option<AddressPlace>,
+    cells: Arc<ShardCells>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,9 +39,10 @@ enum Phase {
 impl Secured {
     /// A handshake that begins.
     #[must_use]
-    pub fn new(stream: TlsStream, cells: &ShardCells) -> Self {
+    pub fn new(stream: TlsStream, place: AddressPlace, cells: &Arc<ShardCells>) -> Self {
         cells.tls_handshakes_open.add(1);
-        Self { stream: Some(stream), plain: Vec::new(), phase: Phase::Handshake }
+        let (stream, place, cells) = (Some(stream), Some(place), Arc::clone(cells));
+        Self { stream, plain: Vec::new(), phase: Phase::Handshake, place, cells }
     }
 
     /// The handshake is under way.
@@ -137,18 +143,22 @@ impl Secured {
         }
     }
 
-    /// The connection is closed.
-    pub fn end(&mut self, cells: &ShardCells) {
-        self.fail(FAILED_BY_CLOSE, cells);
-        self.leave(cells);
-    }
-
     fn leave(&mut self, cells: &ShardCells) {
+        self.place = None;
         match std::mem::replace(&mut self.phase, Phase::Over) {
             Phase::Handshake => cells.tls_handshakes_open.sub(1),
             Phase::Open(way) => cells.tls_connections[way].sub(1),
             Phase::Over => {}
         }
+    }
+}
+
+/// Whatever drops it, a panic too, it is counted out.
+impl Drop for Secured {
+    fn drop(&mut self) {
+        let cells = Arc::clone(&self.cells);
+        self.fail(FAILED_BY_CLOSE, &cells);
+        self.leave(&cells);
     }
 }
 
@@ -158,3 +168,29 @@ const KERNEL: usize = 1;
 const _: () = assert!(TLS_WAYS.len() == 2);
 /// Requests are shorter; a publisher's records of 16 KiB are worth the allocation.
 const PLAIN_KEPT_BYTES: usize = 16 << 10;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::addresses::Addresses;
+    use crate::config::source::SourceTls;
+    use crate::pki::camera::{CameraRoots, CameraTls};
+
+    #[test]
+    fn handshake_that_a_panic_ends_is_counted_out() {
+        let cells = Arc::<ShardCells>::default();
+        let addresses = Addresses::sharing(4);
+        let trust = CameraTls::new(SourceTls::Off, &CameraRoots::default()).unwrap();
+        let stream = TlsStream::client(&trust, "localhost").unwrap();
+        let place = addresses.enter([192, 0, 2, 1].into()).unwrap();
+        let secured = Secured::new(stream, place, &cells);
+        assert_eq!((cells.tls_handshakes_open.value(), addresses.counted()), (1, 1));
+        let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(move || {
+            let _taken_out = secured;
+            panic!("while a request of it is handled");
+        }));
+        assert!(panicked.is_err());
+        assert_eq!((cells.tls_handshakes_open.value(), addresses.counted()), (0, 0));
+        assert_eq!(cells.tls_handshakes_failed[FAILED_BY_CLOSE].value(), 1);
+    }
+}

@@ -43,7 +43,7 @@ pub mod view;
 
 pub use caller::{Bearers, Retired};
 pub use dashboard::FEEDS_MAX;
-pub use server::{Remote, Tls};
+pub use server::{Intake, Remote, Tls};
 pub use view::{
     ApplianceView, DrainRequest, DrainState, LogLine, Reload, ReloadError, ReloadReport, TitleEntry,
 };
@@ -62,12 +62,12 @@ use problem::Problem;
 pub fn spawn(
     listener: TcpListener,
     (view, operators): (Arc<dyn ApplianceView>, Operators),
-    limits: &LimitsConfig,
+    intake: Intake,
     shutdown: watch::Receiver<bool>,
     beside: impl Future<Output = ()> + Send + 'static,
 ) -> io::Result<JoinHandle<()>> {
     let api = Api::new(view, SHARD_ANSWER_TIMEOUT).map_err(io::Error::other)?;
-    spawn_api(listener, (api, operators), server::admin(limits), shutdown, beside)
+    spawn_api(listener, (api, operators), intake, shutdown, beside)
 }
 
 /// Serves the routes of a base, or of a source of contents, on the runtime that this is awaited on,
@@ -80,6 +80,7 @@ pub async fn serve_distribution(
     listener: TcpListener,
     tls: Option<Tls>,
     routers: impl IntoIterator<Item = Router>,
+    intake: Intake,
     shutdown: watch::Receiver<bool>,
 ) -> io::Result<()> {
     listener.set_nonblocking(true)?;
@@ -88,7 +89,7 @@ pub async fn serve_distribution(
         .fallback(async || Problem::not_found("no such resource"))
         .method_not_allowed_fallback(async || Problem::method_not_allowed())
         .layer(axum::middleware::from_fn(jobs::check_origin));
-    server::serve(listener, tls, router, server::DISTRIBUTION, shutdown).await
+    server::serve(listener, tls, router, intake, shutdown).await
 }
 
 /// Serves what a base answers while another one has the ledger, as [`serve_distribution`] does.
@@ -103,13 +104,14 @@ pub async fn serve_standby(
 ) -> io::Result<()> {
     listener.set_nonblocking(true)?;
     let router = router.layer(axum::middleware::from_fn(jobs::check_origin));
-    server::serve(listener, tls, router, server::DISTRIBUTION, shutdown).await
+    let intake = Intake::of_distribution(&LimitsConfig::default());
+    server::serve(listener, tls, router, intake, shutdown).await
 }
 
 fn spawn_api(
     listener: TcpListener,
     (api, operators): (Api, Operators),
-    limits: server::Limits,
+    intake: Intake,
     shutdown: watch::Receiver<bool>,
     beside: impl Future<Output = ()> + Send + 'static,
 ) -> io::Result<JoinHandle<()>> {
@@ -124,7 +126,7 @@ fn spawn_api(
             tokio::spawn(beside);
             let feed = Feed::new(shutdown.clone());
             tokio::spawn(feed.clone().sample(api.cells()));
-            server::serve(listener, None, routes(api, feed, operators), limits, shutdown).await
+            server::serve(listener, None, routes(api, feed, operators), intake, shutdown).await
         });
         if let Err(error) = served {
             tracing::error!(code = "HE-E401", %error, "the admin listener failed");

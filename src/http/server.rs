@@ -9,10 +9,12 @@
 //! address: programs of this host always get in. A connection on which no byte moved for
 //! `idle_max` is closed, and one whose request does not come in time (`slow`), so that slots come
 //! back.
-//! Bounds: [`admin`] for operators, [`DISTRIBUTION`] for a base and for sources of contents. Of
-//! these `HANDSHAKES_MAX` are in a handshake, each for `HANDSHAKE_MAX` at most: whoever connects
-//! and says nothing costs a slot for so long.
+//! Bounds: [`Intake`], for operators, and for a base and sources of contents. Of
+//! these `handshakes_max` are in a handshake, each for `HANDSHAKE_MAX` at most: whoever connects
+//! and says nothing costs a slot for so long. An address has a share of them and no more: its next
+//! one ends its oldest, and others need not wait in the backlog for it.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::future::Future;
 use std::io;
@@ -29,33 +31,34 @@ use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
-use tokio::task::JoinSet;
+use tokio::task::{self, AbortHandle, JoinSet};
 use tokio::time::{Instant, Sleep, sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use super::slow::Timed;
 use crate::base::addresses::{AddressLimit, AddressPlace, Addresses};
+use crate::base::oldest::Oldest;
+use crate::base::prefix::Prefix;
 use crate::config::hls::HlsConfig;
 use crate::config::limits::LimitsConfig;
-use crate::metrics::cells::{ADMIN, AdminCells, HLS};
+use crate::metrics::cells::{ADMIN, HLS, HttpCells};
 use crate::metrics::descriptors::is_kept;
 use crate::pki::certificate::NodeCertificate;
 use crate::pki::fault::TlsFault;
 
-/// What a listener takes.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Limits {
+struct Limits {
     /// Connections at once.
     connections_max: usize,
     /// Of these, connections of other machines.
     remote_max: usize,
-    /// Of these, connections of one address.
-    address: AddressLimit,
+    /// Of these, connections in a handshake of TLS.
+    handshakes_max: usize,
     /// Time for the head of a request.
     head_max: Duration,
     /// Where it is counted.
-    cells: Option<&'static AdminCells>,
+    cells: Option<&'static HttpCells>,
     /// Without a byte in either direction.
     idle_max: Duration,
     /// How long a peer that does not answer is kept, where that is shorter: the kernel probes it.
@@ -63,6 +66,97 @@ pub(super) struct Limits {
     /// Bytes that the kernel takes and has not sent. More of them wait here, so that a peer that
     /// does not read is noticed.
     unsent_max: Option<u32>,
+}
+
+/// What a listener takes, and who has it: the server counts, others may look.
+#[derive(Debug, Clone)]
+pub struct Intake {
+    limits: Limits,
+    /// All connections.
+    pub connections: Arc<Addresses>,
+    /// Those of them in a handshake of TLS.
+    pub handshakes: Arc<Addresses>,
+}
+
+impl Intake {
+    /// Of the HTTP API. The silence is longer than any usual scrape interval, so that a scraper
+    /// keeps its connection.
+    #[must_use]
+    pub fn of_admin(limits: &LimitsConfig) -> Self {
+        let connections_max = limits.admin_connections_max;
+        let all = of_all(connections_max);
+        let remote = of_all(limits.admin_connections_per_address_max);
+        let limit = AddressLimit { remote, local: all, site: all };
+        Self {
+            limits: Limits {
+                connections_max,
+                remote_max: connections_max * 3 / 4,
+                // It has no TLS.
+                handshakes_max: 1,
+                head_max: limits.request_timeout,
+                cells: Some(&ADMIN.http),
+                idle_max: Duration::from_secs(90),
+                dead_after: None,
+                unsent_max: Some(UNSENT_MAX),
+            },
+            connections: Arc::new(Addresses::new(limit, connections_max)),
+            handshakes: Addresses::sharing(0),
+        }
+    }
+
+    /// Of HLS. A viewer that has paused keeps its connection for a while.
+    #[must_use]
+    pub fn of_hls(config: &HlsConfig, limits: &LimitsConfig) -> Self {
+        let connections_max = config.connections_max;
+        let usual = AddressLimit::share_of(connections_max);
+        let limit = match config.connections_per_address_max {
+            None => usual,
+            Some(max) => usual.with_remote(max),
+        };
+        Self {
+            limits: Limits {
+                connections_max,
+                remote_max: connections_max,
+                // It has no TLS.
+                handshakes_max: 1,
+                head_max: limits.request_timeout,
+                cells: Some(&HLS.http),
+                idle_max: Duration::from_secs(60),
+                dead_after: Some(Duration::from_secs(30)),
+                unsent_max: None,
+            },
+            connections: Arc::new(Addresses::new(limit, connections_max)),
+            handshakes: Addresses::sharing(0),
+        }
+    }
+
+    /// Of a port for contents. A node waits for the bytes of a client that is slow for as long as
+    /// that takes; after an hour it asks for them again.
+    #[must_use]
+    pub fn of_distribution(limits: &LimitsConfig) -> Self {
+        let connections_max = limits.peer_connections_max;
+        let remote = of_all(limits.peer_connections_per_address_max);
+        let site = AddressLimit::share_of(connections_max).site.max(remote);
+        let limit = AddressLimit { remote, local: of_all(connections_max), site };
+        Self {
+            limits: Limits {
+                connections_max,
+                remote_max: connections_max,
+                handshakes_max: limits.peer_handshakes_max,
+                head_max: Duration::from_secs(30),
+                cells: None,
+                idle_max: Duration::from_secs(3_600),
+                dead_after: Some(Duration::from_secs(10)),
+                unsent_max: None,
+            },
+            connections: Arc::new(Addresses::new(limit, connections_max)),
+            handshakes: Addresses::sharing(limits.peer_handshakes_max),
+        }
+    }
+}
+
+fn of_all(count: usize) -> u32 {
+    u32::try_from(count).unwrap_or(u32::MAX)
 }
 
 /// TLS of a listener.
@@ -89,18 +183,19 @@ pub(super) async fn serve(
     listener: std::net::TcpListener,
     tls: Option<Tls>,
     router: Router,
-    limits: Limits,
+    Intake { limits, connections, handshakes }: Intake,
     shutdown: watch::Receiver<bool>,
 ) -> io::Result<()> {
     let limited = Limited {
         listener: TcpListener::from_std(listener)?,
         slots: Arc::new(Semaphore::new(limits.connections_max)),
         remote: Arc::new(Semaphore::new(limits.remote_max)),
-        addresses: Arc::new(Addresses::new(limits.address, limits.connections_max)),
+        addresses: connections,
         limits,
         says_why: tls.is_none(),
     };
-    let listener = Front { limited, tls, handshakes: JoinSet::new() };
+    let handshakes = Handshakes::new(handshakes, limits.handshakes_max);
+    let listener = Front { limited, tls, handshakes };
     // Of listeners that are not its own, axum knows the client's address only behind a tap.
     let listener = listener.tap_io(|_connection| {});
     let serving = axum::serve(listener, router.into_make_service_with_connect_info::<Remote>())
@@ -125,7 +220,7 @@ async fn stopped(mut shutdown: watch::Receiver<bool>) {
 struct Front {
     limited: Limited,
     tls: Option<Tls>,
-    handshakes: JoinSet<Option<(Stream, Remote)>>,
+    handshakes: Handshakes,
 }
 
 impl Front {
@@ -142,19 +237,18 @@ impl Listener for Front {
     async fn accept(&mut self) -> (Self::Io, Self::Addr) {
         loop {
             tokio::select! {
-                Some(done) = self.handshakes.join_next() => {
-                    if let Ok(Some(accepted)) = done {
+                Some(done) = self.handshakes.next() => {
+                    if let Some(accepted) = done {
                         return self.timed(accepted);
                     }
                 }
-                (connection, addr) = self.limited.accept(),
-                    if self.handshakes.len() < HANDSHAKES_MAX =>
+                (connection, addr) = self.limited.accept(), if self.handshakes.has_room() =>
                 {
                     let Some(tls) = self.tls.clone() else {
                         let remote = Remote { addr, node: None };
                         return self.timed((Stream::Plain(connection), remote));
                     };
-                    self.handshakes.spawn(handshake(tls, connection, addr));
+                    self.handshakes.begin(tls, connection, addr);
                 }
             }
         }
@@ -162,6 +256,57 @@ impl Listener for Front {
 
     fn local_addr(&self) -> io::Result<Self::Addr> {
         Ok(Remote { addr: self.limited.listener.local_addr()?, node: None })
+    }
+}
+
+/// Handshakes under way. An address that has its share of them loses its own oldest.
+struct Handshakes {
+    tasks: JoinSet<Option<(Stream, Remote)>>,
+    places: HashMap<task::Id, AddressPlace>,
+    oldest: Oldest<AbortHandle>,
+    addresses: Arc<Addresses>,
+    count_max: usize,
+}
+
+impl Handshakes {
+    fn new(addresses: Arc<Addresses>, count_max: usize) -> Self {
+        let (tasks, places, oldest) = (JoinSet::new(), HashMap::new(), Oldest::default());
+        Self { tasks, places, oldest, addresses, count_max }
+    }
+
+    fn has_room(&self) -> bool {
+        self.tasks.len() < self.count_max
+    }
+
+    fn begin(&mut self, tls: Tls, connection: Connection, addr: SocketAddr) {
+        let addresses = Arc::clone(&self.addresses);
+        let place = addresses.enter(addr.ip()).or_else(|prefix| {
+            self.end_oldest(prefix);
+            addresses.enter(addr.ip())
+        });
+        let Ok(place) = place else { return };
+        let task = self.tasks.spawn(handshake(tls, connection, addr));
+        let Self { places, oldest, count_max, .. } = self;
+        places.insert(task.id(), place);
+        oldest.push(task, addr.ip(), *count_max, |task| places.contains_key(&task.id()));
+    }
+
+    fn end_oldest(&mut self, prefix: Prefix) {
+        let Self { places, oldest, .. } = self;
+        if let Some(task) = oldest.take_of(prefix, |task| places.contains_key(&task.id())) {
+            task.abort();
+            places.remove(&task.id());
+        }
+    }
+
+    /// The next that is over. `None`: none is under way; `Some(None)`: it has failed.
+    async fn next(&mut self) -> Option<Option<(Stream, Remote)>> {
+        let (id, accepted) = match self.tasks.join_next_with_id().await? {
+            Ok((id, accepted)) => (id, accepted),
+            Err(ended) => (ended.id(), None),
+        };
+        self.places.remove(&id);
+        Some(accepted)
     }
 }
 
@@ -260,7 +405,7 @@ impl Limited {
             true => None,
             false => Some(Arc::clone(&self.remote).try_acquire_owned().ok()?),
         };
-        let address = self.addresses.enter(ip)?;
+        let address = self.addresses.enter(ip).ok()?;
         if let Some(cells) = self.limits.cells {
             cells.connections.add(1);
         }
@@ -283,7 +428,7 @@ struct Place {
     _slot: OwnedSemaphorePermit,
     _remote: Option<OwnedSemaphorePermit>,
     _address: AddressPlace,
-    cells: Option<&'static AdminCells>,
+    cells: Option<&'static HttpCells>,
 }
 
 impl Drop for Place {
@@ -442,63 +587,9 @@ impl fmt::Debug for Tls {
     }
 }
 
-/// What the HTTP API takes. The silence is longer than any usual scrape interval, so that a scraper
-/// keeps its connection.
-pub(super) fn admin(limits: &LimitsConfig) -> Limits {
-    let connections_max = limits.admin_connections_max;
-    let of_all = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
-    Limits {
-        connections_max,
-        remote_max: connections_max * 3 / 4,
-        address: AddressLimit {
-            remote: of_all(limits.admin_connections_per_address_max),
-            local: of_all(connections_max),
-        },
-        head_max: limits.request_timeout,
-        cells: Some(&ADMIN),
-        idle_max: Duration::from_secs(90),
-        dead_after: None,
-        unsent_max: Some(UNSENT_MAX),
-    }
-}
-
-/// What HLS takes. A viewer that has paused keeps its connection for a while.
-pub(super) fn hls(config: &HlsConfig, limits: &LimitsConfig) -> Limits {
-    let connections_max = config.connections_max;
-    let address = match config.connections_per_address_max {
-        None => AddressLimit::share_of(connections_max),
-        Some(max) => AddressLimit::of_all(max),
-    };
-    Limits {
-        connections_max,
-        remote_max: connections_max,
-        address,
-        head_max: limits.request_timeout,
-        cells: Some(&HLS.http),
-        idle_max: Duration::from_secs(60),
-        dead_after: Some(Duration::from_secs(30)),
-    }
-}
-
-/// Thousands of nodes, each with a few connections; a site of them behind one address has half. A
-/// node waits for the bytes of a client that is slow for as long as that takes; after an hour it
-/// asks for them again.
-pub(super) const DISTRIBUTION: Limits = Limits {
-    connections_max: 16_384,
-    remote_max: 16_384,
-    address: AddressLimit { remote: 8_192, local: 16_384 },
-    head_max: Duration::from_secs(30),
-    cells: None,
-    idle_max: Duration::from_secs(3_600),
-    dead_after: Some(Duration::from_secs(10)),
-    unsent_max: None,
-};
-
 /// To a client for whom there is no place.
 const REFUSAL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 5\r\n\
     Content-Length: 0\r\nConnection: close\r\n\r\n";
-/// Handshakes at once: half a millisecond of a CPU each.
-const HANDSHAKES_MAX: usize = 512;
 /// For a handshake: three round trips and what waits before it.
 const HANDSHAKE_MAX: Duration = Duration::from_secs(5);
 /// Of a request that is refused: head and beginning of its body.

@@ -17,7 +17,7 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep_until};
 
-use crate::metrics::cells::AdminCells;
+use crate::metrics::cells::HttpCells;
 
 /// Where a connection is in its requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,12 +76,12 @@ pub(super) struct Timed<S> {
     at: At,
     head_max: Duration,
     timer: Pin<Box<Sleep>>,
-    cells: Option<&'static AdminCells>,
+    cells: Option<&'static HttpCells>,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Timed<S> {
     /// A connection that has just been accepted.
-    pub(super) fn new(stream: S, head_max: Duration, cells: Option<&'static AdminCells>) -> Self {
+    pub(super) fn new(stream: S, head_max: Duration, cells: Option<&'static HttpCells>) -> Self {
         let now = Instant::now();
         let timer = Box::pin(sleep_until(now + head_max));
         Self { stream, at: At::head(now), head_max, timer, cells }

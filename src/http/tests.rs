@@ -444,9 +444,9 @@ impl Running {
         let (stop, stopped) = watch::channel(false);
         let api = Api::new(fake.clone(), patience).unwrap();
         let operators = Operators::new(super::operators::read_tokens(TOKENS).unwrap());
-        let limits = server::admin(&LimitsConfig::default());
+        let intake = Intake::of_admin(&LimitsConfig::default());
         let beside = std::future::ready(());
-        let thread = spawn_api(listener, (api, operators), limits, stopped, beside).unwrap();
+        let thread = spawn_api(listener, (api, operators), intake, stopped, beside).unwrap();
         Self { addr, stop, thread: Some(thread) }
     }
 

@@ -165,15 +165,32 @@ pub static LIVE: LiveCells = LiveCells {
     bytes_max: SharedGauge(AtomicU64::new(u64::MAX >> 1)),
 };
 
-/// Numbers about the connections to the HTTP API.
+/// Numbers about the connections to one of the ports for HTTP.
 #[derive(Debug)]
-pub struct AdminCells {
+pub struct HttpCells {
     /// Open connections.
     pub connections: SharedGauge,
     /// Connections refused because a limit was reached.
     pub connections_refused: SharedCounter,
     /// Connections ended because their request did not come in time.
     pub requests_timed_out: SharedCounter,
+}
+
+impl HttpCells {
+    const fn new() -> Self {
+        Self {
+            connections: SharedGauge(AtomicU64::new(0)),
+            connections_refused: SharedCounter(AtomicU64::new(0)),
+            requests_timed_out: SharedCounter(AtomicU64::new(0)),
+        }
+    }
+}
+
+/// Numbers about the HTTP API.
+#[derive(Debug)]
+pub struct AdminCells {
+    /// Its connections.
+    pub http: HttpCells,
     /// Feeds of the dashboard that are open.
     pub feeds: SharedGauge,
     /// Feeds of the dashboard refused because there were too many.
@@ -184,9 +201,7 @@ pub struct AdminCells {
 
 /// The HTTP API of this process.
 pub static ADMIN: AdminCells = AdminCells {
-    connections: SharedGauge(AtomicU64::new(0)),
-    connections_refused: SharedCounter(AtomicU64::new(0)),
-    requests_timed_out: SharedCounter(AtomicU64::new(0)),
+    http: HttpCells::new(),
     feeds: SharedGauge(AtomicU64::new(0)),
     feeds_refused: SharedCounter(AtomicU64::new(0)),
     feeds_dropped: SharedCounter(AtomicU64::new(0)),
@@ -194,11 +209,7 @@ pub static ADMIN: AdminCells = AdminCells {
 
 /// HLS of this process.
 pub static HLS: HlsCells = HlsCells {
-    http: AdminCells {
-        connections: SharedGauge(AtomicU64::new(0)),
-        connections_refused: SharedCounter(AtomicU64::new(0)),
-        requests_timed_out: SharedCounter(AtomicU64::new(0)),
-    },
+    http: HttpCells::new(),
     requests: SharedCounter(AtomicU64::new(0)),
     logins_failed: SharedCounter(AtomicU64::new(0)),
     sent_bytes: SharedCounter(AtomicU64::new(0)),
@@ -213,7 +224,7 @@ pub static HLS: HlsCells = HlsCells {
 #[derive(Debug)]
 pub struct HlsCells {
     /// Its connections.
-    pub http: AdminCells,
+    pub http: HttpCells,
     /// Requests.
     pub requests: SharedCounter,
     /// Logins that were wrong.
@@ -395,6 +406,8 @@ pub struct ShardCells {
     pub head_bytes_seen: Gauge,
     /// The longest body of a request so far, in bytes.
     pub body_bytes_seen: Gauge,
+    /// The longest time so far until a request was whole, in milliseconds.
+    pub request_ms_seen: Gauge,
     /// Handshakes of TLS that are under way.
     pub tls_handshakes_open: Gauge,
     /// Handshakes of TLS that ended well.

@@ -127,12 +127,12 @@ pub(super) static FAMILIES: &[Family] = &[
     row(
         "headend_admin_connections_refused_total",
         "Connections to the HTTP API refused because a limit was reached.",
-        Read::Admin(|admin| &admin.connections_refused),
+        Read::Admin(|admin| &admin.http.connections_refused),
     ),
     row(
         "headend_admin_requests_timed_out_total",
         "Connections to the HTTP API ended because their request did not come in time.",
-        Read::Admin(|admin| &admin.requests_timed_out),
+        Read::Admin(|admin| &admin.http.requests_timed_out),
     ),
     row(
         "headend_admin_feeds_refused_total",

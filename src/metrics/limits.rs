@@ -30,6 +30,8 @@ pub struct Limit {
 pub enum Used {
     /// In the cells of each shard, each of which has the limit.
     Shard(fn(&ShardCells) -> u64),
+    /// Beside the cells, for each shard by its number.
+    Each(Box<dyn Fn(usize) -> u64 + Send + Sync>),
     /// In the cells of the workers.
     Workers(fn(&WorkerCells) -> u64),
     /// Somewhere else in the process.
@@ -63,6 +65,10 @@ pub fn states(cells: &CellSet) -> Vec<LimitState> {
                 let shards = cells.shards.iter().enumerate();
                 states.extend(shards.map(|(shard, cells)| state(Some(shard), read(cells))));
             }
+            Used::Each(read) => {
+                let shards = 0..cells.shards.len();
+                states.extend(shards.map(|shard| state(Some(shard), read(shard))));
+            }
             Used::Workers(read) => states.push(state(None, read(&cells.workers))),
             Used::Process(read) => states.push(state(None, read())),
         }
@@ -90,6 +96,7 @@ impl fmt::Debug for Used {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Shard(_) => "Shard",
+            Self::Each(_) => "Each",
             Self::Workers(_) => "Workers",
             Self::Process(_) => "Process",
         })

@@ -75,8 +75,7 @@ impl Cx {
             }
             return Err(Status::NotEnoughBandwidth);
         }
-        let place = self.config.addresses.enter(ip);
-        place.ok_or_else(|| {
+        self.config.addresses.enter(ip).map_err(|_prefix| {
             self.cells.sessions_refused_address.add(1);
             if let Some(count) = self.refusals_said.address.happened(now) {
                 tracing::warn!(

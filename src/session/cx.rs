@@ -31,6 +31,7 @@ use crate::session::admission::RefusalsSaid;
 use crate::session::command::Command;
 use crate::session::directory::Directory;
 use crate::session::draining::Drain;
+use crate::session::shares::Shares;
 use crate::session::sockets::SharedSockets;
 
 /// Limits and settings of sessions.
@@ -62,6 +63,8 @@ pub struct SessionConfig {
     pub plain_media: bool,
     /// What strangers may take.
     pub limits: LimitsConfig,
+    /// What of that each address may take of this shard.
+    pub shares: Arc<Shares>,
     /// Whether media is encrypted (SRTP).
     pub srtp: SrtpMode,
 }

@@ -15,6 +15,7 @@
 //!  moving     a session between two roles: client, transports and numbers go on
 //!  transport  the transport of a stream's packets: chosen, placed and answered in SETUP
 //!  admission  room for one more session, and sessions that a player has left behind
+//!  shares     what each address may have of what one shard has for strangers
 //!  rtcp       RTCP to clients, and the reports of players
 //!  holder     whose a session is, and whether a command comes from there
 //!  srtp       keys of encrypted media, from a connection to the streams of a session
@@ -38,6 +39,7 @@ pub mod info;
 pub mod moving;
 pub mod outgoing;
 pub mod rtcp;
+pub mod shares;
 pub mod shown;
 pub mod sockets;
 pub mod srtp;

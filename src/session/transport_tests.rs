@@ -185,6 +185,7 @@ fn cx() -> Cx {
         low_client_ports: false,
         plain_media: false,
         limits: LimitsConfig::default(),
+        shares: Arc::default(),
         srtp: SrtpMode::Optional,
     };
     let mut cx = Cx::new(ShardId(0), config, Arc::default(), Mono(0));

@@ -12,6 +12,8 @@
 //!
 //! A connection that its address has no place for is refused as it comes, so what waits here is
 //! never one address' alone: a flood of one keeps nobody waiting for longer than its share takes.
+//! A turn tells a few of a flood so (`REFUSALS_A_TURN`); the others are closed, which costs less
+//! than the kernel has spent on accepting them.
 //!
 //! Invariants: a connection is in `visits` at most once (the ring receives from it again only when
 //! its requests are handled), so it is visited after every other connection; the order of datagrams
@@ -24,13 +26,15 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 
+use super::places::NoRoom;
 use super::ring::kernel::Kernel;
 use super::ring::{Completion, Received};
 use super::state::Shard;
 use crate::base::addresses::AddressPlace;
 use crate::base::budget::Budget;
 use crate::base::limits::{
-    CONNECTIONS_A_TURN, DATAGRAMS_A_TURN, DATAGRAMS_WAITING_MAX, TURN_SHARE, VISITS_A_TURN,
+    CONNECTIONS_A_TURN, DATAGRAMS_A_TURN, DATAGRAMS_WAITING_MAX, REFUSALS_A_TURN, TURN_SHARE,
+    VISITS_A_TURN,
 };
 use crate::consumers::canonical;
 use crate::metrics::descriptors::is_kept;
@@ -45,6 +49,8 @@ pub(super) struct Arrivals {
     datagrams: VecDeque<Datagram>,
     /// Datagrams that may still be handled in this turn.
     datagrams_left: usize,
+    /// Clients that may still be told in this turn that there is no place for them.
+    pub(super) refusals_left: u32,
 }
 
 /// A connection that waits to be opened.
@@ -91,6 +97,7 @@ impl<K: Kernel> Shard<K> {
     /// Handles the datagrams that found no room in the turn before; they come first.
     pub(super) fn take_waiting_datagrams(&mut self) {
         self.arrivals.datagrams_left = DATAGRAMS_A_TURN;
+        self.arrivals.refusals_left = REFUSALS_A_TURN;
         while self.arrivals.datagrams_left > 0
             && let Some(datagram) = self.arrivals.datagrams.pop_front()
         {
@@ -139,14 +146,16 @@ impl<K: Kernel> Shard<K> {
         };
         // A client that has closed its connection already has no address.
         let Ok(peer) = self.net.ring.kernel().peer_addr(&fd) else { return };
-        let Some(place) = self.admit_connection(&fd, peer) else { return };
+        let Some(place) = self.admit_connection(token, &fd, peer) else { return };
         if is_kept(&fd) {
-            return self.net.refuse(&fd, &"descriptors are running out");
+            let speaks = self.speaks_at(token);
+            return self.refuse_for(NoRoom::Descriptors, &NO_DESCRIPTORS, speaks, &fd);
         }
         let rows = self.net.entries.table.count() + self.arrivals.accepted.len();
         if rows >= self.net.entries.table.entries_max() {
             // Connections that wait before this one take the last rows: see `open_connection`.
-            return self.net.refuse(&fd, &"the PollTable is full");
+            let speaks = self.speaks_at(token);
+            return self.refuse_for(NoRoom::Rows, &NO_ROWS, speaks, &fd);
         }
         self.arrivals.accepted.push_back((token, Arrived { fd, peer, place }));
     }
@@ -202,3 +211,6 @@ impl<K: Kernel> Shard<K> {
         }
     }
 }
+
+const NO_DESCRIPTORS: &str = "descriptors are running out";
+const NO_ROWS: &str = "the PollTable is full";

@@ -14,7 +14,6 @@ use super::entries::Entries;
 use super::inbox::Inbox;
 use super::moves::Moves;
 use super::network::Network;
-use super::oldest::Oldest;
 use super::phase::Phase;
 use super::questions::Questions;
 use super::ring::kernel::Kernel;
@@ -27,10 +26,11 @@ use super::tls::TlsSettings;
 use crate::base::addresses::Addresses;
 use crate::base::host::Host;
 use crate::base::ids::ShardId;
+use crate::base::oldest::Oldest;
 use crate::base::seldom::Seldom;
 use crate::config::paths::PathTable;
 use crate::consumers::Consumer;
-use crate::consumers::rtsp_listener::RtspListener;
+use crate::consumers::rtsp_listener::{RtspListener, Speaks};
 use crate::consumers::sessions::Sessions;
 use crate::consumers::tunnel::table::Tunnels;
 use crate::live::core::groups::MulticastSettings;
@@ -50,10 +50,8 @@ pub struct ShardConfig {
     pub queue: Arc<TaskQueue>,
     /// Counters of the shard; the shard is their only writer.
     pub cells: Arc<ShardCells>,
-    /// RTSP listeners.
-    pub listeners: Vec<OwnedFd>,
-    /// Listeners of connections that begin with a handshake of TLS.
-    pub secure_listeners: Vec<OwnedFd>,
+    /// RTSP listeners, and what clients speak there.
+    pub listeners: Vec<(Speaks, OwnedFd)>,
     /// TLS of connections that begin.
     pub tls: TlsSettings,
     /// Tunnels over HTTP that the shard knows at most.
@@ -100,13 +98,12 @@ impl<K: Kernel> Shard<K> {
         };
         let wake = inbox.wake_fd().map_err(|source| RingError::Register { source })?;
         entries.install_own(&mut ring, Consumer::Inbox, wake)?;
-        let plain = config.listeners.into_iter().map(|listener| (listener, false));
-        let secure = config.secure_listeners.into_iter().map(|listener| (listener, true));
-        for (listener, is_secure) in plain.chain(secure) {
-            let consumer = Consumer::Listener(RtspListener { is_secure });
+        for (speaks, listener) in config.listeners {
+            let consumer = Consumer::Listener(RtspListener { speaks });
             entries.install_own(&mut ring, consumer, listener)?;
         }
         let half_open_tunnels_max = config.sessions.limits.half_open_tunnels_max;
+        let shares = Arc::clone(&config.sessions.shares);
         let mut sessions =
             Sessions::new(config.id, config.sessions, Arc::clone(&config.cells), now);
         sessions.live.hub.shard_count = shard_count(&config.poller);
@@ -137,10 +134,12 @@ impl<K: Kernel> Shard<K> {
             phase: Phase::Serving,
             moves: Moves::default(),
             addresses: config.addresses,
-            tunnels: Tunnels::new(config.tunnels_max, half_open_tunnels_max),
+            tunnels: Tunnels::new(config.tunnels_max, half_open_tunnels_max, &shares),
+            leaves: VecDeque::new(),
             tls: config.tls,
             sealing: Sealing::default(),
             refusals_said: Seldom::default(),
+            no_room_said: Default::default(),
             half_open: Oldest::default(),
             handshaking: Oldest::default(),
             drops_said: Seldom::default(),

@@ -1,32 +1,24 @@
 //! How RTSP connections begin and end.
 //!
 //! ```text
-//!  accepted --> place for its address --> entry --> watched --> slow, silent, stalled: closed
-//!                  `-- none: 503           `-- table full: 503
+//!  accepted --> places (`places`) --> entry --> watched --> slow, silent, stalled: closed
+//!                                       `-- table full: 503
 //! ```
-//! A connection that has made no request yet is half open. One more of these than
-//! `limits.half_open_max` ends the oldest, so that strangers who hold connections keep nobody out;
-//! the same holds of handshakes of TLS.
 //! A connection that the server ends while its client may still want it is logged with the peer and
 //! the reason. Bound: a connection is checked `LOOKS_A_TIMEOUT` times a session timeout.
 
-use std::fmt::Display;
 use std::io;
-use std::net::SocketAddr;
-use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
 use super::arrivals::Arrived;
 use super::dispatch::shard_count;
-use super::entries::Entries;
-use super::network::Network;
+use super::places::NoRoom;
 use super::ring::kernel::Kernel;
 use super::state::Shard;
-use crate::base::addresses::AddressPlace;
 use crate::consumers::Consumer;
-use crate::consumers::rtsp_connection::RtspConnection;
-use crate::consumers::rtsp_listener::Accepted;
-use crate::pki::stream::{FAILED_BY_LIMIT, FAILED_BY_TIMEOUT};
+use crate::consumers::rtsp_connection::{Places, RtspConnection};
+use crate::consumers::rtsp_listener::{Accepted, Speaks};
+use crate::pki::stream::FAILED_BY_TIMEOUT;
 use crate::poll::consumer::Event;
 use crate::poll::poll_table::EntryKey;
 use crate::session::action::TimerKey;
@@ -49,46 +41,31 @@ impl<K: Kernel> Shard<K> {
         self.dispatch(key, Event::Accepted { fd, peer, local, place });
     }
 
-    /// Takes a place for one more connection of an address. `None`: the address has too many, and
-    /// the client is sent 503.
-    pub(super) fn admit_connection(
-        &mut self,
-        fd: &OwnedFd,
-        peer: SocketAddr,
-    ) -> Option<AddressPlace> {
-        let ip = peer.ip().to_canonical();
-        let place = self.addresses.enter(ip);
-        if place.is_none() {
-            self.net.ring.kernel().write_last(fd, REFUSAL);
-            self.cells.connections_refused.add(1);
-            self.cells.connections_refused_address.add(1);
-            if let Some(count) = self.refusals_said.happened(self.sessions.cx.now) {
-                tracing::warn!(
-                    code = "HE-W603", %ip, count, fix = "raise rtsp.connections_per_address_max",
-                    "connection refused: its address has as many as one may have"
-                );
-            }
-        }
-        place
-    }
-
     /// Enters a connection that the listener has taken.
     pub(super) fn open_connection(&mut self, accepted: Accepted) {
-        let Accepted { fd, peer, local, place, is_secure } = accepted;
-        self.make_room(is_secure);
-        let mut connection = RtspConnection::new((peer, local), place, &self.sessions.cx);
+        let Accepted { fd, peer, local, place, speaks } = accepted;
+        let (ip, is_secure) = (peer.ip(), speaks == Speaks::Tls);
+        // Neither is missing: whoever has its share on this shard has an oldest here.
+        let Some(half_open) = self.place_half_open(ip) else {
+            return self.refuse(Some(speaks), &fd);
+        };
+        let places = Places { connection: place, half_open };
+        let mut connection = RtspConnection::new((peer, local), places, &self.sessions.cx);
         if is_secure {
-            let Some(tls) = self.begin_tls() else { return };
+            let Some(place) = self.place_handshake(ip) else {
+                return self.refuse(Some(speaks), &fd);
+            };
+            let Some(tls) = self.begin_tls(place) else { return };
             connection = connection.with_tls(tls);
         }
         let consumer = Consumer::Connection(Box::new(connection));
         let key = match self.net.entries.install(&mut self.net.ring, consumer, fd) {
             Ok((key, _)) => key,
             Err((fd, error)) => {
-                if is_secure {
-                    self.cells.tls_handshakes_open.sub(1);
-                }
-                return self.net.refuse(&fd, &error);
+                let table = &self.net.entries.table;
+                let is_full = table.count() >= table.entries_max();
+                let reason = if is_full { NoRoom::Rows } else { NoRoom::Ring };
+                return self.refuse_for(reason, &error, Some(speaks), &fd);
             }
         };
         if let Some(connection) = self.net.entries.connection_mut(key) {
@@ -97,55 +74,7 @@ impl<K: Kernel> Shard<K> {
         self.cells.connections.add(1);
         self.net.entries.enable(&mut self.net.ring, key);
         self.watch_connection(key);
-        let limits = self.sessions.cx.config.limits;
-        let entries = &mut self.net.entries;
-        self.half_open.push(key, limits.half_open_max, |key| is_beginning(entries, key));
-        if is_secure {
-            self.handshaking.push(key, limits.handshakes_max, |key| is_handshaking(entries, key));
-        }
-    }
-
-    /// Ends the connection that has waited longest for its first request, or in its handshake, when
-    /// there are as many as there may be.
-    fn make_room(&mut self, is_secure: bool) {
-        let limits = self.sessions.cx.config.limits;
-        if self.cells.half_open.value() >= limits.half_open_max as u64
-            && let Some(key) = self.half_open.take(|key| is_beginning(&mut self.net.entries, key))
-            && let Some(connection) = self.net.entries.connection_mut(key)
-        {
-            let is_unsealed = connection.tls_mut().is_none_or(|tls| tls.can_send());
-            connection.end_oldest(&self.sessions.cx);
-            self.note_dropped("half-open connections", limits.half_open_max);
-            self.end_when_told(key, is_unsealed);
-        }
-        if is_secure
-            && self.cells.tls_handshakes_open.value() >= limits.handshakes_max as u64
-            && let Some(key) =
-                self.handshaking.take(|key| is_handshaking(&mut self.net.entries, key))
-            && let Some(tls) =
-                self.net.entries.connection_mut(key).and_then(RtspConnection::tls_mut)
-        {
-            tls.fail(FAILED_BY_LIMIT, &self.cells);
-            self.note_dropped("handshakes of TLS", limits.handshakes_max);
-            self.close(key);
-        }
-    }
-
-    /// Closes a connection behind its last answer, if the client can be told anything.
-    fn end_when_told(&mut self, key: EntryKey, can_be_told: bool) {
-        if can_be_told { self.net.entries.mark_dirty(key) } else { self.close(key) }
-    }
-
-    fn note_dropped(&mut self, what: &'static str, max: usize) {
-        if let Some(count) = self.drops_said.happened(self.sessions.cx.now) {
-            tracing::warn!(
-                code = "HE-W617",
-                what,
-                max,
-                count,
-                "the oldest connection made room for a new one"
-            );
-        }
+        self.queue_beginning(key, ip, is_secure);
     }
 
     /// Removes a connection with its timer, and ends the sessions or the pull that it carried.
@@ -163,9 +92,6 @@ impl<K: Kernel> Shard<K> {
             ),
             Some(Consumer::Connection(mut connection)) => {
                 self.sessions.cx.wheel.cancel(*connection.idle_timer_mut());
-                if let Some(tls) = connection.tls_mut() {
-                    tls.end(&self.cells);
-                }
                 let count = shard_count(&self.poller);
                 for (shard, message) in connection.leave_tunnel(self.id, count) {
                     self.post_tunnel(shard, message);
@@ -212,7 +138,6 @@ impl<K: Kernel> Shard<K> {
         }
         if !has_sessions
             && !connection.is_waiting()
-            && !connection.is_closing()
             && connection.due(patience).is_some_and(|due| due <= now)
         {
             tracing::debug!(peer = %connection.peer(), "a request did not come in time");
@@ -278,24 +203,6 @@ impl<K: Kernel> Shard<K> {
     }
 }
 
-impl<K: Kernel> Network<K> {
-    /// Sends 503 on a connection for which there is no row. The caller closes the connection.
-    pub(super) fn refuse(&mut self, fd: impl AsFd, why: &dyn Display) {
-        self.ring.kernel().write_last(fd, REFUSAL);
-        self.cells.connections_refused.add(1);
-        self.warnings.once("HE-W605", "a connection is refused with 503", why);
-    }
-}
-
-fn is_beginning(entries: &mut Entries, key: EntryKey) -> bool {
-    entries.connection_mut(key).is_some_and(|connection| connection.is_beginning())
-}
-
-fn is_handshaking(entries: &mut Entries, key: EntryKey) -> bool {
-    let tls = entries.connection_mut(key).and_then(RtspConnection::tls_mut);
-    tls.is_some_and(|tls| tls.is_handshaking())
-}
-
 fn is_of_the_network(error: &io::Error) -> bool {
     !matches!(
         error.kind(),
@@ -308,5 +215,3 @@ fn is_of_the_network(error: &io::Error) -> bool {
 
 /// A stalled connection ends late by at most a timeout divided by this.
 const LOOKS_A_TIMEOUT: u32 = 4;
-/// Answer to a client for which there is no row, or no place of its address.
-const REFUSAL: &[u8] = b"RTSP/1.0 503 Service Unavailable\r\nCSeq: 0\r\nRetry-After: 5\r\n\r\n";

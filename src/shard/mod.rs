@@ -14,7 +14,7 @@
 //! | `entries` | rows of the PollTable with their descriptors |
 //! | `dispatch` | events to consumers |
 //! | `actions` | carries out actions of sessions, commands and tasks |
-//! | `connections`, `oldest` | how RTSP connections begin and end, and make room |
+//! | `connections`, `places` | how RTSP connections begin and end, and make room |
 //! | `inbox`, `messages` | the pipe from other threads, and how its contents are handled |
 //! | `questions` | questions of the control thread, one a turn |
 //! | `send` | sends over UDP and RTSP connections, and their results |
@@ -45,8 +45,8 @@ pub mod ktls;
 mod messages;
 pub mod moves;
 mod network;
-mod oldest;
 mod phase;
+mod places;
 pub mod priority;
 pub mod questions;
 pub mod ring;

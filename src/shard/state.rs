@@ -15,8 +15,8 @@ use super::arrivals::Arrivals;
 use super::inbox::Inbox;
 use super::moves::Moves;
 use super::network::Network;
-use super::oldest::Oldest;
 use super::phase::Phase;
+use super::places::NoRoom;
 use super::questions::Questions;
 use super::ring::Uring;
 use super::ring::kernel::Kernel;
@@ -25,8 +25,10 @@ use super::send::tls::Sealing;
 use super::tls::TlsSettings;
 use crate::base::addresses::Addresses;
 use crate::base::ids::ShardId;
+use crate::base::oldest::Oldest;
 use crate::base::seldom::Seldom;
 use crate::consumers::sessions::Sessions;
+use crate::consumers::tunnel::TunnelMessage;
 use crate::consumers::tunnel::table::Tunnels;
 use crate::metrics::cells::ShardCells;
 use crate::poll::poll_table::EntryKey;
@@ -65,16 +67,20 @@ pub struct Shard<K: Kernel = Uring> {
     pub(super) addresses: Arc<Addresses>,
     /// Tunnels over HTTP whose cookies are known here.
     pub(super) tunnels: Tunnels,
+    /// For tables of tunnels whose inboxes were full.
+    pub(super) leaves: VecDeque<(ShardId, TunnelMessage)>,
     /// TLS of connections that begin.
     pub(super) tls: TlsSettings,
     /// The record that is filled; kept for its storage.
     pub(super) sealing: Sealing,
     /// Limits the log lines about addresses with too many connections.
     pub(super) refusals_said: Seldom,
+    /// The same about connections for which there is no room, by the reason.
+    pub(super) no_room_said: [Seldom; NoRoom::COUNT],
     /// Connections without a request.
-    pub(super) half_open: Oldest,
+    pub(super) half_open: Oldest<EntryKey>,
     /// Connections in a handshake of TLS.
-    pub(super) handshaking: Oldest,
+    pub(super) handshaking: Oldest<EntryKey>,
     /// Limits the log lines about connections that made room for new ones.
     pub(super) drops_said: Seldom,
 }

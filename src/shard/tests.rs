@@ -2,10 +2,12 @@
 //! passes by skipping, with a printed line, where io_uring is not available.
 
 use std::io::{Read, Write};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr, TcpStream, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
+
+use socket2::{Domain, Socket, Type};
 
 use super::clock::monotonic as clock;
 use super::inbox::{Inbox, Message};
@@ -15,14 +17,18 @@ use super::ring::{RingConfig, RingError};
 use super::send::sink::{RingSink, RunOwner};
 use super::sockets::{listen_tcp, local_addr, udp_pair};
 use super::{Shard, ShardConfig, TlsSettings};
+use crate::base::addresses::{AddressLimit, Addresses};
 use crate::base::ids::{RtpTs, SeqNo, ShardId, Ssrc};
 use crate::base::limits::{
-    CONNECTIONS_A_TURN, MESSAGES_A_TURN, REQUESTS_A_VISIT, TIMERS_A_TURN, VISITS_A_TURN,
+    CONNECTIONS_A_TURN, MESSAGES_A_TURN, REFUSALS_A_TURN, REQUESTS_A_VISIT, TIMERS_A_TURN,
+    VISITS_A_TURN,
 };
 use crate::base::sink::RunSink;
 use crate::base::time::Mono;
 use crate::config::limits::LimitsConfig;
 use crate::config::paths::PathTable;
+use crate::consumers::rtsp_listener::Speaks;
+use crate::consumers::tunnel::TunnelMessage;
 use crate::live::core::batch::{Arrival, BatchBuilder, Generation};
 use crate::metrics::cells::ShardCells;
 use crate::poll::poll_table::EntryKey;
@@ -45,18 +51,21 @@ struct Bench {
 
 impl Bench {
     fn new() -> Option<Self> {
+        Self::with(|_config| {})
+    }
+
+    fn with(change: impl FnOnce(&mut ShardConfig)) -> Option<Self> {
         let ip = IpAddr::V4(Ipv4Addr::LOCALHOST);
         let listener = listen_tcp(SocketAddr::new(ip, 0)).unwrap();
         let address = local_addr(&listener).unwrap();
         let inbox = Arc::new(Inbox::new(16).unwrap());
         let cells = Arc::<ShardCells>::default();
-        let config = ShardConfig {
+        let mut config = ShardConfig {
             id: ShardId(0),
             poller: Arc::new(Poller::new(vec![Arc::clone(&inbox)])),
             queue: Arc::new(TaskQueue::new(16, 0).unwrap()),
             cells: Arc::clone(&cells),
-            listeners: vec![listener],
-            secure_listeners: Vec::new(),
+            listeners: vec![(Speaks::Rtsp, listener)],
             tls: TlsSettings::default(),
             tunnels_max: 16,
             pair: udp_pair(ip, None).unwrap(),
@@ -78,11 +87,13 @@ impl Bench {
                 low_client_ports: false,
                 plain_media: false,
                 limits: LimitsConfig::default(),
+                shares: Arc::default(),
                 srtp: crate::config::secure::SrtpMode::Optional,
             },
             paths: Arc::new(PathTable::default()),
             ring: RingConfig { files_max: 512, run_slots: 128, ..RingConfig::default() },
         };
+        change(&mut config);
         match Shard::new(config) {
             Ok(shard) => Some(Self { shard, inbox, cells, address }),
             Err(error @ (RingError::Unavailable { .. } | RingError::KernelTooOld { .. })) => {
@@ -115,6 +126,13 @@ impl Bench {
         let all = before + count as u64;
         self.turns_until("all connections", |bench| bench.cells.connections.value() == all);
         streams
+    }
+
+    /// The only connection.
+    fn connection(&mut self) -> EntryKey {
+        let entries = &mut self.shard.net.entries;
+        let keys: Vec<_> = entries.table.keys().collect();
+        keys.into_iter().find(|key| entries.connection_mut(*key).is_some()).unwrap()
     }
 
     fn requests(&self) -> u64 {
@@ -240,13 +258,141 @@ fn connections_beyond_the_rows_of_the_table_are_refused_before_their_turn() {
             == streams.len() as u64
     });
     assert_eq!(bench.cells.connections.value(), rows);
-    let refused = streams.iter().filter(|stream| {
-        stream.set_nonblocking(true).unwrap();
-        let mut answer = [0; 64];
-        let bytes = (&mut &**stream).read(&mut answer).unwrap_or(0);
-        answer[..bytes].starts_with(b"RTSP/1.0 503")
-    });
+    let refused = streams.iter().filter(|stream| is_told(stream, "RTSP/1.0 503 "));
     assert_eq!(refused.count() as u64, 450 - rows);
+}
+
+/// Each of them cost a write and a close outside of all shares of a turn once.
+#[test]
+fn clients_that_are_told_in_a_turn_that_they_are_too_many_are_bounded() {
+    let few = |config: &mut ShardConfig| config.addresses = Arc::new(addresses_of(10));
+    let Some(mut bench) = Bench::with(few) else { return };
+    let streams: Vec<TcpStream> =
+        (0..310).map(|_| TcpStream::connect(bench.address).unwrap()).collect();
+    let (mut told_max, mut most) = (0, 0);
+    for _ in 0..TURNS_MAX {
+        let before = bench.cells.connections_refused_address.value();
+        bench.turn();
+        let refused = bench.cells.connections_refused_address.value() - before;
+        told_max += refused.min(u64::from(REFUSALS_A_TURN));
+        most = refused.max(most);
+        if bench.cells.connections_refused_address.value() == 300 {
+            break;
+        }
+    }
+    assert!(most > u64::from(REFUSALS_A_TURN), "a turn had {most} to refuse, which shows nothing");
+    bench.turns_until("the others are open", |bench| bench.cells.connections.value() == 10);
+    let told = streams.iter().filter(|stream| is_told(stream, "RTSP/1.0 503 ")).count() as u64;
+    assert!((1..=told_max).contains(&told), "{told} of at most {told_max}");
+}
+
+#[test]
+fn client_for_whom_there_is_no_place_is_told_in_the_language_of_its_port() {
+    let ip = IpAddr::V4(Ipv4Addr::LOCALHOST);
+    let [http, tls] = [(), ()].map(|()| listen_tcp(SocketAddr::new(ip, 0)).unwrap());
+    let ports = [&http, &tls].map(|listener| local_addr(listener).unwrap());
+    let none = |config: &mut ShardConfig| {
+        config.addresses = Arc::new(addresses_of(0));
+        config.listeners.extend([(Speaks::Http, http), (Speaks::Tls, tls)]);
+    };
+    let Some(mut bench) = Bench::with(none) else { return };
+    let [http, tls] = ports.map(|port| TcpStream::connect(port).unwrap());
+    let rtsp = TcpStream::connect(bench.address).unwrap();
+    bench.turns_until("all are refused", |bench| bench.cells.connections_refused.value() == 3);
+    assert!(is_told(&rtsp, "RTSP/1.0 503 ") && is_told(&http, "HTTP/1.0 503 "));
+    // No record of TLS could say it.
+    tls.set_nonblocking(true).unwrap();
+    assert_eq!((&tls).read(&mut [0]).unwrap(), 0);
+}
+
+/// The row stayed once, and an address's count of tunnels with it.
+#[test]
+fn tunnel_is_left_although_the_inbox_of_its_table_was_full() {
+    let Some(mut bench) = Bench::new() else { return };
+    let entry = EntryKey { index: 300, generation: 1 };
+    let down = ReplyTo { shard: ShardId(0), entry };
+    let cookie = || Box::<str>::from("cookie-of-this-test");
+    let ip = bench.address.ip();
+    bench.shard.tunnels.enter(cookie(), ip, down, &mut Vec::new()).unwrap();
+    loop {
+        let response = Box::new(Response::new(Status::Ok, None));
+        if bench.inbox.push(Message::Answered { entry, response }).is_err() {
+            break;
+        }
+    }
+    bench.shard.post_tunnel(ShardId(0), TunnelMessage::Leave { cookie: cookie(), down });
+    assert_eq!((bench.cells.inbox_full.value(), bench.shard.tunnels.count()), (1, 1));
+    bench.turns_until("the row is gone", |bench| bench.shard.tunnels.count() == 0);
+    assert!(bench.shard.leaves.is_empty());
+}
+
+fn addresses_of(count: u32) -> Addresses {
+    Addresses::new(AddressLimit::of_all(count), 16)
+}
+
+/// Whether an answer that begins so has come.
+fn is_told(mut stream: &TcpStream, beginning: &str) -> bool {
+    stream.set_nonblocking(true).unwrap();
+    let mut answer = [0; 128];
+    let bytes = stream.read(&mut answer).unwrap_or(0);
+    answer[..bytes].starts_with(beginning.as_bytes())
+}
+
+/// Such a connection was looked at in each slot of the wheel once, until a timeout was over: its
+/// request was due, and a connection that closes is not ended for that.
+#[test]
+fn connection_that_closes_behind_a_stuck_answer_is_looked_at_seldom() {
+    let Some(mut bench) = Bench::new() else { return };
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    socket.set_recv_buffer_size(4_096).unwrap();
+    socket.connect(&bench.address.into()).unwrap();
+    let client = TcpStream::from(socket);
+    bench.turns_until("the connection", |bench| bench.cells.connections.value() == 1);
+    let key = bench.connection();
+    let is_sending = |bench: &Bench| bench.shard.net.entries.link(key).unwrap().is_sending;
+    // It reads nothing: answers are in flight for ever sooner or later.
+    let mut asked = 0;
+    let mut stuck_turns = 0;
+    for _ in 0..TURNS_MAX {
+        if stuck_turns == 8 {
+            break;
+        }
+        if stuck_turns == 0 {
+            pipeline(&client, PIPELINED);
+            asked += PIPELINED as u64;
+            bench.turns_until("its requests are handled", |bench| bench.requests() == asked);
+        }
+        bench.turn();
+        stuck_turns = if is_sending(&bench) { stuck_turns + 1 } else { 0 };
+    }
+    assert_eq!(stuck_turns, 8, "all answers were taken");
+    (&client).write_all(b"OPT").unwrap();
+    client.shutdown(Shutdown::Write).unwrap();
+    let mut is_closing = false;
+    for _ in 0..TURNS_MAX {
+        is_closing = bench.shard.net.entries.connection_mut(key).unwrap().is_closing();
+        if is_closing {
+            break;
+        }
+        bench.turn();
+    }
+    assert!(is_closing, "the end was not read");
+    // Ten seconds from the time on at which its request was due.
+    let start = clock() + Duration::from_secs(11);
+    let (mut now, mut looks) = (start, 0);
+    while now < start + Duration::from_secs(10) {
+        bench.shard.sessions.cx.now = now;
+        let mut due = Vec::new();
+        bench.shard.sessions.cx.wheel.expire(now, &mut due);
+        if due.contains(&TimerKey::Connection(key)) {
+            looks += 1;
+            bench.shard.handle_idle_connection(key);
+        }
+        assert!(looks < 100, "{looks} looks in {:?}", now.since(start));
+        now = now + Duration::from_millis(1);
+    }
+    assert!(looks > 0, "nobody looks after it");
+    drop(client);
 }
 
 #[test]

@@ -3,13 +3,14 @@
 //! Settings come with the start and by message, when a certificate is read again; connections that
 //! were made before keep theirs. A handshake is handled as any received bytes are, within the
 //! visits' share of a turn (`arrivals`), so a crowd of them keeps no pump from running. Bound:
-//! `limits.tls_handshakes_max` of them under way; one more ends the oldest (`connections`).
+//! `limits.tls_handshakes_max` of them under way; one more ends the oldest (`places`).
 
 use std::io;
 
 use super::ktls;
 use super::ring::kernel::Kernel;
 use super::state::Shard;
+use crate::base::addresses::AddressPlace;
 use crate::consumers::tls::Secured;
 use crate::pki::camera::{CameraRoots, CameraTls};
 use crate::pki::serving::ServerTls;
@@ -31,10 +32,10 @@ pub struct TlsSettings {
 
 impl<K: Kernel> Shard<K> {
     /// Begins the handshake of a connection. `None`: there is no certificate.
-    pub(super) fn begin_tls(&mut self) -> Option<Secured> {
+    pub(super) fn begin_tls(&mut self, place: AddressPlace) -> Option<Secured> {
         let stream = TlsStream::server(self.tls.server.as_ref()?);
         match stream {
-            Ok(stream) => Some(Secured::new(stream, &self.cells)),
+            Ok(stream) => Some(Secured::new(stream, place, &self.cells)),
             Err(failure) => {
                 self.net.warnings.once("HE-W613", "no TLS can be offered", &failure);
                 None

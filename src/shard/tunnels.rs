@@ -2,7 +2,7 @@
 //!
 //! Those for this shard go through its inbox like all others, so no message is handled while
 //! another one is. Bound: the inbox; a message that it does not take ends the connection that it
-//! was for or from.
+//! was for or from. What frees a row waits until the inbox takes it, `LEAVES_MAX` of these at most.
 
 use super::inbox::Message;
 use super::ring::kernel::Kernel;
@@ -18,10 +18,21 @@ impl<K: Kernel> Shard<K> {
         let Some(inbox) = self.poller.inbox(shard) else { return };
         let Err(message) = inbox.push(Message::Tunnel(Box::new(message))) else { return };
         self.cells.inbox_full.add(1);
-        if let Message::Tunnel(message) = message
-            && let Some(entry) = self.waits_for(&message)
-        {
+        let Message::Tunnel(message) = message else { return };
+        if let Some(entry) = self.waits_for(&message) {
             self.dispatch(entry, Event::Tunnel(TunnelEvent::Gone));
+        } else if matches!(*message, TunnelMessage::Leave { .. }) && self.leaves.len() < LEAVES_MAX
+        {
+            self.leaves.push_back((shard, *message));
+        }
+    }
+
+    /// Posts what inboxes did not take of rows that are to be freed.
+    pub(super) fn post_leaves(&mut self) {
+        for _ in 0..self.leaves.len() {
+            let Some((shard, message)) = self.leaves.pop_front() else { return };
+            // One that is refused again is behind all others.
+            self.post_tunnel(shard, message);
         }
     }
 
@@ -42,7 +53,14 @@ impl<K: Kernel> Shard<K> {
     pub(super) fn handle_tunnel(&mut self, message: TunnelMessage) {
         match message {
             TunnelMessage::Enter { cookie, ip, down } => {
-                let entered = self.tunnels.enter(cookie, ip, down);
+                let mut ended = Vec::new();
+                let entered = self.tunnels.enter(cookie, ip, down, &mut ended);
+                for oldest in ended {
+                    let max = self.sessions.cx.config.limits.half_open_tunnels_max;
+                    self.note_dropped("half-open tunnels over HTTP", max);
+                    let gone = TunnelMessage::To(oldest.entry, TunnelEvent::Gone);
+                    self.post_tunnel(oldest.shard, gone);
+                }
                 let event = TunnelEvent::Entered(entered);
                 self.post_tunnel(down.shard, TunnelMessage::To(down.entry, event));
             }
@@ -68,3 +86,6 @@ impl<K: Kernel> Shard<K> {
         }
     }
 }
+
+/// As many as a shard has tunnels by default, eight times.
+const LEAVES_MAX: usize = 8_192;

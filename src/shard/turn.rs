@@ -65,6 +65,7 @@ impl<K: Kernel> Shard<K> {
         self.settle();
         self.serve_arrivals();
         self.settle();
+        self.post_leaves();
         self.read_inbox();
         if let Some(question) = self.questions.pop() {
             self.guarded(None, |shard| question.answer(&shard.sessions));
@@ -178,7 +179,8 @@ impl<K: Kernel> Shard<K> {
             return None;
         }
         let now = self.sessions.cx.now;
-        let limit = if self.phase.is_stopping() { DRAIN_STEP } else { IDLE_WAIT };
+        let is_short = self.phase.is_stopping() || !self.leaves.is_empty();
+        let limit = if is_short { DRAIN_STEP } else { IDLE_WAIT };
         let due =
             self.sessions.cx.wheel.next_due().into_iter().chain(self.sessions.live.next_due());
         let due = due.chain(self.drain_due()).chain(self.moves.next_due());
@@ -237,13 +239,15 @@ fn within_rounds<E>(
 const REAP_ROUNDS_MAX: usize = 64;
 const UNSENT_RUNS: &str =
     "packets of the turn before are still being sent: later ones may overtake them";
-const REFUSED: &str = "the kernel takes no operations for lack of memory: packets are late";
+const REFUSED: &str = "the kernel takes no operations, for lack of memory or of room for their \
+    results: packets are late";
 const CANCELLED: &str = "the kernel has cancelled an operation by itself";
 /// Between two readings of the CPU time of the thread.
 const BUSY_STEP: Duration = Duration::from_millis(250);
 /// The longest sleep of an idle shard.
 const IDLE_WAIT: Duration = Duration::from_secs(1);
-/// The longest sleep of a stopping shard, which checks whether it is drained.
+/// The longest sleep of a stopping shard, which checks whether it is drained, and of one with
+/// messages that an inbox did not take.
 const DRAIN_STEP: Duration = Duration::from_millis(20);
 
 #[cfg(test)]

@@ -73,6 +73,12 @@ impl TaskQueue {
         Ok(())
     }
 
+    /// Tasks waiting in a class.
+    #[must_use]
+    pub fn len_of(&self, class: TaskClass) -> usize {
+        self.lanes[lane(class)].len()
+    }
+
     /// Tasks waiting in all classes.
     #[must_use]
     pub fn len(&self) -> usize {

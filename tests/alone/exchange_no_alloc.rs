@@ -180,6 +180,7 @@ impl Player {
             low_client_ports: false,
             plain_media: false,
             limits: LimitsConfig::default(),
+            shares: Arc::default(),
             srtp: headend::config::secure::SrtpMode::Off,
         };
         let start = Mono(1_000_000_000_000);

@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use crate::support::baseline::{Baseline, serve_fresh_client};
 use crate::support::http::{get_json, list, metric};
-use crate::support::network::in_own_network;
+use crate::support::network::{OTHER_HOSTS, in_own_network};
 use crate::support::process::run_command;
 use crate::support::publish::{Publisher, SOUND, announce, rtp};
 use crate::support::rtsp::{Client, Received};
@@ -309,33 +309,126 @@ fn titles_open_have_a_limit_and_one_more_is_told_to_come_again() {
 
 #[test]
 fn flood_of_one_address_keeps_no_other_waiting() {
-    let mut server = start("[rtsp]\nconnections_per_address_max = 40\n");
-    let baseline = Baseline::of(&server);
-    let stop = AtomicBool::new(false);
-    let flooder = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 9));
-    std::thread::scope(|scope| {
-        for _ in 0..3 {
-            scope.spawn(|| {
-                let mut held = std::collections::VecDeque::new();
-                while !stop.load(Ordering::Relaxed) {
-                    held.push_back(Client::connect_from(flooder, server.rtsp));
-                    if held.len() > 200 {
-                        held.pop_front();
+    let name = "flood_of_one_address_keeps_no_other_waiting";
+    in_own_network(module_path!(), name, OTHER_HOSTS, || {
+        let config = "[rtsp]\nconnections_per_address_max = 40\n";
+        let listen = "10.77.0.1:0";
+        let mut server =
+            Server::start(&Options { config: Some(config), listen, ..Options::default() });
+        let baseline = Baseline::of(&server);
+        let stop = AtomicBool::new(false);
+        let flooder = IpAddr::V4(Ipv4Addr::new(10, 77, 0, 2));
+        std::thread::scope(|scope| {
+            for _ in 0..3 {
+                scope.spawn(|| {
+                    let mut held = std::collections::VecDeque::new();
+                    while !stop.load(Ordering::Relaxed) {
+                        held.push_back(Client::connect_from(flooder, server.rtsp));
+                        if held.len() > 200 {
+                            held.pop_front();
+                        }
                     }
-                }
+                });
+            }
+            until("the flood is refused", || {
+                metric(server.admin, "headend_rtsp_connections_refused_address_total")
+                    .is_some_and(|count| count > 100.0)
             });
-        }
-        until("the flood is refused", || {
-            metric(server.admin, "headend_rtsp_connections_refused_address_total")
-                .is_some_and(|count| count > 100.0)
+            for _ in 0..20 {
+                serve_fresh_client(&server, Lower::Tcp);
+            }
+            assert!(used(&server, "connections_per_address") <= 40);
+            stop.store(true, Ordering::Relaxed);
         });
-        for _ in 0..20 {
-            serve_fresh_client(&server, Lower::Tcp);
-        }
-        assert!(used(&server, "connections_per_local_address") <= 40);
-        stop.store(true, Ordering::Relaxed);
+        baseline.assert_back(&mut server, "a flood of one address");
     });
-    baseline.assert_back(&mut server, "a flood of one address");
+}
+
+/// Another address of this host than that of the clients of other tests.
+const STRANGER: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 9));
+
+/// One address could end the handshakes of all others once, by connecting often enough.
+#[test]
+fn address_that_begins_handshakes_without_end_ends_its_own_and_no_other() {
+    let (server, _files) = secure::start("", &Options::default());
+    let mut client = SecureClient::begin(server.rtsps());
+    until("its handshake is under way", || used(&server, "tls_handshakes") == 1);
+    let held: Vec<_> = (0..300).map(|_| Client::connect_from(STRANGER, server.rtsps())).collect();
+    // Of 256 an address of this host may have three quarters.
+    until("the stranger has its share", || used(&server, "tls_handshakes") == 1 + 192);
+    until("its oldest is ended", || is_ended(&held[107]));
+    assert!(!is_ended(&held[108]), "the newest stay");
+    client.flush(usize::MAX);
+    client.finish_handshake(usize::MAX);
+    let (status, text) = client.request("OPTIONS", &secure::url(&server, "demo"), &[]);
+    assert_eq!(status, 200, "{text}");
+    drop(held);
+    until("none is under way", || used(&server, "tls_handshakes") == 0);
+}
+
+#[test]
+fn address_with_its_share_of_half_open_connections_ends_its_own_and_no_other() {
+    let server = start("[limits]\nhalf_open_max = 128\n");
+    let mut client = Client::connect(server.rtsp);
+    until("it is there", || used(&server, "half_open_connections") == 1);
+    let held: Vec<_> = (0..200).map(|_| Client::connect_from(STRANGER, server.rtsp)).collect();
+    until("the stranger has its share", || used(&server, "half_open_connections") == 1 + 96);
+    until("its oldest is ended", || is_ended(&held[103]));
+    client.request("OPTIONS", "*", &[]).expect(200);
+    server.assert_logs("HE-W617");
+}
+
+/// Tells it by what has come, or by the end of what comes.
+fn is_ended(client: &Client) -> bool {
+    client.stream().set_nonblocking(true).unwrap();
+    let read = client.stream().peek(&mut [0]);
+    client.stream().set_nonblocking(false).unwrap();
+    !matches!(read, Err(error) if error.kind() == std::io::ErrorKind::WouldBlock)
+}
+
+#[test]
+fn address_that_hoards_unfinished_requests_is_refused_and_no_other() {
+    let server = start("[limits]\nrequests_held = \"1MiB\"\nrequest_body = \"512KiB\"\n");
+    let head = "SET_PARAMETER * RTSP/1.0\r\nCSeq: 1\r\nContent-Length: 500000\r\n\r\n";
+    let part = |from: IpAddr, bytes: usize| {
+        let mut client = Client::connect_from(from, server.rtsp);
+        client.send_raw(head);
+        let _ended = client.stream().write_all(&vec![b' '; bytes]);
+        client
+    };
+    // An address of this host may have three quarters of it.
+    let _first = part(STRANGER, 400_000);
+    until("the first is held", || used(&server, "requests_held_bytes") >= 400_000);
+    let mut second = part(STRANGER, 400_000);
+    match second.receive(Deadline::after(PATIENCE)) {
+        Some(Received::Response(response)) => assert_eq!(response.status, 503),
+        ended => assert!(matches!(ended, Some(Received::Closed)), "{ended:?}"),
+    }
+    let mut innocent = part(IpAddr::V4(Ipv4Addr::LOCALHOST), 499_990);
+    until("it is held, too", || used(&server, "requests_held_bytes") >= 800_000);
+    innocent.send_raw([b' '; 10]);
+    assert_eq!(innocent.response().status, 200);
+    assert_eq!(metric(server.admin, "headend_rtsp_requests_not_held_total"), Some(1.0));
+}
+
+#[test]
+fn address_that_begins_tunnels_without_end_ends_its_own_and_no_other() {
+    let server = start("");
+    let own = IpAddr::V4(Ipv4Addr::LOCALHOST);
+    let mut down = tunnel::Half::open(own, server.rtsp, "GET", "cookie-of-a-client");
+    assert!(down.message().starts_with("HTTP/1.0 200"));
+    let begin = |n: usize| {
+        let cookie = format!("cookie-of-a-stranger-{n}");
+        let mut half = tunnel::Half::open(STRANGER, server.rtsp, "GET", &cookie);
+        assert!(half.message().starts_with("HTTP/1.0 200"), "{n}");
+        half
+    };
+    let held: Vec<_> = (0..300).map(begin).collect();
+    assert_eq!(used(&server, "half_open_tunnels"), 1 + 192);
+    let _up = tunnel::Half::open(own, server.rtsp, "POST", "cookie-of-a-client");
+    until("its tunnel is open", || used(&server, "half_open_tunnels") == 192);
+    drop(held);
+    until("all are gone", || used(&server, "half_open_tunnels") == 0);
 }
 
 #[test]
@@ -364,6 +457,43 @@ fn every_limit_is_in_the_api_the_metrics_and_the_command_line() {
     }
 }
 
+/// Keys that limit what strangers take, in the order of `config default`. What is not there: keys
+/// of `[path]`, which are limits of each path; `GET /v1/paths` shows what a path has.
+fn keys_of_limits() -> Vec<String> {
+    let shown = run_command(Command::new(binary()).args(["config", "default"]), PATIENCE);
+    let mut section = "";
+    let mut keys = Vec::new();
+    for line in shown.stdout.lines() {
+        if let Some(named) = line.strip_prefix('[') {
+            section = named.trim_end_matches(']');
+        } else if let Some((name, _)) = line.trim_start_matches("# ").split_once(" = ")
+            && name.chars().all(|c| c.is_ascii_lowercase() || "._".contains(c))
+        {
+            keys.push(format!("{section}.{name}"));
+        }
+    }
+    let memory = ["vod.window_cache", "vod.image_memory"];
+    let is_limit = |key: &String| {
+        !key.starts_with("path.")
+            && (key.starts_with("limits.") || key.ends_with("_max") || memory.contains(&&**key))
+    };
+    keys.into_iter().filter(is_limit).collect()
+}
+
+#[test]
+fn every_key_of_a_limit_has_a_row_and_every_row_with_a_key_is_one() {
+    let server = start("");
+    let rows = list(get_json(server.admin, "/v1/limits"));
+    let named: Vec<_> = rows.iter().map(|row| row["key"].as_str().unwrap()).collect();
+    let keys = keys_of_limits();
+    assert!(keys.len() > 20, "{keys:?}");
+    let without: Vec<_> = keys.iter().filter(|key| !named.contains(&key.as_str())).collect();
+    assert!(without.is_empty(), "keys without a row: {without:?}");
+    let is_key = |named: &&&str| !named.is_empty() && !keys.iter().any(|key| key == **named);
+    let strange: Vec<_> = named.iter().filter(is_key).collect();
+    assert!(strange.is_empty(), "rows of keys that are no limits: {strange:?}");
+}
+
 /// An answer of HTTP to what is sent, or to nothing.
 fn http_says(from: IpAddr, to: SocketAddr, bytes: &str) -> String {
     let client = Client::connect_from(from, to);
@@ -376,9 +506,7 @@ fn http_says(from: IpAddr, to: SocketAddr, bytes: &str) -> String {
 #[test]
 fn other_machine_cannot_have_all_connections_to_the_api() {
     let name = "other_machine_cannot_have_all_connections_to_the_api";
-    // An address that is not loopback's, of this machine.
-    let setup = "ip addr add 10.77.0.1/24 dev lo && ip addr add 10.77.0.2/24 dev lo";
-    in_own_network(module_path!(), name, setup, || {
+    in_own_network(module_path!(), name, OTHER_HOSTS, || {
         let config = "[limits]\nadmin_connections_max = 8\n\
             admin_connections_per_address_max = 4\nrequest_timeout = \"2s\"\n";
         let admin = "10.77.0.1:0";

@@ -16,6 +16,7 @@ use axum::extract::State;
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use futures_util::StreamExt as _;
+use headend::config::limits::LimitsConfig;
 use headend::dist::ids::{CommandId, CommandKey, ContentId, Epoch, JobId, NodeName};
 use headend::dist::keys::{BaseKeys, verify_receipt};
 use headend::dist::wire::agent::{
@@ -24,7 +25,7 @@ use headend::dist::wire::agent::{
 use headend::dist::wire::job::{Attributes, Op, Order, Reason};
 use headend::dist::wire::peer::Capability;
 use headend::http::peer::{PeerOptions, PeerState, router};
-use headend::http::{Bearers, serve_distribution};
+use headend::http::{Bearers, Intake, serve_distribution};
 use headend::store::{Store, StoreKey, Upload};
 use tokio::runtime::Runtime;
 use tokio::sync::watch;
@@ -88,7 +89,9 @@ impl Base {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let addr = listener.local_addr().unwrap();
         let (stop, shutdown) = watch::channel(false);
-        runtime.spawn(serve_distribution(listener, None, [router(peers), scripted], shutdown));
+        let intake = Intake::of_distribution(&LimitsConfig::default());
+        let routers = [router(peers), scripted];
+        runtime.spawn(serve_distribution(listener, None, routers, intake, shutdown));
         drop(within);
         Self { runtime, addr, keys, store, sent, said, _stop: stop, _folder: folder }
     }

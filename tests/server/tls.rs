@@ -1,8 +1,8 @@
 //! TLS of distribution from outside: who is believed, who is refused, and what lasts.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed, and says where")]
 
-use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::io::{ErrorKind, Read, Write};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
@@ -15,6 +15,7 @@ use serde_json::json;
 
 use crate::support::base::{Base, Client, ScriptedNode, read};
 use crate::support::process::{Finished, run_command};
+use crate::support::rtsp;
 use crate::support::scratch;
 use crate::support::server::{Server, binary};
 use crate::support::wait::{PATIENCE, until};
@@ -258,7 +259,7 @@ async fn base_is_named_by_each_address_that_it_is_reached_at_and_by_those_it_is_
 #[tokio::test]
 async fn strangers_that_connect_and_say_nothing_are_hung_up_on() {
     let (_dir, base) = base(&[]);
-    // As many as may be in a handshake, and some that wait behind them.
+    // As many as may be in a handshake, and some more: of one address, with the client.
     let mut silent: Vec<_> =
         (0..HANDSHAKES + 20).map(|_| TcpStream::connect(base.addr).unwrap()).collect();
     let answer = base.client().bare("/healthz").send().await.unwrap();
@@ -270,3 +271,19 @@ async fn strangers_that_connect_and_say_nothing_are_hung_up_on() {
 
 /// Handshakes that a base has at once.
 const HANDSHAKES: usize = 512;
+
+/// All others waited in the backlog once until its handshakes had timed out.
+#[test]
+fn address_that_begins_handshakes_without_end_has_its_share_and_no_more() {
+    let (_dir, base) = base(&[]);
+    let stranger = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 9));
+    let held: Vec<_> = (0..520).map(|_| rtsp::Client::connect_from(stranger, base.addr)).collect();
+    let is_closed = |client: &&rtsp::Client| {
+        client.stream().set_nonblocking(true).unwrap();
+        !client.stream().peek(&mut [0]).is_err_and(|e| e.kind() == ErrorKind::WouldBlock)
+    };
+    // Of 512 an address of this host may have three quarters.
+    let (oldest, others) = held.split_at(520 - 384);
+    until("its oldest are closed", || oldest.iter().all(|client| is_closed(&client)));
+    assert_eq!(others.iter().filter(is_closed).count(), 0, "these have not timed out");
+}

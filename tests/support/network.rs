@@ -11,6 +11,10 @@ use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use super::process::{Kept, PLAYER_PATIENCE, run, run_command};
 use super::wait::until;
 
+/// Addresses of this machine that are not loopback's: 10.77.0.1 to 10.77.0.4.
+pub(crate) const OTHER_HOSTS: &str =
+    "for n in 1 2 3 4; do ip addr add 10.77.0.$n/24 dev lo || exit; done";
+
 /// Runs `test`, which is the test called `name` of `module` (`module_path!()`), in a network of its
 /// own. `setup` is what a shell does there first; loopback is up already.
 pub(crate) fn in_own_network(module: &str, name: &str, setup: &str, test: impl FnOnce()) {

@@ -16,12 +16,13 @@ use super::callbacks::Sender;
 use super::hooks::Hooks;
 use super::tend::{self, Sent};
 use super::{Site, unopened};
+use crate::config::limits::LimitsConfig;
 use crate::dist::book::Book;
 use crate::dist::ids::{BaseEpoch, ContentId};
 use crate::dist::rows::Rows;
 use crate::dist::wire::job::{JobState, NodeState};
 use crate::http::ctp::Ctp;
-use crate::http::{self, Bearers, Retired, jobs, peer};
+use crate::http::{self, Bearers, Intake, Retired, jobs, peer};
 use crate::ledger::clerk::{self, Clerk, ClerkThread};
 use crate::ledger::{Ledger, LedgerError};
 use crate::metrics::distribution::DistributionCells;
@@ -147,7 +148,8 @@ async fn serve_with(
     tokio::spawn(sender.run(ended.clone()));
     let archive = Archive::new(clerk.clone(), site.data.events(), site.config.keep_events);
     tokio::spawn(archive.run(site.config.archive_every, ended.clone()));
-    let serving = http::serve_distribution(site.listener()?, site.tls()?, routers, ended);
+    let intake = Intake::of_distribution(&LimitsConfig::default());
+    let serving = http::serve_distribution(site.listener()?, site.tls()?, routers, intake, ended);
     let mut serving = std::pin::pin!(serving);
     let mut stopping = shutdown;
     let over = tokio::select! {

@@ -10,36 +10,50 @@
 //!
 //! Invariants: a connection is counted as half open until its first request, or until it is known
 //! to be half of a tunnel that is open; its unfinished bytes are counted until it is dropped.
-//! Bounds: `limits.half_open_max`, which the shard sees to; `limits.requests_held`, seen to here.
+//! Bounds: `limits.half_open_max`, which the shard sees to; `limits.requests_held`, and the share
+//! of an address in it, seen to here.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Disposition, RtspConnection};
+use crate::base::addresses::AddressPlace;
 use crate::base::time::Mono;
 use crate::consumers::tunnel::Carries;
 use crate::metrics::cells::{ShardCells, Share};
 use crate::rtsp::reader::Input;
 use crate::rtsp::response::{Response, Status};
 use crate::session::cx::Cx;
+use crate::session::shares::HELD_PIECE_BYTES;
 
 /// What is known of a connection's beginning, and of that of its next request.
 #[derive(Debug)]
 pub(super) struct Beginning {
     accepted: Mono,
-    half_open: Option<Share>,
+    half_open: Option<HalfOpen>,
     /// Bytes of messages that are not whole; `None` between two shards.
     held: Option<Share>,
+    /// Whole pieces of these, among those of its address.
+    pieces: Option<AddressPlace>,
     /// When the first of these bytes came.
     since: Option<Mono>,
 }
 
+/// A connection that has made no request yet, counted.
+#[derive(Debug)]
+struct HalfOpen {
+    _of_shard: Share,
+    _of_address: AddressPlace,
+}
+
 impl Beginning {
-    pub(super) fn new(cells: &Arc<ShardCells>, now: Mono) -> Self {
+    pub(super) fn new(cells: &Arc<ShardCells>, of_address: AddressPlace, now: Mono) -> Self {
+        let of_shard = Share::new(cells, |cells| &cells.half_open, 1);
         Self {
             accepted: now,
-            half_open: Some(Share::new(cells, |cells| &cells.half_open, 1)),
+            half_open: Some(HalfOpen { _of_shard: of_shard, _of_address: of_address }),
             held: Some(held_share(cells, 0)),
+            pieces: None,
             since: None,
         }
     }
@@ -59,10 +73,14 @@ impl Beginning {
     }
 
     /// A whole message has come.
-    pub(super) fn note_message(&mut self, input: &Input) {
-        self.since = None;
+    pub(super) fn note_message(&mut self, input: &Input, cx: &Cx) {
+        let since = self.since.take();
         if matches!(input, Input::Request(_)) {
-            self.half_open = None;
+            let first = self.half_open.take().map(|_counted| self.accepted);
+            if let Some(since) = first.or(since) {
+                let taken = u64::try_from(cx.now.since(since).as_millis()).unwrap_or(u64::MAX);
+                cx.cells.request_ms_seen.raise_to(taken);
+            }
         }
     }
 
@@ -89,9 +107,13 @@ impl RtspConnection {
         self.beginning.half_open.is_some()
     }
 
-    /// When the first request, or the one that has begun, should have been there.
+    /// When the first request, or the one that has begun, should have been there. `None` on a
+    /// connection that closes: it waits for no request.
     #[must_use]
     pub fn due(&self, patience: Duration) -> Option<Mono> {
+        if self.is_closing {
+            return None;
+        }
         let first = self.is_beginning().then_some(self.beginning.accepted);
         let since = match (first, self.beginning.since) {
             (Some(first), Some(since)) => first.min(since),
@@ -128,8 +150,8 @@ impl RtspConnection {
         response.write_to(cx.utc_ns.div_euclid(1_000_000_000), &mut self.output);
     }
 
-    /// Counts what is held of messages that are not whole. When that would be too much in all, a
-    /// connection without a session ends here, and lets go of it at once.
+    /// Counts what is held of messages that are not whole. When that would be too much in all, or
+    /// of its address, a connection without a session ends here, and lets go of it at once.
     pub(super) fn count_held(&mut self, disposition: Disposition, cx: &Cx) -> Disposition {
         if let Carries::Unknown(first) = &self.carries
             && !first.is_empty()
@@ -142,16 +164,37 @@ impl RtspConnection {
         let held = self.held_bytes();
         let others = cx.cells.request_bytes_held.value() - self.beginning.held_amount();
         let is_over = others + held > cx.config.limits.held_bytes_max as u64;
+        let has_share = self.hold_pieces(held, cx);
         let may_end = held > 0 && !self.is_closing && !self.is_waiting();
-        if !(is_over && may_end && cx.directory.of_connection(self.key).is_empty()) {
+        let must_end = is_over || !has_share;
+        if !(must_end && may_end && cx.directory.of_connection(self.key).is_empty()) {
             self.note_held(held);
             return disposition;
         }
         cx.cells.requests_not_held.add(1);
         self.refuse(Status::ServiceUnavailable, cx);
         self.reader.stop();
-        self.note_held(self.held_bytes());
+        let held = self.held_bytes();
+        self.hold_pieces(held, cx);
+        self.note_held(held);
         Disposition::Close
+    }
+
+    /// Counts what is held for the address of a client without a session. False: the address has
+    /// its share already.
+    fn hold_pieces(&mut self, held: u64, cx: &Cx) -> bool {
+        let pieces = held / HELD_PIECE_BYTES as u64;
+        let counted = &mut self.beginning.pieces;
+        if pieces == counted.as_ref().map_or(0, AddressPlace::amount) {
+            return true;
+        }
+        *counted = None;
+        if pieces == 0 || !cx.directory.of_connection(self.key).is_empty() {
+            return true;
+        }
+        let pieces = u32::try_from(pieces).unwrap_or(u32::MAX);
+        *counted = cx.config.shares.held.enter_many(self.peer.ip(), pieces).ok();
+        counted.is_some()
     }
 
     /// Bytes of messages that are not whole.

@@ -40,7 +40,7 @@ use tokio::sync::watch;
 
 use super::origin;
 use super::problem::Problem;
-use super::server::{self, Remote};
+use super::server::{self, Intake, Remote};
 use crate::access::shown::Shown;
 use crate::base::names::{Name, without_empty_segments};
 use crate::config::hls::HlsConfig;
@@ -92,7 +92,7 @@ pub fn spawn(
         .max_blocking_threads(READS_MAX)
         .thread_name("hls-io")
         .build()?;
-    let taken = server::hls(&config, &limits);
+    let intake = Intake::of_hls(&config, &limits);
     let hls = Arc::new(Hls { view, config, leaves: Leaves::default(), titles: Titles::default() });
     let router = Router::new().fallback(answer).with_state(hls);
     Builder::new().name("hls".into()).spawn(move || {
@@ -100,8 +100,9 @@ pub fn spawn(
         let _refused = rustix::process::setpriority_process(None, NICE);
         runtime.block_on(async move {
             tokio::spawn(beside);
-            let serve =
-                |listener| server::serve(listener, None, router.clone(), taken, shutdown.clone());
+            let serve = |listener| {
+                server::serve(listener, None, router.clone(), intake.clone(), shutdown.clone())
+            };
             for served in futures_util::future::join_all(listeners.into_iter().map(serve)).await {
                 if let Err(error) = served {
                     tracing::error!(code = "HE-E406", %error, "an HLS listener failed");

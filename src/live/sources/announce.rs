@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use rand::Rng;
 
+use crate::base::addresses::AddressPlace;
 use crate::base::host::Host;
 use crate::base::ids::SessionId;
 use crate::base::names::Name;
@@ -86,8 +87,8 @@ impl Sources {
             }
         };
         self.replace_publisher(cx, hub, command, &path);
-        let _admitted = match cx.admit_session(command.peer) {
-            Ok(place) => place,
+        let admitted = match self.admit_publisher(cx, command) {
+            Ok(places) => places,
             Err(status) => return command.refuse(status),
         };
         let number = hub.next_serial();
@@ -96,7 +97,7 @@ impl Sources {
             uri: command.request.uri.clone(),
             user_agent: command.request.header("User-Agent").map(clip),
             user: command.given.user.clone(),
-            _admitted,
+            _admitted: admitted,
             _counted: Share::new(&cx.cells, |cells| &cells.publishers, 1),
         };
         let (reply_to, peer) = (Some((command.reply_to, command.request.cseq)), command.peer);
@@ -124,6 +125,16 @@ impl Sources {
             return Err(Status::NotEnoughBandwidth);
         }
         Ok(())
+    }
+
+    /// Takes places among the sessions of the client's address and among its publishers.
+    fn admit_publisher(&self, cx: &mut Cx, command: &Command) -> Result<[AddressPlace; 2], Status> {
+        let publisher = cx.config.shares.publishers.enter(command.peer.ip());
+        let Ok(publisher) = publisher else {
+            cx.cells.publishers_refused.add(1);
+            return Err(Status::NotEnoughBandwidth);
+        };
+        Ok([publisher, cx.admit_session(command.peer)?])
     }
 
     /// A second ANNOUNCE of a path on one connection describes it anew.

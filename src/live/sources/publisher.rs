@@ -108,7 +108,7 @@ pub(crate) enum Way {
         uri: String,
         user_agent: Option<String>,
         user: Option<Arc<str>>,
-        _admitted: AddressPlace,
+        _admitted: [AddressPlace; 2],
         _counted: Share,
     },
     /// A camera: see `live::sources::pull`.

@@ -3,6 +3,7 @@
 use super::*;
 use crate::base::addresses::{AddressLimit, Addresses};
 use crate::live::readers::held::HELD_MAX;
+use crate::session::shares::Shares;
 
 /// Three paths whose camera is off.
 fn dead() -> Bench {
@@ -116,4 +117,26 @@ fn readers_and_publishers_are_counted_together_and_by_their_address() {
         bench.sessions.handle_connection_closed(entry(n));
     }
     assert_eq!((addresses.counted(), bench.sessions.cx.session_count()), (0, 0));
+}
+
+#[test]
+fn publishers_of_one_address_leave_room_for_those_of_others() {
+    let mut bench = Bench::new();
+    let publishers = Arc::new(Addresses::new(AddressLimit::of_all(2), 100));
+    bench.sessions.cx.config.shares =
+        Arc::new(Shares { publishers: Arc::clone(&publishers), ..Shares::default() });
+    let announce = |bench: &mut Bench, connection, from, path: &str| {
+        let uri = format!("rtsp://h/live/{path}");
+        let answer = bench.request((connection, from), Method::Announce, &uri, None, (&[], SDP));
+        answer.unwrap().status().code()
+    };
+    let [own, other] = [host(3, 40_001), host(4, 40_001)];
+    assert_eq!(announce(&mut bench, 90, own, "a"), 200);
+    assert_eq!(announce(&mut bench, 91, own, "b"), 200);
+    assert_eq!(announce(&mut bench, 92, own, "c"), 453);
+    assert_eq!(announce(&mut bench, 93, other, "c"), 200);
+    assert_eq!(bench.sessions.cx.cells.publishers_refused.value(), 1);
+    bench.sessions.handle_connection_closed(entry(91));
+    assert_eq!(announce(&mut bench, 92, own, "b"), 200, "one has gone");
+    assert_eq!(publishers.counted(), 3);
 }

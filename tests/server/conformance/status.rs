@@ -6,11 +6,10 @@
     reason = "a test that cannot go on has failed, and says where"
 )]
 
-use std::net::{IpAddr, Ipv4Addr};
-
 use crate::support::Served;
 use crate::support::http::metric;
 use crate::support::media::title;
+use crate::support::network::{OTHER_HOSTS, in_own_network};
 use crate::support::rtsp::Client;
 use crate::support::server::{Options, Server};
 use crate::support::session::{Lower, Session, describe, joined};
@@ -345,27 +344,41 @@ fn sessions_of_titles_readers_and_publishers_count_together() {
 
 #[test]
 fn address_with_too_many_connections_or_sessions_does_not_exclude_others() {
-    let config = "[server]\nshards = 2\n[rtsp]\nsessions_per_address_max = 3\n\
-        connections_per_address_max = 2\n";
+    let name = "address_with_too_many_connections_or_sessions_does_not_exclude_others";
+    in_own_network(module_path!(), name, OTHER_HOSTS, || {
+        let config = "[server]\nshards = 2\n[rtsp]\nsessions_per_address_max = 3\n\
+            connections_per_address_max = 2\n";
+        let listen = "10.77.0.1:0";
+        let server = Server::start(&Options { config: Some(config), listen, ..Options::default() });
+        let from = |host| Client::connect_from([10, 77, 0, host].into(), server.rtsp);
+        let setup = [("Transport", "RTP/AVP/TCP;unicast")];
+        let mut greedy = [from(2), from(2)];
+        let track = track_url(&server, &mut greedy[0]);
+        greedy[0].request("SETUP", &track, &setup).expect(200);
+        greedy[0].request("SETUP", &track, &setup).expect(200);
+        let last = greedy[1].request("SETUP", &track, &setup).expect(200).session_id();
+        greedy[1].request("SETUP", &track, &setup).expect(453);
+        assert_eq!(from(2).response().status, 503, "a third connection");
+        from(3).request("SETUP", &track, &setup).expect(200);
+        let refused = |name| metric(server.admin, name);
+        assert_eq!(refused("headend_rtsp_connections_refused_address_total"), Some(1.0));
+        assert_eq!(refused("headend_sessions_refused_address_total"), Some(1.0));
+        // What ends makes room again.
+        greedy[1].request("TEARDOWN", &server.demo_url(), &[("Session", &last)]).expect(200);
+        greedy[1].request("SETUP", &track, &setup).expect(200);
+    });
+}
+
+/// The keys are about other hosts: a proxy of this one speaks for many.
+#[test]
+fn number_for_an_address_does_not_bind_this_host() {
+    let config = "[rtsp]\nsessions_per_address_max = 1\nconnections_per_address_max = 1\n";
     let server = Server::start(&Options { config: Some(config), ..Options::default() });
-    let setup = [("Transport", "RTP/AVP/TCP;unicast")];
-    let mut greedy = [Client::connect(server.rtsp), Client::connect(server.rtsp)];
-    let track = track_url(&server, &mut greedy[0]);
-    greedy[0].request("SETUP", &track, &setup).expect(200);
-    greedy[0].request("SETUP", &track, &setup).expect(200);
-    let last = greedy[1].request("SETUP", &track, &setup).expect(200).session_id();
-    greedy[1].request("SETUP", &track, &setup).expect(453);
-    let mut refused = Client::connect(server.rtsp);
-    assert_eq!(refused.response().status, 503, "a third connection");
-    let other = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 2));
-    let mut innocent = Client::connect_from(other, server.rtsp);
-    innocent.request("SETUP", &track, &setup).expect(200);
-    let refused = |name| metric(server.admin, name);
-    assert_eq!(refused("headend_rtsp_connections_refused_address_total"), Some(1.0));
-    assert_eq!(refused("headend_sessions_refused_address_total"), Some(1.0));
-    // What ends makes room again.
-    greedy[1].request("TEARDOWN", &server.demo_url(), &[("Session", &last)]).expect(200);
-    greedy[1].request("SETUP", &track, &setup).expect(200);
+    let mut clients = [(), (), ()].map(|()| Client::connect(server.rtsp));
+    let track = track_url(&server, &mut clients[0]);
+    for client in &mut clients {
+        client.request("SETUP", &track, &[("Transport", "RTP/AVP/TCP;unicast")]).expect(200);
+    }
 }
 
 #[test]

@@ -24,6 +24,7 @@ use headend::config::access_list::AccessList;
 use headend::config::limits::LimitsConfig;
 use headend::config::lineup::Lineup;
 use headend::config::paths::{PathConfig, PathTable};
+use headend::consumers::rtsp_listener::Speaks;
 use headend::library::Library;
 use headend::lineup::event::Input as Key;
 use headend::lineup::requests::EventsRequest;
@@ -194,8 +195,7 @@ impl Node {
             poller: Arc::clone(&self.poller),
             queue: self.workers.queue(),
             cells,
-            listeners: vec![listener],
-            secure_listeners: Vec::new(),
+            listeners: vec![(Speaks::Rtsp, listener)],
             tls: TlsSettings::default(),
             tunnels_max: 16,
             pair,
@@ -217,6 +217,7 @@ impl Node {
                 low_client_ports: false,
                 plain_media: false,
                 limits: LimitsConfig::default(),
+                shares: Arc::default(),
                 srtp: headend::config::secure::SrtpMode::Off,
             },
             paths: Arc::new(paths()),
