@@ -14,6 +14,7 @@
 #   chromium                 shows the page for operators, without a window; its letters are those of
 #                            fonts-liberation
 #   curl, rclone, cadaver    clients of WebDAV that bring files to a base
+#   chromium                 a browser that plays HLS in the page, without a window
 #   man-db, dpkg-dev         format the man pages; find what the program's package depends on
 #   cargo-machete            finds dependencies that no code names; cargo builds it, once
 #   cargo-deny               checks licences and sources of dependencies; cargo builds it, once,
@@ -40,6 +41,7 @@ declare -A commands=(
     [rclone]=rclone
     [cadaver]=cadaver
     [man]=man-db
+    [chromium]=chromium
     [dpkg-shlibdeps]=dpkg-dev
 )
 declare -A elements=(
@@ -47,6 +49,9 @@ declare -A elements=(
     [rtspsrc]=gstreamer1.0-plugins-good
     [rtspclientsink]=gstreamer1.0-rtsp
     [rtph264depay]=gstreamer1.0-plugins-good
+    [souphttpsrc]=gstreamer1.0-plugins-good
+    [hlsdemux2]=gstreamer1.0-plugins-good
+    [hlsdemux]=gstreamer1.0-plugins-bad
     [qtmux]=gstreamer1.0-plugins-good
     [vp8enc]=gstreamer1.0-plugins-good
     [rtspclientsink]=gstreamer1.0-rtsp

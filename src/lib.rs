@@ -11,7 +11,8 @@
 //! 4  access  sandbox             who may do what; what the process itself may do
 //! 5  poll  router  live/core     PollTable, events, tasks; an event router; live paths without
 //!                                RTSP
-//! 6  session  dist               what RTSP sessions of all roles share; distribution, plain
+//! 6  session  dist  hls          what RTSP sessions of all roles share; distribution, plain; HLS
+//!                                without HTTP
 //! 7  vod  live  store  ledger  pki
 //!                                players of titles; readers and sources of live paths; files of
 //!                                contents; what the base keeps; certificates
@@ -138,6 +139,10 @@
 //! shows it to the base and to other nodes, whose `http::caller` compares it with the token or
 //! capability.
 //!
+//! A viewer in a browser: `http::hls` -> a title: [`hls::title`] cuts it, and its file is read; a
+//! live path: `appliance::hls` listens to it as a guest of the shards, and [`hls::live`] makes
+//! parts of its batches.
+//!
 //! A multicast group: `live::multicast::member` answers SETUP and keeps the members ->
 //! `live::multicast::sender` is a reader of the path on its owner's shard ->
 //! `shard::sockets::groups` has the sockets.
@@ -152,6 +157,7 @@ pub mod cli;
 pub mod config;
 pub mod consumers;
 pub mod dist;
+pub mod hls;
 pub mod host;
 pub mod http;
 pub mod ledger;

@@ -12,7 +12,7 @@ use super::limits::{OfAddresses, Titles, of_addresses};
 use crate::base::addresses::Addresses;
 use crate::config::Config;
 use crate::http::FEEDS_MAX;
-use crate::metrics::cells::{ADMIN, LIVE, LOG};
+use crate::metrics::cells::{ADMIN, HLS, LIVE, LOG};
 use crate::metrics::descriptors::open_descriptors;
 use crate::metrics::limits::{Limit, Used};
 
@@ -180,5 +180,23 @@ fn of_process(config: &Config, titles: Titles, task_classes: usize) -> Vec<Limit
             process(|| ADMIN.connections.value()),
         ),
         row("dashboard_feeds", "", FEEDS_MAX, process(|| ADMIN.feeds.value())),
+        row(
+            "hls_connections",
+            "hls.connections_max",
+            config.hls.connections_max,
+            process(|| HLS.http.connections.value()),
+        ),
+        row(
+            "hls_live_paths",
+            "hls.paths_max",
+            config.hls.paths_max,
+            process(|| HLS.live_paths.value()),
+        ),
+        row(
+            "hls_live_bytes",
+            "hls.path_memory",
+            config.hls.path_bytes_max.saturating_mul(config.hls.paths_max),
+            process(|| HLS.live_bytes.value()),
+        ),
     ]
 }

@@ -22,6 +22,8 @@ pub struct GivesWay {
     pub admin: bool,
     /// Those of RTP and RTCP.
     pub rtp: bool,
+    /// That of HLS.
+    pub hls: bool,
 }
 
 /// Sockets of one shard.
@@ -48,6 +50,8 @@ pub(super) struct Sockets {
     pub(super) rtsps_addrs: Vec<SocketAddr>,
     /// The same, of listeners that are for tunnels over HTTP.
     pub(super) http_addrs: Vec<SocketAddr>,
+    /// HLS, and what its listeners are bound to.
+    pub(super) hls: (Vec<TcpListener>, Vec<SocketAddr>),
     /// RTP port of shard 0.
     pub(super) rtp_port: u16,
     /// Address of the RTP sockets.
@@ -85,6 +89,8 @@ pub(super) fn open(
         pairs = Ok(free);
     }
     let pairs = pairs?;
+    let hls = open_hls(&patience, &config.hls.listen, gives_way.hls, &mut warnings)?;
+    let hls_addrs = hls.iter().filter_map(|hls| hls.local_addr().ok()).collect();
     let rtp_port = pairs.first().map_or(0, |pair| pair.rtp_port);
     let of_shard =
         |((listeners, secure_listeners), pair)| ShardSockets { listeners, secure_listeners, pair };
@@ -95,6 +101,7 @@ pub(super) fn open(
         rtsp_addrs,
         rtsps_addrs,
         http_addrs,
+        hls: (hls, hls_addrs),
         rtp_port,
         pair_host,
         warnings,
@@ -145,23 +152,55 @@ fn open_admin(
     Ok(free)
 }
 
+/// The listeners of HLS.
+fn open_hls(
+    patience: &Patience,
+    wanted: &[SocketAddr],
+    gives_way: bool,
+    warnings: &mut Vec<String>,
+) -> Result<Vec<TcpListener>, RunError> {
+    let open = |wanted: SocketAddr| {
+        listen_backlog(wanted, HLS_BACKLOG).or_else(|error| match without_ipv6(wanted, &error) {
+            Some(v4) => listen_backlog(v4, HLS_BACKLOG),
+            None => Err(error),
+        })
+    };
+    let mut listeners = Vec::with_capacity(wanted.len());
+    for wanted in wanted {
+        let opened = match patience.open(HLS, *wanted, || open(*wanted)) {
+            Err(refused) if gives_way => {
+                let free = open(SocketAddr::new(wanted.ip(), 0))
+                    .and_then(|free| Ok((free.local_addr()?, free)));
+                let Ok((addr, free)) = free else { return Err(refused) };
+                warnings.push(instead(&refused.to_string(), &addr));
+                free
+            }
+            opened => opened?,
+        };
+        listeners.push(opened);
+    }
+    Ok(listeners)
+}
+
 fn instead(taken: &str, addr: &SocketAddr) -> String {
     format!("{taken}; now it is {addr} (HE-W110)")
 }
 
+fn listen_backlog(addr: SocketAddr, backlog: i32) -> io::Result<TcpListener> {
+    use socket2::{Domain, Protocol, Socket, Type};
+    let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
+    if addr.is_ipv6() {
+        socket.set_only_v6(false)?;
+    }
+    socket.set_reuse_address(true)?;
+    socket.bind(&addr.into())?;
+    socket.listen(backlog)?;
+    Ok(socket.into())
+}
+
 /// The listener of a base: the whole fleet may connect at once after a restart.
 pub(super) fn open_base(wanted: SocketAddr) -> Result<TcpListener, RunError> {
-    let listen = |addr: SocketAddr| {
-        use socket2::{Domain, Protocol, Socket, Type};
-        let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
-        if addr.is_ipv6() {
-            socket.set_only_v6(false)?;
-        }
-        socket.set_reuse_address(true)?;
-        socket.bind(&addr.into())?;
-        socket.listen(BASE_BACKLOG)?;
-        Ok(socket.into())
-    };
+    let listen = |addr| listen_backlog(addr, BASE_BACKLOG);
     Patience::new().open("base", wanted, || {
         listen(wanted).or_else(|error| match without_ipv6(wanted, &error) {
             Some(v4) => listen(v4),
@@ -282,6 +321,7 @@ fn refused_by(
             "RTP" => "--rtp-port",
             RTSPS => "rtsp.tls.listen",
             HTTP => "rtsp.http.listen",
+            HLS => "hls.listen",
             _ => "--listen",
         };
         let holder = holder().map_or_else(
@@ -297,8 +337,11 @@ fn refused_by(
 
 const RTSPS: &str = "RTSPS";
 const HTTP: &str = "HTTP tunnel";
+const HLS: &str = "HLS";
 /// Connections that wait to be accepted; the kernel has a limit of its own (`somaxconn`).
 const BASE_BACKLOG: i32 = 4_096;
+/// Viewers of one event come at one moment.
+const HLS_BACKLOG: i32 = 1_024;
 /// How long the kernel may take to close the sockets of a process that was killed: 0.3 s were seen
 /// on a busy machine.
 const CLOSING_MAX: Duration = Duration::from_secs(2);

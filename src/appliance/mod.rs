@@ -15,6 +15,7 @@ mod certificates;
 mod draining;
 mod end;
 mod gate;
+mod hls;
 mod limited;
 mod limits;
 mod listen;
@@ -30,6 +31,7 @@ mod watchdog;
 
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc;
@@ -160,10 +162,11 @@ type Companion = Box<dyn FnOnce(Serving) -> Box<dyn FnOnce()>>;
 /// See [`RunError`].
 pub fn run(
     config: Config,
+    gives_way: GivesWay,
     read_again: Option<ReadAgain>,
     early: EarlyHangup,
 ) -> Result<(), RunError> {
-    let prepared = Prepared::new(config, GivesWay::default(), Role::Serve)?;
+    let prepared = Prepared::new(config, gives_way, Role::Serve)?;
     run_beside(prepared, read_again, early, None)
 }
 
@@ -234,6 +237,7 @@ fn run_beside(
     result
 }
 
+#[expect(clippy::too_many_lines, reason = "a line for each part of the appliance")]
 fn serve(
     prepared: Prepared,
     read_again: Option<ReadAgain>,
@@ -246,10 +250,11 @@ fn serve(
     let paths = playlists.restore(&config.paths);
     let kept = (Arc::clone(&playlists), Arc::clone(&library));
     let reloader = Reloader::new(started_with, read_again, kept, operators.clone());
-    let poller = poller(&config, &cpus)?;
+    let (poller, guest_wake) = poller(&config, &cpus)?;
     let pool = start_pool(&config, &cpus, titles, &library, &poller)?;
     let cells: Vec<Arc<ShardCells>> = cpus.shards.iter().map(|_| Arc::default()).collect();
     let Sockets { shards, admin, rtsp_addrs, rtp_port, pair_host, .. } = prepared.sockets;
+    let (hls, hls_addrs) = prepared.sockets.hls;
     let admin_addr = admin.local_addr().map_err(system("the admin listener has no address"))?;
     let (ended, has_ended) = mpsc::channel();
     let (shared, limited) = limited::begin(&config, titles, cpus.shards.len(), TASK_CLASSES);
@@ -276,9 +281,12 @@ fn serve(
         running.push(Some(start_shard(shard, cpus.shards[index], priority, ended.clone())?));
     }
     let (counts, held, viewers) = (pool.counts(), Arc::clone(&library), viewers(&cells));
-    let (reloading, edits) = ((reloader, prepared.certificates), (playlists, limited));
+    let reloading = (reloader, prepared.certificates);
+    let edits = (playlists, limited, hls_addrs.clone());
     let view = View::new(Arc::clone(&poller), cells, counts, held, reloading, edits, &config);
     let (stop, shutdown) = watch::channel(false);
+    let around = (&poller, pool.queue(), Arc::clone(&shared.throttle), paths);
+    let hls = hls::start(&config.hls, config.limits, (hls, guest_wake), around, shutdown.clone())?;
     let http = (admin, operators, config.limits);
     let control = start_control(http, &view, shutdown, &poller, (end.clone(), early))?;
     let sandbox = close(prepared.sandbox, &mut told);
@@ -293,6 +301,7 @@ fn serve(
         rtsp_addrs,
         rtsps_addrs: prepared.sockets.rtsps_addrs,
         http_addrs: prepared.sockets.http_addrs,
+        hls_addrs,
         rtp_port,
         admin: admin_addr,
         example_paths: example_paths(&library),
@@ -310,6 +319,7 @@ fn serve(
     end_companion.into_iter().for_each(|end| end());
     let _control_gone = stop.send(true);
     pool.stop();
+    let _hls_panicked = hls.map(JoinHandle::join);
     let _panicked = control.join();
     result
 }
@@ -460,12 +470,20 @@ fn warnings(
     warnings
 }
 
-fn poller(config: &Config, cpus: &Placement) -> Result<Arc<Poller<Inbox>>, RunError> {
+/// The inboxes of the shards, and of HLS with what wakes it.
+fn poller(
+    config: &Config,
+    cpus: &Placement,
+) -> Result<(Arc<Poller<Inbox>>, Option<UnixStream>), RunError> {
     // Every task that can wait or be under way has room for its outcome.
     let outcomes = config.task_queue_max * TASK_CLASSES + cpus.workers.len() * WORKER_TASKS_MAX;
     let inboxes = cpus.shards.iter().map(|_| Inbox::new(outcomes).map(Arc::new));
     let inboxes = inboxes.collect::<io::Result<Vec<_>>>();
-    Ok(Arc::new(Poller::new(inboxes.map_err(system("no inbox for a shard"))?)))
+    let poller = Poller::new(inboxes.map_err(system("no inbox for a shard"))?);
+    let guest = (!config.hls.listen.is_empty()).then(|| Inbox::of_guest(outcomes));
+    let guest = guest.transpose().map_err(system("no inbox for HLS"))?;
+    let (guest, wake) = guest.map_or((None, None), |(inbox, wake)| (Some(inbox), Some(wake)));
+    Ok((Arc::new(poller.with_guest(guest.map(Arc::new))), wake))
 }
 
 fn start_pool(

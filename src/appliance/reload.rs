@@ -173,7 +173,7 @@ fn tell_shards(
     poller: &Poller<Inbox>,
     paths: &Arc<PathTable>,
 ) -> Result<Vec<oneshot::Receiver<()>>, usize> {
-    let inboxes = poller.inboxes().enumerate();
+    let inboxes = poller.inboxes().chain(poller.guest()).enumerate();
     inboxes.map(|(shard, inbox)| tell_shard(inbox, paths).ok_or(shard)).collect()
 }
 
@@ -181,7 +181,7 @@ fn tell_shards(
 /// be kept, so one of them may not take that any more, and then it goes by the new table until the
 /// next reading. Returns those.
 fn take_back(poller: &Poller<Inbox>, refused: usize, paths: &Arc<PathTable>) -> Vec<usize> {
-    let told = poller.inboxes().enumerate().take(refused);
+    let told = poller.inboxes().chain(poller.guest()).enumerate().take(refused);
     told.filter(|(_, inbox)| tell_shard(inbox, paths).is_none()).map(|(shard, _)| shard).collect()
 }
 

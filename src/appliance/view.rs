@@ -1,6 +1,7 @@
 //! The appliance as the control thread sees it: questions go to the shards' inboxes.
 
 use std::io;
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
@@ -48,6 +49,7 @@ pub(super) struct View {
     certificates: Arc<Certificates>,
     playlists: Arc<PlaylistStore>,
     limits: Arc<[Limit]>,
+    hls_addrs: Vec<SocketAddr>,
     draining: Draining,
     /// Sessions move by themselves.
     rebalances: bool,
@@ -73,7 +75,7 @@ impl View {
         worker_cells: Arc<WorkerCells>,
         library: Arc<Library>,
         (reloader, certificates): (Reloader, Arc<Certificates>),
-        (playlists, limits): (Arc<PlaylistStore>, Arc<[Limit]>),
+        (playlists, limits, hls_addrs): (Arc<PlaylistStore>, Arc<[Limit]>, Vec<SocketAddr>),
         config: &Config,
     ) -> Arc<Self> {
         Arc::new(Self {
@@ -85,6 +87,7 @@ impl View {
             certificates,
             playlists,
             limits,
+            hls_addrs,
             draining: Draining::new(config.redirect.clone()),
             rebalances: config.rebalances,
             is_ready: AtomicBool::new(false),
@@ -325,6 +328,10 @@ impl ApplianceView for View {
         let reload = self.reloader.reload(&self.poller)?;
         self.certificates.reload(Some(&self.reloader.file_paths()), &self.poller);
         Ok(reload)
+    }
+
+    fn hls_addrs(&self) -> Vec<SocketAddr> {
+        self.hls_addrs.clone()
     }
 
     fn drain(&self, request: DrainRequest) -> Option<Vec<oneshot::Receiver<()>>> {

@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use super::printable;
-use super::urls::{Routes, inward, rtsp_url};
+use super::urls::{Routes, encode_path, inward, rtsp_url};
 use crate::config::cpus;
 
 /// What there is to tell.
@@ -35,6 +35,8 @@ pub struct Startup {
     pub rtsps_addrs: Vec<SocketAddr>,
     /// The same, of ports for tunnels over HTTP.
     pub http_addrs: Vec<SocketAddr>,
+    /// The same, of HLS.
+    pub hls_addrs: Vec<SocketAddr>,
     /// RTP port of shard 0; RTCP has the next one.
     pub rtp_port: u16,
     /// Address that the admin listener is bound to.
@@ -137,6 +139,7 @@ impl Startup {
                 writeln!(out, "{what:<7} {scheme}://{addr}/")?;
             }
         }
+        self.print_pages(routes, out)?;
         let admin = inward(self.admin);
         writeln!(out, "admin   http://{admin}/   metrics /metrics   sessions /v1/sessions")?;
         if let (Some(bound), Some(outward)) = (self.rtsp_addrs.first(), told.first()) {
@@ -150,6 +153,20 @@ impl Startup {
         }
         writeln!(out, "ready in {} ms", self.ready_in_ms)?;
         out.flush()
+    }
+
+    /// Where browsers find a picture: the page of the first example.
+    fn print_pages(&self, routes: Routes, out: &mut impl Write) -> io::Result<()> {
+        let example =
+            self.example_paths.first().map_or_else(|| "PATH".to_owned(), |path| encode_path(path));
+        let mut told = Vec::new();
+        for addr in self.hls_addrs.iter().map(|addr| routes.outward(*addr)) {
+            if !told.contains(&addr) {
+                writeln!(out, "hls     http://{addr}/{example}/   in a browser")?;
+                told.push(addr);
+            }
+        }
+        Ok(())
     }
 
     fn print_machine(&self, out: &mut impl Write) -> io::Result<()> {
@@ -276,6 +293,7 @@ mod tests {
             rtsp_addrs: vec!["[::]:8554".parse().unwrap()],
             rtsps_addrs: Vec::new(),
             http_addrs: Vec::new(),
+            hls_addrs: Vec::new(),
             rtp_port: 8_000,
             admin: "127.0.0.1:9997".parse().unwrap(),
             sandbox: "user headend   landlock on (ABI 7)   seccomp on (180 calls)".into(),
@@ -349,6 +367,7 @@ mod tests {
             rtsp_addrs: vec!["127.0.0.1:40001".parse().unwrap(), "[::1]:40002".parse().unwrap()],
             rtsps_addrs: Vec::new(),
             http_addrs: Vec::new(),
+            hls_addrs: Vec::new(),
             admin: "127.0.0.1:40003".parse().unwrap(),
             rtp_port: 40_004,
             ..startup()
@@ -371,6 +390,7 @@ mod tests {
             rtsp_addrs: vec!["[::]:8554".parse().unwrap(), "0.0.0.0:8554".parse().unwrap()],
             rtsps_addrs: Vec::new(),
             http_addrs: Vec::new(),
+            hls_addrs: Vec::new(),
             ..startup()
         };
         assert_eq!(printed(&startup).matches("\nrtsp ").count(), 1);

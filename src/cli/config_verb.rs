@@ -221,6 +221,26 @@ mod tests {
         # why: a tunnel has two connections: an eighth of the rows
         http.tunnels_max = 1024
 
+        [hls]
+        # addresses of HLS and its page, http://HOST:8888/PATH/, 1 to 64; off = no HLS
+        listen = ["[::]:8888"]
+        # origins whose pages may read HLS (CORS): https://HOST, up to 64; * = all
+        allow_origin = []
+        # names of this server in URLs of HLS, beside addresses and local names; * = any
+        hosts = []
+        # connections of HLS, 4 to 1048576; then 503
+        # why: a viewer has one or two: a thousand with as many again, 64 KiB each
+        connections_max = 4096
+        # connections of one IPv4 address or IPv6 /64: auto (a quarter of all), or count
+        # why: as of RTSP; a CDN has a few addresses
+        connections_per_address_max = "auto"
+        # live paths that are made into segments at once, 1 to 65536; then 503
+        # why: 64 paths of 64 MiB are 4 GiB at the very worst; 4 Mbit/s take 16 MiB each
+        paths_max = 64
+        # memory for the segments of one live path, 4MiB to 4GiB; the oldest go first
+        # why: sixteen seconds listed and sixteen kept, of 16 Mbit/s
+        path_memory = "64MiB"
+
         [vod]
         # folder that is served under /vod; without one the built-in clip is
         # root = "..."
@@ -355,6 +375,15 @@ mod tests {
         tls.kernel = "off"  # default
         http.listen = []  # default
         http.tunnels_max = 1024  # default
+
+        [hls]
+        listen = ["[::]:8888"]  # default
+        allow_origin = []  # default
+        hosts = []  # default
+        connections_max = 4096  # default
+        connections_per_address_max = "auto"  # default
+        paths_max = 64  # default
+        path_memory = "64MiB"  # default
 
         [vod]
         root = '/a "b"'  # file

@@ -122,7 +122,11 @@ fn join_token(text: &str) -> Result<String, Failure> {
 /// The port for RTSP stays, as players have to know it.
 fn gives_way(loaded: &Loaded) -> GivesWay {
     let is_default = |key| loaded.origin(key) == Origin::Default;
-    GivesWay { admin: is_default("admin.listen"), rtp: is_default("rtsp.udp.rtp") }
+    GivesWay {
+        admin: is_default("admin.listen"),
+        rtp: is_default("rtsp.udp.rtp"),
+        hls: is_default("hls.listen"),
+    }
 }
 
 /// Beginning of a join token.

@@ -4,18 +4,22 @@ use std::path::Path;
 
 use super::args::{ServeArgs, ServerArgs};
 use super::{Exit, Failure, log};
-use crate::appliance::{self, EarlyHangup, ReadAgain};
-use crate::config::Config;
+use crate::appliance::{self, EarlyHangup, GivesWay, ReadAgain};
+use crate::config::{Config, Origin};
 
 /// Runs until the appliance stops.
 pub(super) fn run(args: &ServeArgs) -> Result<Exit, Failure> {
     let early = EarlyHangup::watch()?;
-    let config = args.load(std::env::vars_os())?.config;
+    let loaded = args.load(std::env::vars_os())?;
+    // A second server on one machine serves pages all the same, elsewhere.
+    let is_default = loaded.origin("hls.listen") == Origin::Default;
+    let gives_way = GivesWay { hls: is_default, ..GivesWay::default() };
+    let config = loaded.config;
     if let Some(root) = &config.media_root {
         check_root(root)?;
     }
     let _flush = log::init(config.log, &config.limits)?;
-    run_appliance(config, read_again(&args.server, args.dir.as_deref()), early)
+    run_appliance((config, gives_way), read_again(&args.server, args.dir.as_deref()), early)
 }
 
 /// Reads the configuration again, where there is a file to read.
@@ -46,11 +50,11 @@ pub(super) fn check_root(root: &Path) -> Result<(), Failure> {
 
 /// The one place where the command line meets the appliance.
 fn run_appliance(
-    config: Config,
+    (config, gives_way): (Config, GivesWay),
     read_again: Option<ReadAgain>,
     early: EarlyHangup,
 ) -> Result<Exit, Failure> {
-    match appliance::run(config, read_again, early) {
+    match appliance::run(config, gives_way, read_again, early) {
         Ok(()) => Ok(Exit::Ok),
         Err(error) if error.is_usage() => Err(Failure::usage(error.to_string())),
         Err(error) => Err(Failure::runtime(error.to_string())),

@@ -101,6 +101,10 @@ pub(super) fn list<T: ToString>(values: &[T]) -> String {
     format!("[{}]", values.iter().map(text).collect::<Vec<_>>().join(", "))
 }
 
+pub(super) fn list_or_off<T: ToString>(values: &[T]) -> String {
+    if values.is_empty() { quoted("off") } else { list(values) }
+}
+
 pub(super) fn redirect(redirect: &Redirect) -> String {
     list(&redirect.urls().collect::<Vec<_>>())
 }

@@ -25,6 +25,7 @@ pub mod daily;
 pub mod error;
 pub mod fallback;
 mod file;
+pub mod hls;
 pub mod image_memory;
 pub mod key;
 pub mod keys;
@@ -52,6 +53,7 @@ pub use priority::ShardPriority;
 use crate::base::mode::Mode;
 use access::{AccessConfig, AuthConfig, User};
 use confinement::ConfinementConfig;
+use hls::HlsConfig;
 use image_memory::ImageMemory;
 use key::Key;
 use keys::KEYS;
@@ -81,6 +83,8 @@ pub struct Config {
     pub tls: TlsConfig,
     /// RTSP over HTTP.
     pub http: HttpConfig,
+    /// HLS.
+    pub hls: HlsConfig,
     /// Which CPUs run a shard.
     pub shards: CpuList,
     /// Which CPUs run a worker.
@@ -151,6 +155,7 @@ impl Default for Config {
             multicast: MulticastConfig::default(),
             tls: TlsConfig::default(),
             http: HttpConfig::default(),
+            hls: HlsConfig::default(),
             shards: CpuList::Auto,
             workers: CpuList::Auto,
             shard_priority: ShardPriority::Normal,

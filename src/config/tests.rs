@@ -1,6 +1,7 @@
 //! Precedence, and the words of every refusal.
 
 use super::*;
+use crate::config::hls::HlsConfig;
 use crate::config::image_memory::ImageMemory;
 
 fn load_file(text: &str) -> Result<Loaded, ConfigError> {
@@ -79,6 +80,14 @@ fn file_sets_every_key() {
         admin_connections_per_address_max = 15
         [metrics]
         listen = "127.0.0.1:0"
+        [hls]
+        listen = "off"
+        allow_origin = ["https://tv.example"]
+        hosts = "tv.example"
+        connections_max = 16
+        connections_per_address_max = 17
+        paths_max = 18
+        path_memory = "19MiB"
     "#;
     let loaded = load_file(text).unwrap();
     let paths = Arc::clone(&loaded.config.paths);
@@ -103,6 +112,15 @@ fn file_sets_every_key() {
         },
         srtp: SrtpMode::Required,
         http: HttpConfig { listen: vec!["[::]:80".parse().unwrap()], tunnels_max: 9 },
+        hls: HlsConfig {
+            listen: Vec::new(),
+            allow_origin: vec!["https://tv.example".to_owned()],
+            hosts: vec!["tv.example".to_owned()],
+            connections_max: 16,
+            connections_per_address_max: Some(17),
+            paths_max: 18,
+            path_bytes_max: 19 << 20,
+        },
         shards: CpuList::Cpus(vec![0, 1, 2, 3, 8]),
         workers: CpuList::Count(2),
         shard_priority: ShardPriority::Fifo(20),

@@ -228,6 +228,20 @@ impl Setting {
         if self.texts()?.is_empty() { Ok(Vec::new()) } else { self.addresses() }
     }
 
+    /// Addresses with ports, or none for `off`.
+    pub(super) fn addresses_or_off(&self) -> Result<Vec<SocketAddr>, ValueError> {
+        if self.texts()? == ["off"] { Ok(Vec::new()) } else { self.addresses() }
+    }
+
+    /// Up to `ADDRESSES_MAX` words; text is split at commas.
+    pub(super) fn names(&self) -> Result<Vec<String>, ValueError> {
+        let texts = self.texts()?;
+        if texts.len() > ADDRESSES_MAX {
+            return Err(ValueError::TooMany { found: texts.len(), max: ADDRESSES_MAX });
+        }
+        Ok(texts.into_iter().map(str::to_owned).collect())
+    }
+
     /// Who is believed at `rtsps://`.
     pub(super) fn source_tls(&self) -> Result<SourceTls, ValueError> {
         let text = self.text()?;

@@ -31,6 +31,7 @@ mod caller;
 mod clerk;
 pub mod ctp;
 mod dashboard;
+pub mod hls;
 pub mod jobs;
 pub mod operators;
 mod origin;

@@ -36,8 +36,9 @@ use tokio_rustls::server::TlsStream;
 
 use super::slow::Timed;
 use crate::base::addresses::{AddressLimit, AddressPlace, Addresses};
+use crate::config::hls::HlsConfig;
 use crate::config::limits::LimitsConfig;
-use crate::metrics::cells::{ADMIN, AdminCells};
+use crate::metrics::cells::{ADMIN, AdminCells, HLS};
 use crate::metrics::descriptors::is_kept;
 use crate::pki::certificate::NodeCertificate;
 use crate::pki::fault::TlsFault;
@@ -458,6 +459,24 @@ pub(super) fn admin(limits: &LimitsConfig) -> Limits {
         idle_max: Duration::from_secs(90),
         dead_after: None,
         unsent_max: Some(UNSENT_MAX),
+    }
+}
+
+/// What HLS takes. A viewer that has paused keeps its connection for a while.
+pub(super) fn hls(config: &HlsConfig, limits: &LimitsConfig) -> Limits {
+    let connections_max = config.connections_max;
+    let address = match config.connections_per_address_max {
+        None => AddressLimit::share_of(connections_max),
+        Some(max) => AddressLimit::of_all(max),
+    };
+    Limits {
+        connections_max,
+        remote_max: connections_max,
+        address,
+        head_max: limits.request_timeout,
+        cells: Some(&HLS.http),
+        idle_max: Duration::from_secs(60),
+        dead_after: Some(Duration::from_secs(30)),
     }
 }
 

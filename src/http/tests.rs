@@ -134,6 +134,10 @@ impl ApplianceView for Fake {
         Arc::default()
     }
 
+    fn hls_addrs(&self) -> Vec<SocketAddr> {
+        vec!["[::]:8888".parse().unwrap()]
+    }
+
     fn limits(&self) -> Arc<[Limit]> {
         let used = Used::Shard(|cells| cells.half_open.value());
         Arc::from([Limit { what: "half_open", key: "limits.half_open_max", max: 9, used }])

@@ -3,6 +3,7 @@
 //! Invariant: questions to shards never block; who asks waits for a `oneshot`, with a limit.
 
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -120,6 +121,9 @@ pub trait ApplianceView: Send + Sync + 'static {
     /// # Errors
     /// The configuration is wrong, or there is none to be read; then the running one stays.
     fn reload(&self) -> Result<Reload, ReloadError>;
+
+    /// Addresses of HLS listeners; none when it is off.
+    fn hls_addrs(&self) -> Vec<SocketAddr>;
 
     /// Has the shards take no new sessions. Another order replaces the one before. Each receiver is
     /// told when its shard goes by the order; `None`: a shard does not read its inbox.

@@ -192,6 +192,46 @@ pub static ADMIN: AdminCells = AdminCells {
     feeds_dropped: SharedCounter(AtomicU64::new(0)),
 };
 
+/// HLS of this process.
+pub static HLS: HlsCells = HlsCells {
+    http: AdminCells {
+        connections: SharedGauge(AtomicU64::new(0)),
+        connections_refused: SharedCounter(AtomicU64::new(0)),
+        requests_timed_out: SharedCounter(AtomicU64::new(0)),
+    },
+    requests: SharedCounter(AtomicU64::new(0)),
+    logins_failed: SharedCounter(AtomicU64::new(0)),
+    sent_bytes: SharedCounter(AtomicU64::new(0)),
+    live_paths: SharedGauge(AtomicU64::new(0)),
+    live_bytes: SharedGauge(AtomicU64::new(0)),
+    parts: SharedCounter(AtomicU64::new(0)),
+    frames_lost: SharedCounter(AtomicU64::new(0)),
+    segments_evicted: SharedCounter(AtomicU64::new(0)),
+};
+
+/// Numbers about HLS, which is one for the process.
+#[derive(Debug)]
+pub struct HlsCells {
+    /// Its connections.
+    pub http: AdminCells,
+    /// Requests.
+    pub requests: SharedCounter,
+    /// Logins that were wrong.
+    pub logins_failed: SharedCounter,
+    /// Bytes of playlists, segments and parts that were given to connections.
+    pub sent_bytes: SharedCounter,
+    /// Live paths that are made into segments.
+    pub live_paths: SharedGauge,
+    /// Memory of their segments.
+    pub live_bytes: SharedGauge,
+    /// Parts that were made.
+    pub parts: SharedCounter,
+    /// Frames of live paths that were left out because packets of them are missing.
+    pub frames_lost: SharedCounter,
+    /// Segments that were dropped early because a path's memory was full.
+    pub segments_evicted: SharedCounter,
+}
+
 /// When the certificate of the RTSPS port expires.
 #[derive(Debug)]
 pub struct CertificateCell(AtomicI64);

@@ -19,7 +19,7 @@ use prometheus::proto::{
 };
 use prometheus::{Registry, TextEncoder};
 
-use super::cells::{ADMIN, CERTIFICATE, LOG, ShardCells, TASK_KINDS, WorkerCells};
+use super::cells::{ADMIN, CERTIFICATE, HLS, LOG, ShardCells, TASK_KINDS, WorkerCells};
 use super::families::{FAMILIES, Family, Read};
 use super::histogram::HistogramValue;
 use super::limits::{self, Limit};
@@ -177,6 +177,7 @@ fn collect_family(family: &Family, build: &BuildInfo, cells: &CellSet) -> Metric
             .map(|state| number(&[&state.shard_label(), state.what], read(state)))
             .collect(),
         Read::Admin(read) => vec![number(&[], read(&ADMIN).value())],
+        Read::Hls(read) => vec![number(&[], read(&HLS).value())],
     };
     family_of(family.name, family.help, kind, metrics)
 }

@@ -6,9 +6,9 @@
 use prometheus::proto::MetricType;
 
 use super::cells::{
-    AdminCells, Counter, DRAIN_ANSWERS, HANDOVER_CAUSES, LogCells, QUALITY_CAUSES, QUALITY_LEVELS,
-    RTX_REFUSALS, SESSION_STATES, SRTP_REFUSALS, ShardCells, SharedCounter, TASK_KINDS,
-    TLS_FAILURES, TLS_WAYS, TUNNEL_REFUSALS, WorkerCells,
+    AdminCells, Counter, DRAIN_ANSWERS, HANDOVER_CAUSES, HlsCells, LogCells, QUALITY_CAUSES,
+    QUALITY_LEVELS, RTX_REFUSALS, SESSION_STATES, SRTP_REFUSALS, ShardCells, SharedCounter,
+    TASK_KINDS, TLS_FAILURES, TLS_WAYS, TUNNEL_REFUSALS, WorkerCells,
 };
 use super::histogram::HistogramValue;
 use super::limits::LimitState;
@@ -63,6 +63,8 @@ pub(super) enum Read {
     Limits(fn(&LimitState) -> u64),
     /// Counter without labels.
     Admin(fn(&AdminCells) -> &SharedCounter),
+    /// Counter without labels.
+    Hls(fn(&HlsCells) -> &SharedCounter),
 }
 
 impl Read {
@@ -82,6 +84,7 @@ impl Read {
             | Self::WorkerOps(_)
             | Self::Worker(_)
             | Self::Admin(_)
+            | Self::Hls(_)
             | Self::Log(_) => MetricType::COUNTER,
         }
     }
@@ -102,6 +105,7 @@ impl Read {
             | Self::SumHistogram(_)
             | Self::Worker(_)
             | Self::Admin(_)
+            | Self::Hls(_)
             | Self::Log(_)
             | Self::WorkerGauge(_) => &[],
         }
@@ -139,6 +143,43 @@ pub(super) static FAMILIES: &[Family] = &[
         "headend_admin_feeds_dropped_total",
         "Feeds of the dashboard ended because their page did not read.",
         Read::Admin(|admin| &admin.feeds_dropped),
+    ),
+    // HLS.
+    row("headend_hls_requests_total", "Requests of HLS.", Read::Hls(|hls| &hls.requests)),
+    row(
+        "headend_hls_connections_refused_total",
+        "Connections of HLS refused because a limit was reached.",
+        Read::Hls(|hls| &hls.http.connections_refused),
+    ),
+    row(
+        "headend_hls_requests_timed_out_total",
+        "Connections of HLS ended because their request did not come in time.",
+        Read::Hls(|hls| &hls.http.requests_timed_out),
+    ),
+    row(
+        "headend_hls_logins_failed_total",
+        "Requests of HLS whose name, password or token was wrong.",
+        Read::Hls(|hls| &hls.logins_failed),
+    ),
+    row(
+        "headend_hls_sent_bytes_total",
+        "Bytes of playlists, segments and parts given to connections.",
+        Read::Hls(|hls| &hls.sent_bytes),
+    ),
+    row(
+        "headend_hls_parts_total",
+        "Parts of live paths that were made, each once for all viewers.",
+        Read::Hls(|hls| &hls.parts),
+    ),
+    row(
+        "headend_hls_frames_lost_total",
+        "Frames of live paths left out of HLS because packets of them are missing.",
+        Read::Hls(|hls| &hls.frames_lost),
+    ),
+    row(
+        "headend_hls_segments_evicted_total",
+        "Segments dropped early because the memory of their path was full.",
+        Read::Hls(|hls| &hls.segments_evicted),
     ),
     // Sessions and connections.
     row(

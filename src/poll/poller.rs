@@ -13,19 +13,37 @@ use crate::base::ids::{SessionId, ShardId};
 #[derive(Debug)]
 pub struct Poller<I> {
     inboxes: Vec<Arc<I>>,
+    guest: Option<Arc<I>>,
 }
+
+/// The id by which shards and workers answer the guest: see [`Poller::with_guest`].
+pub const GUEST: ShardId = ShardId(254);
 
 impl<I> Poller<I> {
     /// One inbox per shard, in the order of their ids.
     #[must_use]
     pub fn new(inboxes: Vec<Arc<I>>) -> Self {
-        Self { inboxes }
+        Self { inboxes, guest: None }
     }
 
-    /// The inbox of a shard; `None` for an id that no shard has.
+    /// Adds somebody who is no shard, but listens to live paths and has tasks done as a shard does:
+    /// by the id [`GUEST`]. It owns neither paths nor sessions.
+    #[must_use]
+    pub fn with_guest(self, guest: Option<Arc<I>>) -> Self {
+        Self { guest, ..self }
+    }
+
+    /// The inbox of a shard, or of the guest; `None` for an id that nobody has.
     #[must_use]
     pub fn inbox(&self, shard: ShardId) -> Option<&Arc<I>> {
-        self.inboxes.get(usize::from(shard.0))
+        let guest = self.guest.as_ref().filter(|_| shard == GUEST);
+        guest.or_else(|| self.inboxes.get(usize::from(shard.0)))
+    }
+
+    /// The inbox of the guest.
+    #[must_use]
+    pub fn guest(&self) -> Option<&Arc<I>> {
+        self.guest.as_ref()
     }
 
     /// The shard that owns a session, `None` when the id cannot be ours.

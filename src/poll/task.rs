@@ -50,6 +50,8 @@ pub enum TaskOwner {
         /// Stream of the session.
         stream: u8,
     },
+    /// A request of the guest (`Poller::with_guest`), by its number.
+    Guest(u32),
     /// A path that is fed by titles.
     Titles {
         /// Number of the feed.

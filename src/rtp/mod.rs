@@ -5,6 +5,7 @@
 //! theirs   RtpView::parse -> fields, payload
 //!             `-> SequenceTracker, JitterMeter           what is lost, how uneven it comes
 //!          header_mut -> SeqNo, RtpTs, Ssrc replaced     readers that crossed a switch
+//! frames   depacketize                              access units as MP4 stores them
 //! long     cut::Pieces                              what fits a datagram
 //! repair   RtxHeader                                     RFC 4588
 //! secret   srtp                                          RFC 3711, their keys
@@ -16,6 +17,7 @@
 
 mod aac;
 pub mod cut;
+pub mod depacketize;
 pub mod detect;
 mod header;
 mod jitter;

@@ -46,6 +46,8 @@ impl<K: Kernel> Shard<K> {
             TaskOwner::Titles { feed, request } => {
                 live.sources.handle_title_refused(cx, &mut live.hub, (feed, request));
             }
+            // A shard asks for nothing in its name.
+            TaskOwner::Guest(_) => {}
             // `settle` tells the connection: a client that pipelines must not recurse here.
             TaskOwner::Connection(entry) => self.refused.push((entry, task)),
         }

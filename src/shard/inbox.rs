@@ -13,6 +13,7 @@
 //! `LIVE_PACKETS_MAX`; the room beyond is for messages that must not be lost.
 
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering, fence};
 
@@ -155,6 +156,18 @@ impl Inbox {
         })
     }
 
+    /// An inbox of somebody who is no shard: the other end of its wake is a socket, which becomes
+    /// readable when there is something to read.
+    ///
+    /// # Errors
+    /// The process or the host is out of descriptors.
+    pub fn of_guest(outcomes_max: usize) -> std::io::Result<(Self, UnixStream)> {
+        let (wake, woken) = UnixStream::pair()?;
+        wake.set_nonblocking(true)?;
+        woken.set_nonblocking(true)?;
+        Ok((Self { wake: wake.into(), ..Self::new(outcomes_max)? }, woken))
+    }
+
     /// A duplicate of the eventfd that becomes readable when the shard must wake.
     ///
     /// # Errors
@@ -249,7 +262,7 @@ impl Inbox {
     fn wake_if_asleep(&self) {
         fence(Ordering::SeqCst);
         if self.sleeps.swap(false, Ordering::SeqCst) {
-            // The write fails only when the counter is full, and then the shard is woken already.
+            // The write fails only when the counter or the socket is full: it is woken already.
             let _ = rustix::io::write(self.wake.as_fd(), &1_u64.to_ne_bytes());
         }
     }

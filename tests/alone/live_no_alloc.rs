@@ -10,10 +10,11 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::Parser;
-use headend::appliance::EarlyHangup;
+use headend::appliance::{EarlyHangup, GivesWay};
 use headend::config::Config;
 use headend::config::confinement::ConfinementConfig;
 use headend::config::cpus::CpuList;
+use headend::config::hls::HlsConfig;
 use headend_loadgen::cli::Options;
 use headend_loadgen::run::run_until;
 
@@ -60,10 +61,13 @@ fn shard_allocates_nothing_for_readers_of_a_live_path() {
         workers: CpuList::Count(1),
         // The test goes on beside it.
         confinement: ConfinementConfig::none(),
+        // Nobody looks at it in a browser.
+        hls: HlsConfig { listen: Vec::new(), ..HlsConfig::default() },
         ..Config::default()
     };
     let server = std::thread::spawn(|| {
-        headend::appliance::run(config, None, EarlyHangup::default()).map_err(|e| e.to_string())
+        headend::appliance::run(config, GivesWay::default(), None, EarlyHangup::default())
+            .map_err(|e| e.to_string())
     });
     until("the server answers", || http::is_up(admin));
     let url = format!("rtsp://{listen}/live/film");

@@ -8,10 +8,11 @@
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::time::Duration;
 
-use headend::appliance::EarlyHangup;
+use headend::appliance::{EarlyHangup, GivesWay};
 use headend::config::Config;
 use headend::config::confinement::ConfinementConfig;
 use headend::config::cpus::CpuList;
+use headend::config::hls::HlsConfig;
 
 use crate::allocations::of_shards;
 use crate::support;
@@ -29,10 +30,13 @@ fn playing_shard_allocates_nothing_for_frames_packets_and_reports() {
         workers: CpuList::Count(1),
         // The test goes on beside it.
         confinement: ConfinementConfig::none(),
+        // Nobody looks at it in a browser.
+        hls: HlsConfig { listen: Vec::new(), ..HlsConfig::default() },
         ..Config::default()
     };
     let server = std::thread::spawn(|| {
-        headend::appliance::run(config, None, EarlyHangup::default()).map_err(|e| e.to_string())
+        headend::appliance::run(config, GivesWay::default(), None, EarlyHangup::default())
+            .map_err(|e| e.to_string())
     });
     support::wait::until("the server answers", || std::net::TcpStream::connect(free).is_ok());
     let url = format!("rtsp://{free}/demo");

@@ -18,7 +18,7 @@ const LAYERS: &[&[&str]] = &[
     &["sdp", "library", "config"],
     &["access", "sandbox"],
     &["poll", "router", "live/core"],
-    &["session", "dist"],
+    &["session", "dist", "hls"],
     &["vod", "live", "store", "ledger", "pki"],
     &["lineup"],
     &["consumers", "worker", "agent"],
@@ -144,6 +144,7 @@ const PLAIN: &[&str] = &[
     "vod",
     "consumers",
     "dist",
+    "hls",
     "pki",
     "host/judge",
 ];

@@ -8,6 +8,7 @@ mod support;
 
 mod distribution;
 mod drain;
+mod hls;
 mod images;
 mod input;
 mod interop;

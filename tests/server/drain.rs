@@ -1,6 +1,5 @@
 //! A server that is drained: what comes new is turned away, what is there goes on, until the
 //! deadline.
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed, and says where")]
 
 use std::time::Duration;
 

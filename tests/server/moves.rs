@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed, and says where")]
 
 use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::Path as FilePath;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
@@ -254,69 +255,74 @@ fn random_moves_under_load_lose_double_and_reorder_nothing() {
     let witnesses = [&title, &live].map(|url| Session::open(server.rtsp, url, Lower::Tcp));
     let movers = kinds.map(|(url, lower)| Session::open(server.rtsp, url, lower));
     let ids: Vec<String> = movers.iter().map(|session| session.id.clone()).collect();
-    let (is_over, moved, refused) =
-        (AtomicBool::new(false), AtomicUsize::new(0), AtomicUsize::new(0));
+    let is_over = AtomicBool::new(false);
     let (witnesses, movers) = thread::scope(|scope| {
         let (server, is_over) = (&server, &is_over);
         let play = |session| scope.spawn(move || play_until(server, session, is_over));
-        let witnesses = witnesses.map(play);
-        let movers = movers.map(play);
-        let orders: Vec<_> = ids
-            .chunks(2)
-            .map(|ids| {
-                let (moved, refused) = (&moved, &refused);
-                scope.spawn(move || {
-                    while moved.load(Ordering::Relaxed) < moves_wanted
-                        && refused.load(Ordering::Relaxed) < moves_wanted
-                    {
-                        let mut rng = rand::rng();
-                        let id = &ids[rng.random_range(0..ids.len())];
-                        match ask(server, id, rng.random_range(0..SHARDS)) {
-                            (200, _) => moved.fetch_add(1, Ordering::Relaxed),
-                            (503, _) => refused.fetch_add(1, Ordering::Relaxed),
-                            (status, text) => panic!("{status}: {text}"),
-                        };
-                    }
-                })
-            })
-            .collect();
-        let ended: Vec<_> = orders.into_iter().map(thread::ScopedJoinHandle::join).collect();
+        let (witnesses, movers) = (witnesses.map(play), movers.map(play));
+        let ended = catch_unwind(AssertUnwindSafe(|| move_at_random(server, &ids, moves_wanted)));
         is_over.store(true, Ordering::Relaxed);
         let sessions = (
             witnesses.map(|thread| thread.join().unwrap()),
             movers.map(|thread| thread.join().unwrap()),
         );
-        ended.into_iter().for_each(|ended| ended.unwrap());
+        ended.unwrap_or_else(|panic| resume_unwind(panic));
         sessions
+    });
+    let [title, live] = &witnesses;
+    let (of_titles, of_live) = movers.split_at(4);
+    for (n, session) in of_titles.iter().enumerate() {
+        for (stream, of_title) in session.streams.iter().zip(&title.streams) {
+            let what = format!("title {n}, {}", stream.media.kind);
+            let count = stream.packets.len().min(of_title.packets.len());
+            assert_same_title(&what, &stream.packets[..count], &of_title.packets);
+            assert_contiguous(&stream.packets);
+        }
+    }
+    for (n, session) in of_live.iter().enumerate() {
+        for (stream, witness) in session.streams.iter().zip(&live.streams) {
+            let what = format!("live {n}, {}", stream.media.kind);
+            let all: HashMap<u16, Rtp> =
+                witness.packets.iter().map(|packet| (packet.seq, packet.clone())).collect();
+            assert_same_live(&what, &stream.packets, &all);
+        }
+    }
+    for stream in movers.iter().flat_map(|session| &session.streams) {
+        assert_reports(&stream.media.kind, &stream.reports, clock(stream));
+        assert_ports(stream);
+    }
+    for nothing in ["path_reader_skips_total", "sessions_failed_total", "panics_total"] {
+        assert_eq!(metric(server.admin, &format!("headend_{nothing}")), Some(0.0), "{nothing}");
+    }
+    drop((witnesses, movers));
+    until("nothing is away", || metric(server.admin, "headend_sessions_away") == Some(0.0));
+}
+
+/// Moves sessions from anywhere to anywhere, two of them by each thread, until so many moves are
+/// done.
+fn move_at_random(server: &Server, ids: &[String], wanted: usize) {
+    let (moved, refused) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    thread::scope(|scope| {
+        let (moved, refused) = (&moved, &refused);
+        for ids in ids.chunks(2) {
+            scope.spawn(move || {
+                while moved.load(Ordering::Relaxed) < wanted
+                    && refused.load(Ordering::Relaxed) < wanted
+                {
+                    let mut rng = rand::rng();
+                    let id = &ids[rng.random_range(0..ids.len())];
+                    match ask(server, id, rng.random_range(0..SHARDS)) {
+                        (200, _) => moved.fetch_add(1, Ordering::Relaxed),
+                        (503, _) => refused.fetch_add(1, Ordering::Relaxed),
+                        (status, text) => panic!("{status}: {text}"),
+                    };
+                }
+            });
+        }
     });
     let (moved, refused) = (moved.into_inner(), refused.into_inner());
     println!("{moved} moves, {refused} to be asked again");
-    assert!(moved >= moves_wanted && refused < moved / 10, "{moved} moves, {refused} refused");
-    let [title, live] = &witnesses;
-    for (n, session) in movers.iter().enumerate() {
-        let is_title = n < 4;
-        for (stream, (of_title, of_live)) in
-            session.streams.iter().zip(title.streams.iter().zip(&live.streams))
-        {
-            let what = format!("session {n}, {}", stream.media.kind);
-            if is_title {
-                let count = stream.packets.len().min(of_title.packets.len());
-                assert_same_title(&what, &stream.packets[..count], &of_title.packets);
-                assert_contiguous(&stream.packets);
-            } else {
-                let all: HashMap<u16, Rtp> =
-                    of_live.packets.iter().map(|packet| (packet.seq, packet.clone())).collect();
-                assert_same_live(&what, &stream.packets, &all);
-            }
-            assert_reports(&what, &stream.reports, clock(stream));
-            assert_ports(stream);
-        }
-    }
-    assert_eq!(metric(server.admin, "headend_path_reader_skips_total"), Some(0.0));
-    assert_eq!(metric(server.admin, "headend_sessions_failed_total"), Some(0.0));
-    assert_eq!(metric(server.admin, "headend_panics_total"), Some(0.0));
-    drop((witnesses, movers));
-    until("nothing is away", || metric(server.admin, "headend_sessions_away") == Some(0.0));
+    assert!(moved >= wanted && refused < moved / 10, "{moved} moves, {refused} refused");
 }
 
 fn clock(stream: &Stream) -> f64 {

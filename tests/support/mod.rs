@@ -27,6 +27,7 @@
 //! tunnel   RTSP over HTTP, byte by byte
 //! sandbox  a child that may not make a system call
 //! http     the admin port
+//! hls      HLS, and the rules of its playlists
 //! browser  a real browser without a window
 //! ```
 //! Bound: every wait ends, by a deadline on a condition; no test sleeps for a fixed time.
@@ -51,6 +52,7 @@ pub(crate) mod camera;
 pub(crate) mod compare;
 pub(crate) mod delay;
 pub(crate) mod distribution;
+pub(crate) mod hls;
 pub(crate) mod http;
 pub(crate) mod lab;
 pub(crate) mod live;

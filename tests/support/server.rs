@@ -32,6 +32,8 @@ pub(crate) struct Options<'a> {
     pub(crate) without_realtime: bool,
     /// As an ordinary user, who may lock 64 KiB of memory.
     pub(crate) as_ordinary_user: bool,
+    /// `hls.listen`.
+    pub(crate) hls: &'a str,
 }
 
 impl Default for Options<'_> {
@@ -45,6 +47,7 @@ impl Default for Options<'_> {
             open_files: None,
             without_realtime: false,
             as_ordinary_user: false,
+            hls: "off",
         }
     }
 }
@@ -94,6 +97,11 @@ impl Server {
     /// Address of the RTSPS port.
     pub(crate) fn rtsps(&self) -> SocketAddr {
         address_in(&self.banner, "rtsps", "rtsps://")
+    }
+
+    /// Address of HLS.
+    pub(crate) fn hls(&self) -> SocketAddr {
+        address_in(&self.banner, "hls", "http://")
     }
 
     /// Address of the port for tunnels over HTTP.
@@ -240,6 +248,7 @@ pub(crate) fn command(options: &Options<'_>, files: &Path) -> Command {
     }
     command.args(["--listen", options.listen, "--admin", options.admin, "--rtp-port", "0"]);
     command.args(["--shards", options.shards, "--workers", "1"]);
+    command.env("HEADEND__HLS__LISTEN", options.hls);
     command
 }
 

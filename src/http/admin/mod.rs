@@ -45,6 +45,7 @@ mod reload;
 mod scrape;
 mod sessions;
 mod titles;
+mod watch_pages;
 
 /// What handlers share.
 pub(super) struct Api {

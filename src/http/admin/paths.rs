@@ -24,6 +24,7 @@ use axum::Json;
 use axum::body::Bytes;
 use axum::extract::rejection::{BytesRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
+use axum::http::HeaderMap;
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -33,6 +34,7 @@ use tokio::time::{Instant, timeout};
 use super::paging::{self, SESSIONS_PAGE, Word, bad_query};
 use super::patience::{Patience, shard_silent};
 use super::playlists::Verb;
+use super::watch_pages::WatchPages;
 use super::{Api, Shared, playlists};
 use crate::base::ids::ShardId;
 use crate::base::names::without_empty_segments;
@@ -61,6 +63,7 @@ pub(super) struct Recent(Mutex<Option<(Instant, Arc<[PathInfo]>)>>);
 /// Live paths of all shards, sorted by name.
 pub(super) async fn list(
     State(api): Shared,
+    headers: HeaderMap,
     query: Result<Query<PathsQuery>, QueryRejection>,
 ) -> Result<Json<Value>, Problem> {
     let Query(query) = query.map_err(bad_query)?;
@@ -73,7 +76,9 @@ pub(super) async fn list(
     };
     let mut paths: Vec<&PathInfo> = all.iter().filter(is_found).collect();
     let next_cursor = paging::cut(&mut paths, limit, |info| &info.owner.path);
-    Ok(Json(json!({ "paths": paths, "next_cursor": next_cursor })))
+    let mut answer = json!({ "paths": paths, "next_cursor": next_cursor });
+    WatchPages::new(&api, &headers).add_to(&mut answer["paths"], "path");
+    Ok(Json(answer))
 }
 
 fn has_word(info: &PathInfo, word: &Word) -> bool {

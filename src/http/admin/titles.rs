@@ -4,6 +4,7 @@
 use axum::Json;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
+use axum::http::HeaderMap;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::time::timeout;
@@ -11,6 +12,7 @@ use tokio::time::timeout;
 use super::Shared;
 use super::paging::{self, TITLE_LOOKS_MAX, TITLES_PAGE, Word, bad_query};
 use super::patience::LISTING_TIMEOUT;
+use super::watch_pages::WatchPages;
 use crate::http::problem::Problem;
 
 #[derive(Debug, Deserialize)]
@@ -23,6 +25,7 @@ pub(super) struct TitlesQuery {
 
 pub(super) async fn list(
     State(api): Shared,
+    headers: HeaderMap,
     query: Result<Query<TitlesQuery>, QueryRejection>,
 ) -> Result<Json<Value>, Problem> {
     let Query(query) = query.map_err(bad_query)?;
@@ -45,5 +48,7 @@ pub(super) async fn list(
         titles.retain(|title| word.is_in([title.name.as_str()]));
     }
     let next_cursor = paging::cut(&mut titles, limit, |title| &title.name).or(behind);
-    Ok(Json(json!({ "titles": titles, "next_cursor": next_cursor })))
+    let mut answer = json!({ "titles": titles, "next_cursor": next_cursor });
+    WatchPages::new(&api, &headers).add_to(&mut answer["titles"], "url_path");
+    Ok(Json(answer))
 }

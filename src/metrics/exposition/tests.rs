@@ -82,6 +82,14 @@ fn names_and_types_are_the_documented_ones() {
     headend_gso_segments_total counter
     headend_handover_gap_seconds histogram
     headend_handovers_total counter
+    headend_hls_connections_refused_total counter
+    headend_hls_frames_lost_total counter
+    headend_hls_logins_failed_total counter
+    headend_hls_parts_total counter
+    headend_hls_requests_timed_out_total counter
+    headend_hls_requests_total counter
+    headend_hls_segments_evicted_total counter
+    headend_hls_sent_bytes_total counter
     headend_images gauge
     headend_images_bytes gauge
     headend_images_made_total counter

@@ -1,0 +1,401 @@
+//! The loop that keeps live paths: it listens to those that somebody watches, and makes segments of
+//! them.
+//!
+//! ```text
+//!  first request --Subscribe--> owner --Subscribed, Batch, Lost, Resumed, Ended--> Muxer
+//!                                                                                    |
+//!  request ---------------------> watch::Receiver <--------- Snapshot, for each part-'
+//!  nobody asks for `IDLE` ------> Unsubscribe, gone
+//! ```
+//! Messages to owners are repeated as those of shards are (`live::renew`).
+//! Bounds: `paths_max` paths; `WAITERS_MAX` requests that wait for the owner of one path;
+//! `MESSAGES_A_ROUND` messages before requests have their turn.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rand::Rng as _;
+use tokio::net::UnixStream;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::{Instant, interval};
+
+use super::{Front, LiveAnswer, LiveAsked};
+use crate::base::random;
+use crate::config::hls::HlsConfig;
+use crate::config::paths::PathTable;
+use crate::hls::live::{LiveError, Muxer, Snapshot};
+use crate::hls::resource::Revision;
+use crate::http::hls::{HlsView as _, LiveRefusal};
+use crate::live::core::batch::{Generation, PacketBatch};
+use crate::live::core::description::Description;
+use crate::live::core::message::{
+    LiveMessage, Notification, OwnerRequest, PathRules, ToOwner, owner_of,
+};
+use crate::metrics::cells::HLS;
+use crate::poll::poller::{GUEST, Poller};
+use crate::shard::inbox::{Inbox, Message};
+
+/// The paths that are watched: see the module.
+pub(super) struct Live {
+    poller: Arc<Poller<Inbox>>,
+    shard_count: u8,
+    front: Arc<Front>,
+    paths_max: usize,
+    path_bytes_max: usize,
+    paths: HashMap<Arc<str>, Watched>,
+    /// Memory of each path's segments at the last look, all together.
+    bytes: u64,
+}
+
+/// A path that somebody watches.
+struct Watched {
+    state: State,
+    muxer: Muxer,
+    snapshots: watch::Sender<Arc<Snapshot>>,
+    /// Requests that wait for the owner's answer.
+    waiters: Vec<oneshot::Sender<LiveAnswer>>,
+    asked: Instant,
+    bytes: u64,
+}
+
+enum State {
+    /// The owner has not answered since then.
+    Requested {
+        next: Instant,
+        wait: Duration,
+    },
+    Here {
+        generation: Generation,
+        description: Arc<Description>,
+    },
+    /// It cannot be shown.
+    Refused(LiveError),
+    /// It has ended; who watches is told so for a while.
+    Ended {
+        until: Instant,
+    },
+}
+
+impl Live {
+    pub(super) fn new(config: &HlsConfig, poller: Arc<Poller<Inbox>>, front: Arc<Front>) -> Self {
+        let shard_count = u8::try_from(poller.inboxes().count()).unwrap_or(u8::MAX);
+        let (paths_max, path_bytes_max) = (config.paths_max, config.path_bytes_max);
+        let paths = HashMap::new();
+        Self { poller, shard_count, front, paths_max, path_bytes_max, paths, bytes: 0 }
+    }
+
+    /// Until its runtime ends.
+    pub(super) async fn run(
+        mut self,
+        (inbox, wake): (Arc<Inbox>, std::os::unix::net::UnixStream),
+        mut asked: mpsc::Receiver<LiveAsked>,
+    ) {
+        let wake = UnixStream::from_std(wake);
+        let wake = match wake {
+            Ok(wake) => wake,
+            Err(error) => {
+                tracing::error!(code = "HE-E407", %error, "HLS cannot be woken, and serves nothing");
+                return;
+            }
+        };
+        let mut tick = interval(TICK);
+        loop {
+            while let Ok((path, answer)) = asked.try_recv() {
+                self.handle_asked(&path, answer);
+            }
+            let is_rest = self.read_inbox(&inbox);
+            if is_rest || !inbox.announce_sleep() {
+                tokio::task::yield_now().await;
+                continue;
+            }
+            tokio::select! {
+                _ = woken(&wake) => {}
+                Some((path, answer)) = asked.recv() => self.handle_asked(&path, answer),
+                _ = tick.tick() => self.handle_tick(),
+            }
+            inbox.announce_awake();
+        }
+    }
+
+    /// True: there is more.
+    fn read_inbox(&mut self, inbox: &Inbox) -> bool {
+        let mut left = MESSAGES_A_ROUND;
+        while left > 0 {
+            let mut is_empty = true;
+            if let Some(done) = inbox.pop_outcome() {
+                self.front.handle_done(done);
+                is_empty = false;
+            }
+            if let Some(message) = inbox.pop_live() {
+                self.handle_live(message);
+                is_empty = false;
+            }
+            if let Some(message) = inbox.pop_message() {
+                self.handle_message(message);
+                is_empty = false;
+            }
+            if is_empty {
+                return false;
+            }
+            left -= 1;
+        }
+        true
+    }
+
+    fn handle_message(&self, message: Message) {
+        // Nothing else is meant for a guest; who asks is told by the dropped reply.
+        if let Message::Configure { paths, done } = message {
+            self.front.set_paths(paths);
+            done();
+        }
+    }
+
+    fn handle_asked(&mut self, path: &str, answer: oneshot::Sender<LiveAnswer>) {
+        let now = Instant::now();
+        let is_over = self
+            .paths
+            .get(path)
+            .is_some_and(|watched| matches!(watched.state, State::Ended { until } if until <= now));
+        if is_over {
+            self.remove(path);
+        }
+        if let Some(watched) = self.paths.get_mut(path) {
+            watched.asked = now;
+            match &watched.state {
+                State::Requested { .. } if watched.waiters.len() < WAITERS_MAX => {
+                    watched.waiters.push(answer);
+                }
+                State::Requested { .. } => {}
+                State::Here { .. } | State::Ended { .. } => {
+                    let _gone = answer.send(Ok(watched.snapshots.subscribe()));
+                }
+                State::Refused(error) => {
+                    let _gone = answer.send(Err(error.clone().into()));
+                }
+            }
+            return;
+        }
+        let table: Arc<PathTable> = self.front.paths();
+        if !table.find(path).lineup.is_empty() {
+            let _gone = answer.send(Err(LiveRefusal::Lineup));
+            return;
+        }
+        if self.paths.len() >= self.paths_max {
+            let _gone = answer.send(Err(LiveRefusal::TooMany { max: self.paths_max }));
+            return;
+        }
+        let name: Arc<str> = path.into();
+        let watched = Watched {
+            state: State::Requested { next: now + FIRST_REPEAT, wait: FIRST_REPEAT },
+            muxer: Muxer::new(Revision(random::rng().next_u64()), self.path_bytes_max),
+            snapshots: watch::Sender::default(),
+            waiters: vec![answer],
+            asked: now,
+            bytes: 0,
+        };
+        self.paths.insert(Arc::clone(&name), watched);
+        HLS.live_paths.set(self.paths.len() as u64);
+        self.request(&name, subscribe());
+    }
+
+    fn handle_live(&mut self, message: LiveMessage) {
+        // A guest owns no path.
+        let LiveMessage::ToShard { path, notification } = message else { return };
+        let Some(watched) = self.paths.get_mut(&path) else {
+            // Nobody watches any more; the message that said so was lost.
+            if matches!(notification, Notification::Batch(_) | Notification::Subscribed { .. }) {
+                self.request(&path, OwnerRequest::Unsubscribe { shard: GUEST });
+            }
+            return;
+        };
+        match notification {
+            Notification::Subscribed { generation, description, snapshot } => {
+                if matches!(watched.state, State::Here { .. }) {
+                    return;
+                }
+                watched.begin(&path, generation, description, &snapshot);
+                let wants_start = !watched.muxer.has_begun();
+                watched.answer_waiters();
+                if wants_start && matches!(watched.state, State::Here { .. }) {
+                    self.request(&path, OwnerRequest::WantSync);
+                }
+            }
+            Notification::Batch(batch) => watched.feed(&batch),
+            Notification::Resumed { generation, description } => {
+                watched.begin(&path, generation, description, &[]);
+            }
+            Notification::Described { generation, description } => {
+                if let State::Here { generation: known, description: of } = &mut watched.state {
+                    (*known, *of) = (generation, description);
+                }
+            }
+            Notification::NotThere(why) => {
+                for waiter in watched.waiters.drain(..) {
+                    let _gone = waiter.send(Err(why.into()));
+                }
+                self.remove(&path);
+            }
+            Notification::Ended => {
+                watched.muxer.end();
+                watched.publish();
+                watched.state = State::Ended { until: Instant::now() + ENDED_KEPT };
+            }
+            // Viewers wait for a successor of the source.
+            Notification::Lost
+            | Notification::Granted { .. }
+            | Notification::Refused { .. }
+            | Notification::Evicted { .. }
+            | Notification::SyncWanted { .. }
+            | Notification::Joined { .. } => {}
+        }
+        self.note_memory();
+    }
+
+    fn handle_tick(&mut self) {
+        let now = Instant::now();
+        let mut requests = Vec::new();
+        let mut over = Vec::new();
+        for (path, watched) in &mut self.paths {
+            watched.count();
+            let is_idle = now.duration_since(watched.asked) >= IDLE
+                && watched.snapshots.receiver_count() == 0;
+            match &mut watched.state {
+                State::Ended { until }
+                    if *until <= now && watched.snapshots.receiver_count() == 0 =>
+                {
+                    over.push(Arc::clone(path));
+                }
+                _ if is_idle => over.push(Arc::clone(path)),
+                State::Requested { next, wait } if *next <= now => {
+                    *wait = (*wait * 2).min(REPEAT_MAX);
+                    *next = now + *wait;
+                    requests.push((Arc::clone(path), subscribe()));
+                }
+                State::Here { generation, description } => {
+                    let (generation, description) = (*generation, Arc::clone(description));
+                    let listen = OwnerRequest::Listen { shard: GUEST, generation, description };
+                    requests.push((Arc::clone(path), listen));
+                }
+                State::Requested { .. } | State::Refused(_) | State::Ended { .. } => {}
+            }
+        }
+        for path in over {
+            self.remove(&path);
+        }
+        for (path, request) in requests {
+            self.request(&path, request);
+        }
+        self.note_memory();
+    }
+
+    fn remove(&mut self, path: &str) {
+        let Some((name, watched)) = self.paths.remove_entry(path) else { return };
+        if !matches!(watched.state, State::Ended { .. }) {
+            self.request(&name, OwnerRequest::Unsubscribe { shard: GUEST });
+        }
+        HLS.live_paths.set(self.paths.len() as u64);
+    }
+
+    fn note_memory(&mut self) {
+        let bytes = self.paths.values().map(|watched| watched.bytes).sum();
+        if bytes != self.bytes {
+            self.bytes = bytes;
+            HLS.live_bytes.set(bytes);
+        }
+    }
+
+    /// Sends a request to the owner of a path. What a full inbox does not take is said again.
+    fn request(&self, path: &Arc<str>, request: OwnerRequest) {
+        let owner = owner_of(path, self.shard_count);
+        let Some(inbox) = self.poller.inbox(owner) else { return };
+        let message = LiveMessage::ToOwner(ToOwner { path: Arc::clone(path), request });
+        let _said_again = inbox.push_live(message);
+    }
+}
+
+impl Watched {
+    fn begin(
+        &mut self,
+        path: &str,
+        generation: Generation,
+        description: Arc<Description>,
+        snapshot: &[Arc<PacketBatch>],
+    ) {
+        let begun = self.muxer.begin(generation, &description);
+        let begun = begun.and_then(|()| self.muxer.handle_snapshot(snapshot));
+        match begun {
+            Ok(_) => {
+                self.state = State::Here { generation, description };
+                self.publish();
+            }
+            Err(error) => self.refuse(path, error),
+        }
+    }
+
+    fn feed(&mut self, batch: &PacketBatch) {
+        if !matches!(self.state, State::Here { .. }) {
+            return;
+        }
+        match self.muxer.handle_batch(batch) {
+            Ok(true) => self.publish(),
+            Ok(false) => {}
+            Err(error) => self.refuse("", error),
+        }
+    }
+
+    /// It is no longer shown; who waits for a part is told by the closed watch.
+    fn refuse(&mut self, path: &str, error: LiveError) {
+        tracing::info!(code = "HE-I408", path, %error, "a live path cannot be shown in a browser");
+        self.muxer.end();
+        self.publish();
+        self.state = State::Refused(error);
+    }
+
+    fn answer_waiters(&mut self) {
+        for waiter in self.waiters.drain(..) {
+            let answer = match &self.state {
+                State::Refused(error) => Err(error.clone().into()),
+                _ => Ok(self.snapshots.subscribe()),
+            };
+            let _gone = waiter.send(answer);
+        }
+    }
+
+    fn publish(&mut self) {
+        self.count();
+        self.snapshots.send_replace(Arc::new(self.muxer.snapshot()));
+    }
+
+    fn count(&mut self) {
+        let counts = self.muxer.take_counts();
+        HLS.parts.add(counts.parts);
+        HLS.frames_lost.add(counts.frames_lost);
+        HLS.segments_evicted.add(counts.evicted);
+        self.bytes = self.muxer.memory_bytes() as u64;
+    }
+}
+
+fn subscribe() -> OwnerRequest {
+    // The owner goes by its own rules.
+    OwnerRequest::Subscribe { shard: GUEST, rules: Arc::new(PathRules::default()) }
+}
+
+async fn woken(wake: &UnixStream) {
+    if wake.readable().await.is_ok() {
+        let _nothing = wake.try_read(&mut [0; 64]);
+    }
+}
+
+/// A path is watched for so long after the last request: players ask every few seconds.
+const IDLE: Duration = Duration::from_secs(20);
+/// So long who watches a path that has ended is told so.
+const ENDED_KEPT: Duration = Duration::from_secs(10);
+/// As `live::renew` for those of shards.
+const FIRST_REPEAT: Duration = Duration::from_secs(1);
+const REPEAT_MAX: Duration = Duration::from_secs(8);
+const TICK: Duration = Duration::from_secs(1);
+/// Messages of each kind in a round of the loop.
+const MESSAGES_A_ROUND: usize = 256;
+/// Requests that wait for the owner of one path.
+const WAITERS_MAX: usize = 4_096;

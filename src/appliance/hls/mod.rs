@@ -1,0 +1,177 @@
+//! HLS put together: its thread, and how it reaches shards and workers.
+//!
+//! ```text
+//!  thread "hls": HTTP (`http::hls`) --open, judge--> TaskQueue --> workers --.
+//!                   |  `--watch--> live --Subscribe--> owners of paths      |
+//!                   |               ^                                       |
+//!                   '--snapshots----'<---batches, answers-- inbox of the guest
+//! ```
+//! To shards the thread is a guest: an inbox with an id of its own, which listens to paths as a
+//! shard with readers does (`Poller::with_guest`). So a viewer costs a shard nothing, and a path
+//! that is watched costs its owner one message a batch.
+//! Invariant: a question is answered once, or its sender is dropped. Bounds: `WAITING_MAX` tasks
+//! under way, `ASKED_MAX` requests for live paths that wait for the loop.
+
+mod live;
+
+use std::collections::HashMap;
+use std::net::TcpListener;
+use std::os::unix::net::UnixStream;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+
+use arc_swap::ArcSwap;
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::RunError;
+use super::system;
+use crate::access::question::{Answer, Question};
+use crate::access::throttle::Throttle;
+use crate::base::time::Mono;
+use crate::config::hls::HlsConfig;
+use crate::config::limits::LimitsConfig;
+use crate::config::paths::PathTable;
+use crate::hls::live::Snapshot;
+use crate::http::hls::{HlsView, LiveRefusal};
+use crate::library::title::Title;
+use crate::poll::poller::{GUEST, Poller};
+use crate::poll::task::{OpenFailure, Outcome, Task, TaskClass, TaskDone, TaskOwner, Work};
+use crate::shard::inbox::Inbox;
+use crate::worker::TaskQueue;
+use live::Live;
+
+type LiveAnswer = Result<watch::Receiver<Arc<Snapshot>>, LiveRefusal>;
+type LiveAsked = (String, oneshot::Sender<LiveAnswer>);
+
+/// What the thread works with: shards, workers, failed logins, and what is said of paths.
+type Around<'a> = (&'a Arc<Poller<Inbox>>, Arc<TaskQueue>, Arc<Throttle>, Arc<PathTable>);
+
+/// Starts HLS, where it is configured: `wake` becomes readable when the guest's inbox has
+/// something. It ends with `shutdown`.
+pub(super) fn start(
+    config: &HlsConfig,
+    limits: LimitsConfig,
+    (listeners, wake): (Vec<TcpListener>, Option<UnixStream>),
+    (poller, queue, throttle, paths): Around<'_>,
+    shutdown: watch::Receiver<bool>,
+) -> Result<Option<JoinHandle<()>>, RunError> {
+    let (Some(inbox), Some(wake)) = (poller.guest().cloned(), wake) else { return Ok(None) };
+    let (asks, asked) = mpsc::channel(ASKED_MAX);
+    let front = Arc::new(Front {
+        queue,
+        throttle,
+        paths: ArcSwap::new(paths),
+        waiting: Mutex::default(),
+        asks,
+    });
+    let live = Live::new(config, Arc::clone(poller), Arc::clone(&front));
+    let beside = live.run((inbox, wake), asked);
+    let settings = (config.clone(), limits);
+    let started = crate::http::hls::spawn(listeners, front, settings, shutdown, beside);
+    started.map(Some).map_err(system("the HLS thread does not start"))
+}
+
+/// What handlers of requests ask.
+pub(super) struct Front {
+    queue: Arc<TaskQueue>,
+    throttle: Arc<Throttle>,
+    paths: ArcSwap<PathTable>,
+    waiting: Mutex<Waiting>,
+    asks: mpsc::Sender<LiveAsked>,
+}
+
+/// Who waits for the outcome of a task.
+#[derive(Default)]
+struct Waiting {
+    number: u32,
+    of: HashMap<u32, Waiter>,
+}
+
+enum Waiter {
+    Title(oneshot::Sender<Result<Arc<Title>, OpenFailure>>),
+    Answer(oneshot::Sender<Answer>),
+}
+
+impl Front {
+    /// Has a task done. A full queue drops the waiter, which is how that is told.
+    fn submit(&self, work: Work, waiter: Waiter) {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        if waiting.of.len() >= WAITING_MAX {
+            return;
+        }
+        waiting.number = waiting.number.wrapping_add(1);
+        let number = waiting.number;
+        let owner = TaskOwner::Guest(number);
+        let task = Task { shard: GUEST, owner, class: TaskClass::Control, work };
+        if self.queue.submit(task).is_ok() {
+            waiting.of.insert(number, waiter);
+        }
+    }
+
+    /// A task is done.
+    fn handle_done(&self, done: TaskDone) {
+        let TaskOwner::Guest(number) = done.owner else { return };
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        let waiter = waiting.of.remove(&number);
+        drop(waiting);
+        match (waiter, done.outcome) {
+            (Some(Waiter::Title(waiter)), Outcome::Opened(opened)) => {
+                let _gone = waiter.send(opened);
+            }
+            (Some(Waiter::Answer(waiter)), Outcome::Judged(answer)) => {
+                let _gone = waiter.send(answer);
+            }
+            _ => {}
+        }
+    }
+
+    fn set_paths(&self, paths: Arc<PathTable>) {
+        self.paths.store(paths);
+    }
+}
+
+impl HlsView for Front {
+    fn open_title(&self, name: Option<&str>) -> oneshot::Receiver<Result<Arc<Title>, OpenFailure>> {
+        let (waiter, receiver) = oneshot::channel();
+        self.submit(Work::Open { name: name.map(str::to_owned) }, Waiter::Title(waiter));
+        receiver
+    }
+
+    fn paths(&self) -> Arc<PathTable> {
+        self.paths.load_full()
+    }
+
+    fn judge(&self, question: Question) -> oneshot::Receiver<Answer> {
+        let (waiter, receiver) = oneshot::channel();
+        self.submit(Work::Judge(Box::new(question)), Waiter::Answer(waiter));
+        receiver
+    }
+
+    fn throttle(&self) -> &Throttle {
+        &self.throttle
+    }
+
+    fn now(&self) -> Mono {
+        monotonic()
+    }
+
+    fn watch_live(&self, path: &str) -> oneshot::Receiver<LiveAnswer> {
+        let (answer, receiver) = oneshot::channel();
+        // A full queue drops the sender.
+        let _full = self.asks.try_send((path.to_owned(), answer));
+        receiver
+    }
+}
+
+/// The clock of the shards.
+fn monotonic() -> Mono {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
+    let nanos = u64::try_from(time.tv_nsec).unwrap_or(0);
+    Mono(seconds.saturating_mul(1_000_000_000).saturating_add(nanos))
+}
+
+/// Tasks under way: a few for each connection that asks at the same moment.
+const WAITING_MAX: usize = 2_048;
+/// Requests for live paths that wait for the loop, which handles them before anything else.
+const ASKED_MAX: usize = 8_192;

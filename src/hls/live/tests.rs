@@ -1,0 +1,128 @@
+//! A path from packets to playlists: what is listed, what another source changes, what never
+//! happens.
+
+use std::sync::Arc;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use proptest::prelude::*;
+
+use super::*;
+use crate::base::ids::{RtpTs, SeqNo, Ssrc};
+use crate::base::time::Mono;
+use crate::hls::resource::Revision;
+use crate::live::core::batch::{Arrival, BatchBuilder, Generation, PacketBatch};
+use crate::live::core::clock::ClockPoint;
+use crate::live::core::description::{Description, LiveTrack};
+
+/// 1920x1080, High, with a picture that is shown later than it is decoded.
+const SPS: &[u8] = &[
+    0x27, 0x64, 0x00, 0x2A, 0xAC, 0x24, 0x8C, 0x07, 0x80, 0x22, 0x7E, 0x5C, 0x04, 0x40, 0x00, 0x00,
+    0x03, 0x00, 0x40, 0x00, 0x00, 0x1E, 0x38, 0xA0, 0x00, 0x0B, 0x71, 0xB0, 0x00, 0x16, 0xE3, 0x7B,
+    0xDE, 0xE0, 0x3E, 0x11, 0x08, 0xA7,
+];
+const PPS: &[u8] = &[0x28, 0xDE, 0xBC, 0xB0];
+
+fn description(video: &str) -> Description {
+    let sdp = format!(
+        "v=0\r\no=- 0 0 IN IP4 0.0.0.0\r\ns=-\r\nt=0 0\r\nm=video 0 RTP/AVP 96\r\n\
+         a=rtpmap:96 {video}\r\na=fmtp:96 packetization-mode=1;sprop-parameter-sets={},{}\r\n",
+        STANDARD.encode(SPS),
+        STANDARD.encode(PPS)
+    );
+    let identity = "video".into();
+    let track =
+        LiveTrack { clock_rate_hz: 90_000, payload_types: vec![96], needs_sync: true, identity };
+    Description::new(sdp.into(), vec![track]).unwrap()
+}
+
+fn batch(generation: u32, (seq, ts): (u16, u32), is_sync: bool, payload: &[u8]) -> PacketBatch {
+    let mut bytes = vec![0x80, 0x80 | 96];
+    bytes.extend_from_slice(&seq.to_be_bytes());
+    bytes.extend_from_slice(&ts.to_be_bytes());
+    bytes.extend_from_slice(&[0, 0, 0, 9]);
+    bytes.extend_from_slice(payload);
+    let (seq, ts, ssrc) = (SeqNo(seq), RtpTs(ts), Ssrc(9));
+    let (track, marker, header_bytes) = (0, true, 12);
+    let bytes = &bytes;
+    let arrival = Arrival { track, ssrc, seq, ts, marker, header_bytes, is_sync, bytes };
+    let mut builder = BatchBuilder::default();
+    builder.push(&arrival, Mono(0)).unwrap();
+    let point = ClockPoint { utc_ns: 1_700_000_000_000_000_000, ts: RtpTs(0) };
+    builder.build(Generation(generation), |_| Some(point)).unwrap()
+}
+
+/// Pictures of 25 a second with a key frame each second.
+fn feed(muxer: &mut Muxer, generation: u32, pictures: std::ops::Range<u16>) {
+    for n in pictures {
+        let is_sync = n.is_multiple_of(25);
+        let payload = [if is_sync { 0x65 } else { 0x41 }, 1, 2, 3];
+        let batch = batch(generation, (n, u32::from(n) * 3_600), is_sync, &payload);
+        muxer.handle_batch(&batch).unwrap();
+    }
+}
+
+#[test]
+fn path_begins_with_a_key_frame_and_is_listed_in_parts_and_segments() {
+    let mut muxer = Muxer::new(Revision(1), 1 << 20);
+    muxer.begin(Generation(1), &description("H264/90000")).unwrap();
+    feed(&mut muxer, 1, 7..25);
+    assert!(!muxer.has_begun(), "no key frame yet");
+    feed(&mut muxer, 1, 25..200);
+    let snapshot = muxer.snapshot();
+    assert!(snapshot.is_playable());
+    let text = String::from_utf8(snapshot.playlist("").to_vec()).unwrap();
+    assert!(text.contains("#EXTINF:2.000000,\nmain-0000000000000001-1.m4s\n"), "{text}");
+    assert!(text.contains("#EXT-X-PART:DURATION=0.520000,"), "{text}");
+    assert!(text.contains("#EXT-X-PROGRAM-DATE-TIME:2023-11-14T22:13:21.000Z"), "{text}");
+    let multivariant = snapshot.multivariant().unwrap();
+    assert_eq!(multivariant.codecs, "avc1.64002A");
+    assert_eq!(multivariant.size_pixels, Some((1920, 1080)));
+    let init = snapshot.init(0).unwrap();
+    assert_eq!(&init[4..8], b"ftyp");
+    assert_eq!(muxer.take_counts().frames_lost, 0);
+}
+
+#[test]
+fn another_source_goes_on_behind_a_discontinuity() {
+    let mut muxer = Muxer::new(Revision(1), 1 << 20);
+    muxer.begin(Generation(1), &description("H264/90000")).unwrap();
+    feed(&mut muxer, 1, 0..120);
+    muxer.begin(Generation(2), &description("H264/90000")).unwrap();
+    feed(&mut muxer, 1, 120..130);
+    feed(&mut muxer, 2, 1_000..1_120);
+    muxer.end();
+    let text = String::from_utf8(muxer.snapshot().playlist("").to_vec()).unwrap();
+    assert_eq!(text.matches("#EXT-X-DISCONTINUITY\n").count(), 1, "{text}");
+    assert!(text.contains("-i1.mp4") && text.ends_with("#EXT-X-ENDLIST\n"), "{text}");
+}
+
+#[test]
+fn path_that_a_browser_cannot_show_says_why() {
+    let mut muxer = Muxer::new(Revision(1), 1 << 20);
+    let refused = muxer.begin(Generation(1), &description("MP2T/90000")).unwrap_err();
+    let reason = "the video of this path is MP2T, which is not served to browsers";
+    assert_eq!(refused.to_string(), reason);
+}
+
+proptest! {
+    #[test]
+    fn arbitrary_packets_never_panic_and_memory_stays_bounded(
+        packets in proptest::collection::vec(
+            (any::<bool>(), any::<u16>(), any::<u32>(), proptest::collection::vec(any::<u8>(), 1..20)),
+            1..200,
+        ),
+    ) {
+        let mut muxer = Muxer::new(Revision(1), 4_096);
+        muxer.begin(Generation(1), &description("H264/90000")).unwrap();
+        for (n, (is_sync, skip, jump, payload)) in (0_u16..).zip(&packets) {
+            let ts = u32::from(n) * 3_600 + if skip.is_multiple_of(9) { *jump } else { 0 };
+            let first = if payload[0].is_multiple_of(3) { 0x65 } else { payload[0] };
+            let payload = [&[first][..], payload].concat();
+            let batch = batch(1, (n.wrapping_add(u16::from(skip.is_multiple_of(7))), ts), *is_sync, &payload);
+            let _shown = muxer.handle_batch(&batch);
+        }
+        let snapshots = [Arc::new(muxer.snapshot())];
+        let _text = snapshots[0].playlist("");
+    }
+}

@@ -1,0 +1,266 @@
+//! One RTP track of a path: which codec it is, and its frames.
+//!
+//! Parameter sets come from the SDP and in band (`rtp::detect::sets`), the sequence header of AV1
+//! from its key frames. A configuration that changes counts from the next key frame on.
+
+use crate::media::codec::{Codec, MediaKind};
+use crate::media::fmp4::{Decoder, NotShown};
+use crate::rtp::RtpView;
+use crate::rtp::depacketize::{AacFormat, Depacketizer, Frame, Packet, opus_ticks};
+use crate::rtp::detect::DetectorFormat;
+use crate::rtp::detect::nal::SetKind;
+use crate::rtp::detect::sets::ParameterSets;
+use crate::sdp::session::MediaSdp;
+
+/// Why a live path cannot be shown in a browser.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum LiveError {
+    /// A track, with what is wrong with it.
+    #[error("the {kind} of this path is {why}")]
+    Track {
+        /// `video` or `audio`.
+        kind: &'static str,
+        /// What is wrong.
+        why: String,
+    },
+    /// There is none.
+    #[error("this path has neither video nor audio")]
+    Nothing,
+    /// Its description cannot be read.
+    #[error("the description of this path cannot be read")]
+    Description,
+}
+
+/// A track that is shown.
+#[derive(Debug)]
+pub(super) struct Track {
+    /// Place among the tracks of the path.
+    pub(super) place: u8,
+    pub(super) kind: MediaKind,
+    /// Ticks a second of RTP times.
+    pub(super) clock_rate_hz: u32,
+    payload_type: u8,
+    depacketizer: Depacketizer,
+    format: Format,
+    /// The configuration that segments have.
+    pub(super) decoder: Option<Decoder>,
+    codec: Option<Codec>,
+    /// Sets or headers may have changed since the codec was made.
+    is_changed: bool,
+}
+
+#[derive(Debug)]
+enum Format {
+    Nal(ParameterSets, DetectorFormat),
+    Av1 { header: Vec<u8> },
+    Aac { codec: Codec, frame_ticks: u32 },
+    Opus { channels: u16 },
+}
+
+impl Track {
+    /// A track of a description; the reason when a browser does not play it.
+    pub(super) fn new(place: u8, media: &MediaSdp) -> Result<Self, LiveError> {
+        let kind = if media.kind == "video" { MediaKind::Video } else { MediaKind::Audio };
+        let refused = |why: String| LiveError::Track { kind: kind.as_str(), why };
+        let payload_type = media.payload_types().next();
+        let payload_type =
+            payload_type.ok_or_else(|| refused("without a payload type".to_owned()))?;
+        let encoding = media.encoding(payload_type);
+        let encoding = encoding.ok_or_else(|| refused("of an unknown codec".to_owned()))?;
+        let name = encoding.name.to_ascii_uppercase();
+        let (depacketizer, format) = match name.as_str() {
+            "H264" => {
+                if media.fmtp_parameter(payload_type, "packetization-mode") == Some("2") {
+                    return Err(refused("H.264 in interleaved mode".to_owned()));
+                }
+                (Depacketizer::h264(), Self::nal(media, payload_type, DetectorFormat::H264))
+            }
+            "H265" => (Depacketizer::h265(), Self::nal(media, payload_type, DetectorFormat::H265)),
+            "AV1" => (Depacketizer::av1(), Format::Av1 { header: Vec::new() }),
+            "MPEG4-GENERIC" => {
+                let (aac, codec) = aac(media, payload_type, encoding.clock_rate_hz)
+                    .ok_or_else(|| refused("AAC with parameters that cannot be read".to_owned()))?;
+                let frame_ticks = aac.frame_ticks;
+                (Depacketizer::aac(aac), Format::Aac { codec, frame_ticks })
+            }
+            "OPUS" => {
+                let stereo = media.fmtp_parameter(payload_type, "sprop-stereo") != Some("0");
+                (Depacketizer::opus(), Format::Opus { channels: if stereo { 2 } else { 1 } })
+            }
+            _ => {
+                let name = encoding.name;
+                return Err(refused(format!("{name}, which is not served to browsers")));
+            }
+        };
+        Ok(Self {
+            place,
+            kind,
+            clock_rate_hz: encoding.clock_rate_hz,
+            payload_type,
+            depacketizer,
+            format,
+            decoder: None,
+            codec: None,
+            is_changed: true,
+        })
+    }
+
+    fn nal(media: &MediaSdp, payload_type: u8, format: DetectorFormat) -> Format {
+        let mut sets = ParameterSets::new(format);
+        for name in ["sprop-parameter-sets", "sprop-vps", "sprop-sps", "sprop-pps"] {
+            if let Some(value) = media.fmtp_parameter(payload_type, name) {
+                sets.handle_sprop(value);
+            }
+        }
+        Format::Nal(sets, format)
+    }
+
+    /// Takes a packet of the path; complete frames go to `out`.
+    pub(super) fn push(&mut self, bytes: &[u8], is_sync: bool, out: &mut Vec<Frame>) {
+        let Ok(view) = RtpView::parse(bytes) else { return };
+        if view.payload_type() != self.payload_type {
+            return;
+        }
+        let payload = view.payload();
+        if let Format::Nal(sets, _) = &mut self.format {
+            self.is_changed |= sets.handle_payload(payload);
+        }
+        let (seq, ts, marker) = (view.seq(), view.ts(), view.marker());
+        self.depacketizer.push(&Packet { seq, ts, marker, is_sync, payload }, out);
+    }
+
+    /// Another stream follows under the same description.
+    pub(super) fn restart(&mut self) {
+        self.depacketizer.restart();
+    }
+
+    pub(super) fn take_lost(&mut self) -> u64 {
+        self.depacketizer.take_lost()
+    }
+
+    /// Ticks of a frame, where its bytes or the description say so.
+    pub(super) fn ticks_of(&self, frame: &Frame) -> Option<u32> {
+        match &self.format {
+            Format::Aac { frame_ticks, .. } => Some(*frame_ticks),
+            Format::Opus { .. } => opus_ticks(&frame.bytes),
+            Format::Nal(..) | Format::Av1 { .. } => None,
+        }
+    }
+
+    /// Looks whether the configuration that a key frame needs differs from the present one, and
+    /// takes it. False: it is the same, or it is not complete.
+    ///
+    /// # Errors
+    /// A browser does not play it.
+    pub(super) fn configure(&mut self, frame: &Frame) -> Result<bool, LiveError> {
+        if let Format::Av1 { header } = &mut self.format
+            && let Some(found) = sequence_header(&frame.bytes)
+            && header.as_slice() != found
+        {
+            *header = found.to_vec();
+            self.is_changed = true;
+        }
+        if !std::mem::take(&mut self.is_changed) {
+            return Ok(false);
+        }
+        let Some(codec) = self.wanted_codec() else { return Ok(false) };
+        if self.codec.as_ref() == Some(&codec) {
+            return Ok(false);
+        }
+        let decoder = Decoder::new(&codec, None, 0).map_err(|why: NotShown| LiveError::Track {
+            kind: self.kind.as_str(),
+            why: why.to_string(),
+        })?;
+        (self.decoder, self.codec) = (Some(decoder), Some(codec));
+        Ok(true)
+    }
+
+    fn wanted_codec(&self) -> Option<Codec> {
+        match &self.format {
+            Format::Nal(sets, format) => {
+                if !sets.is_complete() {
+                    return None;
+                }
+                let of = |kind| sets.of_kind(kind).map(<[u8]>::to_vec).collect::<Vec<_>>();
+                let [vps, sps, pps] = [SetKind::Vps, SetKind::Sps, SetKind::Pps].map(of);
+                Some(match format {
+                    DetectorFormat::H265 => Codec::H265 { nal_length_bytes: 4, vps, sps, pps },
+                    _ => Codec::H264 { nal_length_bytes: 4, sps, pps },
+                })
+            }
+            Format::Av1 { header } if header.is_empty() => None,
+            Format::Av1 { header } => {
+                Some(Codec::Av1 { config_obus: header.clone(), profile: 0, level_idx: 0, tier: 0 })
+            }
+            Format::Aac { codec, .. } => Some(codec.clone()),
+            Format::Opus { channels } => Some(Codec::Opus { channels: *channels }),
+        }
+    }
+}
+
+/// The sequence header OBU of a temporal unit whose OBUs have sizes.
+fn sequence_header(unit: &[u8]) -> Option<&[u8]> {
+    let mut rest = unit;
+    for _ in 0..OBUS_MAX {
+        let header = *rest.first()?;
+        let mut at = 1 + usize::from(header >> 2 & 1);
+        let mut bytes = 0_usize;
+        for place in 0..8 {
+            let byte = *rest.get(at)?;
+            at += 1;
+            bytes |= usize::from(byte & 0x7f) << (7 * place);
+            if byte & 0x80 == 0 {
+                break;
+            }
+        }
+        let (obu, behind) = rest.split_at_checked(at.checked_add(bytes)?)?;
+        if header >> 3 & 0xf == SEQUENCE_HEADER {
+            return Some(obu);
+        }
+        rest = behind;
+    }
+    None
+}
+
+fn aac(media: &MediaSdp, payload_type: u8, clock_rate_hz: u32) -> Option<(AacFormat, Codec)> {
+    let parameter = |name| media.fmtp_parameter(payload_type, name);
+    let bits = |name| parameter(name).map_or(Some(0), |text| text.parse().ok());
+    let text = parameter("config")?;
+    let pairs = text.as_bytes().chunks(2);
+    let config: Option<Vec<u8>> =
+        pairs.map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()).collect();
+    let config = config?;
+    let (core_rate_hz, channels) = core_of(&config)?;
+    let encoding = media.encoding(payload_type)?;
+    let channels = encoding.channels.unwrap_or(channels);
+    // RFC 3640 s3.3.1: the clock is the rate that is put out; with SBR a frame is twice as long.
+    let frame_ticks = 1_024_u64 * u64::from(clock_rate_hz) / u64::from(core_rate_hz.max(1));
+    let format = AacFormat {
+        size_bits: bits("sizelength")?,
+        index_bits: bits("indexlength")?,
+        index_delta_bits: bits("indexdeltalength")?,
+        frame_ticks: u32::try_from(frame_ticks).ok()?,
+    };
+    if format.size_bits == 0 || format.size_bits > 16 || format.index_bits > 16 {
+        return None;
+    }
+    Some((format, Codec::Aac { config, sample_rate_hz: clock_rate_hz, channels }))
+}
+
+/// Rate of the core and channels of an AudioSpecificConfig with the usual object types.
+fn core_of(config: &[u8]) -> Option<(u32, u16)> {
+    let [first, second, ..] = *config else { return None };
+    let index = (first & 7) << 1 | second >> 7;
+    let rate = RATES_HZ.get(usize::from(index)).copied()?;
+    Some((rate, u16::from(second >> 3 & 0xf)))
+}
+
+/// ISO 14496-3 Table 1.18.
+const RATES_HZ: [u32; 13] = [
+    96_000, 88_200, 64_000, 48_000, 44_100, 32_000, 24_000, 22_050, 16_000, 12_000, 11_025, 8_000,
+    7_350,
+];
+const SEQUENCE_HEADER: u8 = 1;
+/// OBUs of a unit that are looked at.
+const OBUS_MAX: usize = 16;

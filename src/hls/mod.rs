@@ -1,0 +1,25 @@
+//! HTTP Live Streaming (RFC 8216; its low-latency parts from draft-pantos-hls-rfc8216bis), without
+//! HTTP: what is in playlists and segments.
+//!
+//! ```text
+//! title  Asset --title--> cuts at sync samples, one initialization, segments as ranges of the file
+//! live   batches --live--> access units -> parts -> segments, in a window that moves
+//!            both --playlist--> text          names --resource--> what a request asks for
+//! ```
+//! A path has one rendition `main`: its video with its first sound, or that sound alone. Other
+//! sounds of a title are renditions of their own. Segments are fragmented MP4 (`media::fmp4`).
+//!
+//! | file | what is there |
+//! |---|---|
+//! | `resource` | names of playlists, segments and parts in URLs |
+//! | `playlist` | playlists as text |
+//! | `title` | a title cut into segments, from its sample index |
+//! | `live` | a live path as parts and segments |
+//!
+//! Plain code: no descriptor, clock or thread. Invariant: what is listed can be had, and a name is
+//! never used for other bytes: names have the identity of the file, or of the run of a live path.
+
+pub mod live;
+pub mod playlist;
+pub mod resource;
+pub mod title;

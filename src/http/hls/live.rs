@@ -1,0 +1,214 @@
+//! Playlists, parts and segments of live paths, and the wait for those that are to come
+//! (rfc8216bis s6.2.5.2).
+//!
+//! All who wait for a part wait for one snapshot, and get the same bytes. Bound: `WAIT_MAX`, or
+//! three target durations for a reload.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::http::StatusCode;
+use axum::response::Response;
+use bytes::{Bytes, BytesMut};
+use tokio::sync::watch;
+use tokio::time::timeout;
+
+use super::bytes::{Keep, PLAYLIST, SEGMENT, whole};
+use super::leave::Leave;
+use super::view::LiveRefusal;
+use super::{Asked, Hls, Problem, page};
+use crate::hls::live::{Snapshot, StoredSegment};
+use crate::hls::resource::{Rendition, Resource, Revision};
+use crate::live::core::message::RefusedError;
+
+/// Answers a request for a live path.
+pub(super) async fn answer(
+    hls: &Hls,
+    path: &str,
+    asked: &Asked<'_>,
+    leave: Leave,
+) -> Result<Response, Problem> {
+    if asked.resource == Resource::Page {
+        // The page finds out itself what there is; a path that nobody has is said by its status.
+        let known = timeout(PAGE_MAX, watch(hls, path)).await;
+        let status = known.ok().and_then(Result::err).map(|problem| problem.status());
+        return Ok(page::page(status.unwrap_or(StatusCode::OK)));
+    }
+    let mut live = watch(hls, path).await?;
+    match asked.resource {
+        Resource::Multivariant => {
+            let now = wait(&mut live, WAIT_MAX, |now| now.multivariant().is_some()).await?;
+            let text = now.multivariant().map(|playlist| playlist.text(&asked.suffix));
+            let text = text.ok_or_else(nothing_yet)?;
+            whole(asked, leave, (PLAYLIST, Keep::Seconds(1)), text.into())
+        }
+        Resource::Media(Rendition::MAIN) => playlist(&mut live, asked, leave).await,
+        Resource::Init { rendition: Rendition::MAIN, revision, number } => {
+            let now = wait(&mut live, WAIT_MAX, |now| now.init(number).is_some()).await?;
+            check(&now, revision)?;
+            let init = now.init(number).cloned().ok_or_else(gone)?;
+            whole(asked, leave, (SEGMENT, Keep::ForEver), init)
+        }
+        Resource::Segment { rendition: Rendition::MAIN, revision, number } => {
+            let now = current(&live);
+            check(&now, revision)?;
+            let segment = now.segment(number).filter(|segment| segment.is_complete);
+            let body = segment.map(|segment| joined(segment)).ok_or_else(gone)?;
+            whole(asked, leave, (SEGMENT, Keep::ForEver), body)
+        }
+        Resource::Part { rendition: Rendition::MAIN, revision, segment, part } => {
+            check(&current(&live), revision)?;
+            // The part that is hinted at is waited for; one further on is not.
+            let (next_segment, next_part) = current(&live).next_part();
+            let is_next = (segment, part) == (next_segment, next_part)
+                || (part == 0 && segment == next_segment + 1);
+            if is_next {
+                wait(&mut live, WAIT_MAX, |now| now.has(segment, Some(part))).await?;
+            }
+            let now = current(&live);
+            let found = now.segment(segment).and_then(|of| of.parts.get(part as usize));
+            let body = found.map(|part| part.bytes.clone()).ok_or_else(gone)?;
+            whole(asked, leave, (SEGMENT, Keep::ForEver), body)
+        }
+        _ => Err(Problem::not_found(format!("a live path has no `{}`", asked.resource))),
+    }
+}
+
+async fn watch(hls: &Hls, path: &str) -> Result<watch::Receiver<Arc<Snapshot>>, Problem> {
+    let asked = timeout(START_MAX, hls.view.watch_live(path)).await;
+    let late = || Problem::unavailable("the live path does not answer");
+    let answered = asked.map_err(|_| late())?.map_err(|_| late())?;
+    answered.map_err(|refusal| {
+        let detail = refusal.to_string();
+        match refusal {
+            LiveRefusal::Refused(RefusedError::NoSource) => {
+                Problem::not_found(format!("nothing is at `{path}`: {detail}"))
+            }
+            LiveRefusal::Refused(_) | LiveRefusal::TooMany { .. } => Problem::unavailable(detail),
+            LiveRefusal::NotShown(_) | LiveRefusal::Lineup => {
+                Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, detail)
+            }
+        }
+    })
+}
+
+async fn playlist(
+    live: &mut watch::Receiver<Arc<Snapshot>>,
+    asked: &Asked<'_>,
+    leave: Leave,
+) -> Result<Response, Problem> {
+    let wanted = Wanted::read(asked.query)?;
+    let now = wait(live, WAIT_MAX, |now| now.is_playable() || now.is_ended()).await?;
+    let Some((segment, part)) = wanted.at else {
+        // Half a part: who does not wait for parts may be told a little late.
+        return whole(asked, leave, (PLAYLIST, Keep::Seconds(0)), now.playlist(&asked.suffix));
+    };
+    let (next, _) = now.next_part();
+    if segment > next + 1 {
+        return Err(Problem::bad_request(format!(
+            "_HLS_msn={segment} is too far ahead: {next} is next"
+        )));
+    }
+    let patience = Duration::from_secs(u64::from(now.target_s()) * 3);
+    let has = |now: &Snapshot| now.has(segment, part) || now.is_ended();
+    let now = wait(live, patience, has).await?;
+    // Its name says which state it is of, so it can be kept while anybody asks for that state.
+    let keep = Keep::Seconds(now.target_s().max(1) * 6);
+    whole(asked, leave, (PLAYLIST, keep), now.playlist(&asked.suffix))
+}
+
+/// What a blocking reload waits for.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Wanted {
+    at: Option<(u64, Option<u32>)>,
+}
+
+impl Wanted {
+    /// Reads `_HLS_msn` and `_HLS_part`.
+    fn read(query: Option<&str>) -> Result<Self, Problem> {
+        let (mut segment, mut part) = (None, None);
+        let pairs = query.unwrap_or_default().split('&').filter_map(|pair| pair.split_once('='));
+        for (name, value) in pairs {
+            let wrong = |_| Problem::bad_request(format!("{name}={value} is no number"));
+            match name {
+                "_HLS_msn" => segment = Some(value.parse().map_err(wrong)?),
+                "_HLS_part" => part = Some(value.parse().map_err(wrong)?),
+                _ => {}
+            }
+        }
+        match (segment, part) {
+            (None, Some(_)) => Err(Problem::bad_request("_HLS_part needs _HLS_msn")),
+            (None, None) => Ok(Self::default()),
+            (Some(segment), part) => Ok(Self { at: Some((segment, part)) }),
+        }
+    }
+}
+
+fn current(live: &watch::Receiver<Arc<Snapshot>>) -> Arc<Snapshot> {
+    Arc::clone(&live.borrow())
+}
+
+/// Waits for a snapshot.
+async fn wait(
+    live: &mut watch::Receiver<Arc<Snapshot>>,
+    patience: Duration,
+    is_it: impl Fn(&Snapshot) -> bool,
+) -> Result<Arc<Snapshot>, Problem> {
+    let found = timeout(patience, live.wait_for(|now| is_it(now))).await;
+    match found {
+        Ok(Ok(now)) => Ok(Arc::clone(&now)),
+        Ok(Err(_ended)) => Err(Problem::not_found("the live path has ended")),
+        Err(_late) => Err(nothing_yet()),
+    }
+}
+
+fn check(now: &Snapshot, revision: Revision) -> Result<(), Problem> {
+    if now.revision() == Some(revision) {
+        return Ok(());
+    }
+    Err(Problem::not_found("the live path has begun anew; load its playlist again"))
+}
+
+/// The parts of a segment, one behind the other.
+fn joined(segment: &StoredSegment) -> Bytes {
+    if let [only] = segment.parts.as_slice() {
+        return only.bytes.clone();
+    }
+    let mut body = BytesMut::with_capacity(segment.bytes());
+    for part in &segment.parts {
+        body.extend_from_slice(&part.bytes);
+    }
+    body.freeze()
+}
+
+fn gone() -> Problem {
+    Problem::not_found("this part of the live path is not there: it is too old, or not yet made")
+}
+
+fn nothing_yet() -> Problem {
+    Problem::unavailable("nothing to begin with has come from the live path yet")
+}
+
+/// For the first segment of a path, or the next part: a source on demand takes a few seconds, and
+/// its first key frame a few more.
+const WAIT_MAX: Duration = Duration::from_secs(20);
+/// For what the status of a page depends on: a source on demand takes longer.
+const PAGE_MAX: Duration = Duration::from_millis(500);
+/// For the owner of a path: a source on demand has ten seconds to answer.
+const START_MAX: Duration = Duration::from_secs(20);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reload_that_waits_says_for_what() {
+        let read = |query| Wanted::read(Some(query)).map(|wanted| wanted.at).map_err(|_| ());
+        assert_eq!(read("_HLS_msn=7&_HLS_part=2&token=x"), Ok(Some((7, Some(2)))));
+        assert_eq!(read("_HLS_msn=7"), Ok(Some((7, None))));
+        assert_eq!(read("a=b"), Ok(None));
+        assert_eq!(read("_HLS_part=2"), Err(()));
+        assert_eq!(read("_HLS_msn=-1"), Err(()));
+        assert!(Wanted::read(None).is_ok_and(|wanted| wanted.at.is_none()));
+    }
+}

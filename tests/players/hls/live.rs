@@ -1,0 +1,97 @@
+//! Live paths by HLS: what is published comes out bit for bit, from a key frame on, without a gap.
+
+use crate::support::compare::{assert_same_frames, coded_bytes, decoded_frames};
+use crate::support::media::title;
+use crate::support::players::publish_file;
+use crate::support::process::run;
+use crate::support::server::{Options, Server};
+use crate::support::{demo_clip, hls};
+
+fn server() -> Server {
+    Server::start(&Options { hls: "127.0.0.1:0", ..Options::default() })
+}
+
+/// FFmpeg reads so many pictures of a path; they are a part of the source's without a gap.
+fn assert_ffmpeg_reads(name: &str, clip: &std::path::Path, count: usize) {
+    let server = server();
+    let _publisher = publish_file(clip, &server.url("live/a"), "tcp", &["-stream_loop", "3"]);
+    crate::support::wait::until("the path is there", || {
+        hls::get(server.hls(), "/live/a/index.m3u8").status == 200
+    });
+    let url = format!("http://{}/live/a/index.m3u8", server.hls());
+    let frames = count.to_string();
+    let args = ["-hide_banner", "-loglevel", "error", "-nostdin", "-live_start_index", "0", "-i"];
+    let more = ["-map", "0:v", "-frames:v", &frames, "-fps_mode", "passthrough"];
+    let args = [&args[..], &[&url], &more, &["-f", "framemd5", "-"]].concat();
+    let got = crate::support::compare::hashes(&run("ffmpeg", &args).stdout);
+    let once = decoded_frames(&["-i", clip.to_str().unwrap()], 0);
+    let wanted = [once.as_slice(), &once, &once].concat();
+    let first = got.first().expect("pictures");
+    let at = wanted.iter().position(|hash| hash == first).expect("a picture of the clip");
+    let wanted = &wanted[at..(at + got.len()).min(wanted.len())];
+    assert_eq!(got.len(), count);
+    assert_same_frames(name, &got, wanted);
+}
+
+#[test]
+fn ffmpeg_reads_a_published_path_of_h264_and_aac() {
+    assert_ffmpeg_reads("h264", &demo_clip(), 150);
+}
+
+#[test]
+fn ffmpeg_reads_a_published_path_of_h265() {
+    assert_ffmpeg_reads("h265", &title("h265_hvc1_mp4").file(), 60);
+}
+
+#[test]
+fn ffmpeg_reads_a_published_path_with_b_frames() {
+    assert_ffmpeg_reads("b-frames", &title("h264_b_frames_mp4").file(), 60);
+}
+
+#[test]
+fn sound_comes_as_it_was_published() {
+    let server = server();
+    let clip = demo_clip();
+    let _publisher = publish_file(&clip, &server.url("live/a"), "tcp", &["-stream_loop", "3"]);
+    crate::support::wait::until("the path is there", || {
+        hls::get(server.hls(), "/live/a/index.m3u8").status == 200
+    });
+    let url = format!("http://{}/live/a/index.m3u8", server.hls());
+    let out = tempfile::NamedTempFile::new_in(crate::support::scratch()).unwrap();
+    let to = out.path().to_str().unwrap();
+    let args = ["-hide_banner", "-loglevel", "error", "-nostdin", "-y", "-live_start_index", "0"];
+    let more = ["-i", &url, "-t", "5", "-map", "0:a", "-c", "copy", "-f", "data", to];
+    run("ffmpeg", &[&args[..], &more].concat());
+    let got = std::fs::read(to).unwrap();
+    let once = coded_bytes(&clip, 1);
+    let wanted = [once.as_slice(), &once].concat();
+    assert!(got.len() > 10_000, "{}", got.len());
+    assert!(wanted.windows(got.len()).any(|part| part == got), "not a part of the clip's sound");
+}
+
+#[test]
+fn gstreamer_reads_a_published_path() {
+    let server = server();
+    let clip = demo_clip();
+    let _publisher = publish_file(&clip, &server.url("live/a"), "tcp", &["-stream_loop", "3"]);
+    crate::support::wait::until("the path is there", || {
+        hls::get(server.hls(), "/live/a/index.m3u8").status == 200
+    });
+    let url = format!("http://{}/live/a/index.m3u8", server.hls());
+    let pipeline = format!(
+        "uridecodebin3 uri={url} caps=video/x-raw ! videoconvert ! video/x-raw,format=I420 ! \
+         identity eos-after=100 ! checksumsink hash=md5 sync=false"
+    );
+    let said = crate::support::players::launch_to_the_end(&pipeline);
+    let hash = |line: &str| {
+        let (time, hash) = line.trim().split_once(' ')?;
+        (time.starts_with("0:") && hash.len() == 32).then(|| hash.to_owned())
+    };
+    let got: Vec<String> = said.lines().filter_map(hash).collect();
+    let once = decoded_frames(&["-i", clip.to_str().unwrap(), "-pix_fmt", "yuv420p"], 0);
+    let wanted = [once.as_slice(), &once].concat();
+    let at = wanted.iter().position(|hash| Some(hash) == got.first()).expect("of the clip");
+    assert!(got.len() >= 99, "{}", got.len());
+    // The end is made in the middle of a group, where the decoder still holds pictures back.
+    assert_same_frames("gstreamer", &got[..90], &wanted[at..at + 90]);
+}

@@ -1,0 +1,177 @@
+//! The page with the player in a real browser: a title and a live path play, a frame read back is
+//! the clip's, seek works, and what cannot be shown says why.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test that cannot go on has failed, and says where"
+)]
+
+use crate::support::browser::Browser;
+use crate::support::media::title;
+use crate::support::players::publish_file;
+use crate::support::process::run;
+use crate::support::server::{Options, Server};
+use crate::support::wait::until;
+use crate::support::{demo_clip, folder_with, hls};
+
+fn server() -> Server {
+    Server::start(&Options { hls: "127.0.0.1:0", ..Options::default() })
+}
+
+/// Mean colours of the four quarters of what the page shows: red, green, blue each.
+fn shown(browser: &mut Browser) -> Vec<f64> {
+    let colours = browser.eval(
+        "(() => { const video = document.querySelector('video');
+           const big = document.createElement('canvas');
+           [big.width, big.height] = [video.videoWidth, video.videoHeight];
+           const whole = big.getContext('2d', { willReadFrequently: true });
+           whole.drawImage(video, 0, 0);
+           const means = [];
+           for (const [x, y] of [[0, 0], [1, 0], [0, 1], [1, 1]]) {
+             const [w, h] = [big.width >> 1, big.height >> 1];
+             const data = whole.getImageData(x * w, y * h, w, h).data;
+             const sum = [0, 0, 0];
+             for (let i = 0; i < data.length; i += 4) for (const c of [0, 1, 2]) sum[c] += data[i + c];
+             means.push(...sum.map((value) => value / (data.length / 4)));
+           }
+           return means; })()",
+    );
+    colours.as_array().unwrap().iter().map(|value| value.as_f64().unwrap()).collect()
+}
+
+/// The same of each picture of the clip, decoded by FFmpeg: 25 a second.
+fn of_clip() -> Vec<Vec<f64>> {
+    let out = tempfile::NamedTempFile::new_in(crate::support::scratch()).unwrap();
+    let (clip, to) = (demo_clip(), out.path().to_str().unwrap());
+    let input = ["-loglevel", "error", "-y", "-i", clip.to_str().unwrap()];
+    let small = ["-vf", "scale=160:90:flags=area", "-pix_fmt", "rgb24", "-f", "rawvideo", to];
+    run("ffmpeg", &[&input[..], &small].concat());
+    std::fs::read(to).unwrap().chunks(WIDTH * HEIGHT * 3).map(quarters).collect()
+}
+
+/// Mean colours of the quarters of a picture of `WIDTH` x `HEIGHT`.
+fn quarters(picture: &[u8]) -> Vec<f64> {
+    let (w, h) = (WIDTH / 2, HEIGHT / 2);
+    let mut means = Vec::new();
+    for (left, top) in [(0, 0), (w, 0), (0, h), (w, h)] {
+        let mut sums = [0_u64; 3];
+        for row in picture.chunks(WIDTH * 3).skip(top).take(h) {
+            for pixel in row[left * 3..(left + w) * 3].chunks(3) {
+                sums.iter_mut().zip(pixel).for_each(|(sum, colour)| *sum += u64::from(*colour));
+            }
+        }
+        means.extend(sums.map(|sum| sum as f64 / (w * h) as f64));
+    }
+    means
+}
+
+fn difference(got: &[f64], wanted: &[f64]) -> f64 {
+    got.iter().zip(wanted).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max)
+}
+
+/// Which picture of the clip is shown: the one that is most alike. The browser's conversion of
+/// colours differs a little from FFmpeg's.
+fn place_in(clip: &[Vec<f64>], got: &[f64]) -> usize {
+    assert!(got.iter().any(|value| *value > 30.0), "a black picture: {got:?}");
+    let differences = clip.iter().map(|picture| difference(got, picture));
+    let best = differences.enumerate().min_by(|(_, a), (_, b)| a.total_cmp(b));
+    let (place, off) = best.expect("a clip");
+    assert!(off < 12.0, "{off}: {got:?} is not of the clip; most alike is {:?}", clip[place]);
+    place
+}
+
+fn open(server: &Server, path: &str) -> Browser {
+    let mut browser = Browser::start(1_000, 800);
+    browser.open(&format!("http://{}/{path}", server.hls()));
+    browser
+}
+
+/// Nothing was complained of, and nothing came from elsewhere. What a page makes itself has a name
+/// of its own.
+fn assert_own(browser: &mut Browser, server: &Server) {
+    browser.eval("0");
+    browser.requests.retain(|url| !url.starts_with("blob:"));
+    browser.assert_content(&format!("http://{}", server.hls()));
+}
+
+fn until_playing(browser: &mut Browser) {
+    browser.until("document.documentElement.dataset.state === 'playing'");
+    let from = browser.eval("document.querySelector('video').currentTime").as_f64().unwrap();
+    browser.until(&format!("document.querySelector('video').currentTime > {from} + 0.5"));
+}
+
+fn assert_title_plays(query: &str) {
+    let server = server();
+    let clip = of_clip();
+    let mut browser = open(&server, &format!("demo/{query}"));
+    until_playing(&mut browser);
+    browser.until("Math.abs(document.querySelector('video').duration - 20) < 0.2");
+    for (seconds, place) in [(12.5, 312), (3.25, 81), (17.0, 425)] {
+        browser.eval(&format!(
+            "(async () => {{ const video = document.querySelector('video'); video.pause();
+               const seeked = new Promise((done) => video.addEventListener('seeked', done, {{ once: true }}));
+               video.currentTime = {seconds}; await seeked; }})()"
+        ));
+        browser.until("document.querySelector('video').readyState >= 2");
+        let wanted: &Vec<f64> = &clip[place];
+        let got = shown(&mut browser);
+        let off = difference(&got, wanted);
+        assert!(off < 12.0, "at {seconds} s: {off}: {got:?}, not {wanted:?}");
+    }
+    browser.eval("document.querySelector('video').currentTime = 19.5");
+    browser.eval("document.querySelector('video').play()");
+    browser.until("document.documentElement.dataset.state === 'ended'");
+    assert_own(&mut browser, &server);
+}
+
+#[test]
+fn title_plays_by_media_source_and_seeks() {
+    assert_title_plays("?player=mse");
+}
+
+#[test]
+fn title_plays_as_the_browser_chooses() {
+    assert_title_plays("");
+}
+
+#[test]
+fn live_path_plays_near_its_newest_part() {
+    let server = server();
+    let clip = demo_clip();
+    let _publisher = publish_file(&clip, &server.url("live/a"), "tcp", &["-stream_loop", "-1"]);
+    until("the path is there", || hls::get(server.hls(), "/live/a/index.m3u8").status == 200);
+    let mut browser = open(&server, "live/a/?player=mse");
+    until_playing(&mut browser);
+    let pictures = of_clip();
+    let first = place_in(&pictures, &shown(&mut browser));
+    assert!(first < pictures.len());
+    let behind = "(() => { const video = document.querySelector('video');
+        return video.buffered.end(video.buffered.length - 1) - video.currentTime; })()";
+    browser.until(&format!("{behind} < 8"));
+    until_playing(&mut browser);
+    assert_own(&mut browser, &server);
+}
+
+#[test]
+fn page_says_why_there_is_no_picture() {
+    let file = title("mjpeg_420_mov").file();
+    let folder = folder_with(&[&file]);
+    let options = Options { folder: Some(folder.path()), hls: "127.0.0.1:0", ..Options::default() };
+    let server = Server::start(&options);
+    let name = file.file_name().unwrap().to_str().unwrap();
+    for (path, reason) in [
+        (format!("vod/{name}/"), "Motion JPEG, which browsers do not play"),
+        ("vod/none.mp4/".to_owned(), "no such title"),
+        ("live/none/".to_owned(), "the path has no source"),
+    ] {
+        let mut browser = open(&server, &path);
+        browser.until("document.documentElement.dataset.state === 'error'");
+        let text = browser.eval("document.getElementById('state').textContent");
+        assert!(text.as_str().unwrap().contains(reason), "{path}: {text}");
+    }
+}
+
+/// Of the pictures that are compared.
+const WIDTH: usize = 160;
+const HEIGHT: usize = 90;
