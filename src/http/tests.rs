@@ -801,12 +801,3 @@ fn unknown_resource_is_404_and_wrong_method_405_with_allow() {
     assert!(answer.head.contains("allow: get,head,delete"), "{}", answer.head);
     assert_eq!(server.request("HEAD /v1/sessions").status, 200);
 }
-
-#[test]
-fn client_that_sends_nothing_does_not_hold_up_the_end() {
-    let server = Running::start(&Fake::new(Shard::Answers, true));
-    let silent = TcpStream::connect(server.addr).unwrap();
-    assert_eq!(server.request("GET /healthz").status, 200);
-    drop(server);
-    drop(silent);
-}

@@ -87,3 +87,12 @@ fn events_are_answered_with_their_outcomes_and_refusals_are_named() {
     assert_eq!(refused.json()["outcomes"][0]["outcome"], "paused");
     assert_eq!(refused.json()["channel"], 7);
 }
+
+#[test]
+fn client_that_sends_nothing_does_not_hold_up_the_end() {
+    let server = Running::start(&Fake::new(Shard::Answers, true));
+    let silent = TcpStream::connect(server.addr).unwrap();
+    assert_eq!(server.request("GET /healthz").status, 200);
+    drop(server);
+    drop(silent);
+}
