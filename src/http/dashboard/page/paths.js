@@ -37,7 +37,7 @@ export function createPaths(mayAct, mayReload) {
     ],
     detail: details,
     actions: [
-      { label: "Play", isOffered: (p) => Boolean(p.play), run: playLink },
+      { label: "Play", isOffered: (p) => Boolean(p.page), run: playLink },
       { label: "Switch", isAllowed: mayAct, isOffered: (p) => Boolean(p.failover), run: switchSource },
       { label: "Kick", isDanger: true, isAllowed: mayAct, isOffered: (p) => !["idle", "lineup"].includes(p.state), run: kick },
     ],

@@ -25,12 +25,12 @@ export function createTitles(rtspUrl) {
       const text = `ffplay ${url(title)}`;
       return el("div", { class: "line" }, el("code", { text }), copyButton(text));
     },
-    actions: [{ label: "Play", isOffered: (t) => Boolean(t.play), run: playLink }],
+    actions: [{ label: "Play", isOffered: (t) => Boolean(t.page), run: playLink }],
   });
 }
 
-/** Opens the player of a row: the API says in `play` where it is, if the server has one. */
-export async function playLink({ play }) {
-  const to = new URL(play, location.href);
+/** Opens the player of a row: the API says in `page` where it is, if the server has one. */
+export async function playLink({ page }) {
+  const to = new URL(page, location.href);
   if (to.protocol === "http:" || to.protocol === "https:") window.open(to, "_blank", "noopener");
 }
