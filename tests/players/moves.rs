@@ -29,7 +29,7 @@ fn while_moving<T>(server: &Server, play: impl FnOnce() -> T) -> T {
             while is_over.recv_timeout(Duration::from_millis(30)).is_err() {
                 shard = (shard + 1) % 3;
                 for session in sessions(server.admin) {
-                    let id = session["id"].as_str().expect("an id");
+                    let id = session["id"].as_str().unwrap();
                     if session["role"] == "reader" && session["state"] == "playing" {
                         let order = format!("{{\"shard\":{shard}}}");
                         let path = format!("/v1/sessions/{id}/move");
@@ -41,13 +41,13 @@ fn while_moving<T>(server: &Server, play: impl FnOnce() -> T) -> T {
             }
         });
         let played = play();
-        stop.send(()).expect("the mover runs");
+        stop.send(()).unwrap();
         played
     })
 }
 
 fn assert_moved(server: &Server, least: f64) {
-    let moves = metric(server.admin, "headend_session_moves_total").expect("a metric");
+    let moves = metric(server.admin, "headend_session_moves_total").unwrap();
     assert!(moves >= least, "{moves} moves");
 }
 
