@@ -1,5 +1,7 @@
 //! Players whose sessions move between shards all the time: what they decode is compared.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed, and says where")]
+
 use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;

@@ -321,7 +321,6 @@ fn move_at_random(server: &Server, ids: &[String], wanted: usize) {
         }
     });
     let (moved, refused) = (moved.into_inner(), refused.into_inner());
-    println!("{moved} moves, {refused} to be asked again");
     assert!(moved >= wanted && refused < moved / 10, "{moved} moves, {refused} refused");
 }
 
