@@ -55,7 +55,7 @@ fn list(
     list.extend(of_tasks(config.task_queue_max, queue));
     list.extend(of_process(config, titles));
     list.extend(of_http(&config.limits, shared));
-    list.extend(of_browsers(config));
+    list.extend(of_browsers(config, shared));
     list
 }
 
@@ -240,10 +240,6 @@ fn of_tasks(max: usize, queue: &Arc<TaskQueue>) -> [Limit; 3] {
 
 /// Connections to the HTTP API, and to a node's port for contents.
 fn of_http(limits: &LimitsConfig, shared: &OfAddresses) -> Vec<Limit> {
-    let most = |addresses: &Arc<Addresses>| {
-        let addresses = Arc::clone(addresses);
-        Used::Process(Box::new(move || addresses.most(Whose::Remote)))
-    };
     let all = |addresses: &Arc<Addresses>| {
         let addresses = Arc::clone(addresses);
         Used::Process(Box::new(move || addresses.counted()))
@@ -259,7 +255,7 @@ fn of_http(limits: &LimitsConfig, shared: &OfAddresses) -> Vec<Limit> {
             "admin_connections_per_address",
             "limits.admin_connections_per_address_max",
             limits.admin_connections_per_address_max,
-            most(&shared.admin.connections),
+            most_of(&shared.admin.connections),
         ),
         row(
             "peer_connections",
@@ -271,7 +267,7 @@ fn of_http(limits: &LimitsConfig, shared: &OfAddresses) -> Vec<Limit> {
             "peer_connections_per_address",
             "limits.peer_connections_per_address_max",
             limits.peer_connections_per_address_max,
-            most(&shared.peers.connections),
+            most_of(&shared.peers.connections),
         ),
         row(
             "peer_handshakes",
@@ -283,10 +279,16 @@ fn of_http(limits: &LimitsConfig, shared: &OfAddresses) -> Vec<Limit> {
 }
 
 /// What browsers are shown: feeds of the page for operators, and HLS.
-fn of_browsers(config: &Config) -> Vec<Limit> {
+fn of_browsers(config: &Config, shared: &OfAddresses) -> Vec<Limit> {
     let process = |read: fn() -> u64| Used::Process(Box::new(read));
     vec![
         row("dashboard_feeds", "", FEEDS_MAX, process(|| ADMIN.feeds.value())),
+        row(
+            "hls_connections_per_address",
+            "hls.connections_per_address_max",
+            usize::try_from(shared.hls.connections.limit().remote).unwrap_or(usize::MAX),
+            most_of(&shared.hls.connections),
+        ),
         row(
             "hls_connections",
             "hls.connections_max",
@@ -306,6 +308,12 @@ fn of_browsers(config: &Config) -> Vec<Limit> {
             process(|| HLS.live_bytes.value()),
         ),
     ]
+}
+
+/// What the address of another host has that has most.
+fn most_of(addresses: &Arc<Addresses>) -> Used {
+    let addresses = Arc::clone(addresses);
+    Used::Process(Box::new(move || addresses.most(Whose::Remote)))
 }
 
 #[cfg(test)]

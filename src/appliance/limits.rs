@@ -166,6 +166,8 @@ pub(super) struct OfAddresses {
     pub(super) admin: Intake,
     /// Of connections to a node's port for contents.
     pub(super) peers: Intake,
+    /// Of viewers of HLS.
+    pub(super) hls: Intake,
     /// Logins that have failed.
     pub(super) throttle: Arc<Throttle>,
 }
@@ -185,6 +187,7 @@ pub(super) fn of_addresses(config: &Config, shard_count: usize) -> OfAddresses {
             .collect(),
         admin: Intake::of_admin(&config.limits),
         peers: Intake::of_distribution(&config.limits),
+        hls: Intake::of_hls(&config.hls, &config.limits),
         throttle: Arc::default(),
     }
 }

@@ -286,7 +286,7 @@ fn serve(
     let view = View::new(Arc::clone(&poller), cells, counts, held, reloading, edits, &config);
     let (stop, shutdown) = watch::channel(false);
     let around = (&poller, pool.queue(), Arc::clone(&shared.throttle), paths);
-    let hls = hls::start(&config.hls, config.limits, (hls, guest_wake), around, shutdown.clone())?;
+    let hls = hls::start(&config.hls, shared.hls, (hls, guest_wake), around, shutdown.clone())?;
     let http = (admin, operators, shared.admin.clone());
     let control = start_control(http, &view, shutdown, &poller, (end.clone(), early))?;
     let sandbox = close(prepared.sandbox, &mut told);

@@ -231,7 +231,7 @@ mod tests {
         # connections of HLS, 4 to 1048576; then 503
         # why: a viewer has one or two: a thousand with as many again, 64 KiB each
         connections_max = 4096
-        # connections of one IPv4 address or IPv6 /64: auto (a quarter of all), or count
+        # connections of one address of another host: auto (a quarter of all), or count
         # why: as of RTSP; a CDN has a few addresses
         connections_per_address_max = "auto"
         # live paths that are made into segments at once, 1 to 65536; then 503

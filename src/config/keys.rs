@@ -101,7 +101,7 @@ pub static KEYS: &[Key<Config>] = &[
         why "a viewer has one or two: a thousand with as many again, 64 KiB each"),
     key!("hls.connections_per_address_max",
         hls.connections_per_address_max = count_or_auto() => count_or_auto,
-        "connections of one IPv4 address or IPv6 /64: auto (a quarter of all), or count",
+        "connections of one address of another host: auto (a quarter of all), or count",
         why "as of RTSP; a CDN has a few addresses"),
     key!("hls.paths_max", hls.paths_max = count(1, 1 << 16) => plain,
         "live paths that are made into segments at once, 1 to 65536; then 503",

@@ -472,7 +472,7 @@ fn keys_of_limits() -> Vec<String> {
             keys.push(format!("{section}.{name}"));
         }
     }
-    let memory = ["vod.window_cache", "vod.image_memory"];
+    let memory = ["vod.window_cache", "vod.image_memory", "hls.path_memory"];
     let is_limit = |key: &String| {
         !key.starts_with("path.")
             && (key.starts_with("limits.") || key.ends_with("_max") || memory.contains(&&**key))

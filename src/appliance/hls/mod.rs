@@ -29,9 +29,9 @@ use crate::access::question::{Answer, Question};
 use crate::access::throttle::Throttle;
 use crate::base::time::Mono;
 use crate::config::hls::HlsConfig;
-use crate::config::limits::LimitsConfig;
 use crate::config::paths::PathTable;
 use crate::hls::live::Snapshot;
+use crate::http::Intake;
 use crate::http::hls::{HlsView, LiveRefusal};
 use crate::library::title::Title;
 use crate::poll::poller::{GUEST, Poller};
@@ -50,7 +50,7 @@ type Around<'a> = (&'a Arc<Poller<Inbox>>, Arc<TaskQueue>, Arc<Throttle>, Arc<Pa
 /// something. It ends with `shutdown`.
 pub(super) fn start(
     config: &HlsConfig,
-    limits: LimitsConfig,
+    intake: Intake,
     (listeners, wake): (Vec<TcpListener>, Option<UnixStream>),
     (poller, queue, throttle, paths): Around<'_>,
     shutdown: watch::Receiver<bool>,
@@ -66,7 +66,7 @@ pub(super) fn start(
     });
     let live = Live::new(config, Arc::clone(poller), Arc::clone(&front));
     let beside = live.run((inbox, wake), asked);
-    let settings = (config.clone(), limits);
+    let settings = (config.clone(), intake);
     let started = crate::http::hls::spawn(listeners, front, settings, shutdown, beside);
     started.map(Some).map_err(system("the HLS thread does not start"))
 }

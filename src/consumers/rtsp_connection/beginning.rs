@@ -60,7 +60,7 @@ impl Beginning {
 
     /// Leaves a shard: nothing is counted there any more.
     pub(super) fn depart(&mut self) {
-        (self.half_open, self.held) = (None, None);
+        (self.half_open, self.held, self.pieces) = (None, None, None);
     }
 
     /// Has come to a shard, with so many bytes of messages that are not whole.

@@ -44,7 +44,6 @@ use super::server::{self, Intake, Remote};
 use crate::access::shown::Shown;
 use crate::base::names::{Name, without_empty_segments};
 use crate::config::hls::HlsConfig;
-use crate::config::limits::LimitsConfig;
 use crate::hls::resource::Resource;
 use crate::metrics::cells::HLS;
 use leave::Leaves;
@@ -80,7 +79,7 @@ struct Asked<'a> {
 pub fn spawn(
     listeners: Vec<TcpListener>,
     view: Arc<dyn HlsView>,
-    (config, limits): (HlsConfig, LimitsConfig),
+    (config, intake): (HlsConfig, Intake),
     shutdown: watch::Receiver<bool>,
     beside: impl Future<Output = ()> + Send + 'static,
 ) -> io::Result<JoinHandle<()>> {
@@ -92,7 +91,6 @@ pub fn spawn(
         .max_blocking_threads(READS_MAX)
         .thread_name("hls-io")
         .build()?;
-    let intake = Intake::of_hls(&config, &limits);
     let hls = Arc::new(Hls { view, config, leaves: Leaves::default(), titles: Titles::default() });
     let router = Router::new().fallback(answer).with_state(hls);
     Builder::new().name("hls".into()).spawn(move || {
