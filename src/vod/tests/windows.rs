@@ -40,6 +40,23 @@ fn windows_are_asked_for_once_however_long_they_take() {
 }
 
 #[test]
+fn session_that_waits_for_a_window_does_not_move_to_another_shard() {
+    let mut bench = Bench::new();
+    let id = bench.opened();
+    bench.keeps_tasks = true;
+    bench.play(id, &[]);
+    let key = bench.key(id);
+    let is_at_rest = |bench: &Bench| bench.sessions.vod.players.is_at_rest(key);
+    assert!(!is_at_rest(&bench), "PLAY waits");
+    bench.finish_tasks();
+    assert!(is_at_rest(&bench));
+    bench.run_for(SECOND * 6);
+    assert!(!is_at_rest(&bench), "the next windows are asked for, and have not come");
+    bench.finish_tasks();
+    assert!(is_at_rest(&bench));
+}
+
+#[test]
 fn two_sessions_share_one_task_and_one_window() {
     let mut bench = Bench::new();
     let (one, two) =
