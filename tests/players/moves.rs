@@ -2,7 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed, and says where")]
 
-use std::sync::mpsc;
+use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::Duration;
 
@@ -28,7 +28,8 @@ fn while_moving<T>(server: &Server, play: impl FnOnce() -> T) -> T {
         scope.spawn(move || {
             let mut shard = 0;
             // Some thirty moves a second of each.
-            while is_over.recv_timeout(Duration::from_millis(30)).is_err() {
+            while is_over.recv_timeout(Duration::from_millis(30)) == Err(RecvTimeoutError::Timeout)
+            {
                 shard = (shard + 1) % 3;
                 for session in sessions(server.admin) {
                     let id = session["id"].as_str().unwrap();

@@ -114,10 +114,14 @@ impl Browser {
         answer["result"]["value"].clone()
     }
 
-    /// Waits until an expression is true.
+    /// Waits until an expression is true. One that throws is not: what it looks at may not be there
+    /// yet.
     pub(crate) fn until(&mut self, expression: &str) {
         let deadline = Deadline::after(PATIENCE);
-        while self.eval(&format!("Boolean({expression})")) != true {
+        let tried = format!(
+            "(() => {{ try {{ return Boolean({expression}); }} catch {{ return false; }} }})()"
+        );
+        while self.eval(&tried) != true {
             if deadline.has_passed() {
                 let text = self.eval("document.body.innerText");
                 let complaints = &self.complaints;
