@@ -76,8 +76,8 @@ impl Players {
             .try_for_each(|stream| cx.check_move(session.client.id, &stream.outgoing))
     }
 
-    /// Whether nothing of a session is under way: neither a PLAY nor a stream waits for windows. One
-    /// that moved meanwhile would ask for its window anew, and as often as it moved before that
+    /// Whether nothing of a session is under way: neither a PLAY nor a stream waits for windows.
+    /// One that moved meanwhile would ask for its window anew, and as often as it moved before that
     /// came, it would get nowhere.
     #[must_use]
     pub fn is_at_rest(&self, key: SessionKey) -> bool {
