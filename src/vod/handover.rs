@@ -43,6 +43,9 @@ pub struct PackedTitle {
     end: Option<Npt>,
     pause_point: Option<Npt>,
     report_due: Mono,
+    /// When each stream says BYE that has sent all. Time from now would never be over for a session
+    /// that moves more often.
+    byes_due: Vec<Option<Mono>>,
     play_received: Option<Mono>,
 }
 
@@ -100,7 +103,11 @@ impl Players {
         for timer in [report, pause, liveness] {
             cx.wheel.cancel(timer);
         }
+        let mut byes_due = Vec::with_capacity(session.streams.len());
         let streams = session.streams.into_iter().map(|stream| {
+            let says_bye = stream.phase == Phase::Finishing;
+            let due = || cx.wheel.due(stream.timer).unwrap_or(cx.now);
+            byes_due.push(says_bye.then(due));
             cx.wheel.cancel(stream.timer);
             if stream.quality.is_some() {
                 cx.cells.quality_levels[stream.level() as usize].sub(1);
@@ -108,8 +115,10 @@ impl Players {
             let transport = cx.depart_transport(id, stream.outgoing.transport);
             stream.pack(transport)
         });
+        let streams = streams.collect();
         Some(PackedTitle {
-            streams: streams.collect(),
+            streams,
+            byes_due,
             client: session.client,
             title: session.title,
             described: session.described,
@@ -165,13 +174,19 @@ impl Vod {
         cx.enter_transports(id, connection, SessionRef::Title(key), &transports);
         self.players.watch(cx, key, packed.liveness_due.max(now));
         if self.players.session(key).is_some_and(|s| matches!(s.state, State::Playing)) {
-            self.set_timers(cx, key, packed.report_due);
+            self.set_timers(cx, key, packed.report_due, &packed.byes_due);
         }
         key
     }
 
     /// Sets the timers of a session that plays.
-    fn set_timers(&mut self, cx: &mut Cx, key: SessionKey, report_due: Mono) {
+    fn set_timers(
+        &mut self,
+        cx: &mut Cx,
+        key: SessionKey,
+        report_due: Mono,
+        byes_due: &[Option<Mono>],
+    ) {
         let now = cx.now;
         self.players.wait_for_report(cx, key, report_due);
         let Some(session) = self.players.session_mut(key) else { return };
@@ -181,15 +196,15 @@ impl Vod {
             cx.wheel.replace(&mut session.timers.pause, epoch.wall_of_npt(point), timer);
         }
         let phases: Vec<Phase> = session.streams.iter().map(|stream| stream.phase).collect();
-        for (stream_index, phase) in (0_u8..).zip(phases) {
+        for ((stream_index, phase), bye_due) in (0_u8..).zip(phases).zip(byes_due) {
+            let stream = StreamRef { session: key, stream_index, epoch_count };
             match phase {
                 Phase::Idle | Phase::Ended => {}
-                // The pump finds out what comes next, and when: BYE of one that has sent all.
-                Phase::Scheduled
-                | Phase::WaitsForWindow
-                | Phase::WaitsForConnection
-                | Phase::Finishing => {
-                    let stream = StreamRef { session: key, stream_index, epoch_count };
+                Phase::Finishing => {
+                    self.players.wait_for_bye(cx, stream, bye_due.unwrap_or(now));
+                }
+                // The pump finds out what comes next, and when.
+                Phase::Scheduled | Phase::WaitsForWindow | Phase::WaitsForConnection => {
                     self.players.schedule(cx, stream, now);
                 }
             }
