@@ -5,6 +5,7 @@ pub mod budget;
 pub mod carrier;
 pub mod host;
 pub mod ids;
+pub mod leb128;
 pub mod limits;
 pub mod mode;
 pub mod names;

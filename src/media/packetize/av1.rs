@@ -12,6 +12,7 @@
 
 use super::fragment::Unit;
 use super::{Input, Packetizer, SampleFault};
+use crate::base::leb128;
 use crate::base::limits::RTP_PAYLOAD_BYTES_MAX;
 use crate::media::window::WindowBuilder;
 
@@ -128,11 +129,11 @@ fn split<'a>(
         };
         let header_bytes = 1 + usize::from(extension.is_some());
         let behind = rest.get(header_bytes..).unwrap_or_default();
-        let (size_bytes, size) = match first & 0x02 {
-            0 => (0, behind.len()),
-            _ => leb128(behind).ok_or(fault)?,
+        let (size, behind) = match first & 0x02 {
+            0 => (behind.len(), behind),
+            _ => leb128::read(behind).ok_or(fault)?,
         };
-        let start = at + header_bytes + size_bytes;
+        let start = bytes.len() - behind.len();
         let end = start.checked_add(size).filter(|end| *end <= bytes.len()).ok_or(fault)?;
         at = end;
         if matches!(kind_of(first), TEMPORAL_DELIMITER | TILE_LIST | PADDING) {
@@ -159,7 +160,7 @@ fn together_count(obus: &[Obu<'_>]) -> usize {
             break;
         }
         count += 1;
-        before += leb128_bytes(obu.bytes()) + obu.bytes();
+        before += leb128::write(obu.bytes(), &mut [0; leb128::BYTES_MAX]).len() + obu.bytes();
     }
     count
 }
@@ -169,7 +170,7 @@ fn push_together(obus: &[Obu<'_>], new_sequence: u8, out: &mut WindowBuilder) {
     out.push_inline(&[count << 4 | new_sequence]);
     for (number, obu) in obus.iter().enumerate() {
         if number + 1 < obus.len() {
-            push_leb128(obu.bytes(), out);
+            out.push_inline(leb128::write(obu.bytes(), &mut [0; leb128::BYTES_MAX]));
         }
         obu.push_header(out);
         obu.payload.push(out);
@@ -193,29 +194,6 @@ fn push_fragments(obu: &Obu<'_>, new_sequence: u8, out: &mut WindowBuilder) {
         obu.payload.push_range(from..end - obu.header_bytes, out);
         out.end_packet(false);
     }
-}
-
-/// Reads a leb128 number (AV1 s4.10.5): its own bytes, its value.
-fn leb128(bytes: &[u8]) -> Option<(usize, usize)> {
-    let mut value = 0u64;
-    for (place, byte) in bytes.iter().take(8).enumerate() {
-        value |= u64::from(byte & 0x7f) << (place * 7);
-        if byte & 0x80 == 0 {
-            return Some((place + 1, usize::try_from(value).ok()?));
-        }
-    }
-    None
-}
-
-fn leb128_bytes(value: usize) -> usize {
-    if value < 0x80 { 1 } else { 2 }
-}
-
-/// Writes the length of an OBU that fits a packet: two bytes at most.
-fn push_leb128(value: usize, out: &mut WindowBuilder) {
-    let low = u8::try_from(value & 0x7f).unwrap_or(0);
-    let high = u8::try_from(value >> 7 & 0x7f).unwrap_or(0);
-    if value < 0x80 { out.push_inline(&[low]) } else { out.push_inline(&[low | 0x80, high]) }
 }
 
 #[cfg(test)]

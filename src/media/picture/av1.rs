@@ -2,6 +2,7 @@
 
 use super::SampleFormat;
 use super::bits::Bits;
+use crate::base::leb128;
 
 /// What a sequence header says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,7 +30,7 @@ pub fn read_av1(obus: &[u8]) -> Option<Av1Sequence> {
         let skip = usize::from(header >> 2 & 1);
         let behind = behind.get(skip..)?;
         let (bytes, body) = match header >> 1 & 1 {
-            1 => leb128(behind)?,
+            1 => leb128::read(behind)?,
             _ => (behind.len(), behind),
         };
         let payload = body.get(..bytes)?;
@@ -37,18 +38,6 @@ pub fn read_av1(obus: &[u8]) -> Option<Av1Sequence> {
             return read_header(payload);
         }
         rest = body.get(bytes..)?;
-    }
-    None
-}
-
-/// A number of seven bits a byte (s4.10.5), and what is behind it.
-pub(super) fn leb128(bytes: &[u8]) -> Option<(usize, &[u8])> {
-    let mut value = 0_u64;
-    for (place, &byte) in bytes.iter().take(8).enumerate() {
-        value |= u64::from(byte & 0x7f) << (7 * place);
-        if byte & 0x80 == 0 {
-            return Some((usize::try_from(value).ok()?, bytes.get(place + 1..)?));
-        }
     }
     None
 }

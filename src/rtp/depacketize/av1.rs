@@ -3,6 +3,7 @@
 
 use super::{Assemble, FRAME_BYTES_MAX, Frame, Packet};
 use crate::base::ids::RtpTs;
+use crate::base::leb128;
 
 /// The temporal unit under way.
 #[derive(Debug, Default)]
@@ -47,7 +48,8 @@ impl Av1 {
             let (element, behind) = if is_last {
                 (rest, &[][..])
             } else {
-                let split = leb128(rest).and_then(|(bytes, behind)| behind.split_at_checked(bytes));
+                let split =
+                    leb128::read(rest).and_then(|(bytes, behind)| behind.split_at_checked(bytes));
                 let Some(split) = split else {
                     self.is_damaged = true;
                     return;
@@ -79,7 +81,7 @@ impl Av1 {
         let payload = if header & HAS_SIZE == 0 {
             Some(rest)
         } else {
-            leb128(rest).and_then(|(bytes, behind)| behind.get(..bytes))
+            leb128::read(rest).and_then(|(bytes, behind)| behind.get(..bytes))
         };
         let Some(payload) = payload else {
             self.is_damaged = true;
@@ -90,7 +92,8 @@ impl Av1 {
         }
         self.bytes.push(header | HAS_SIZE);
         self.bytes.extend_from_slice(extension);
-        push_leb128(&mut self.bytes, payload.len());
+        let mut space = [0; leb128::BYTES_MAX];
+        self.bytes.extend_from_slice(leb128::write(payload.len(), &mut space));
         self.bytes.extend_from_slice(payload);
     }
 }
@@ -117,29 +120,6 @@ impl Assemble for Av1 {
 
     fn take_lost(&mut self) -> u64 {
         std::mem::take(&mut self.lost)
-    }
-}
-
-fn leb128(bytes: &[u8]) -> Option<(usize, &[u8])> {
-    let mut value = 0_u64;
-    for (place, &byte) in bytes.iter().take(8).enumerate() {
-        value |= u64::from(byte & 0x7f) << (7 * place);
-        if byte & 0x80 == 0 {
-            return Some((usize::try_from(value).ok()?, bytes.get(place + 1..)?));
-        }
-    }
-    None
-}
-
-fn push_leb128(out: &mut Vec<u8>, value: usize) {
-    let mut rest = value;
-    loop {
-        let low = u8::try_from(rest & 0x7f).unwrap_or(0);
-        rest >>= 7;
-        if rest == 0 {
-            return out.push(low);
-        }
-        out.push(low | 0x80);
     }
 }
 

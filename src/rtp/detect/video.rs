@@ -2,6 +2,7 @@
 #![deny(clippy::indexing_slicing)]
 
 use super::PayloadContent;
+use crate::base::leb128;
 
 /// Aggregation header (AV1 RTP s4.4): `Z Y W W N - - -`; N begins a coded video sequence.
 pub(super) fn detect_av1(payload: &[u8]) -> PayloadContent {
@@ -10,7 +11,11 @@ pub(super) fn detect_av1(payload: &[u8]) -> PayloadContent {
     let is_continued = header & 0x80 != 0;
     let count = header >> 4 & 3;
     // With W = 1 there is no length in front of the only OBU.
-    let first_obu = if count == 1 { rest.first() } else { behind_leb128(rest).first() };
+    let first_obu = if count == 1 {
+        rest.first()
+    } else {
+        leb128::read(rest).and_then(|(_, behind)| behind.first())
+    };
     let is_sequence_header =
         !is_continued && first_obu.is_some_and(|obu| obu >> 3 & 0x0f == OBU_SEQUENCE_HEADER);
     PayloadContent {
@@ -88,12 +93,6 @@ pub(super) fn detect_mpeg4_visual(payload: &[u8]) -> PayloadContent {
 pub(super) fn detect_jpeg(payload: &[u8]) -> PayloadContent {
     let is_start = matches!(payload, [_, 0, 0, 0, ..]);
     PayloadContent { picture: true, sync: is_start, sets: false, tables: false }
-}
-
-/// Skips one number of seven bits a byte (AV1 s4.10.5).
-fn behind_leb128(bytes: &[u8]) -> &[u8] {
-    let length = bytes.iter().take(8).take_while(|byte| *byte & 0x80 != 0).count() + 1;
-    bytes.get(length..).unwrap_or_default()
 }
 
 const OBU_SEQUENCE_HEADER: u8 = 1;
