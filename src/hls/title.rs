@@ -224,16 +224,9 @@ impl TitlePlan {
             }
             let shift = i64::try_from(self.start_s).unwrap_or(0) * i64::from(track.timescale);
             let decode_time = decode_time.unwrap_or(0).saturating_add(shift);
-            runs.push((planned.id, u64::try_from(decode_time).unwrap_or(0), samples));
+            let decode_time = u64::try_from(decode_time).unwrap_or(0);
+            runs.push(TrackRun { id: planned.id, decode_time, samples });
         }
-        let runs: Vec<_> = runs
-            .iter()
-            .map(|(id, decode_time, samples)| TrackRun {
-                id: *id,
-                decode_time: *decode_time,
-                samples,
-            })
-            .collect();
         let sequence = u32::try_from(number + 1).unwrap_or(u32::MAX);
         Ok(Some(SegmentPlan { head: fragment_head(sequence, &runs)?, ranges }))
     }

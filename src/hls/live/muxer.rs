@@ -260,7 +260,12 @@ impl Muxer {
         if let Some(time) = times.get_mut(self.reference) {
             *time = Some(TrackTime::new(reference.clock_rate_hz, frame.ts, begin));
         }
-        let mut segmenter = Segmenter::new(&rates, self.reference, self.window.target_us());
+        let mut segmenter = Segmenter::new(
+            &rates,
+            self.reference,
+            self.window.target_us(),
+            self.window.segment_bytes_max(),
+        );
         if self.window.part_target_us() > 0 {
             segmenter.set_targets(self.window.part_target_us(), self.window.target_us());
         }

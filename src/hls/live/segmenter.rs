@@ -9,8 +9,9 @@
 //! ```
 //! A frame's length is known when the next one is there, so one frame of each track waits.
 //! Invariants: parts are cut between pictures of the reference track, which is the video where
-//! there is one; no part is longer than the part target while pictures are not. Bound:
-//! `PART_BYTES_MAX` of a part that is not closed.
+//! there is one; no part is longer than the part target while pictures are not. Bounds:
+//! `PART_BYTES_MAX` of a part that is not closed, `WAITING_MAX` frames of a track that wait for the
+//! reference (those of one that has stopped are dropped), and the bytes of a segment.
 
 use crate::base::time::rescale;
 use crate::media::fmp4::{FragmentSample, TrackRun, fragment_head};
@@ -60,12 +61,20 @@ pub(super) struct Segmenter {
     part_target_us: Option<u64>,
     target_us: u64,
     segment_us: u64,
+    /// Of the parts of the segment under way.
+    segment_bytes: usize,
+    segment_bytes_max: usize,
     bytes: usize,
 }
 
 impl Segmenter {
-    /// For tracks with these clocks.
-    pub(super) fn new(clock_rates_hz: &[u32], reference: usize, target_us: u64) -> Self {
+    /// For tracks with these clocks; `segment_bytes_max` ends a segment whatever its length.
+    pub(super) fn new(
+        clock_rates_hz: &[u32],
+        reference: usize,
+        target_us: u64,
+        segment_bytes_max: usize,
+    ) -> Self {
         let track = |clock_rate_hz: &u32| TrackState {
             clock_rate_hz: *clock_rate_hz,
             pending: None,
@@ -79,6 +88,8 @@ impl Segmenter {
             part_target_us: None,
             target_us,
             segment_us: 0,
+            segment_bytes: 0,
+            segment_bytes_max,
             bytes: 0,
         }
     }
@@ -105,6 +116,12 @@ impl Segmenter {
         state.last_ticks = ticks;
         state.frames.push((before, ticks));
         if track != self.reference {
+            // The reference may have stopped: then nothing closes parts.
+            if state.frames.len() > WAITING_MAX || self.bytes > 2 * PART_BYTES_MAX {
+                self.bytes -=
+                    state.frames.iter().map(|(frame, _)| frame.bytes.len()).sum::<usize>();
+                state.frames.clear();
+            }
             return None;
         }
         let frame_us = us(i64::from(ticks), rate);
@@ -112,7 +129,8 @@ impl Segmenter {
         let part_us = self.part_us();
         let whole_us = self.segment_us + part_us;
         let ends_segment = (is_sync && whole_us >= SEGMENT_MIN_US)
-            || whole_us + frame_us > self.target_us + HALF_SECOND_US - 1;
+            || whole_us + frame_us > self.target_us + HALF_SECOND_US - 1
+            || self.segment_bytes + self.bytes > self.segment_bytes_max;
         // The next frame may be a little longer than this one.
         let with_next_us = part_us + frame_us + frame_us / 8;
         if ends_segment || with_next_us > target || self.bytes > PART_BYTES_MAX {
@@ -166,23 +184,19 @@ impl Segmenter {
             let samples: Vec<FragmentSample> = frames.iter().map(sample).collect();
             let decode_time = frames.first().map_or(0, |(frame, _)| frame.dts);
             let id = u32::try_from(place + 1).unwrap_or(u32::MAX);
-            runs.push((id, u64::try_from(decode_time).unwrap_or(0), samples));
+            let decode_time = u64::try_from(decode_time).unwrap_or(0);
+            runs.push(TrackRun { id, decode_time, samples });
             taken.push(frames);
         }
         self.sequence = self.sequence.wrapping_add(1);
-        let tracks: Vec<TrackRun<'_>> = runs
-            .iter()
-            .map(|(id, decode_time, samples)| TrackRun {
-                id: *id,
-                decode_time: *decode_time,
-                samples,
-            })
-            .collect();
-        let mut bytes = fragment_head(self.sequence, &tracks).ok()?;
+        let mut bytes = fragment_head(self.sequence, &runs).ok()?;
         for (frame, _) in taken.iter().flatten() {
             bytes.extend_from_slice(&frame.bytes);
         }
-        self.segment_us = if ends_segment { 0 } else { self.segment_us + duration_us };
+        (self.segment_us, self.segment_bytes) = match ends_segment {
+            true => (0, 0),
+            false => (self.segment_us + duration_us, self.segment_bytes + bytes.len()),
+        };
         let left = self.tracks.iter().flat_map(|state| &state.frames);
         self.bytes = left.map(|(frame, _)| frame.bytes.len()).sum();
         Some(Part { bytes, duration_us, is_independent, begin_us, shown_us, ends_segment })
@@ -217,6 +231,8 @@ const HALF_SECOND_US: u64 = 500_000;
 const SEGMENT_MIN_US: u64 = 1_500_000;
 /// A second of 200 Mbit/s.
 const PART_BYTES_MAX: usize = 24 << 20;
+/// More than a minute of sound.
+const WAITING_MAX: usize = 4_096;
 
 #[cfg(test)]
 mod tests {
@@ -230,7 +246,7 @@ mod tests {
 
     /// Pictures of 25 a second with key frames every `group`, and sound of 48 kHz.
     fn parts(pictures: i64, group: i64, jitter: impl Fn(i64) -> i64) -> (Segmenter, Vec<Part>) {
-        let mut segmenter = Segmenter::new(&[90_000, 48_000], 0, 4_000_000);
+        let mut segmenter = Segmenter::new(&[90_000, 48_000], 0, 4_000_000, 1 << 20);
         let mut parts = Vec::new();
         for n in 0..pictures {
             let dts = n * 3_600 + jitter(n);

@@ -5,8 +5,8 @@
 //!  [s3][s4][s5]                  [s6][s7][s8: parts][s9: parts] [s10: parts]  -> part 10.3 is next
 //! ```
 //! A segment stays for as long as a playlist that names it may be in use (RFC 8216 s6.2.2).
-//! Bounds: `LISTED_TARGETS` target durations listed, as much again kept; `bytes_max` of all, where
-//! the oldest go first and are counted.
+//! Bounds: `LISTED_TARGETS` target durations and `SEGMENTS_MAX` segments listed, as much again kept;
+//! `bytes_max` of all, where the oldest go first and are counted.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, OnceLock};
@@ -254,6 +254,11 @@ impl Window {
         self.part_target_us
     }
 
+    /// A segment is not longer: the oldest could not make room for it.
+    pub(super) fn segment_bytes_max(&self) -> usize {
+        self.bytes_max / 4
+    }
+
     /// Takes an initialization; segments that begin from now on need it.
     pub(super) fn push_init(&mut self, bytes: Vec<u8>) {
         let number = self.next_init;
@@ -333,7 +338,8 @@ impl Window {
         let mut listed_us = sum(&self.listed);
         while let Some(first) = self.listed.front() {
             let rest = listed_us - first.duration_us();
-            let is_over = self.bytes > self.bytes_max && self.removed.is_empty();
+            let is_over = self.bytes > self.bytes_max && self.removed.is_empty()
+                || self.listed.len() > SEGMENTS_MAX;
             if self.listed.len() < 2 || (rest < listed_max_us && !is_over) {
                 break;
             }
@@ -354,7 +360,8 @@ impl Window {
         let mut kept_us: u64 = self.removed.iter().map(|segment| segment.duration_us()).sum();
         while let Some(first) = self.removed.front() {
             let rest = kept_us - first.duration_us();
-            if rest < kept_max_us && self.bytes <= self.bytes_max {
+            let is_over = self.bytes > self.bytes_max || self.removed.len() > SEGMENTS_MAX;
+            if rest < kept_max_us && !is_over {
                 break;
             }
             kept_us = rest;
@@ -371,6 +378,9 @@ impl Window {
 pub(super) const TARGET_S: u32 = 4;
 /// Target durations of segments that stay listed; three at least (RFC 8216 s6.2.2).
 const LISTED_TARGETS: u64 = 4;
+/// Sixteen seconds have eleven of the shortest usual ones. A source whose configuration changes with
+/// every frame makes one of each.
+const SEGMENTS_MAX: usize = 128;
 
 #[cfg(test)]
 mod tests {

@@ -18,14 +18,14 @@ pub struct FragmentSample {
 }
 
 /// The samples of one track in a fragment.
-#[derive(Debug, Clone, Copy)]
-pub struct TrackRun<'a> {
+#[derive(Debug, Clone)]
+pub struct TrackRun {
     /// `track_ID`.
     pub id: u32,
     /// Decode time of the first sample in ticks.
     pub decode_time: u64,
     /// In decode order.
-    pub samples: &'a [FragmentSample],
+    pub samples: Vec<FragmentSample>,
 }
 
 /// Why a fragment cannot be written.
@@ -51,9 +51,9 @@ pub const FRAGMENT_BYTES_MAX: u64 = 1 << 30;
 ///
 /// # Errors
 /// See [`FragmentError`].
-pub fn fragment_head(sequence: u32, tracks: &[TrackRun<'_>]) -> Result<Vec<u8>, FragmentError> {
+pub fn fragment_head(sequence: u32, tracks: &[TrackRun]) -> Result<Vec<u8>, FragmentError> {
     let bytes_of =
-        |track: &TrackRun<'_>| track.samples.iter().map(|sample| u64::from(sample.bytes)).sum();
+        |track: &TrackRun| track.samples.iter().map(|sample| u64::from(sample.bytes)).sum();
     let lengths: Vec<u64> = tracks.iter().map(bytes_of).collect();
     let bytes = lengths.iter().sum();
     if bytes > FRAGMENT_BYTES_MAX {
@@ -82,7 +82,7 @@ pub fn fragment_head(sequence: u32, tracks: &[TrackRun<'_>]) -> Result<Vec<u8>, 
     Ok(head)
 }
 
-fn traf(track: &TrackRun<'_>) -> Traf {
+fn traf(track: &TrackRun) -> Traf {
     let entry = |sample: &FragmentSample| TrunEntry {
         duration: Some(sample.duration),
         size: Some(sample.bytes),
@@ -122,7 +122,7 @@ mod tests {
     #[test]
     fn fragment_that_offsets_cannot_state_is_refused() {
         let samples = [sample(1 << 29), sample(1 << 29), sample(1)];
-        let track = TrackRun { id: 1, decode_time: 0, samples: &samples };
+        let track = TrackRun { id: 1, decode_time: 0, samples: samples.to_vec() };
         let refused = fragment_head(1, &[track]);
         assert_eq!(refused, Err(FragmentError::TooLong { bytes: (1 << 30) + 1 }));
     }
@@ -137,8 +137,8 @@ mod tests {
             let of = |sizes: &[u32]| sizes.iter().map(|bytes| sample(*bytes)).collect::<Vec<_>>();
             let (first, second) = (of(&video), of(&audio));
             let tracks = [
-                TrackRun { id: 1, decode_time: time, samples: &first },
-                TrackRun { id: 2, decode_time: time, samples: &second },
+                TrackRun { id: 1, decode_time: time, samples: first },
+                TrackRun { id: 2, decode_time: time, samples: second },
             ];
             let head = fragment_head(7, &tracks).unwrap();
             let mut rest = head.as_slice();
