@@ -4,6 +4,7 @@ use axum::body::Body;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::leave::Leave;
 use super::{Asked, HlsConfig, Problem};
@@ -123,7 +124,7 @@ pub(super) fn preflight() -> Response {
 
 /// What goes behind URIs, so that they are asked with the same token.
 pub(super) fn token_suffix(token: &Secret) -> String {
-    let encoded =
-        percent_encoding::utf8_percent_encode(token.expose(), percent_encoding::NON_ALPHANUMERIC);
-    format!("?token={encoded}")
+    const RESERVED: &AsciiSet =
+        &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+    format!("?token={}", utf8_percent_encode(token.expose(), RESERVED))
 }

@@ -24,6 +24,7 @@ use crate::access::rules::{Admission, UserSet, Ways, admission};
 use crate::access::shown::Shown;
 use crate::access::throttle::Turn;
 use crate::base::secret::Secret;
+use crate::base::seldom::Seldom;
 use crate::base::time::Mono;
 use crate::config::access::Action;
 use crate::config::access_list::{Place, Who};
@@ -43,6 +44,8 @@ pub(super) enum Leave {
 #[derive(Debug, Default)]
 pub(super) struct Leaves {
     known: Mutex<Known>,
+    /// Logins that failed, and requests that were refused.
+    said: Mutex<[Seldom; 2]>,
 }
 
 #[derive(Debug, Default)]
@@ -74,7 +77,7 @@ impl Leaves {
                 let is_public = entries.iter().any(is_for_all);
                 return Ok(if is_public { Leave::Public } else { Leave::Private });
             }
-            Admission::Closed => return Err(forbidden(asked.path, ip)),
+            Admission::Closed => return Err(self.forbidden(asked.path, ip, view.now())),
             Admission::Login(ways) => ways,
         };
         let header = asked.headers.get(header::AUTHORIZATION);
@@ -113,17 +116,35 @@ impl Leaves {
             Ok(Ok(Answer::Wrong)) => {
                 view.throttle().fail(ip, view.now());
                 HLS.logins_failed.add(1);
-                tracing::warn!(
-                    code = "HE-W511", %ip, path = asked.path, action = "read",
-                    "a login failed: name, password or token is wrong"
-                );
+                if let Some(count) = self.is_to_be_said(FAILED, now) {
+                    tracing::warn!(
+                        code = "HE-W511", %ip, path = asked.path, action = "read", count,
+                        "a login failed: name, password or token is wrong"
+                    );
+                }
                 Err(unauthorized(&ways))
             }
-            Ok(Ok(Answer::Forbidden)) => Err(forbidden(asked.path, ip)),
+            Ok(Ok(Answer::Forbidden)) => Err(self.forbidden(asked.path, ip, now)),
             Ok(Ok(Answer::Unavailable) | Err(_)) | Err(_) => {
                 Err(Problem::unavailable("it cannot be found out now whether you may watch this"))
             }
         }
+    }
+
+    /// How often it has happened since it was said; `None`: it is not to be said now.
+    fn is_to_be_said(&self, kind: usize, now: Mono) -> Option<u64> {
+        let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+        said.get_mut(kind)?.happened(now)
+    }
+
+    fn forbidden(&self, path: &str, ip: IpAddr, now: Mono) -> Problem {
+        if let Some(count) = self.is_to_be_said(REFUSED, now) {
+            tracing::warn!(
+                code = "HE-W512", %ip, path, action = "read", count,
+                "a request is refused: the configuration does not allow it"
+            );
+        }
+        Problem::forbidden("the configuration does not let you watch this path")
     }
 
     fn is_known(&self, paths: &Arc<PathTable>, mark: &[u8; 32], now: Mono) -> bool {
@@ -166,8 +187,10 @@ async fn wait_for_turn(view: &dyn HlsView, ip: IpAddr, now: Mono) -> Result<(), 
 /// A hash that tells what was asked with what, without keeping a secret.
 fn mark(asked: &Asked<'_>, ip: IpAddr, header: Option<&str>) -> [u8; 32] {
     let mut hasher = blake3::Hasher::new();
-    let query = asked.suffix.as_str();
-    for part in [asked.path, header.unwrap_or_default(), query, &ip.to_string()] {
+    // A webhook is told all of it. What players add by themselves is no credential.
+    let query = asked.query.unwrap_or_default().split('&');
+    let query: Vec<&str> = query.filter(|pair| !pair.starts_with("_HLS_")).collect();
+    for part in [asked.path, header.unwrap_or_default(), &query.join("&"), &ip.to_string()] {
         hasher.update(&(part.len() as u64).to_be_bytes());
         hasher.update(part.as_bytes());
     }
@@ -188,14 +211,9 @@ fn unauthorized(ways: &Ways) -> Problem {
     Problem::new(StatusCode::UNAUTHORIZED, format!("watching this path needs {how}"))
 }
 
-fn forbidden(path: &str, ip: IpAddr) -> Problem {
-    tracing::warn!(
-        code = "HE-W512", %ip, path, action = "read",
-        "a request is refused: the configuration does not allow it"
-    );
-    Problem::forbidden("the configuration does not let you watch this path")
-}
-
+/// Places in `Leaves::said`.
+const FAILED: usize = 0;
+const REFUSED: usize = 1;
 /// As long as a viewer needs for a few segments; a user that is removed goes with the
 /// configuration, at once.
 const KNOWN_MAX_S: u64 = 30;

@@ -4,22 +4,25 @@
 //! All who wait for a part wait for one snapshot, and get the same bytes. Bound: `WAIT_MAX`, or
 //! three target durations for a reload.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::body::Body;
 use axum::http::StatusCode;
 use axum::response::Response;
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
-use super::bytes::{Keep, PLAYLIST, SEGMENT, whole};
+use super::bytes::{Keep, PLAYLIST, SEGMENT, ranged, whole};
 use super::leave::Leave;
 use super::view::LiveRefusal;
 use super::{Asked, Hls, Problem, page};
 use crate::hls::live::{Snapshot, StoredSegment};
 use crate::hls::resource::{Rendition, Resource, Revision};
 use crate::live::core::message::RefusedError;
+use crate::metrics::cells::HLS;
 
 /// Answers a request for a live path.
 pub(super) async fn answer(
@@ -53,8 +56,13 @@ pub(super) async fn answer(
             let now = current(&live);
             check(&now, revision)?;
             let segment = now.segment(number).filter(|segment| segment.is_complete);
-            let body = segment.map(|segment| joined(segment)).ok_or_else(gone)?;
-            whole(asked, leave, (SEGMENT, Keep::ForEver), body)
+            let segment = segment.ok_or_else(gone)?;
+            let size = segment.bytes() as u64;
+            ranged(asked, leave, (SEGMENT, Keep::ForEver), size, |from, to| {
+                HLS.sent_bytes.add(to - from);
+                let parts = slices(segment, from, to).into_iter().map(Ok::<_, Infallible>);
+                Body::from_stream(futures_util::stream::iter(parts))
+            })
         }
         Resource::Part { rendition: Rendition::MAIN, revision, segment, part } => {
             check(&current(&live), revision)?;
@@ -169,16 +177,17 @@ fn check(now: &Snapshot, revision: Revision) -> Result<(), Problem> {
     Err(Problem::not_found("the live path has begun anew; load its playlist again"))
 }
 
-/// The parts of a segment, one behind the other.
-fn joined(segment: &StoredSegment) -> Bytes {
-    if let [only] = segment.parts.as_slice() {
-        return only.bytes.clone();
-    }
-    let mut body = BytesMut::with_capacity(segment.bytes());
-    for part in &segment.parts {
-        body.extend_from_slice(&part.bytes);
-    }
-    body.freeze()
+/// The bytes of a segment between two places: those of its parts, which all viewers share.
+fn slices(segment: &StoredSegment, from: u64, to: u64) -> Vec<Bytes> {
+    let mut begin = 0;
+    let parts = segment.parts.iter().filter_map(|part| {
+        let end = begin + part.bytes.len() as u64;
+        let within = |at: u64| usize::try_from(at.clamp(begin, end) - begin).unwrap_or(0);
+        let range = within(from)..within(to);
+        begin = end;
+        (!range.is_empty()).then(|| part.bytes.slice(range))
+    });
+    parts.collect()
 }
 
 fn gone() -> Problem {

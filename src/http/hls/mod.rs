@@ -46,7 +46,7 @@ use crate::base::names::{Name, without_empty_segments};
 use crate::config::hls::HlsConfig;
 use crate::hls::resource::Resource;
 use crate::metrics::cells::HLS;
-use leave::Leaves;
+use leave::{Leave, Leaves};
 use titles::Titles;
 pub use view::{HlsView, LiveRefusal};
 
@@ -158,10 +158,17 @@ impl Hls {
         };
         let query = uri.query();
         let token = Shown::token_in(query);
+        if token.as_ref().is_some_and(|token| token.expose().len() > TOKEN_BYTES_MAX) {
+            return Err(Problem::bad_request("the token is too long"));
+        }
         let suffix = token.map_or_else(String::new, |token| bytes::token_suffix(&token));
         let is_head = method == Method::HEAD;
-        let asked = Asked { path: &path, resource, query, headers, is_head, suffix };
+        let mut asked = Asked { path: &path, resource, query, headers, is_head, suffix };
         let leave = self.leaves.ask(&*self.view, &asked, remote.addr.ip()).await?;
+        if leave == Leave::Public {
+            // Nobody looks at it.
+            asked.suffix.clear();
+        }
         match asked.resource {
             Resource::Script => return Ok(page::script()),
             Resource::Style => return Ok(page::style()),
@@ -215,5 +222,7 @@ fn no_path(path: &str) -> Problem {
 
 /// Behind shards and workers where CPUs are short: players come before viewers, who have buffers.
 const NICE: i32 = 5;
+/// As long as headers may be that carry one: it stands behind every URI of a playlist.
+const TOKEN_BYTES_MAX: usize = 2_048;
 /// Threads that read files.
 const READS_MAX: usize = 8;
