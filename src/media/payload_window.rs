@@ -152,7 +152,6 @@ pub const PAYLOAD_BYTES_MAX: usize = 32 << 20;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::time::Npt;
     use crate::media::window::WindowBuilder;
 
     fn window(packets: &[&[(Option<u64>, usize)]]) -> PacketWindow {
@@ -166,16 +165,7 @@ mod tests {
             }
             builder.end_packet(number % 2 == 0);
         }
-        builder.end_frame(Frame {
-            due: Npt::ZERO,
-            npt: Npt::ZERO,
-            rtp_ticks: 0,
-            sample_index: 0,
-            packet_index: 0,
-            packet_count: 0,
-            is_sync: true,
-            is_disposable: false,
-        });
+        builder.end_frame(Frame::SYNC);
         builder.finish()
     }
 

@@ -60,6 +60,21 @@ pub struct Frame {
     pub is_disposable: bool,
 }
 
+#[cfg(test)]
+impl Frame {
+    /// One for tests: at the beginning, and a decoder can start here.
+    pub(crate) const SYNC: Self = Self {
+        due: Npt::ZERO,
+        npt: Npt::ZERO,
+        rtp_ticks: 0,
+        sample_index: 0,
+        packet_index: 0,
+        packet_count: 0,
+        is_sync: true,
+        is_disposable: false,
+    };
+}
+
 /// One RTP packet without its header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Packet {

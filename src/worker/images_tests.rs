@@ -2,7 +2,6 @@
 
 use super::*;
 use crate::base::ids::{RtpTs, SeqNo, Ssrc};
-use crate::base::time::Npt;
 use crate::media::image::{ImageJob, ImageNumbers};
 use crate::media::window::{Frame, WindowBuilder};
 use crate::rtp::write_header;
@@ -11,16 +10,7 @@ pub(in crate::worker) fn window() -> Arc<PacketWindow> {
     let mut builder = WindowBuilder::new();
     builder.push_inline(&[1; 88]);
     builder.end_packet(true);
-    builder.end_frame(Frame {
-        due: Npt::ZERO,
-        npt: Npt::ZERO,
-        rtp_ticks: 0,
-        sample_index: 0,
-        packet_index: 0,
-        packet_count: 0,
-        is_sync: true,
-        is_disposable: false,
-    });
+    builder.end_frame(Frame::SYNC);
     Arc::new(builder.finish())
 }
 

@@ -101,16 +101,7 @@ impl WindowJob for FakeWindow {
         let mut builder = WindowBuilder::new();
         builder.push_file(self.offset, 100);
         builder.end_packet(true);
-        builder.end_frame(Frame {
-            due: Npt::ZERO,
-            npt: Npt::ZERO,
-            rtp_ticks: 0,
-            sample_index: 0,
-            packet_index: 0,
-            packet_count: 0,
-            is_sync: true,
-            is_disposable: false,
-        });
+        builder.end_frame(Frame::SYNC);
         builder.finish()
     }
 }

@@ -372,7 +372,6 @@ fn check_sizes(track: &Track, kind: WindowKind, positions: Range<u32>) -> Result
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::time::Npt;
     use crate::media::window::Frame;
 
     #[test]
@@ -383,16 +382,7 @@ mod tests {
             builder.push_file(offset, bytes);
             builder.end_packet(true);
         }
-        builder.end_frame(Frame {
-            due: Npt::ZERO,
-            npt: Npt::ZERO,
-            rtp_ticks: 0,
-            sample_index: 0,
-            packet_index: 0,
-            packet_count: 0,
-            is_sync: true,
-            is_disposable: false,
-        });
+        builder.end_frame(Frame::SYNC);
         let mut ranges = file_ranges(&builder.finish());
         let last_first =
             [FileRange { offset: 9_000, bytes: 1_000 }, FileRange { offset: 0, bytes: 1_000 }];

@@ -157,7 +157,6 @@ const VECTORS_MAX: usize = 64;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::time::Npt;
     use crate::library::testing::title_with_bytes;
     use crate::media::window::{Frame, WindowBuilder};
 
@@ -171,16 +170,7 @@ mod tests {
             }
         }
         builder.end_packet(true);
-        builder.end_frame(Frame {
-            due: Npt::ZERO,
-            npt: Npt::ZERO,
-            rtp_ticks: 0,
-            sample_index: 0,
-            packet_index: 0,
-            packet_count: 0,
-            is_sync: true,
-            is_disposable: false,
-        });
+        builder.end_frame(Frame::SYNC);
         builder.finish()
     }
 

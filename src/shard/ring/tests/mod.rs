@@ -127,16 +127,7 @@ fn window(sizes: &[usize]) -> Arc<PacketWindow> {
 }
 
 fn finish(mut builder: WindowBuilder) -> Arc<PacketWindow> {
-    builder.end_frame(Frame {
-        due: Npt::ZERO,
-        npt: Npt::ZERO,
-        rtp_ticks: 0,
-        sample_index: 0,
-        packet_index: 0,
-        packet_count: 0,
-        is_sync: true,
-        is_disposable: false,
-    });
+    builder.end_frame(Frame::SYNC);
     Arc::new(builder.finish())
 }
 

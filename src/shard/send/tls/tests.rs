@@ -5,7 +5,6 @@ use std::time::Duration;
 use super::*;
 use crate::base::ids::{RtpTs, SeqNo, Ssrc};
 use crate::base::random;
-use crate::base::time::Npt;
 use crate::config::source::SourceTls;
 use crate::library::testing::{title_with_bytes, title_without_samples};
 use crate::live::core::batch::{Arrival, BatchBuilder, Generation};
@@ -57,16 +56,7 @@ fn window(sizes: &[usize]) -> Arc<PacketWindow> {
         offset += *size as u64 - 2;
         builder.end_packet(true);
     }
-    builder.end_frame(Frame {
-        due: Npt::ZERO,
-        npt: Npt::ZERO,
-        rtp_ticks: 0,
-        sample_index: 0,
-        packet_index: 0,
-        packet_count: 0,
-        is_sync: true,
-        is_disposable: false,
-    });
+    builder.end_frame(Frame::SYNC);
     Arc::new(builder.finish())
 }
 
