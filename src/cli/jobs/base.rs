@@ -99,6 +99,15 @@ impl BaseError {
         }
     }
 
+    /// How much of several bases' errors this one says: the greatest is told.
+    fn says(&self) -> u8 {
+        match self {
+            Self::Unreachable { is_reached: true, .. } => 2,
+            Self::Unreachable { is_reached: false, .. } => 0,
+            _ => 1,
+        }
+    }
+
     /// The same request may be answered later.
     pub(super) fn may_pass(&self) -> bool {
         match self {
@@ -173,15 +182,15 @@ impl Base {
         }
     }
 
-    /// What the first base says that is the base; else what one that stands by says, or nobody.
+    /// What the first base says that is the base; else that one was reached which did not answer,
+    /// because it may have done what was asked; else what one that stands by says, or nobody.
     fn first<T>(&self, ask: impl Fn(&str) -> Result<T, BaseError>) -> Result<T, BaseError> {
         let mut refused = None;
         for _ in self.roots.iter() {
             let root = self.root().to_owned();
             match ask(&root) {
                 Err(error) if error.is_elsewhere() => {
-                    let is_silent = matches!(error, BaseError::Unreachable { .. });
-                    if refused.is_none() || !is_silent {
+                    if refused.as_ref().is_none_or(|old: &BaseError| error.says() >= old.says()) {
                         refused = Some(error);
                     }
                     self.turn_from(&root);
@@ -554,6 +563,32 @@ pub(super) mod tests {
             base.post::<u32>("/v1/jobs", "k", &1),
             Err(BaseError::Unreachable { is_reached: false, .. })
         ));
+    }
+
+    #[test]
+    fn base_that_was_reached_counts_before_those_that_stand_by_or_are_not_there() {
+        let unreachable = |is_reached| BaseError::Unreachable {
+            root: String::new(),
+            why: String::new(),
+            is_reached,
+        };
+        let standby = BaseError::Refused {
+            status: 503,
+            reason: "standby".to_owned(),
+            detail: String::new(),
+            expected_offset: None,
+        };
+        let orders = [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]];
+        for order in orders {
+            let errors = [unreachable(true), standby.clone(), unreachable(false)];
+            let (base, _) = (Base::new("http://a:1,http://b:1,http://c:1", "t", None).unwrap(), ());
+            let asked = std::cell::Cell::new(0);
+            let told = base.first::<()>(|_| {
+                let at = asked.replace(asked.get() + 1);
+                Err(errors[order[at]].clone())
+            });
+            assert_eq!(told, Err(unreachable(true)), "{order:?}");
+        }
     }
 
     #[test]
