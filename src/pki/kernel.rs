@@ -5,7 +5,7 @@
 //! AES-GCM            iv 8    key 16 or 32    salt 4: the first bytes of the nonce
 //! ChaCha20-Poly1305  iv 12   key 32          no salt
 //! ```
-//! Invariant: a text of keys is shown by nothing here and is overwritten when it is dropped.
+//! Invariant: bytes of keys are shown by nothing here and are overwritten when they are dropped.
 
 use std::fmt;
 
@@ -32,11 +32,18 @@ impl KernelKeys {
         Some(Self { send: info(&secrets.tx)?, receive: info(&secrets.rx)? })
     }
 
-    /// Of no connection, to see whether the kernel takes such: AES-128-GCM.
+    /// Of no connection, to see whether the kernel takes such: one of each cipher.
     #[must_use]
-    pub fn for_a_probe() -> Self {
-        let info = || CryptoInfo::of_parts(ProtocolVersion::TLSv1_3, AES_GCM_128, &[&[0; 36]]);
-        Self { send: info(), receive: info() }
+    pub fn for_probes() -> [Self; 3] {
+        let of_cipher = |cipher, bytes: &[u8]| {
+            let info = || CryptoInfo::of_parts(ProtocolVersion::TLSv1_3, cipher, &[bytes]);
+            Self { send: info(), receive: info() }
+        };
+        [
+            of_cipher(AES_GCM_128, &[0; 36]),
+            of_cipher(AES_GCM_256, &[0; 52]),
+            of_cipher(CHACHA20_POLY1305, &[0; 52]),
+        ]
     }
 }
 
@@ -116,9 +123,11 @@ mod tests {
     }
 
     #[test]
-    fn structure_for_a_probe_is_that_of_the_kernel() {
-        let bytes = KernelKeys::for_a_probe().send;
-        assert_eq!(bytes.as_bytes().len(), size_of::<libc::tls12_crypto_info_aes_gcm_128>());
+    fn structures_for_probes_are_those_of_the_kernel() {
+        let bytes = KernelKeys::for_probes().map(|keys| keys.send.as_bytes().len());
+        assert_eq!(bytes[0], size_of::<libc::tls12_crypto_info_aes_gcm_128>());
+        assert_eq!(bytes[1], size_of::<libc::tls12_crypto_info_aes_gcm_256>());
+        assert_eq!(bytes[2], offset_of!(libc::tls12_crypto_info_chacha20_poly1305, rec_seq) + 8);
     }
 
     const NUMBER: [u8; 8] = [1, 2, 3, 4, 5, 6, 7, 8];

@@ -14,8 +14,8 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
 use crate::pki::kernel::{CryptoInfo, KernelKeys};
 
-/// Whether the kernel has TLS and its ciphers for this process: both may be modules, which only
-/// root has loaded. Tried on a connection to this process itself.
+/// Whether the kernel has TLS and each cipher for this process: all may be modules, which only root
+/// has loaded. Tried on connections to this process itself.
 #[must_use]
 pub fn is_available() -> bool {
     probe().is_ok()
@@ -23,9 +23,12 @@ pub fn is_available() -> bool {
 
 fn probe() -> io::Result<()> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
-    let client = TcpStream::connect(listener.local_addr()?)?;
-    set_protocol(client.as_fd())?;
-    set_keys(client.as_fd(), &KernelKeys::for_a_probe())
+    for keys in KernelKeys::for_probes() {
+        let client = TcpStream::connect(listener.local_addr()?)?;
+        set_protocol(client.as_fd())?;
+        set_keys(client.as_fd(), &keys)?;
+    }
+    Ok(())
 }
 
 /// Has the kernel speak TLS on a connection, which `set_keys` begins.

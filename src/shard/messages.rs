@@ -10,6 +10,7 @@ use std::sync::Arc;
 use super::inbox::Message;
 use super::ring::kernel::Kernel;
 use super::state::Shard;
+use super::tls::TlsSettings;
 use crate::base::budget::Budget;
 use crate::base::limits::{MESSAGES_A_TURN, TURN_SHARE};
 use crate::consumers::sessions::Sessions;
@@ -97,7 +98,11 @@ impl<K: Kernel> Shard<K> {
             Message::Tunnel(message) => {
                 self.guarded(None, |shard| shard.handle_tunnel(*message));
             }
-            Message::Tls(settings) => self.tls = settings,
+            Message::Tls(settings) => {
+                // A kernel that has refused a connection is not asked again.
+                let by_kernel = settings.by_kernel && self.tls.by_kernel;
+                self.tls = TlsSettings { by_kernel, ..settings };
+            }
             Message::Stop => {
                 self.phase = self.phase.stopped(self.sessions.cx.now);
             }

@@ -11,6 +11,7 @@ use super::ktls;
 use super::ring::kernel::Kernel;
 use super::state::Shard;
 use crate::base::addresses::AddressPlace;
+use crate::consumers::rtsp_connection::RtspConnection;
 use crate::consumers::tls::Secured;
 use crate::pki::camera::{CameraRoots, CameraTls};
 use crate::pki::serving::ServerTls;
@@ -48,17 +49,23 @@ impl<K: Kernel> Shard<K> {
     /// its client may renew its keys, which the kernel does not take; one with SRTP too, because
     /// its packets are not sent as they are.
     pub(super) fn offer_to_kernel(&mut self, key: EntryKey) {
+        let Some(connection) = self.net.entries.connection_mut(key) else { return };
+        if connection.has_srtp() || !connection.tls_mut().is_some_and(|tls| tls.is_at_rest()) {
+            return;
+        }
         let sessions = self.sessions.cx.directory.of_connection(key);
         let plays = |session: &SessionRef| !matches!(session, SessionRef::Publisher(_));
         if sessions.is_empty() || !sessions.iter().all(plays) {
             return;
         }
-        let Some(link) = self.net.entries.link(key).filter(|link| !link.is_sending) else { return };
-        let Some(connection) = self.net.entries.connection_mut(key) else { return };
-        if connection.has_srtp() {
+        let Some(link) = self.net.entries.link(key) else { return };
+        if link.is_sending || self.net.ring.is_receiving(link.slot) {
             return;
         }
-        let Some(tls) = connection.tls_mut().filter(|tls| tls.is_at_rest()) else { return };
+        let Some(tls) = self.net.entries.connection_mut(key).and_then(RtspConnection::tls_mut)
+        else {
+            return;
+        };
         let socket = self.net.ring.fd(link.slot);
         if let Err(error) = ktls::set_protocol(socket) {
             // The kernel may have lost the module, or the process its leave to load it.

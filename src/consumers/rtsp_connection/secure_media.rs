@@ -118,7 +118,10 @@ impl RtspConnection {
             Method::Describe => {
                 match wanted_suite(target.query.as_deref()) {
                     Ok(Some(_)) if !is_served => {
-                        self.note_refused(request, "SRTP is off, or the connection has no TLS");
+                        self.note_refused(
+                            request,
+                            "SRTP is off, or the shard does not encrypt this connection",
+                        );
                         return Err(Status::Forbidden);
                     }
                     Ok(_) => {}
