@@ -139,11 +139,12 @@ impl Draining {
     }
 }
 
-/// Whether a shard goes by the order, and has neither a session nor a request that waits and may
-/// begin one.
+/// Whether a shard goes by the order, and has neither a session nor one that is on its way to or at
+/// another shard, nor a request that waits and may begin one.
 fn is_empty(cells: &ShardCells) -> bool {
     cells.draining.value() > 0
         && cells.sessions_counted.value() == 0
+        && cells.sessions_away.value() == 0
         && cells.poll_entries_suspended.value() == 0
 }
 

@@ -16,11 +16,13 @@ use crate::consumers::sessions::Sessions;
 use crate::live::core::handover::Fit;
 use crate::live::readers::Readers;
 use crate::live::readers::handover::PackedReader;
+use crate::live::readers::reader::ReaderState;
 use crate::poll::poll_table::EntryKey;
 use crate::session::directory::SessionRef;
 use crate::session::handover::MoveRefusal;
 use crate::session::transport::Transport;
 use crate::vod::handover::PackedTitle;
+use crate::vod::playback::State;
 
 /// What moves together.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -154,6 +156,25 @@ impl Sessions {
             SessionRef::Reader(index) => self.live.readers.is_at_rest(&mut self.live.hub, index),
             SessionRef::Publisher(_) => false,
         })
+    }
+
+    /// Whether packets are sent to the client of a session.
+    #[must_use]
+    pub fn plays(&self, session: SessionRef) -> bool {
+        match session {
+            SessionRef::Title(key) => self
+                .vod
+                .players
+                .session(key)
+                .is_some_and(|session| matches!(session.state, State::Playing)),
+            SessionRef::Reader(index) => self
+                .live
+                .readers
+                .table
+                .get(index as usize)
+                .is_some_and(|reader| matches!(reader.state, ReaderState::Playing)),
+            SessionRef::Publisher(_) => false,
+        }
     }
 
     /// Names of the live paths that a unit reads.

@@ -24,10 +24,10 @@ use crate::base::ids::{SessionId, ShardId};
 use crate::base::time::Mono;
 use crate::consumers::Consumer;
 use crate::consumers::parcel::{Packed, Unit};
+use crate::consumers::rtsp_connection::RtspConnection;
 use crate::poll::poll_table::{EntryKey, Polling};
 use crate::rtsp::response::Status;
 use crate::session::action::Action;
-use crate::session::directory::SessionRef;
 use crate::session::handover::{
     Departure, DepartureInput, DepartureOutput, MOVE_TIME_MAX, MOVES_MAX, MoveRefusal, Routed,
     Routes,
@@ -79,7 +79,12 @@ pub enum MoveMessage {
         at: ShardId,
     },
     /// To the home: a session has ended elsewhere.
-    Ended(SessionId),
+    Ended {
+        /// The session.
+        id: SessionId,
+        /// The server ended it by BYE: its client may still send commands.
+        was_dismissed: bool,
+    },
     /// To the home: the addresses of a client are free.
     Freed {
         /// Pair of the home.
@@ -134,6 +139,8 @@ pub(super) struct Moves {
     routes: Routes<Message>,
     /// Messages that are still to be sent, in order.
     outbox: VecDeque<(ShardId, Message)>,
+    /// An inbox did not take the first of them.
+    is_stuck: bool,
     numbers: u32,
     /// Where `shed` looks next.
     shed_behind: Option<SessionId>,
@@ -188,7 +195,7 @@ impl std::fmt::Debug for MoveMessage {
             Self::Held { .. } => "Held",
             Self::Parcel(_) => "Parcel",
             Self::Settled { .. } => "Settled",
-            Self::Ended(_) => "Ended",
+            Self::Ended { .. } => "Ended",
             Self::Freed { .. } => "Freed",
             Self::Report { .. } => "Report",
         })
@@ -198,7 +205,12 @@ impl std::fmt::Debug for MoveMessage {
 impl Moves {
     /// Whether the shard must not sleep.
     pub(super) fn is_pressing(&self) -> bool {
-        !self.outbox.is_empty()
+        !self.outbox.is_empty() && !self.is_stuck
+    }
+
+    /// Whether an inbox is full: the next try is soon, and not at once.
+    pub(super) fn is_stuck(&self) -> bool {
+        self.is_stuck
     }
 
     /// When a look at the moves is due.
@@ -286,7 +298,7 @@ impl<K: Kernel> Shard<K> {
     }
 
     fn check_move(&mut self, id: SessionId, to: ShardId) -> Result<(ShardId, Unit), MoveRefusal> {
-        if self.poller.inbox(to).is_none() {
+        if usize::from(to.0) >= self.poller.inboxes().count() {
             return Err(MoveRefusal::NoShard);
         }
         let unit = self.sessions.unit_of(id)?;
@@ -322,7 +334,7 @@ impl<K: Kernel> Shard<K> {
                 self.moves.shed_behind = Some(id);
                 break;
             }
-            if !matches!(session, SessionRef::Publisher(_)) && self.check_move(id, to).is_ok() {
+            if self.sessions.plays(session) && self.check_move(id, to).is_ok() {
                 left -= 1;
                 self.begin_move(id, to, Box::new(|_| {}));
             }
@@ -335,7 +347,8 @@ impl<K: Kernel> Shard<K> {
             return;
         }
         for id in self.sessions.cx.directory.take_guests_left() {
-            self.moves.send(id.shard(), MoveMessage::Ended(id));
+            let was_dismissed = self.sessions.live.readers.has_ended(id);
+            self.moves.send(id.shard(), MoveMessage::Ended { id, was_dismissed });
         }
         self.answer_preparations();
         for parcel in std::mem::take(&mut self.moves.arrivals) {
@@ -351,6 +364,7 @@ impl<K: Kernel> Shard<K> {
 
     /// Sends what waits, in order. What an inbox does not take stays first.
     fn post_moves(&mut self) {
+        self.moves.is_stuck = false;
         while let Some((to, message)) = self.moves.outbox.pop_front() {
             if to == self.id {
                 self.handle_message(message);
@@ -360,6 +374,7 @@ impl<K: Kernel> Shard<K> {
             if let Err(back) = inbox.push(message) {
                 self.cells.inbox_full.add(1);
                 self.moves.outbox.push_front((to, back));
+                self.moves.is_stuck = true;
                 return;
             }
         }
@@ -385,8 +400,11 @@ impl<K: Kernel> Shard<K> {
             }
             MoveMessage::Parcel(parcel) => self.take_parcel(*parcel),
             MoveMessage::Settled { ids, at } => self.settle_sessions(&ids, at),
-            MoveMessage::Ended(id) => {
+            MoveMessage::Ended { id, was_dismissed } => {
                 self.sessions.cx.away.remove(&id);
+                if was_dismissed {
+                    self.sessions.live.readers.recently_closed.add(id);
+                }
                 // They are answered as for a session that nobody has.
                 for event in self.moves.routes.forget(id) {
                     self.handle_message(event);
@@ -416,6 +434,10 @@ impl<K: Kernel> Shard<K> {
     /// It is known where sessions are: the events that were held follow them.
     fn settle_sessions(&mut self, ids: &[SessionId], at: ShardId) {
         for id in ids {
+            // It has ended meanwhile, and its events with it.
+            if !self.sessions.cx.away.contains(id) {
+                continue;
+            }
             let events = self.moves.routes.settle(*id, at, self.id);
             if at == self.id {
                 self.sessions.cx.away.remove(id);
@@ -453,7 +475,11 @@ impl<K: Kernel> Shard<K> {
             let leaving = &self.moves.departures[place];
             let (id, frozen, is_frozen) =
                 (leaving.id, leaving.frozen, leaving.departure.is_frozen());
+            let is_stopping = self.phase.is_stopping();
             let unit = self.sessions.unit_of(id).and_then(|unit| {
+                if is_stopping {
+                    return Err(MoveRefusal::Stopping);
+                }
                 self.sessions.check_move(&unit)?;
                 Ok(unit)
             });
@@ -618,10 +644,7 @@ impl<K: Kernel> Shard<K> {
     }
 
     /// Takes a connection that is at rest out of the table.
-    fn take_connection(
-        &mut self,
-        key: EntryKey,
-    ) -> Option<Box<crate::consumers::rtsp_connection::RtspConnection>> {
+    fn take_connection(&mut self, key: EntryKey) -> Option<Box<RtspConnection>> {
         let consumer = self.net.entries.remove(&mut self.net.ring, key);
         let Some(Consumer::Connection(mut connection)) = consumer else { return None };
         self.sessions.cx.wheel.cancel(*connection.idle_timer_mut());
@@ -687,7 +710,8 @@ impl<K: Kernel> Shard<K> {
             for (pair, rtp, rtcp) in session.addresses() {
                 self.moves.send(parcel.home, MoveMessage::Freed { pair, rtp, rtcp });
             }
-            self.moves.send(parcel.home, MoveMessage::Ended(session.id()));
+            let (id, was_dismissed) = (session.id(), false);
+            self.moves.send(parcel.home, MoveMessage::Ended { id, was_dismissed });
         }
         if let Some(reply) = parcel.reply {
             reply(Err(parcel.returned.unwrap_or(MoveRefusal::Full)));
@@ -706,7 +730,7 @@ impl<K: Kernel> Shard<K> {
                 for (pair, rtp, rtcp) in addresses {
                     self.moves.send(home, MoveMessage::Freed { pair, rtp, rtcp });
                 }
-                self.moves.send(home, MoveMessage::Ended(id));
+                self.moves.send(home, MoveMessage::Ended { id, was_dismissed: false });
                 self.cells.sessions_failed.add(1);
             }
         }
@@ -738,11 +762,7 @@ impl<K: Kernel> Shard<K> {
         self.settle();
     }
 
-    fn put_connection(
-        &mut self,
-        connection: Box<crate::consumers::rtsp_connection::RtspConnection>,
-        fd: OwnedFd,
-    ) -> Option<EntryKey> {
+    fn put_connection(&mut self, connection: Box<RtspConnection>, fd: OwnedFd) -> Option<EntryKey> {
         let consumer = Consumer::Connection(connection);
         // There is room: see `make_room_for`. Should the kernel refuse all the same, the connection
         // closes, and its sessions have none.

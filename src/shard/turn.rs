@@ -179,7 +179,7 @@ impl<K: Kernel> Shard<K> {
             return None;
         }
         let now = self.sessions.cx.now;
-        let is_short = self.phase.is_stopping() || !self.leaves.is_empty();
+        let is_short = self.phase.is_stopping() || !self.leaves.is_empty() || self.moves.is_stuck();
         let limit = if is_short { DRAIN_STEP } else { IDLE_WAIT };
         let due =
             self.sessions.cx.wheel.next_due().into_iter().chain(self.sessions.live.next_due());

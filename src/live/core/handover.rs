@@ -43,6 +43,8 @@ struct PackedFeedStream {
     has_begun: bool,
     retransmit: RetransmitBudget,
     cursor: Cursor,
+    /// The batch at its place; `None`: it has come to the end.
+    at: Option<Arc<PacketBatch>>,
 }
 
 /// Whether a ring has what a reader needs.
@@ -70,7 +72,9 @@ impl LivePath {
     pub fn pack_reader(&mut self, key: ReaderKey) -> Option<(PackedFeed, Reader)> {
         let anchor = (self.ring.end_no().checked_sub(1)?, Arc::clone(self.ring.newest()?));
         let reader = self.remove_reader(key)?;
+        let ring = &self.ring;
         let streams = reader.streams.iter().map(|stream| PackedFeedStream {
+            at: ring.batch(stream.cursor.place.no).cloned(),
             track: stream.track,
             clock_rate_hz: stream.clock_rate_hz,
             needs_sync: stream.needs_sync,
@@ -113,7 +117,15 @@ impl LivePath {
         }
         let by = new_no.wrapping_sub(*old_no);
         let is_playing = feed.state == FeedState::Playing;
-        let is_here = |stream: &PackedFeedStream| self.has_from(stream.cursor.place.no, by);
+        // Rings may lack batches that the other has: a full inbox costs its shard some.
+        let is_here = |stream: &PackedFeedStream| {
+            let here = self.ring.batch(stream.cursor.place.no.wrapping_add(by));
+            self.has_from(stream.cursor.place.no, by)
+                && stream
+                    .at
+                    .as_ref()
+                    .is_none_or(|at| here.is_some_and(|here| Arc::ptr_eq(here, at)))
+        };
         match !is_playing || feed.streams.iter().all(is_here) {
             true => Fit::By(by),
             false => Fit::Behind,
@@ -135,6 +147,8 @@ impl LivePath {
         to: &[To],
     ) -> Option<ReaderKey> {
         let key = self.add_reader(owner, feed.carrier).ok()?;
+        let is_here: Vec<bool> =
+            feed.streams.iter().map(|s| self.has_from(s.cursor.place.no, by)).collect();
         let reader = self.reader_mut(key)?;
         reader.state = feed.state;
         reader.pace = feed.pace;
@@ -142,7 +156,7 @@ impl LivePath {
         reader.epoch = feed.epoch;
         reader.skipped = SkipCounts::default();
         let to = to.iter().copied().chain(std::iter::repeat(To::Nowhere));
-        let streams = feed.streams.iter().zip(to).map(|(stream, to)| {
+        let streams = feed.streams.iter().zip(to).zip(is_here).map(|((stream, to), is_here)| {
             let mut made = ReaderStream::new(stream.track, stream.clock_rate_hz, stream.needs_sync);
             made.sent_before = stream.sent;
             made.is_datagram = stream.is_datagram;
@@ -150,6 +164,10 @@ impl LivePath {
             made.to = to;
             made.retransmit = stream.retransmit;
             made.cursor = moved(stream.cursor, by);
+            if !is_here {
+                // One that does not play, whose place this ring never had: as one that begins.
+                made.move_to(0);
+            }
             made
         });
         reader.streams = streams.collect();

@@ -342,7 +342,7 @@ impl ReaderStream {
         }
     }
 
-    fn move_to(&mut self, no: u64) {
+    pub(super) fn move_to(&mut self, no: u64) {
         self.cursor.place = Place { no, run: 0, packet: 0 };
         (self.cursor.is_awaiting, self.cursor.is_broken) = (self.needs_sync, true);
         self.cursor.awaiting_from = None;

@@ -71,6 +71,10 @@ impl Readers {
         if reader.client.told.is_some() {
             return Err(MoveRefusal::Lineup);
         }
+        // It has ended, and waits for its turn to be told so.
+        if cx.directory.find(reader.client.id).is_none() {
+            return Err(MoveRefusal::Busy);
+        }
         if reader.delivery != Delivery::Unicast {
             return Err(MoveRefusal::Multicast);
         }

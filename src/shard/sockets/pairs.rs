@@ -63,23 +63,15 @@ impl Pairs {
         sockets: UdpPair,
         family: Family,
     ) -> Result<(), RingError> {
-        let consumer = Consumer::Rtp(RtpReceiver { pair: place });
-        let (rtp_entry, rtp) = entries.install_datagrams(ring, consumer, sockets.rtp)?;
-        let consumer = Consumer::Rtcp(RtcpReceiver { pair: place });
-        let (rtcp_entry, rtcp) =
-            entries.install_datagrams(ring, consumer, sockets.rtcp).inspect_err(|_| {
-                entries.remove(ring, rtp_entry);
-            })?;
-        let entries = [rtp_entry, rtcp_entry];
-        let pair = Some(Pair { rtp, rtcp, entries, family, fragments_since: None });
-        match self.pairs.get_mut(usize::from(place)) {
-            Some(vacant) => *vacant = pair,
-            None => self.pairs.push(pair),
+        self.open_foreign(ring, entries, place, sockets, family)?;
+        if let Some(Pair { rtp, rtcp, entries: [rtp_entry, rtcp_entry], .. }) = self.get(place) {
+            ring.arm_datagrams(*rtp, rtp_entry.index);
+            ring.arm_datagrams(*rtcp, rtcp_entry.index);
         }
         Ok(())
     }
 
-    /// Opens another shard's pair, by which streams of its sessions are sent.
+    /// Opens another shard's pair, by which streams of its sessions are sent: nothing is received.
     ///
     /// # Errors
     /// As `open`.
