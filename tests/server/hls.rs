@@ -19,17 +19,7 @@ use crate::support::server::{Options, Server};
 use crate::support::wait::{PATIENCE, until};
 use crate::support::{demo_clip, folder_with, http};
 
-const ON: Options<'static> = Options {
-    folder: None,
-    listen: "127.0.0.1:0",
-    admin: "127.0.0.1:0",
-    shards: "1",
-    config: None,
-    open_files: None,
-    without_realtime: false,
-    as_ordinary_user: false,
-    hls: "127.0.0.1:0",
-};
+const ON: Options<'static> = Options { hls: "127.0.0.1:0", ..Options::USUAL };
 
 fn live(server: &Server, clip: &Path) -> crate::support::process::Kept {
     let publisher = publish_file(clip, &server.url("live/a"), "tcp", &["-stream_loop", "-1"]);

@@ -122,6 +122,10 @@ fn path_goes_from_node_to_node_and_on_when_the_one_in_the_middle_is_killed() {
     read_on(&mut reader, 50);
     assert_unbroken(&reader);
     until("the origin feeds one node again", || readers(&lab.origin) == 1);
+    // More than a second of the film.
+    until("the node that is back has had packets for a while", || {
+        path(lab.node(2), "live/show")["source"]["tracks"][0]["packets"].as_u64() > Some(60)
+    });
 
     let report = lab.end(&job);
     assert_eq!(report["job"]["state"], "completed", "{report}");

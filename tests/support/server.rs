@@ -36,19 +36,24 @@ pub(crate) struct Options<'a> {
     pub(crate) hls: &'a str,
 }
 
+impl Options<'static> {
+    /// Of a server with the built-in clip, on free ports and one shard.
+    pub(crate) const USUAL: Self = Self {
+        folder: None,
+        listen: "127.0.0.1:0",
+        admin: "127.0.0.1:0",
+        shards: "1",
+        config: None,
+        open_files: None,
+        without_realtime: false,
+        as_ordinary_user: false,
+        hls: "off",
+    };
+}
+
 impl Default for Options<'_> {
     fn default() -> Self {
-        Self {
-            folder: None,
-            listen: "127.0.0.1:0",
-            admin: "127.0.0.1:0",
-            shards: "1",
-            config: None,
-            open_files: None,
-            without_realtime: false,
-            as_ordinary_user: false,
-            hls: "off",
-        }
+        Options::USUAL
     }
 }
 
