@@ -1,5 +1,6 @@
-//! Numbers of seven bits a byte (AV1 s4.10.5), the lowest bits first; the highest bit of a byte says
-//! that another one follows.
+//! Numbers of seven bits a byte (AV1 s4.10.5), the lowest bits first.
+//!
+//! The highest bit of a byte says that another byte follows.
 //!
 //! Bound: eight bytes, so 56 bits.
 

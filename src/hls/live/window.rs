@@ -5,8 +5,8 @@
 //!  [s3][s4][s5]                  [s6][s7][s8: parts][s9: parts] [s10: parts]  -> part 10.3 is next
 //! ```
 //! A segment stays for as long as a playlist that names it may be in use (RFC 8216 s6.2.2).
-//! Bounds: `LISTED_TARGETS` target durations and `SEGMENTS_MAX` segments listed, as much again kept;
-//! `bytes_max` of all, where the oldest go first and are counted.
+//! Bounds: `LISTED_TARGETS` target durations and `SEGMENTS_MAX` segments listed, as much again
+//! kept; `bytes_max` of all, where the oldest go first and are counted.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, OnceLock};
@@ -378,8 +378,8 @@ impl Window {
 pub(super) const TARGET_S: u32 = 4;
 /// Target durations of segments that stay listed; three at least (RFC 8216 s6.2.2).
 const LISTED_TARGETS: u64 = 4;
-/// Sixteen seconds have eleven of the shortest usual ones. A source whose configuration changes with
-/// every frame makes one of each.
+/// Sixteen seconds have eleven segments of the shortest usual length. A source whose configuration
+/// changes with every frame makes a segment of each frame.
 const SEGMENTS_MAX: usize = 128;
 
 #[cfg(test)]
