@@ -12,6 +12,7 @@ use super::cells::{
 };
 use super::histogram::HistogramValue;
 use super::limits::LimitState;
+use super::whep::{WHEP_FAMILIES, WhepCells};
 use crate::base::carrier::Lower;
 
 /// One metric.
@@ -65,6 +66,8 @@ pub(super) enum Read {
     Admin(fn(&AdminCells) -> &SharedCounter),
     /// Counter without labels.
     Hls(fn(&HlsCells) -> &SharedCounter),
+    /// Counter without labels.
+    Whep(fn(&WhepCells) -> &SharedCounter),
 }
 
 impl Read {
@@ -85,6 +88,7 @@ impl Read {
             | Self::Worker(_)
             | Self::Admin(_)
             | Self::Hls(_)
+            | Self::Whep(_)
             | Self::Log(_) => MetricType::COUNTER,
         }
     }
@@ -106,6 +110,7 @@ impl Read {
             | Self::Worker(_)
             | Self::Admin(_)
             | Self::Hls(_)
+            | Self::Whep(_)
             | Self::Log(_)
             | Self::WorkerGauge(_) => &[],
         }
@@ -114,7 +119,11 @@ impl Read {
 
 /// Every metric of the appliance itself but those of single paths, which are in
 /// [`super::path_families`]; `process_*` are in [`super::process`].
-pub(super) static FAMILIES: &[Family] = &[
+pub(super) fn families() -> impl Iterator<Item = &'static Family> {
+    FAMILIES.iter().chain(WHEP_FAMILIES)
+}
+
+static FAMILIES: &[Family] = &[
     row("headend_build_info", "What is running; always 1.", Read::BuildInfo),
     row("headend_ready", "1 when the appliance answers players.", Read::Ready),
     // Limits on what strangers can grow.
@@ -755,7 +764,7 @@ pub(super) static FAMILIES: &[Family] = &[
     ),
 ];
 
-const fn row(name: &'static str, help: &'static str, read: Read) -> Family {
+pub(super) const fn row(name: &'static str, help: &'static str, read: Read) -> Family {
     Family { name, help, read }
 }
 
@@ -771,7 +780,7 @@ mod tests {
 
     #[test]
     fn names_follow_the_guide() {
-        for family in FAMILIES {
+        for family in families() {
             let (name, kind) = (family.name, family.read.kind());
             assert!(name.starts_with("headend_"), "{name}");
             assert!(family.help.ends_with('.'), "{name}");

@@ -21,3 +21,4 @@ mod path_families;
 pub mod paths;
 pub mod process;
 pub mod requests;
+pub mod whep;
