@@ -45,6 +45,7 @@ mod source_paths;
 mod user_file;
 pub mod value;
 pub mod value_error;
+pub mod webrtc;
 
 pub use cpus::CpuList;
 pub use error::ConfigError;
@@ -64,6 +65,7 @@ use redirect::Redirect;
 use secure::{HttpConfig, SrtpMode, TlsConfig};
 use value::Setting;
 use value_error::ValueError;
+use webrtc::WebrtcConfig;
 
 /// Everything `headend serve` needs to know, checked and with defaults filled in.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -85,6 +87,8 @@ pub struct Config {
     pub http: HttpConfig,
     /// HLS.
     pub hls: HlsConfig,
+    /// WebRTC.
+    pub webrtc: WebrtcConfig,
     /// Which CPUs run a shard.
     pub shards: CpuList,
     /// Which CPUs run a worker.
@@ -156,6 +160,7 @@ impl Default for Config {
             tls: TlsConfig::default(),
             http: HttpConfig::default(),
             hls: HlsConfig::default(),
+            webrtc: WebrtcConfig::default(),
             shards: CpuList::Auto,
             workers: CpuList::Auto,
             shard_priority: ShardPriority::Normal,
