@@ -1,15 +1,17 @@
-//! The loop that keeps live paths: it listens to those that somebody watches, and makes segments of
-//! them.
+//! The loop that keeps live paths: it listens to those that somebody watches, makes segments of
+//! them for HLS, and gives their batches to viewers by WebRTC.
 //!
 //! ```text
-//!  first request --Subscribe--> owner --Subscribed, Batch, Lost, Resumed, Ended--> Muxer
-//!                                                                                    |
-//!  request ---------------------> watch::Receiver <--------- Snapshot, for each part-'
+//!  first request --Subscribe--> owner --Subscribed, Batch, Lost, Resumed, Ended--> Muxer, Whep
+//!                                                                                    |     |
+//!  request ---------------------> watch::Receiver <--------- Snapshot, for each part-'     |
+//!  offer -----------------------> answer                       datagrams <-> sockets <-----'
 //!  nobody asks for `IDLE` ------> Unsubscribe, gone
 //! ```
-//! Messages to owners are repeated as those of shards are (`live::renew`).
+//! A path is made into segments while somebody asks for them; for viewers by WebRTC alone it is
+//! not. Messages to owners are repeated as those of shards are (`live::renew`).
 //! Bounds: `paths_max` paths; `WAITERS_MAX` requests that wait for the owner of one path;
-//! `MESSAGES_A_ROUND` messages before requests have their turn.
+//! `MESSAGES_A_ROUND` messages, and `ROUND_MAX`, before requests have their turn.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -18,19 +20,20 @@ use std::time::Duration;
 use rand::Rng as _;
 use tokio::net::UnixStream;
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::time::{Instant, interval};
+use tokio::time::{Instant, sleep_until};
 
-use super::{Front, LiveAnswer, LiveAsked};
+use super::viewers::{OfferWaiter, Viewers};
+use super::{Asked, Front, LiveAnswer};
 use crate::base::random;
 use crate::config::hls::HlsConfig;
 use crate::config::paths::PathTable;
 use crate::hls::live::{LiveError, Muxer, Snapshot};
 use crate::hls::resource::Revision;
-use crate::http::hls::{HlsView as _, LiveRefusal};
+use crate::http::hls::{HlsView as _, LiveRefusal, WhepRefusal};
 use crate::live::core::batch::{Generation, PacketBatch};
 use crate::live::core::description::Description;
 use crate::live::core::message::{
-    LiveMessage, Notification, OwnerRequest, PathRules, ToOwner, owner_of,
+    LiveMessage, Notification, OwnerRequest, PathRules, RefusedError, ToOwner, owner_of,
 };
 use crate::metrics::cells::HLS;
 use crate::poll::poller::{GUEST, Poller};
@@ -44,6 +47,7 @@ pub(super) struct Live {
     paths_max: usize,
     path_bytes_max: usize,
     paths: HashMap<Arc<str>, Watched>,
+    viewers: Viewers,
     /// Memory of each path's segments at the last look, all together.
     bytes: u64,
 }
@@ -51,12 +55,26 @@ pub(super) struct Live {
 /// A path that somebody watches.
 struct Watched {
     state: State,
+    segments: Segments,
     muxer: Muxer,
     snapshots: watch::Sender<Arc<Snapshot>>,
     /// Requests that wait for the owner's answer.
     waiters: Vec<oneshot::Sender<LiveAnswer>>,
+    /// Offers that do.
+    offers: Vec<OfferWaiter>,
     asked: Instant,
     bytes: u64,
+}
+
+/// Whether a path is made into segments.
+enum Segments {
+    /// Nobody asks for them.
+    Off,
+    /// From the owner's next answer on.
+    Wanted,
+    On,
+    /// It cannot be shown.
+    Refused(LiveError),
 }
 
 enum State {
@@ -69,8 +87,6 @@ enum State {
         generation: Generation,
         description: Arc<Description>,
     },
-    /// It cannot be shown.
-    Refused(LiveError),
     /// It has ended; who watches is told so for a while.
     Ended {
         until: Instant,
@@ -78,18 +94,23 @@ enum State {
 }
 
 impl Live {
-    pub(super) fn new(config: &HlsConfig, poller: Arc<Poller<Inbox>>, front: Arc<Front>) -> Self {
+    pub(super) fn new(
+        config: &HlsConfig,
+        poller: Arc<Poller<Inbox>>,
+        front: Arc<Front>,
+        viewers: Viewers,
+    ) -> Self {
         let shard_count = u8::try_from(poller.inboxes().count()).unwrap_or(u8::MAX);
         let (paths_max, path_bytes_max) = (config.paths_max, config.path_bytes_max);
         let paths = HashMap::new();
-        Self { poller, shard_count, front, paths_max, path_bytes_max, paths, bytes: 0 }
+        Self { poller, shard_count, front, paths_max, path_bytes_max, paths, viewers, bytes: 0 }
     }
 
     /// Until its runtime ends.
     pub(super) async fn run(
         mut self,
         (inbox, wake): (Arc<Inbox>, std::os::unix::net::UnixStream),
-        mut asked: mpsc::Receiver<LiveAsked>,
+        mut asked: mpsc::Receiver<Asked>,
     ) {
         let wake = UnixStream::from_std(wake);
         let wake = match wake {
@@ -99,20 +120,30 @@ impl Live {
                 return;
             }
         };
-        let mut tick = interval(TICK);
+        if let Err(error) = self.viewers.open() {
+            tracing::error!(code = "HE-E408", %error, "the sockets of WebRTC cannot be used");
+        }
+        let mut tick = Instant::now() + TICK;
         loop {
-            while let Ok((path, answer)) = asked.try_recv() {
-                self.handle_asked(&path, answer);
+            // Also while there is always something to read.
+            if tick <= Instant::now() {
+                self.handle_tick();
+                tick = Instant::now() + TICK;
             }
-            let is_rest = self.read_inbox(&inbox);
+            while let Ok(asked) = asked.try_recv() {
+                self.handle_asked(asked);
+            }
+            let is_rest = self.read_inbox(&inbox) | self.viewers.work();
+            self.ask_for_starts();
             if is_rest || !inbox.announce_sleep() {
                 tokio::task::yield_now().await;
                 continue;
             }
             tokio::select! {
                 _ = woken(&wake) => {}
-                Some((path, answer)) = asked.recv() => self.handle_asked(&path, answer),
-                _ = tick.tick() => self.handle_tick(),
+                Some(asked) = asked.recv() => self.handle_asked(asked),
+                () = sleep_until(tick) => {}
+                _ = self.viewers.due() => {}
             }
             inbox.announce_awake();
         }
@@ -120,8 +151,8 @@ impl Live {
 
     /// True: there is more.
     fn read_inbox(&mut self, inbox: &Inbox) -> bool {
-        let mut left = MESSAGES_A_ROUND;
-        while left > 0 {
+        let (mut left, until) = (MESSAGES_A_ROUND, Instant::now() + ROUND_MAX);
+        while left > 0 && Instant::now() < until {
             let mut is_empty = true;
             if let Some(done) = inbox.pop_outcome() {
                 self.front.handle_done(done);
@@ -151,52 +182,107 @@ impl Live {
         }
     }
 
-    fn handle_asked(&mut self, path: &str, answer: oneshot::Sender<LiveAnswer>) {
-        let now = Instant::now();
-        let is_over = self
-            .paths
-            .get(path)
-            .is_some_and(|watched| matches!(watched.state, State::Ended { until } if until <= now));
-        if is_over {
-            self.remove(path);
+    fn handle_asked(&mut self, asked: Asked) {
+        match asked {
+            Asked::Segments { path, answer } => self.handle_request(&path, answer),
+            Asked::Offer(waiter) => self.handle_offer(waiter),
+            Asked::End { path, id, answer } => {
+                let _gone = answer.send(self.viewers.end(&path, &id));
+            }
         }
-        if let Some(watched) = self.paths.get_mut(path) {
-            watched.asked = now;
-            match &watched.state {
-                State::Requested { .. } if watched.waiters.len() < WAITERS_MAX => {
-                    watched.waiters.push(answer);
+    }
+
+    fn handle_request(&mut self, path: &str, answer: oneshot::Sender<LiveAnswer>) {
+        let watched = match self.watched(path) {
+            Ok(watched) => watched,
+            Err(refusal) => {
+                let _gone = answer.send(Err(refusal));
+                return;
+            }
+        };
+        watched.asked = Instant::now();
+        match (&watched.state, &watched.segments) {
+            (State::Here { .. } | State::Ended { .. }, Segments::On) | (State::Ended { .. }, _) => {
+                let _gone = answer.send(Ok(watched.snapshots.subscribe()));
+            }
+            (_, Segments::Refused(error)) => {
+                let _gone = answer.send(Err(error.clone().into()));
+            }
+            (State::Requested { .. }, _) | (State::Here { .. }, Segments::Wanted) => {
+                watched.segments = Segments::Wanted;
+                watched.wait(answer);
+            }
+            (State::Here { .. }, Segments::Off) => {
+                watched.segments = Segments::Wanted;
+                watched.wait(answer);
+                // The newest group comes with the answer.
+                self.request(&path.into(), subscribe());
+            }
+        }
+    }
+
+    fn handle_offer(&mut self, waiter: OfferWaiter) {
+        if self.viewers.is_off() {
+            waiter.refuse(WhepRefusal::Off);
+            return;
+        }
+        let path: Arc<str> = waiter.offer.path.as_str().into();
+        let is_known = self.viewers.has(&path);
+        let watched = match self.watched(&path) {
+            Ok(watched) => watched,
+            Err(refusal) => {
+                waiter.refuse(refusal.into());
+                return;
+            }
+        };
+        match watched.state {
+            State::Here { .. } if is_known => self.viewers.accept(&path, waiter),
+            State::Ended { .. } => waiter.refuse(LiveRefusal::from(RefusedError::NoSource).into()),
+            State::Here { .. } | State::Requested { .. } => {
+                let is_here = matches!(watched.state, State::Here { .. });
+                if watched.offers.len() < WAITERS_MAX {
+                    watched.offers.push(waiter);
                 }
-                State::Requested { .. } => {}
-                State::Here { .. } | State::Ended { .. } => {
-                    let _gone = answer.send(Ok(watched.snapshots.subscribe()));
-                }
-                State::Refused(error) => {
-                    let _gone = answer.send(Err(error.clone().into()));
+                if is_here {
+                    self.request(&path, subscribe());
                 }
             }
-            return;
         }
-        let table: Arc<PathTable> = self.front.paths();
-        if !table.find(path).lineup.is_empty() {
-            let _gone = answer.send(Err(LiveRefusal::Lineup));
-            return;
-        }
-        if self.paths.len() >= self.paths_max {
-            let _gone = answer.send(Err(LiveRefusal::TooMany { max: self.paths_max }));
-            return;
+    }
+
+    /// A path that somebody asks for; its owner is asked for one that nobody asked for before.
+    fn watched(&mut self, path: &str) -> Result<&mut Watched, LiveRefusal> {
+        let now = Instant::now();
+        let is_over =
+            |watched: &Watched| matches!(watched.state, State::Ended { until } if until <= now);
+        if self.paths.get(path).is_some_and(is_over) {
+            self.remove(path);
         }
         let name: Arc<str> = path.into();
-        let watched = Watched {
-            state: State::Requested { next: now + FIRST_REPEAT, wait: FIRST_REPEAT },
-            muxer: Muxer::new(Revision(random::rng().next_u64()), self.path_bytes_max),
-            snapshots: watch::Sender::default(),
-            waiters: vec![answer],
-            asked: now,
-            bytes: 0,
-        };
-        self.paths.insert(Arc::clone(&name), watched);
-        HLS.live_paths.set(self.paths.len() as u64);
-        self.request(&name, subscribe());
+        if !self.paths.contains_key(path) {
+            let table: Arc<PathTable> = self.front.paths();
+            if !table.find(path).lineup.is_empty() {
+                return Err(LiveRefusal::Lineup);
+            }
+            if self.paths.len() >= self.paths_max {
+                return Err(LiveRefusal::TooMany { max: self.paths_max });
+            }
+            self.request(&name, subscribe());
+        }
+        let bytes_max = self.path_bytes_max;
+        let count = self.paths.len() as u64;
+        let watched = self.paths.entry(name).or_insert_with(|| {
+            HLS.live_paths.set(count + 1);
+            Watched::new(now, bytes_max)
+        });
+        Ok(watched)
+    }
+
+    /// Asks the sources of paths whose viewers need a key frame.
+    fn ask_for_starts(&mut self) {
+        for path in self.viewers.take_wants_sync() {
+            self.request(&path, OwnerRequest::WantSync);
+        }
     }
 
     fn handle_live(&mut self, message: LiveMessage) {
@@ -211,21 +297,34 @@ impl Live {
         };
         match notification {
             Notification::Subscribed { generation, description, snapshot } => {
-                if matches!(watched.state, State::Here { .. }) {
-                    return;
+                watched.state = State::Here { generation, description: Arc::clone(&description) };
+                let mut wants_start = false;
+                if matches!(watched.segments, Segments::Wanted) {
+                    watched.begin(&path, generation, &description, &snapshot);
+                    wants_start =
+                        matches!(watched.segments, Segments::On) && !watched.muxer.has_begun();
+                    watched.answer_waiters();
                 }
-                watched.begin(&path, generation, description, &snapshot);
-                let wants_start = !watched.muxer.has_begun();
-                watched.answer_waiters();
-                if wants_start && matches!(watched.state, State::Here { .. }) {
+                let offers = std::mem::take(&mut watched.offers);
+                let began = (generation, &*description, snapshot.as_slice());
+                self.viewers.begin(&path, began, offers);
+                if wants_start {
                     self.request(&path, OwnerRequest::WantSync);
                 }
             }
-            Notification::Batch(batch) => watched.feed(&batch),
+            Notification::Batch(batch) => {
+                watched.feed(&batch);
+                self.viewers.handle_batch(&path, &batch);
+            }
             Notification::Resumed { generation, description } => {
-                watched.begin(&path, generation, description, &[]);
+                self.viewers.resume(&path, generation, &description);
+                if !matches!(watched.segments, Segments::Off) {
+                    watched.begin(&path, generation, &description, &[]);
+                }
+                watched.state = State::Here { generation, description };
             }
             Notification::Described { generation, description } => {
+                self.viewers.describe(&path, generation);
                 if let State::Here { generation: known, description: of } = &mut watched.state {
                     (*known, *of) = (generation, description);
                 }
@@ -234,9 +333,13 @@ impl Live {
                 for waiter in watched.waiters.drain(..) {
                     let _gone = waiter.send(Err(why.into()));
                 }
+                for waiter in watched.offers.drain(..) {
+                    waiter.refuse(LiveRefusal::from(why).into());
+                }
                 self.remove(&path);
             }
             Notification::Ended => {
+                self.viewers.end_path(&path);
                 watched.muxer.end();
                 watched.publish();
                 watched.state = State::Ended { until: Instant::now() + ENDED_KEPT };
@@ -260,13 +363,20 @@ impl Live {
             watched.count();
             let is_idle = now.duration_since(watched.asked) >= IDLE
                 && watched.snapshots.receiver_count() == 0;
+            if is_idle && matches!(watched.segments, Segments::On) {
+                watched.stop_segments(self.path_bytes_max);
+            }
+            let is_viewed = self.viewers.is_watched(path) || !watched.offers.is_empty();
+            if !is_viewed {
+                self.viewers.forget(path);
+            }
             match &mut watched.state {
                 State::Ended { until }
                     if *until <= now && watched.snapshots.receiver_count() == 0 =>
                 {
                     over.push(Arc::clone(path));
                 }
-                _ if is_idle => over.push(Arc::clone(path)),
+                _ if is_idle && !is_viewed => over.push(Arc::clone(path)),
                 State::Requested { next, wait } if *next <= now => {
                     *wait = (*wait * 2).min(REPEAT_MAX);
                     *next = now + *wait;
@@ -276,8 +386,12 @@ impl Live {
                     let (generation, description) = (*generation, Arc::clone(description));
                     let listen = OwnerRequest::Listen { shard: GUEST, generation, description };
                     requests.push((Arc::clone(path), listen));
+                    if matches!(watched.segments, Segments::Wanted) || !watched.offers.is_empty() {
+                        // The answer was lost.
+                        requests.push((Arc::clone(path), subscribe()));
+                    }
                 }
-                State::Requested { .. } | State::Refused(_) | State::Ended { .. } => {}
+                State::Requested { .. } | State::Ended { .. } => {}
             }
         }
         for path in over {
@@ -291,6 +405,7 @@ impl Live {
 
     fn remove(&mut self, path: &str) {
         let Some((name, watched)) = self.paths.remove_entry(path) else { return };
+        self.viewers.end_path(path);
         if !matches!(watched.state, State::Ended { .. }) {
             self.request(&name, OwnerRequest::Unsubscribe { shard: GUEST });
         }
@@ -315,18 +430,39 @@ impl Live {
 }
 
 impl Watched {
+    /// Its owner is asked.
+    fn new(now: Instant, bytes_max: usize) -> Self {
+        Self {
+            state: State::Requested { next: now + FIRST_REPEAT, wait: FIRST_REPEAT },
+            segments: Segments::Off,
+            muxer: new_muxer(bytes_max),
+            snapshots: watch::Sender::default(),
+            waiters: Vec::new(),
+            offers: Vec::new(),
+            asked: now,
+            bytes: 0,
+        }
+    }
+
+    /// A full list drops the answer, which is how that is told.
+    fn wait(&mut self, answer: oneshot::Sender<LiveAnswer>) {
+        if self.waiters.len() < WAITERS_MAX {
+            self.waiters.push(answer);
+        }
+    }
+
     fn begin(
         &mut self,
         path: &str,
         generation: Generation,
-        description: Arc<Description>,
+        description: &Description,
         snapshot: &[Arc<PacketBatch>],
     ) {
-        let begun = self.muxer.begin(generation, &description);
+        let begun = self.muxer.begin(generation, description);
         let begun = begun.and_then(|()| self.muxer.handle_snapshot(snapshot));
         match begun {
             Ok(_) => {
-                self.state = State::Here { generation, description };
+                self.segments = Segments::On;
                 self.publish();
             }
             Err(error) => self.refuse(path, error),
@@ -334,7 +470,7 @@ impl Watched {
     }
 
     fn feed(&mut self, batch: &PacketBatch) {
-        if !matches!(self.state, State::Here { .. }) {
+        if !matches!((&self.state, &self.segments), (State::Here { .. }, Segments::On)) {
             return;
         }
         match self.muxer.handle_batch(batch) {
@@ -349,13 +485,21 @@ impl Watched {
         tracing::info!(code = "HE-I408", path, %error, "a live path cannot be shown in a browser");
         self.muxer.end();
         self.publish();
-        self.state = State::Refused(error);
+        self.segments = Segments::Refused(error);
+    }
+
+    /// Nobody asks for segments any more, though the path is watched by WebRTC.
+    fn stop_segments(&mut self, bytes_max: usize) {
+        self.segments = Segments::Off;
+        self.muxer = new_muxer(bytes_max);
+        self.snapshots = watch::Sender::default();
+        self.count();
     }
 
     fn answer_waiters(&mut self) {
         for waiter in self.waiters.drain(..) {
-            let answer = match &self.state {
-                State::Refused(error) => Err(error.clone().into()),
+            let answer = match &self.segments {
+                Segments::Refused(error) => Err(error.clone().into()),
                 _ => Ok(self.snapshots.subscribe()),
             };
             let _gone = waiter.send(answer);
@@ -374,6 +518,10 @@ impl Watched {
         HLS.segments_evicted.add(counts.evicted);
         self.bytes = self.muxer.memory_bytes() as u64;
     }
+}
+
+fn new_muxer(bytes_max: usize) -> Muxer {
+    Muxer::new(Revision(random::rng().next_u64()), bytes_max)
 }
 
 fn subscribe() -> OwnerRequest {
@@ -397,5 +545,7 @@ const REPEAT_MAX: Duration = Duration::from_secs(8);
 const TICK: Duration = Duration::from_secs(1);
 /// Messages of each kind in a round of the loop.
 const MESSAGES_A_ROUND: usize = 256;
+/// Time of a round: a batch for many viewers by WebRTC takes milliseconds.
+const ROUND_MAX: Duration = Duration::from_millis(5);
 /// Requests that wait for the owner of one path.
 const WAITERS_MAX: usize = 4_096;
