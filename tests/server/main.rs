@@ -46,3 +46,4 @@ mod top;
 mod trick_modes;
 mod tunnel;
 mod webhooks;
+mod whep;
