@@ -5,11 +5,13 @@
 //! batches     -> frames -> first key frame: the line begins -> parts -> window -> snapshot
 //! ```
 //! Tracks lie on one line by the path's clocks (`live::core::clock`). Another source goes on where
-//! the line ended. Invariant: nothing is made before the video has a key frame and its parameter
-//! sets. Bound: frames of other tracks that wait for that are dropped.
+//! the line ended, and so does one whose pictures pause for longer than a segment may be: sound in
+//! the pause is left out. Invariant: nothing is made before the video has a key frame and its
+//! parameter sets. Bound: frames of other tracks that wait for that are dropped.
 
 use std::sync::Arc;
 
+use crate::base::ids::RtpTs;
 use crate::base::time::rescale;
 use crate::hls::live::segmenter::{Part, Segmenter, Timed};
 use crate::hls::live::timeline::{DecodeOrder, TrackTime};
@@ -58,6 +60,8 @@ struct Line {
     /// Wall clock of the line's beginning.
     origin_ns: i64,
     times: Vec<Option<TrackTime>>,
+    /// The latest time of the reference, in its ticks.
+    newest: i64,
     orders: Vec<Option<DecodeOrder>>,
     segmenter: Segmenter,
 }
@@ -213,6 +217,9 @@ impl Muxer {
         {
             is_new |= self.end_line();
         }
+        if is_reference && self.line.as_ref().is_some_and(|line| line.pauses(place, frame.ts)) {
+            is_new |= self.end_line();
+        }
         let begins = self.line.is_none() && is_reference && frame.is_sync;
         if begins {
             self.begin_line(&frame, clock);
@@ -260,17 +267,11 @@ impl Muxer {
         if let Some(time) = times.get_mut(self.reference) {
             *time = Some(TrackTime::new(reference.clock_rate_hz, frame.ts, begin));
         }
-        let mut segmenter = Segmenter::new(
-            &rates,
-            self.reference,
-            self.window.target_us(),
-            self.window.segment_bytes_max(),
-        );
-        if self.window.part_target_us() > 0 {
-            segmenter.set_targets(self.window.part_target_us(), self.window.target_us());
-        }
+        let segment_bytes_max = self.window.segment_bytes_max();
+        let segmenter =
+            Segmenter::new(&rates, self.reference, self.window.targets(), segment_bytes_max);
         let orders = rates.iter().map(|_| None).collect();
-        self.line = Some(Line { origin_ns, times, orders, segmenter });
+        self.line = Some(Line { origin_ns, times, newest: begin, orders, segmenter });
     }
 
     fn place_frame(&mut self, place: usize, frame: Frame, clock: Option<ClockPoint>) -> bool {
@@ -294,6 +295,9 @@ impl Muxer {
             }
         };
         let pts = time.ticks(frame.ts);
+        if place == self.reference {
+            line.newest = line.newest.max(pts);
+        }
         let is_video = track.kind == MediaKind::Video;
         let depth = track.decoder.as_ref().and_then(|decoder| decoder.reorder_max).unwrap_or(0);
         let Some(order) = line.orders.get_mut(place) else { return false };
@@ -304,22 +308,24 @@ impl Muxer {
         let dts = order.next(pts);
         let Frame { bytes, is_sync, .. } = frame;
         self.rate.frames += u64::from(place == self.reference);
-        match line.segmenter.push(place, Timed { dts, pts, bytes, is_sync, ticks }) {
-            Some(part) => self.take_part(part),
-            None => false,
-        }
+        let mut parts = Vec::new();
+        line.segmenter.push(place, Timed { dts, pts, bytes, is_sync, ticks }, &mut parts);
+        let is_new = !parts.is_empty();
+        parts.into_iter().for_each(|part| self.take_part(part));
+        is_new
     }
 
-    fn take_part(&mut self, part: Part) -> bool {
-        let Part { bytes, duration_us, is_independent, begin_us, shown_us, ends_segment } = part;
-        if let Some(line) = &self.line
-            && let Some(part_target_us) = line.segmenter.part_target_us()
-        {
-            let target_s = u32::try_from(part_target_us.div_ceil(1_000_000)).unwrap_or(u32::MAX);
-            self.window.begin(part_target_us, target_s);
+    fn take_part(&mut self, part: Part) {
+        let Part { bytes, duration_us, is_independent, begin_us, shown_us, .. } = part;
+        let (begins_segment, ends_segment) = (part.begins_segment, part.ends_segment);
+        if let Some(targets) = self.line.as_ref().and_then(|line| line.segmenter.targets()) {
+            self.window.begin(targets);
+        }
+        if begins_segment {
+            self.window.end_segment();
         }
         self.counts.parts += 1;
-        self.rate.note(bytes.len() as u64, duration_us, ends_segment);
+        self.rate.note(bytes.len() as u64, duration_us, begins_segment);
         self.next_begin_us = begin_us.saturating_add(i64::try_from(duration_us).unwrap_or(0));
         let utc_ms = self.line.as_ref().map(|line| {
             line.origin_ns.saturating_add(shown_us.saturating_mul(1_000)).div_euclid(1_000_000)
@@ -331,15 +337,17 @@ impl Muxer {
         self.window.push_part(stored, is_discontinuous, utc_ms);
         if ends_segment {
             self.window.end_segment();
+            self.rate.end_segment();
         }
-        true
     }
 
     /// Ends the line: what follows is another one. True: there is a new snapshot.
     fn end_line(&mut self) -> bool {
         let Some(line) = &mut self.line else { return false };
-        let last = line.segmenter.finish();
-        let is_new = last.is_some_and(|part| self.take_part(part));
+        let mut parts = Vec::new();
+        line.segmenter.finish(&mut parts);
+        let is_new = !parts.is_empty();
+        parts.into_iter().for_each(|part| self.take_part(part));
         self.window.end_segment();
         self.line = None;
         // A little apart, so that no two frames have one time.
@@ -377,6 +385,14 @@ impl Muxer {
 }
 
 impl Line {
+    /// Whether a picture of the reference is farther from those before than a segment may be long.
+    fn pauses(&self, place: usize, ts: RtpTs) -> bool {
+        let Some(time) = self.times.get(place).and_then(Option::as_ref) else { return false };
+        let ticks = time.ticks_at(ts).saturating_sub(self.newest);
+        let us = rescale(ticks, time.clock_rate_hz(), MICROSECONDS);
+        us.unsigned_abs() > self.segmenter.frame_us_max()
+    }
+
     /// Whether the clock of the reference says something else than when the line began.
     fn is_off(&self, place: usize, clock: ClockPoint) -> bool {
         let time = self.times.get(place).and_then(Option::as_ref);
@@ -385,14 +401,20 @@ impl Line {
 }
 
 impl RateMeter {
-    fn note(&mut self, bytes: u64, us: u64, ends_segment: bool) {
+    fn note(&mut self, bytes: u64, us: u64, begins_segment: bool) {
+        if begins_segment {
+            self.end_segment();
+        }
         self.bytes += bytes;
         self.us += us;
         self.segment_bytes += bytes;
         self.segment_us += us;
-        if ends_segment {
-            let bits = self.segment_bytes * 8 * u64::from(MICROSECONDS) / self.segment_us.max(1);
-            self.peak = self.peak.max(bits);
+    }
+
+    fn end_segment(&mut self) {
+        let bits = self.segment_bytes * 8 * u64::from(MICROSECONDS);
+        if let Some(rate) = bits.checked_div(self.segment_us) {
+            self.peak = self.peak.max(rate);
             (self.segment_bytes, self.segment_us) = (0, 0);
         }
     }

@@ -68,6 +68,10 @@ impl Track {
             payload_type.ok_or_else(|| refused("without a payload type".to_owned()))?;
         let encoding = media.encoding(payload_type);
         let encoding = encoding.ok_or_else(|| refused("of an unknown codec".to_owned()))?;
+        if !CLOCK_RATES_HZ.contains(&encoding.clock_rate_hz) {
+            let hz = encoding.clock_rate_hz;
+            return Err(refused(format!("on a clock of {hz} Hz, with which no frame can be placed")));
+        }
         let name = encoding.name.to_ascii_uppercase();
         let (depacketizer, format) = match name.as_str() {
             "H264" => {
@@ -261,6 +265,8 @@ const RATES_HZ: [u32; 13] = [
     96_000, 88_200, 64_000, 48_000, 44_100, 32_000, 24_000, 22_050, 16_000, 12_000, 11_025, 8_000,
     7_350,
 ];
+/// Clocks that tell frames apart and have room for pauses; RFCs say 90 kHz, or the rate of samples.
+const CLOCK_RATES_HZ: std::ops::RangeInclusive<u32> = 1_000..=1_000_000;
 const SEQUENCE_HEADER: u8 = 1;
 /// OBUs of a unit that are looked at.
 const OBUS_MAX: usize = 16;
