@@ -117,11 +117,12 @@ impl Muxer {
     /// A browser cannot show it.
     pub fn handle_snapshot(&mut self, batches: &[Arc<PacketBatch>]) -> Result<bool, LiveError> {
         // The newest clocks are the best known.
-        let clocks = |place: u8| batches.iter().rev().find_map(|batch| batch.clock_of(place));
-        let clocks: Vec<_> = self.tracks.iter().map(|track| clocks(track.place)).collect();
+        for track in &mut self.tracks {
+            track.clock = batches.iter().rev().find_map(|batch| batch.clock_of(track.place));
+        }
         let mut is_new = false;
         for batch in batches {
-            is_new |= self.take(batch, &clocks)?;
+            is_new |= self.take(batch)?;
         }
         Ok(is_new)
     }
@@ -131,7 +132,10 @@ impl Muxer {
     /// # Errors
     /// A browser cannot show it.
     pub fn handle_batch(&mut self, batch: &PacketBatch) -> Result<bool, LiveError> {
-        self.take(batch, &[])
+        for track in &mut self.tracks {
+            track.clock = batch.clock_of(track.place).or(track.clock);
+        }
+        self.take(batch)
     }
 
     /// The path has ended.
@@ -167,11 +171,7 @@ impl Muxer {
         std::mem::take(&mut self.counts)
     }
 
-    fn take(
-        &mut self,
-        batch: &PacketBatch,
-        clocks: &[Option<ClockPoint>],
-    ) -> Result<bool, LiveError> {
+    fn take(&mut self, batch: &PacketBatch) -> Result<bool, LiveError> {
         if batch.generation() != self.generation {
             return Ok(false);
         }
@@ -179,27 +179,20 @@ impl Muxer {
         let mut frames = std::mem::take(&mut self.frames);
         for place in 0..self.tracks.len() {
             let Some(track) = self.tracks.get_mut(place) else { break };
-            let clock =
-                clocks.get(place).copied().flatten().or_else(|| batch.clock_of(track.place));
             for run in batch.runs_of(track.place) {
                 for packet in batch.packets_of(run) {
                     track.push(batch.packet_bytes(packet), packet.is_sync, &mut frames);
                 }
             }
             for frame in frames.drain(..) {
-                is_new |= self.take_frame(place, frame, clock)?;
+                is_new |= self.take_frame(place, frame)?;
             }
         }
         self.frames = frames;
         Ok(is_new)
     }
 
-    fn take_frame(
-        &mut self,
-        place: usize,
-        frame: Frame,
-        clock: Option<ClockPoint>,
-    ) -> Result<bool, LiveError> {
+    fn take_frame(&mut self, place: usize, frame: Frame) -> Result<bool, LiveError> {
         let is_reference = place == self.reference;
         let mut is_new = false;
         if let Some(track) = self.tracks.get_mut(place)
@@ -210,28 +203,23 @@ impl Muxer {
             // Another picture size, or other sound: another initialization.
             is_new |= self.end_line();
         }
-        if let (Some(line), Some(clock)) = (&self.line, clock)
-            && is_reference
-            && frame.is_sync
-            && line.is_off(place, clock)
+        if let Some(line) = self.line.as_ref().filter(|_| is_reference)
+            && (line.pauses(place, frame.ts) || frame.is_sync && line.is_off(&self.tracks))
         {
-            is_new |= self.end_line();
-        }
-        if is_reference && self.line.as_ref().is_some_and(|line| line.pauses(place, frame.ts)) {
             is_new |= self.end_line();
         }
         let begins = self.line.is_none() && is_reference && frame.is_sync;
         if begins {
-            self.begin_line(&frame, clock);
+            self.begin_line(&frame);
         }
         if self.line.is_none() {
             return Ok(is_new);
         }
-        Ok(is_new | self.place_frame(place, frame, clock))
+        Ok(is_new | self.place_frame(place, frame))
     }
 
     /// Begins a line with a key frame, unless a configuration is missing.
-    fn begin_line(&mut self, frame: &Frame, clock: Option<ClockPoint>) {
+    fn begin_line(&mut self, frame: &Frame) {
         for track in &mut self.tracks {
             if track.kind == MediaKind::Audio && track.decoder.is_none() {
                 // Its configuration is in the description.
@@ -261,7 +249,8 @@ impl Muxer {
         self.window.push_init(init);
         let rates: Vec<u32> = self.tracks.iter().map(|track| track.clock_rate_hz).collect();
         let begin = rescale(self.next_begin_us, MICROSECONDS, reference.clock_rate_hz);
-        let utc_ns = clock.map_or(0, |clock| clock.utc_ns_of(frame.ts, reference.clock_rate_hz));
+        let utc_ns = |clock: ClockPoint| clock.utc_ns_of(frame.ts, reference.clock_rate_hz);
+        let utc_ns = reference.clock.map_or(0, utc_ns);
         let origin_ns = utc_ns - self.next_begin_us * 1_000;
         let mut times = vec![None; rates.len()];
         if let Some(time) = times.get_mut(self.reference) {
@@ -274,7 +263,7 @@ impl Muxer {
         self.line = Some(Line { origin_ns, times, newest: begin, orders, segmenter });
     }
 
-    fn place_frame(&mut self, place: usize, frame: Frame, clock: Option<ClockPoint>) -> bool {
+    fn place_frame(&mut self, place: usize, frame: Frame) -> bool {
         let (Some(line), Some(track)) = (&mut self.line, self.tracks.get(place)) else {
             return false;
         };
@@ -284,7 +273,7 @@ impl Muxer {
         let time = match time {
             Some(time) => time,
             None => {
-                let utc = clock.map(|clock| clock.utc_ns_of(frame.ts, rate));
+                let utc = track.clock.map(|clock| clock.utc_ns_of(frame.ts, rate));
                 let at = utc.map(|utc| TrackTime::at_utc(rate, utc, line.origin_ns));
                 let Some(at) = at else { return false };
                 // What lies before the first picture is not shown.
@@ -353,9 +342,6 @@ impl Muxer {
         // A little apart, so that no two frames have one time.
         self.next_begin_us += GAP_US;
         self.is_discontinuous = true;
-        for track in &mut self.tracks {
-            track.restart();
-        }
         is_new
     }
 
@@ -393,10 +379,15 @@ impl Line {
         us.unsigned_abs() > self.segmenter.frame_us_max()
     }
 
-    /// Whether the clock of the reference says something else than when the line began.
-    fn is_off(&self, place: usize, clock: ClockPoint) -> bool {
-        let time = self.times.get(place).and_then(Option::as_ref);
-        time.is_some_and(|time| time.drift_ns(clock, self.origin_ns).unsigned_abs() > OFF_NS)
+    /// Whether the clocks say something else than when the line began: a track lies elsewhere now,
+    /// or two tracks, say sound and picture, have drifted apart.
+    fn is_off(&self, tracks: &[Track]) -> bool {
+        let drift = |(time, track): (&Option<TrackTime>, &Track)| {
+            Some(time.as_ref()?.drift_ns(track.clock?, self.origin_ns))
+        };
+        let drifts = || self.times.iter().zip(tracks).filter_map(drift);
+        let (least, most) = (drifts().min().unwrap_or(0), drifts().max().unwrap_or(0));
+        least.min(0).abs_diff(most.max(0)) > OFF_NS
     }
 }
 
@@ -461,7 +452,7 @@ fn tracks_of(description: &Description) -> Result<Vec<Track>, LiveError> {
 /// Where lines begin: decode times of reordered pictures lie before it.
 const BEGIN_US: i64 = 10_000_000;
 const GAP_US: i64 = 1_000_000;
-/// Sound and picture may be so far apart before the line begins anew.
+/// Sound and picture may be so far apart, or off their clocks, before the line begins anew.
 const OFF_NS: u64 = 200_000_000;
 const USUAL_PICTURES_A_SECOND: u32 = 30;
 const MICROSECONDS: u32 = 1_000_000;

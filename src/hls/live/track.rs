@@ -3,6 +3,8 @@
 //! Parameter sets come from the SDP and in band (`rtp::detect::sets`), the sequence header of AV1
 //! from its key frames. A configuration that changes counts from the next key frame on.
 
+use crate::base::ids::Ssrc;
+use crate::live::core::clock::ClockPoint;
 use crate::media::codec::{Codec, MediaKind};
 use crate::media::fmp4::{Decoder, NotShown};
 use crate::rtp::RtpView;
@@ -40,7 +42,10 @@ pub(super) struct Track {
     pub(super) kind: MediaKind,
     /// Ticks a second of RTP times.
     pub(super) clock_rate_hz: u32,
+    /// Relation of its RTP time to the wall clock, as it was stated last.
+    pub(super) clock: Option<ClockPoint>,
     payload_type: u8,
+    ssrc: Option<Ssrc>,
     depacketizer: Depacketizer,
     format: Format,
     /// The configuration that segments have.
@@ -101,7 +106,9 @@ impl Track {
             place,
             kind,
             clock_rate_hz: encoding.clock_rate_hz,
+            clock: None,
             payload_type,
+            ssrc: None,
             depacketizer,
             format,
             decoder: None,
@@ -126,17 +133,16 @@ impl Track {
         if view.payload_type() != self.payload_type {
             return;
         }
+        if self.ssrc.replace(view.ssrc()).is_some_and(|before| before != view.ssrc()) {
+            // Another stream follows under the same description.
+            self.depacketizer.restart();
+        }
         let payload = view.payload();
         if let Format::Nal(sets, _) = &mut self.format {
             self.is_changed |= sets.handle_payload(payload);
         }
         let (seq, ts, marker) = (view.seq(), view.ts(), view.marker());
         self.depacketizer.push(&Packet { seq, ts, marker, is_sync, payload }, out);
-    }
-
-    /// Another stream follows under the same description.
-    pub(super) fn restart(&mut self) {
-        self.depacketizer.restart();
     }
 
     pub(super) fn take_lost(&mut self) -> u64 {
