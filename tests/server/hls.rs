@@ -190,7 +190,12 @@ fn live_playlist_keeps_the_rules_from_one_state_to_the_next() {
     let whole = get(hls, &format!("/live/a/{}", segment.uri)).body;
     let parts = segment.parts.iter().map(|part| get(hls, &format!("/live/a/{}", part.uri)).body);
     assert_eq!(whole, parts.collect::<Vec<_>>().concat());
-    for (query, status) in [("_HLS_msn=9999", 400), ("_HLS_part=1", 400), ("_HLS_msn=x", 400)] {
+    let other = segment.map.replace("-i0.mp4", "-i9.mp4");
+    assert_ne!(other, segment.map);
+    assert_eq!(get(hls, &format!("/live/a/{other}")).status, 404, "it is not waited for");
+    let ahead = before.sequence + 9_999;
+    let ahead = format!("_HLS_msn={ahead}");
+    for (query, status) in [(&*ahead, 400), ("_HLS_part=1", 400), ("_HLS_msn=x", 400)] {
         assert_eq!(get(hls, &format!("/live/a/main.m3u8?{query}")).status, status, "{query}");
     }
 }
@@ -260,6 +265,10 @@ fn path_that_nobody_watches_any_more_is_let_go() {
     viewer.write_all(ask.as_bytes()).unwrap();
     drop(viewer);
     crate::support::wait::until_within(PATIENCE * 2, "it is let go", || watched() == 0);
+    // A cache may have answers that were given for numbers of the run before.
+    until("it is watched again", || get(server.hls(), "/live/a/index.m3u8").status == 200);
+    let again = playlist(server.hls(), "/live/a/main.m3u8");
+    assert!(again.sequence > next, "{} is behind {next}", again.sequence);
     drop(publisher);
 }
 

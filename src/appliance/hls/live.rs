@@ -16,6 +16,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use rand::Rng as _;
 use tokio::net::UnixStream;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -187,7 +188,7 @@ impl Live {
         let name: Arc<str> = path.into();
         let watched = Watched {
             state: State::Requested { next: now + FIRST_REPEAT, wait: FIRST_REPEAT },
-            muxer: Muxer::new(Revision(random::rng().next_u64()), self.path_bytes_max),
+            muxer: self.muxer(Timestamp::now().as_second()),
             snapshots: watch::Sender::default(),
             waiters: vec![answer],
             asked: now,
@@ -196,6 +197,14 @@ impl Live {
         self.paths.insert(Arc::clone(&name), watched);
         HLS.live_paths.set(self.paths.len() as u64);
         self.request(&name, subscribe());
+    }
+
+    /// For a run that begins at these seconds since 1970.
+    fn muxer(&self, utc_s: i64) -> Muxer {
+        let revision = Revision(random::rng().next_u64());
+        // A run has less than a segment a second.
+        let number = u64::try_from(utc_s.saturating_sub(NUMBERS_BEGIN_S)).unwrap_or(0);
+        Muxer::new(revision, self.path_bytes_max).numbered_from(number)
     }
 
     fn handle_live(&mut self, message: LiveMessage, now: Instant) {
@@ -424,6 +433,9 @@ const REFUSED_KEPT: Duration = Duration::from_secs(5);
 /// As `live::renew` for those of shards.
 const FIRST_REPEAT: Duration = Duration::from_secs(1);
 const REPEAT_MAX: Duration = Duration::from_secs(8);
+/// UTC at which numbers of segments begin: 2020, so that they have 31 bits until 2088. Some players
+/// have no more for them.
+const NUMBERS_BEGIN_S: i64 = 1_577_836_800;
 const TICK: Duration = Duration::from_secs(1);
 /// Messages of each kind in a round of the loop.
 const MESSAGES_A_ROUND: usize = 256;

@@ -94,6 +94,14 @@ impl Muxer {
         }
     }
 
+    /// Has the first segment this number: that of another run may be in caches, and in players'
+    /// questions for the next one (rfc8216bis s6.2.5.2), so numbers go on from run to run.
+    #[must_use]
+    pub fn numbered_from(mut self, number: u64) -> Self {
+        self.window.number_from(number);
+        self
+    }
+
     /// A source feeds the path from now on.
     ///
     /// # Errors

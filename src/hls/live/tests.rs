@@ -130,6 +130,17 @@ fn path_begins_with_a_key_frame_and_is_listed_in_parts_and_segments() {
 }
 
 #[test]
+fn numbers_of_segments_begin_where_a_run_is_told_to() {
+    let mut muxer = Muxer::new(Revision(1), 1 << 20).numbered_from(7_000);
+    assert_eq!(muxer.snapshot().next_part(), (7_000, 0));
+    muxer.begin(Generation(1), &description("H264/90000")).unwrap();
+    feed(&mut muxer, 1, 0..80);
+    let text = playlist(&muxer);
+    assert!(text.contains("#EXT-X-MEDIA-SEQUENCE:7000\n"), "{text}");
+    assert!(text.contains("\nmain-0000000000000001-7000.m4s\n"), "{text}");
+}
+
+#[test]
 fn another_source_goes_on_behind_a_discontinuity() {
     let mut muxer = Muxer::new(Revision(1), 1 << 20);
     muxer.begin(Generation(1), &description("H264/90000")).unwrap();

@@ -73,6 +73,8 @@ pub struct Snapshot {
     removed: Vec<Arc<StoredSegment>>,
     listed: Vec<Arc<StoredSegment>>,
     multivariant: Option<Multivariant>,
+    /// Number of the segment that begins next.
+    next_number: u64,
     is_ended: bool,
     text: OnceLock<Bytes>,
 }
@@ -137,7 +139,7 @@ impl Snapshot {
     #[must_use]
     pub fn next_part(&self) -> (u64, u32) {
         match self.listed.last() {
-            None => (0, 0),
+            None => (self.next_number, 0),
             Some(last) if last.is_complete => (last.number + 1, 0),
             Some(last) if !last.is_in_parts => (last.number, 0),
             Some(last) => (last.number, u32::try_from(last.parts.len()).unwrap_or(u32::MAX)),
@@ -243,6 +245,11 @@ impl Window {
         }
     }
 
+    /// The first segment has this number.
+    pub(super) fn number_from(&mut self, number: u64) {
+        self.next_number = number;
+    }
+
     /// Says how long parts and segments are at most. Later targets do not change it (RFC 8216 s6.2.1).
     pub(super) fn begin(&mut self, targets: Targets) {
         self.targets.get_or_insert(targets);
@@ -338,6 +345,7 @@ impl Window {
             removed: self.removed.iter().cloned().collect(),
             listed: self.listed.iter().cloned().collect(),
             multivariant,
+            next_number: self.next_number,
             is_ended: self.is_ended,
             text: OnceLock::new(),
         }

@@ -195,3 +195,13 @@ fn path_that_nobody_asks_for_is_let_go() {
     assert_eq!(bench.requests(), ["unsubscribe"]);
     assert!(bench.live.paths.is_empty());
 }
+
+#[test]
+fn segments_of_a_later_run_have_higher_numbers() {
+    let bench = Bench::new();
+    let first = |utc_s| bench.live.muxer(utc_s).snapshot().next_part();
+    assert_eq!(first(1_577_836_800 + 200_000_000), (200_000_000, 0));
+    assert_eq!(first(0), (0, 0), "a clock that has not been set");
+    let now = Timestamp::now().as_second();
+    assert!(first(now + 60) > first(now), "the server has been restarted");
+}
