@@ -181,6 +181,21 @@ impl TitlePlan {
             + self.renditions.iter().map(of).sum::<usize>()
     }
 
+    /// Samples of a segment: what it takes to write its head.
+    #[must_use]
+    pub fn samples_of(&self, rendition: Rendition, number: u64) -> u32 {
+        let Some(place) = usize::try_from(number).ok().filter(|at| *at < self.ends_us.len()) else {
+            return 0;
+        };
+        let rendition = self.renditions.get(usize::from(rendition.0));
+        let tracks = rendition.map_or(&[][..], |rendition| &rendition.tracks);
+        let count = |track: &PlanTrack| {
+            let range = track.firsts.get(place).zip(track.firsts.get(place + 1));
+            range.map_or(0, |(first, end)| end - first)
+        };
+        tracks.iter().map(count).fold(0, u32::saturating_add)
+    }
+
     /// A segment. `asset` is the one that was cut. `None` when there is no such segment.
     ///
     /// # Errors

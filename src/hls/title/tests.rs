@@ -204,10 +204,13 @@ proptest! {
         let plan = TitlePlan::new(&asset, IDENTITY).unwrap();
         prop_assert!(plan.ends_us.windows(2).all(|pair| pair[0] < pair[1]), "{:?}", plan.ends_us);
         let mut bytes: Vec<(u64, u64)> = Vec::new();
+        let mut samples = 0;
         for number in 0..plan.ends_us.len() as u64 {
             let segment = plan.segment(&asset, Rendition::MAIN, number).unwrap().unwrap();
             bytes.extend(segment.ranges);
+            samples += plan.samples_of(Rendition::MAIN, number);
         }
+        prop_assert_eq!(samples, asset.tracks.iter().map(|track| track.index.count()).sum::<u32>());
         prop_assert_eq!(plan.segment(&asset, Rendition::MAIN, plan.ends_us.len() as u64).unwrap(), None);
         bytes.sort_unstable();
         let all: u64 = asset.tracks.iter().flat_map(|track| track.index.iter(0, u32::MAX)).map(|s| u64::from(s.bytes)).sum();
