@@ -445,6 +445,47 @@ mod tests {
         assert!(parts[0].ends_segment);
     }
 
+    #[test]
+    fn segment_ends_before_it_has_more_bytes_than_it_may() {
+        let mut segmenter = Segmenter::new(&[90_000], 0, None, 4_096);
+        let mut parts = Vec::new();
+        for n in 0..100 {
+            let picture = Timed { bytes: vec![7; 400], ..frame(n * 3_600, n == 0, None) };
+            segmenter.push(0, picture, &mut parts);
+        }
+        let mut bytes = 0;
+        for part in &parts {
+            bytes = if part.begins_segment { 0 } else { bytes } + part.bytes.len();
+            // The picture that fills it is in it.
+            assert!(bytes <= 4_096 + 400 + 200, "{bytes}");
+        }
+        let ends = parts.iter().filter(|part| part.ends_segment).count();
+        assert!(ends >= 8, "{ends} segments of 40,000 bytes");
+    }
+
+    #[test]
+    fn sound_that_waits_for_pictures_that_have_stopped_is_dropped() {
+        let mut segmenter = Segmenter::new(&[90_000, 48_000], 0, None, 1 << 20);
+        let mut parts = Vec::new();
+        segmenter.push(0, frame(0, true, None), &mut parts);
+        for n in 0..20_000 {
+            segmenter.push(1, frame(n * 960, true, Some(960)), &mut parts);
+            let waiting = segmenter.tracks[1].frames.len();
+            assert!(waiting <= WAITING_MAX && segmenter.bytes == waiting * 10, "{waiting}");
+        }
+        assert!(parts.is_empty());
+        // A minute of large frames is less than that, and their bytes are bounded too.
+        for n in 0..100 {
+            let large = Timed { bytes: vec![7; 1 << 20], ..frame((30_000 + n) * 960, true, Some(960)) };
+            segmenter.push(1, large, &mut parts);
+            assert!(segmenter.bytes <= 2 * PART_BYTES_MAX, "{}", segmenter.bytes);
+        }
+        // When pictures come again, so does sound.
+        segmenter.push(0, frame(90_000 * 10, false, None), &mut parts);
+        segmenter.finish(&mut parts);
+        assert!(!parts.is_empty());
+    }
+
     proptest! {
         #[test]
         fn no_part_and_no_segment_is_longer_than_stated_whatever_lengths_pictures_have(

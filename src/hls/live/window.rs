@@ -462,6 +462,24 @@ mod tests {
     }
 
     #[test]
+    fn very_short_segments_are_bounded_by_their_number() {
+        let mut window = window(1 << 20);
+        for _ in 0..1_000 {
+            window.push_part(part(1_000, 1), true, None);
+            window.push_init(vec![1]);
+            window.end_segment();
+            let segments = (window.listed.len(), window.removed.len());
+            assert!(segments.0 <= SEGMENTS_MAX && segments.1 <= SEGMENTS_MAX, "{segments:?}");
+            assert!(window.inits.len() <= 2 * SEGMENTS_MAX + 1, "{}", window.inits.len());
+        }
+        let snapshot = window.snapshot(None);
+        assert_eq!(snapshot.listed.len(), SEGMENTS_MAX);
+        let breaks = snapshot.discontinuity_sequence + SEGMENTS_MAX as u64;
+        assert_eq!(breaks, 1_000, "those that left the list are counted");
+        assert_eq!(window.evicted, 1_000 - SEGMENTS_MAX as u64);
+    }
+
+    #[test]
     fn part_is_there_when_it_is_listed_or_its_segment_is_over() {
         let mut window = window(1 << 20);
         assert_eq!(window.snapshot(None).next_part(), (0, 0));
