@@ -284,6 +284,42 @@ fn publisher_that_goes_ends_the_playlist() {
     });
 }
 
+fn drain(server: &Server, order: &serde_json::Value) -> serde_json::Value {
+    let (status, state) = http::post_json(server.admin, "/v1/drain", "", order);
+    assert_eq!(status, 200, "{state}");
+    state
+}
+
+#[test]
+fn drained_server_sends_new_viewers_away_and_those_who_watch_at_the_deadline() {
+    use serde_json::json;
+
+    let server = Server::start(&ON);
+    let hls = server.hls();
+    let status = |path: &str| get(hls, path).status;
+    let segment = format!("/demo/{}", playlist(hls, "/demo/main.m3u8").segments[0].uri);
+    assert_eq!(status(&segment), 200);
+    let state = drain(&server, &json!({}));
+    assert_eq!((&state["state"], &state["hls"]), (&json!("draining"), &json!(true)), "{state}");
+    for path in ["/demo/", "/demo/index.m3u8"] {
+        let refused = get(hls, path);
+        assert_eq!((refused.status, refused.header("retry-after")), (503, "60"), "{path}");
+        assert_eq!(refused.header("cache-control"), "no-store");
+    }
+    assert_eq!((status("/demo/main.m3u8"), status(&segment)), (200, 200), "who watches goes on");
+    drain(&server, &json!({ "redirect": ["rtsp://b.example", "http://b.example:8888"] }));
+    let moved = get(hls, "/vod/a%20b.mp4/index.m3u8?token=x");
+    let location = "http://b.example:8888/vod/a%20b.mp4/index.m3u8?token=x";
+    assert_eq!((moved.status, moved.header("location")), (302, location));
+    let turned_away = metric(&server, "headend_hls_turned_away_total");
+    assert_eq!(turned_away, 3);
+    http::post_json(server.admin, "/v1/undrain", "", &json!({}));
+    assert_eq!(status("/demo/index.m3u8"), 200);
+    let state = drain(&server, &json!({ "deadline_s": 0 }));
+    assert_eq!((&state["state"], &state["hls"]), (&json!("drained"), &json!(false)), "{state}");
+    assert_eq!((status("/demo/main.m3u8"), status(&segment)), (503, 503), "the deadline");
+}
+
 /// A connection of each viewer is one.
 fn allow_descriptors() {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};

@@ -148,10 +148,17 @@ impl Live {
     }
 
     fn handle_message(&self, message: Message) {
-        // Nothing else is meant for a guest; who asks is told by the dropped reply.
-        if let Message::Configure { paths, done } = message {
-            self.front.set_paths(paths);
-            done();
+        match message {
+            Message::Configure { paths, done } => {
+                self.front.set_paths(paths);
+                done();
+            }
+            Message::Drain { order, done } => {
+                self.front.set_drain(order);
+                done();
+            }
+            // Nothing else is meant for a guest; who asks is told by the dropped reply.
+            _ => {}
         }
     }
 
@@ -281,6 +288,9 @@ impl Live {
     }
 
     fn handle_tick(&mut self, now: Instant) {
+        if self.front.drain().is_some_and(|drain| drain.is_over(self.front.now())) {
+            self.end_all(now);
+        }
         let mut requests = Vec::new();
         let mut over = Vec::new();
         for (path, watched) in &mut self.paths {
@@ -314,6 +324,20 @@ impl Live {
             self.request(&path, request);
         }
         self.note_memory();
+    }
+
+    /// The server is drained: who still waits for a part is told that none follows.
+    fn end_all(&mut self, now: Instant) {
+        let mut ended = Vec::new();
+        for (path, watched) in &mut self.paths {
+            if matches!(watched.state, State::Here { .. }) {
+                watched.end(None, now + ENDED_KEPT);
+                ended.push(Arc::clone(path));
+            }
+        }
+        for path in ended {
+            self.request(&path, OwnerRequest::Unsubscribe { shard: GUEST });
+        }
     }
 
     fn remove(&mut self, path: &str) {

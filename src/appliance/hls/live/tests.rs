@@ -2,7 +2,7 @@
 
 use std::sync::Mutex;
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 
 use super::*;
 use crate::access::throttle::Throttle;
@@ -10,6 +10,7 @@ use crate::base::ids::{RtpTs, SeqNo, Ssrc};
 use crate::base::time::Mono;
 use crate::live::core::batch::{Arrival, BatchBuilder};
 use crate::live::core::description::LiveTrack;
+use crate::session::draining::DrainOrder;
 use crate::worker::TaskQueue;
 
 const PATH: &str = "live/a";
@@ -30,6 +31,7 @@ impl Bench {
             throttle: Arc::new(Throttle::default()),
             paths: ArcSwap::default(),
             waiting: Mutex::default(),
+            drain: ArcSwapOption::empty(),
             asks: mpsc::channel(1).0,
         });
         let live = Live::new(&HlsConfig::default(), poller, front);
@@ -181,6 +183,27 @@ fn source_that_begins_or_has_paused_is_asked_for_a_key_frame_once() {
     bench.picture(3, 1_800_000, false);
     bench.picture(4, 1_803_600, false);
     assert_eq!(bench.requests(), ["want sync"]);
+}
+
+#[test]
+fn paths_that_are_watched_at_the_deadline_of_a_drain_end() {
+    let mut bench = Bench::new();
+    let mut waiter = bench.ask();
+    bench.subscribed("H264");
+    let snapshots = waiter.try_recv().unwrap().unwrap();
+    let drain = |after| {
+        let order = DrainOrder { after, ..DrainOrder::default() };
+        Message::Drain { order: Some(order), done: Box::new(|| {}) }
+    };
+    bench.live.handle_message(drain(None));
+    bench.live.handle_message(drain(Some(Duration::from_secs(3_600))));
+    bench.pass(TICK);
+    assert!(!snapshots.borrow().is_ended(), "the deadline has not come");
+    bench.requests();
+    bench.live.handle_message(drain(Some(Duration::ZERO)));
+    bench.pass(TICK);
+    assert!(snapshots.borrow().is_ended());
+    assert_eq!(bench.requests(), ["unsubscribe"]);
 }
 
 #[test]
