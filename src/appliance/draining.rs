@@ -242,7 +242,11 @@ mod tests {
             cell.set(0);
         }
         cells[1].draining.set(0);
-        assert_eq!(draining.exit(&cells, false), DrainExit::Later, "a shard does not know of it yet");
+        assert_eq!(
+            draining.exit(&cells, false),
+            DrainExit::Later,
+            "a shard does not know of it yet"
+        );
         cells[1].draining.set(1);
         assert_eq!(draining.exit(&cells, false), DrainExit::Now);
         assert_eq!(draining.exit(&cells, true), DrainExit::Later, "somebody watches by HLS");

@@ -82,7 +82,9 @@ mod tests {
         assert_eq!(of("64:ff9b::192.0.2.1"), of("192.0.2.1"), "behind a translator");
         assert_ne!(of("64:ff9b::192.0.2.1"), of("64:ff9b::192.0.2.2"));
         assert_ne!(of("64:ff9b:1::192.0.2.1"), of("192.0.2.1"), "another prefix");
-        for none in ["64:ff9b::192.0.2.1", "192.0.2.1", "::ffff:192.0.2.1", "::1", "fe80::1", "fd00:1:2::1"] {
+        for none in
+            ["64:ff9b::192.0.2.1", "192.0.2.1", "::ffff:192.0.2.1", "::1", "fe80::1", "fd00:1:2::1"]
+        {
             assert_eq!(site(none), None, "{none}");
         }
     }

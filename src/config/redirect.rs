@@ -153,7 +153,10 @@ mod tests {
         let sentence = twice(["rtsp://b", "rtsp://c"]);
         assert_eq!(sentence, "there can be one rtsp:// server that clients are sent to");
         let sentence = twice(["http://b", "https://c"]);
-        assert_eq!(sentence, "there can be one http:// or https:// server that clients are sent to");
+        assert_eq!(
+            sentence,
+            "there can be one http:// or https:// server that clients are sent to"
+        );
     }
 
     #[test]

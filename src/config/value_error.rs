@@ -106,7 +106,9 @@ pub enum ValueError {
         text: String,
     },
     /// Not a server that clients can be sent to.
-    #[error("`{text}` is not a server like rtsp://HOST:PORT, rtsps://HOST:PORT or http://HOST:PORT")]
+    #[error(
+        "`{text}` is not a server like rtsp://HOST:PORT, rtsps://HOST:PORT or http://HOST:PORT"
+    )]
     Redirect {
         /// What was found, without a password.
         text: String,

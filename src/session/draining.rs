@@ -163,9 +163,12 @@ mod tests {
         let later = |s| Some(ViewerAway::Later(Duration::from_secs(s)));
         let to = Some(ViewerAway::To("http://b/a/index.m3u8".to_owned()));
         let deadline = NOW + Duration::from_secs(30);
-        for (begins, now, expected) in
-            [(true, NOW, to.clone()), (false, NOW, None), (true, deadline, to), (false, deadline, later(5))]
-        {
+        for (begins, now, expected) in [
+            (true, NOW, to.clone()),
+            (false, NOW, None),
+            (true, deadline, to),
+            (false, deadline, later(5)),
+        ] {
             assert_eq!(drain.turn_viewer_away("/a/index.m3u8", begins, now), expected);
         }
         let without = Drain::new(DrainOrder { after, ..DrainOrder::default() }, NOW);

@@ -163,7 +163,8 @@ impl Live {
     }
 
     fn handle_asked(&mut self, path: &str, answer: oneshot::Sender<LiveAnswer>, now: Instant) {
-        let is_past = |watched: &Watched| matches!(watched.state, State::Over { until, .. } if until <= now);
+        let is_past =
+            |watched: &Watched| matches!(watched.state, State::Over { until, .. } if until <= now);
         if self.paths.get(path).is_some_and(is_past) {
             self.remove(path);
         }
@@ -229,7 +230,8 @@ impl Live {
             return;
         }
         // A source that begins, or has paused for long, is asked for a key frame, once.
-        let is_beginning = watched.muxer.has_begun() || !matches!(notification, Notification::Batch(_));
+        let is_beginning =
+            watched.muxer.has_begun() || !matches!(notification, Notification::Batch(_));
         match notification {
             // An answer to a request that was repeated.
             Notification::Subscribed { .. } if matches!(watched.state, State::Here { .. }) => {}

@@ -252,8 +252,7 @@ mod tests {
         let before = tunnels.half_open_count();
         let mut ended = Vec::new();
         let one_more = cookie(9_999);
-        let refused =
-            tunnels.enter(one_more, ip("2001:db8:0:1::1"), place(9_999), &mut ended);
+        let refused = tunnels.enter(one_more, ip("2001:db8:0:1::1"), place(9_999), &mut ended);
         assert_eq!((refused, ended), (Err(TunnelRefusal::Full), vec![]));
         assert_eq!(tunnels.half_open_count(), before);
     }

@@ -476,7 +476,8 @@ mod tests {
         assert!(parts.is_empty());
         // A minute of large frames is less than that, and their bytes are bounded too.
         for n in 0..100 {
-            let large = Timed { bytes: vec![7; 1 << 20], ..frame((30_000 + n) * 960, true, Some(960)) };
+            let large =
+                Timed { bytes: vec![7; 1 << 20], ..frame((30_000 + n) * 960, true, Some(960)) };
             segmenter.push(1, large, &mut parts);
             assert!(segmenter.bytes <= 2 * PART_BYTES_MAX, "{}", segmenter.bytes);
         }

@@ -77,7 +77,9 @@ impl Track {
         let encoding = encoding.ok_or_else(|| refused("of an unknown codec".to_owned()))?;
         if !CLOCK_RATES_HZ.contains(&encoding.clock_rate_hz) {
             let hz = encoding.clock_rate_hz;
-            return Err(refused(format!("on a clock of {hz} Hz, with which no frame can be placed")));
+            return Err(refused(format!(
+                "on a clock of {hz} Hz, with which no frame can be placed"
+            )));
         }
         let name = encoding.name.to_ascii_uppercase();
         let (depacketizer, format) = match name.as_str() {

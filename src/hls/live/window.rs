@@ -504,7 +504,12 @@ mod tests {
         assert!(!snapshot.has(1, Some(0)), "it is not told how long it is");
         assert_eq!(snapshot.next_part(), (1, 0));
         let text = String::from_utf8(snapshot.playlist("").to_vec()).unwrap();
-        assert!(text.ends_with("-0.m4s\n#EXT-X-PRELOAD-HINT:TYPE=PART,URI=\"main-0000000000000001-1.0.m4s\"\n"), "{text}");
+        assert!(
+            text.ends_with(
+                "-0.m4s\n#EXT-X-PRELOAD-HINT:TYPE=PART,URI=\"main-0000000000000001-1.0.m4s\"\n"
+            ),
+            "{text}"
+        );
         window.end_segment();
         let snapshot = window.snapshot(None);
         assert!(snapshot.has(1, Some(0)) && snapshot.next_part() == (2, 0));

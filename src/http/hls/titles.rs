@@ -199,8 +199,7 @@ async fn segment(
         let (plan, title) = (Arc::clone(plan), Arc::clone(title));
         Job(spawn_blocking(move || plan.segment(&title.asset, rendition, number))).done().await?
     };
-    planned
-        .map_err(|error| Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, error.to_string()))
+    planned.map_err(|error| Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, error.to_string()))
 }
 
 fn check(plan: &TitlePlan, revision: Revision) -> Result<(), Problem> {

@@ -28,8 +28,15 @@ fn token_of_the_query_is_handed_on_to_everything_that_a_playlist_names() {
     let suffix = format!("?token={token}");
     assert_eq!(get(hls, "/demo/index.m3u8").status, 401);
     let multivariant = get(hls, &format!("/demo/index.m3u8{suffix}"));
-    assert_eq!((multivariant.status, multivariant.header("cache-control")), (200, "private, max-age=5"));
-    assert!(multivariant.text().ends_with(&format!("main.m3u8{suffix}\n")), "{}", multivariant.text());
+    assert_eq!(
+        (multivariant.status, multivariant.header("cache-control")),
+        (200, "private, max-age=5")
+    );
+    assert!(
+        multivariant.text().ends_with(&format!("main.m3u8{suffix}\n")),
+        "{}",
+        multivariant.text()
+    );
     let list = check(get(hls, &format!("/demo/main.m3u8{suffix}")).text());
     for uri in [&list.segments[0].map, &list.segments[0].uri, &list.segments[1].uri] {
         assert!(uri.ends_with(&suffix), "{uri}");
