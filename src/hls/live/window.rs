@@ -272,7 +272,7 @@ impl Window {
         self.targets.map_or(0, |targets| targets.part_us)
     }
 
-    /// A segment is not longer: the oldest could not make room for it.
+    /// Bytes of a segment at most: for a larger one the oldest segments could not make room.
     pub(super) fn segment_bytes_max(&self) -> usize {
         self.bytes_max / 4
     }
