@@ -4,7 +4,7 @@
 //! ```text
 //!  server.redirect = ["rtsp://b.example:8554", "rtsps://b.example:8322", "http://b.example:8888"]
 //!  DESCRIBE rtsp://a.example/vod/x.mp4?t=1 --> Location: rtsp://b.example:8554/vod/x.mp4?t=1
-//!  GET /vod/x.mp4/index.m3u8?token=1 ---------> Location: http://b.example:8888/vod/x.mp4/index.m3u8?token=1
+//!  GET /vod/x.mp4/index.m3u8?t=1 --> Location: http://b.example:8888/vod/x.mp4/index.m3u8?t=1
 //! ```
 //! Invariant: a client that came by TLS is never sent to a server without.
 //! Bounds: one server for RTSP, RTSPS and HLS each; `URL_BYTES_MAX`.

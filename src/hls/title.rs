@@ -9,7 +9,8 @@
 //! A segment is a head (`moof`) and ranges of the file, those of the first track first. Times begin
 //! at `start_s`, the whole seconds that decode times before 0 need: `tfdt` has no sign.
 //! Invariants: each sample of a track is in one segment; segments of video begin with a sync
-//! sample; names of segments change with the file and with `PLAN_VERSION`. Bounds: `SEGMENTS_MAX` segments; a segment as `fragment_head`; 4 bytes a cut and track.
+//! sample; names of segments change with the file and with `PLAN_VERSION`. Bounds: `SEGMENTS_MAX`
+//! segments; a segment as `fragment_head`; 4 bytes a cut and track.
 
 use super::playlist::{Multivariant, Rate, Sound, TitlePlaylist};
 use super::resource::{Rendition, Revision};
@@ -460,8 +461,8 @@ fn clamped(ticks: i64) -> i32 {
     i32::try_from(ticks).unwrap_or(if ticks < 0 { i32::MIN } else { i32::MAX })
 }
 
-/// Version of the cuts and of what is written around samples. Whoever changes a byte of a segment or
-/// an initialization raises it: caches keep what has the same name (see `resource`). The test
+/// Version of the cuts and of what is written around samples. Whoever changes a byte of a segment
+/// or an initialization raises it: caches keep what has the same name (see `resource`). The test
 /// `bytes_of_a_title_are_those_of_this_version` notices.
 const PLAN_VERSION: u64 = 1;
 /// Segments are at least this long: short enough to begin and to seek quickly, long enough that a

@@ -64,8 +64,8 @@ impl Drain {
         self.deadline.is_some_and(|deadline| deadline <= now)
     }
 
-    /// The answer to a viewer's request for a path with its query. `begins`: viewers begin with such
-    /// a request. `None`: it is answered as ever.
+    /// The answer to a viewer's request for a path with its query. `begins`: viewers begin with
+    /// such a request. `None`: it is answered as ever.
     #[must_use]
     pub fn turn_viewer_away(
         &self,

@@ -10,7 +10,8 @@
 //! makes one of the two see the other.
 //! Bounds: a full `messages` hands the message back. `outcomes` has room for every task that can be
 //! under way, so a worker's outcome always fits. `live` takes messages with packets up to
-//! `LIVE_PACKETS_MAX`, or `GUEST_PACKETS_MAX`; the room beyond is for messages that must not be lost.
+//! `LIVE_PACKETS_MAX`, or `GUEST_PACKETS_MAX`; the room beyond is for messages that must not be
+//! lost.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;

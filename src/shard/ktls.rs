@@ -51,24 +51,24 @@ pub(super) fn set_keys(socket: BorrowedFd<'_>, keys: &KernelKeys) -> io::Result<
     set(libc::TLS_RX, &keys.receive)
 }
 
-/// Tells the client that nothing more comes (RFC 8446 s6.1): without it a client cannot tell the end
-/// from a cut. The kernel encrypts the alert. No send may be under way on the connection. A socket
-/// that does not take it at once is closed without.
+/// Tells the client that nothing more comes (RFC 8446 s6.1): without it a client cannot tell the
+/// end from a cut. The kernel encrypts the alert. No send may be under way on the connection. A
+/// socket that does not take it at once is closed without.
 pub(super) fn send_close_notify(socket: BorrowedFd<'_>) {
     let mut alert = CLOSE_NOTIFY;
     let mut part = libc::iovec { iov_base: alert.as_mut_ptr().cast(), iov_len: alert.len() };
     // A control message: its length, level and type, and the type of the record.
     let mut control = [HEADER_BYTES + 1, level_and_type(), u64::from_le(ALERT.into())];
-    // SAFETY: `zeroed` requires a type for which all bytes zero are a value: msghdr has pointers and
-    // integers.
+    // SAFETY: `zeroed` requires a type for which all bytes zero are a value: msghdr has pointers
+    // and integers.
     let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
     message.msg_iov = &raw mut part;
     message.msg_iovlen = 1;
     message.msg_control = control.as_mut_ptr().cast();
     message.msg_controllen = size_of_val(&control) as _;
-    // SAFETY: `sendmsg` requires an open descriptor and a message whose pointers are valid for their
-    // lengths during the call. The descriptor is borrowed for it; `alert`, `part` and `control` live
-    // until it has returned, and `control` is aligned as a header is.
+    // SAFETY: `sendmsg` requires an open descriptor and a message whose pointers are valid for
+    // their lengths during the call. The descriptor is borrowed for it; `alert`, `part` and
+    // `control` live until it has returned, and `control` is aligned as a header is.
     // Test: `kernel_says_that_a_connection_is_closed`.
     let _untold = unsafe {
         libc::sendmsg(

@@ -98,7 +98,8 @@ impl Tunnels {
     }
 
     /// Places for a tunnel of an address, among its half-open ones and among all of its. Where its
-    /// share of half-open ones is used up, the oldest makes room; none does when that would not help.
+    /// share of half-open ones is used up, the oldest makes room; none does when that would not
+    /// help.
     fn places(
         &mut self,
         ip: IpAddr,
@@ -229,8 +230,8 @@ mod tests {
         assert_eq!(enter(&mut none, 0, from), Err(TunnelRefusal::Off));
     }
 
-    /// An IPv6 site whose networks share its half-open tunnels, and one network that has its share of
-    /// open ones.
+    /// An IPv6 site whose networks share its half-open tunnels, and one network that has its share
+    /// of open ones.
     #[test]
     fn tunnel_that_is_refused_has_ended_no_other_one() {
         let limits = LimitsConfig { half_open_tunnels_max: 256, ..LimitsConfig::default() };

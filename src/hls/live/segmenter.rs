@@ -7,15 +7,15 @@
 //!                                              else before the target duration is over
 //! sound     goes with the part that it is decoded in, or with the next one when it comes late
 //! ```
-//! A frame's length is known when the next one is there, so one frame of each track waits. A picture
-//! that lasts longer than a part may begins a segment, which is then listed without parts
-//! (RFC 8216 s4.3.3.1; rfc8216bis s4.4.3.7). One that lasts longer than a segment may ends the line:
-//! see `muxer`.
+//! A frame's length is known when the next one is there, so one frame of each track waits. A
+//! picture that lasts longer than a part may begins a segment, which is then listed without parts
+//! (RFC 8216 s4.3.3.1; rfc8216bis s4.4.3.7). One that lasts longer than a segment may ends the
+//! line: see `muxer`.
 //! Invariants: parts are cut between pictures of the reference track, which is the video where
 //! there is one; no part is longer than the part target, but where it begins a segment; no segment,
 //! rounded to seconds, is longer than the target duration. Bounds: `PART_BYTES_MAX` of a part that
-//! is not closed, `WAITING_MAX` frames of a track that wait for the reference (those of one that has
-//! stopped are dropped), and the bytes of a segment.
+//! is not closed, `WAITING_MAX` frames of a track that wait for the reference (those of one that
+//! has stopped are dropped), and the bytes of a segment.
 
 use crate::base::time::rescale;
 use crate::media::fmp4::{FragmentSample, TrackRun, fragment_head};
@@ -59,8 +59,8 @@ pub(super) struct Targets {
 
 impl Targets {
     /// By the length of a path's first frame: parts of as many whole frames as half a second has,
-    /// and a tenth more. Times of cameras are uneven, and no part may be longer, nor shorter than 85
-    /// hundredths (rfc8216bis s4.4.4.9).
+    /// and a tenth more. Times of cameras are uneven, and no part may be longer, nor shorter than
+    /// 85 hundredths (rfc8216bis s4.4.4.9).
     pub(super) fn of(frame_us: u64) -> Self {
         let short_us = frame_us.clamp(1, FRAME_US_MAX);
         let frames = (HALF_SECOND_US / short_us).max(1);
@@ -322,8 +322,8 @@ const HALF_SECOND_US: u64 = 500_000;
 pub(super) const TARGET_S: u32 = 4;
 /// And where they do not: a camera that takes one picture in twenty seconds is still shown whole.
 const TARGET_S_MAX: u32 = 30;
-/// The longest frame that parts are made for: behind it a viewer would be seconds late when pictures
-/// come more often later.
+/// The longest frame that parts are made for: behind it a viewer would be seconds late when
+/// pictures come more often later.
 const FRAME_US_MAX: u64 = 1_000_000;
 /// For the length of a frame that none has followed.
 const USUAL_FRAMES_A_SECOND: u32 = 30;

@@ -41,8 +41,8 @@ pub struct StoredSegment {
     pub utc_ms: Option<i64>,
     /// In order.
     pub parts: Vec<StoredPart>,
-    /// Its parts are listed. Those of a segment with a picture that is longer than a part may be are
-    /// not: it is listed when it is complete.
+    /// Its parts are listed. Those of a segment with a picture that is longer than a part may be
+    /// are not: it is listed when it is complete.
     pub is_in_parts: bool,
     /// Nothing is added any more.
     pub is_complete: bool,
@@ -250,7 +250,8 @@ impl Window {
         self.next_number = number;
     }
 
-    /// Says how long parts and segments are at most. Later targets do not change it (RFC 8216 s6.2.1).
+    /// Says how long parts and segments are at most. Later targets do not change it (RFC 8216
+    /// s6.2.1).
     pub(super) fn begin(&mut self, targets: Targets) {
         self.targets.get_or_insert(targets);
     }

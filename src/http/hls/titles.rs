@@ -5,9 +5,9 @@
 //!                   `--ranges, read piece by piece as the viewer takes them--> body
 //! ```
 //! A title is opened for each request, which finds it open, so that a file that was replaced is
-//! seen. Requests for one title share one plan while it is made; when all of them are gone before it
-//! is begun, it is not made. Bounds: `PLANS_MAX` plans and `PLANS_BYTES_MAX` of them are kept, one
-//! is made for each title that a request waits for; `PIECE_BYTES` of a body in memory.
+//! seen. Requests for one title share one plan while it is made; when all of them are gone before
+//! it is begun, it is not made. Bounds: `PLANS_MAX` plans and `PLANS_BYTES_MAX` of them are kept,
+//! one is made for each title that a request waits for; `PIECE_BYTES` of a body in memory.
 
 use std::collections::{HashMap, VecDeque};
 use std::fs::File;
