@@ -7,6 +7,7 @@
 //!  request ---------------------> watch::Receiver <--------- Snapshot, for each part-'     |
 //!  offer -----------------------> answer                       datagrams <-> sockets <-----'
 //!  nobody asks for `IDLE` ------> Unsubscribe, gone
+//!  refused, ended --------------> told for a while, then the next request begins anew
 //! ```
 //! A path is made into segments while somebody asks for them; for viewers by WebRTC alone it is
 //! not. Messages to owners are repeated as those of shards are (`live::renew`).
@@ -17,6 +18,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use rand::Rng as _;
 use tokio::net::UnixStream;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -73,8 +75,11 @@ enum Segments {
     /// From the owner's next answer on.
     Wanted,
     On,
-    /// It cannot be shown.
-    Refused(LiveError),
+    /// It cannot be shown, and is not tried again until then.
+    Refused {
+        why: LiveError,
+        until: Instant,
+    },
 }
 
 enum State {
@@ -87,8 +92,10 @@ enum State {
         generation: Generation,
         description: Arc<Description>,
     },
-    /// It has ended; who watches is told so for a while.
-    Ended {
+    /// It has ended, or cannot be shown. Who watches is told so for a while; the next request after
+    /// that begins anew.
+    Over {
+        why: Option<LiveError>,
         until: Instant,
     },
 }
@@ -127,13 +134,13 @@ impl Live {
         loop {
             // Also while there is always something to read.
             if tick <= Instant::now() {
-                self.handle_tick();
+                self.handle_tick(Instant::now());
                 tick = Instant::now() + TICK;
             }
             while let Ok(asked) = asked.try_recv() {
-                self.handle_asked(asked);
+                self.handle(asked, Instant::now());
             }
-            let is_rest = self.read_inbox(&inbox) | self.viewers.work();
+            let is_rest = self.read_inbox(&inbox, Instant::now()) | self.viewers.work();
             self.ask_for_starts();
             if is_rest || !inbox.announce_sleep() {
                 tokio::task::yield_now().await;
@@ -141,25 +148,25 @@ impl Live {
             }
             tokio::select! {
                 _ = woken(&wake) => {}
-                Some(asked) = asked.recv() => self.handle_asked(asked),
+                Some(asked) = asked.recv() => self.handle(asked, Instant::now()),
                 () = sleep_until(tick) => {}
-                _ = self.viewers.due() => {}
+                () = self.viewers.due() => {}
             }
             inbox.announce_awake();
         }
     }
 
     /// True: there is more.
-    fn read_inbox(&mut self, inbox: &Inbox) -> bool {
-        let (mut left, until) = (MESSAGES_A_ROUND, Instant::now() + ROUND_MAX);
-        while left > 0 && Instant::now() < until {
+    fn read_inbox(&mut self, inbox: &Inbox, now: Instant) -> bool {
+        let mut left = MESSAGES_A_ROUND;
+        while left > 0 && now.elapsed() < ROUND_MAX {
             let mut is_empty = true;
             if let Some(done) = inbox.pop_outcome() {
                 self.front.handle_done(done);
                 is_empty = false;
             }
             if let Some(message) = inbox.pop_live() {
-                self.handle_live(message);
+                self.handle_live(message, now);
                 is_empty = false;
             }
             if let Some(message) = inbox.pop_message() {
@@ -175,60 +182,74 @@ impl Live {
     }
 
     fn handle_message(&self, message: Message) {
-        // Nothing else is meant for a guest; who asks is told by the dropped reply.
-        if let Message::Configure { paths, done } = message {
-            self.front.set_paths(paths);
-            done();
+        match message {
+            Message::Configure { paths, done } => {
+                self.front.set_paths(paths);
+                done();
+            }
+            Message::Drain { order, done } => {
+                self.front.set_drain(order);
+                done();
+            }
+            // Nothing else is meant for a guest; who asks is told by the dropped reply.
+            _ => {}
         }
     }
 
-    fn handle_asked(&mut self, asked: Asked) {
+    fn handle(&mut self, asked: Asked, now: Instant) {
         match asked {
-            Asked::Segments { path, answer } => self.handle_request(&path, answer),
-            Asked::Offer(waiter) => self.handle_offer(waiter),
+            Asked::Segments { path, answer } => self.handle_asked(&path, answer, now),
+            Asked::Offer(waiter) => self.handle_offer(waiter, now),
             Asked::End { path, id, answer } => {
                 let _gone = answer.send(self.viewers.end(&path, &id));
             }
         }
     }
 
-    fn handle_request(&mut self, path: &str, answer: oneshot::Sender<LiveAnswer>) {
-        let watched = match self.watched(path) {
+    fn handle_asked(&mut self, path: &str, answer: oneshot::Sender<LiveAnswer>, now: Instant) {
+        let watched = match self.watched(path, now) {
             Ok(watched) => watched,
             Err(refusal) => {
                 let _gone = answer.send(Err(refusal));
                 return;
             }
         };
-        watched.asked = Instant::now();
+        watched.asked = now;
         match (&watched.state, &watched.segments) {
-            (State::Here { .. } | State::Ended { .. }, Segments::On) | (State::Ended { .. }, _) => {
-                let _gone = answer.send(Ok(watched.snapshots.subscribe()));
-            }
-            (_, Segments::Refused(error)) => {
+            (State::Over { why: Some(error), .. }, _) => {
                 let _gone = answer.send(Err(error.clone().into()));
             }
-            (State::Requested { .. }, _) | (State::Here { .. }, Segments::Wanted) => {
-                watched.segments = Segments::Wanted;
-                watched.wait(answer);
+            (_, Segments::Refused { why, until }) if *until > now => {
+                let _gone = answer.send(Err(why.clone().into()));
             }
-            (State::Here { .. }, Segments::Off) => {
-                watched.segments = Segments::Wanted;
-                watched.wait(answer);
+            (State::Over { why: None, .. }, _) | (State::Here { .. }, Segments::On) => {
+                let _gone = answer.send(Ok(watched.snapshots.subscribe()));
+            }
+            (State::Requested { .. }, _) | (State::Here { .. }, Segments::Wanted) => {
+                watched.want_segments(answer);
+            }
+            (State::Here { .. }, Segments::Off | Segments::Refused { .. }) => {
+                watched.want_segments(answer);
                 // The newest group comes with the answer.
                 self.request(&path.into(), subscribe());
             }
         }
     }
 
-    fn handle_offer(&mut self, waiter: OfferWaiter) {
+    fn handle_offer(&mut self, waiter: OfferWaiter, now: Instant) {
         if self.viewers.is_off() {
             waiter.refuse(WhepRefusal::Off);
             return;
         }
         let path: Arc<str> = waiter.offer.path.as_str().into();
         let is_known = self.viewers.has(&path);
-        let watched = match self.watched(&path) {
+        let is_refused =
+            |watched: &Watched| matches!(watched.state, State::Over { why: Some(_), .. });
+        if self.paths.get(&path).is_some_and(is_refused) {
+            // What HLS cannot show WebRTC may.
+            self.remove(&path);
+        }
+        let watched = match self.watched(&path, now) {
             Ok(watched) => watched,
             Err(refusal) => {
                 waiter.refuse(refusal.into());
@@ -237,7 +258,7 @@ impl Live {
         };
         match watched.state {
             State::Here { .. } if is_known => self.viewers.accept(&path, waiter),
-            State::Ended { .. } => waiter.refuse(LiveRefusal::from(RefusedError::NoSource).into()),
+            State::Over { .. } => waiter.refuse(LiveRefusal::from(RefusedError::NoSource).into()),
             State::Here { .. } | State::Requested { .. } => {
                 let is_here = matches!(watched.state, State::Here { .. });
                 if watched.offers.len() < WAITERS_MAX {
@@ -251,11 +272,10 @@ impl Live {
     }
 
     /// A path that somebody asks for; its owner is asked for one that nobody asked for before.
-    fn watched(&mut self, path: &str) -> Result<&mut Watched, LiveRefusal> {
-        let now = Instant::now();
-        let is_over =
-            |watched: &Watched| matches!(watched.state, State::Ended { until } if until <= now);
-        if self.paths.get(path).is_some_and(is_over) {
+    fn watched(&mut self, path: &str, now: Instant) -> Result<&mut Watched, LiveRefusal> {
+        let is_past =
+            |watched: &Watched| matches!(watched.state, State::Over { until, .. } if until <= now);
+        if self.paths.get(path).is_some_and(is_past) {
             self.remove(path);
         }
         let name: Arc<str> = path.into();
@@ -269,11 +289,11 @@ impl Live {
             }
             self.request(&name, subscribe());
         }
-        let bytes_max = self.path_bytes_max;
-        let count = self.paths.len() as u64;
+        let count = self.paths.len() as u64 + 1;
+        let muxer = self.muxer(Timestamp::now().as_second());
         let watched = self.paths.entry(name).or_insert_with(|| {
-            HLS.live_paths.set(count + 1);
-            Watched::new(now, bytes_max)
+            HLS.live_paths.set(count);
+            Watched::new(muxer, now)
         });
         Ok(watched)
     }
@@ -285,7 +305,15 @@ impl Live {
         }
     }
 
-    fn handle_live(&mut self, message: LiveMessage) {
+    /// For a run that begins at these seconds since 1970.
+    fn muxer(&self, utc_s: i64) -> Muxer {
+        let revision = Revision(random::rng().next_u64());
+        // A run has less than a segment a second.
+        let number = u64::try_from(utc_s.saturating_sub(NUMBERS_BEGIN_S)).unwrap_or(0);
+        Muxer::new(revision, self.path_bytes_max).numbered_from(number)
+    }
+
+    fn handle_live(&mut self, message: LiveMessage, now: Instant) {
         // A guest owns no path.
         let LiveMessage::ToShard { path, notification } = message else { return };
         let Some(watched) = self.paths.get_mut(&path) else {
@@ -295,33 +323,35 @@ impl Live {
             }
             return;
         };
+        if matches!(watched.state, State::Over { .. }) {
+            // What was under way when it ended.
+            return;
+        }
+        // A source that begins, or has paused for long, is asked for a key frame, once.
+        let is_beginning =
+            watched.muxer.has_begun() || !matches!(notification, Notification::Batch(_));
         match notification {
+            // It may be the answer to a request that was repeated.
             Notification::Subscribed { generation, description, snapshot } => {
-                watched.state = State::Here { generation, description: Arc::clone(&description) };
-                let mut wants_start = false;
                 if matches!(watched.segments, Segments::Wanted) {
-                    watched.begin(&path, generation, &description, &snapshot);
-                    wants_start =
-                        matches!(watched.segments, Segments::On) && !watched.muxer.has_begun();
-                    watched.answer_waiters();
+                    watched.begin(&path, generation, &description, &snapshot, now);
                 }
                 let offers = std::mem::take(&mut watched.offers);
                 let began = (generation, &*description, snapshot.as_slice());
                 self.viewers.begin(&path, began, offers);
-                if wants_start {
-                    self.request(&path, OwnerRequest::WantSync);
-                }
-            }
-            Notification::Batch(batch) => {
-                watched.feed(&batch);
-                self.viewers.handle_batch(&path, &batch);
+                watched.state = State::Here { generation, description };
             }
             Notification::Resumed { generation, description } => {
-                self.viewers.resume(&path, generation, &description);
                 if !matches!(watched.segments, Segments::Off) {
-                    watched.begin(&path, generation, &description, &[]);
+                    watched.begin(&path, generation, &description, &[], now);
                 }
+                let offers = std::mem::take(&mut watched.offers);
+                self.viewers.begin(&path, (generation, &*description, &[]), offers);
                 watched.state = State::Here { generation, description };
+            }
+            Notification::Batch(batch) => {
+                watched.feed(&path, &batch, now);
+                self.viewers.handle_batch(&path, &batch);
             }
             Notification::Described { generation, description } => {
                 self.viewers.describe(&path, generation);
@@ -330,19 +360,16 @@ impl Live {
                 }
             }
             Notification::NotThere(why) => {
-                for waiter in watched.waiters.drain(..) {
-                    let _gone = waiter.send(Err(why.into()));
-                }
-                for waiter in watched.offers.drain(..) {
-                    waiter.refuse(LiveRefusal::from(why).into());
-                }
-                self.remove(&path);
+                self.let_go(&path, why);
+                return;
+            }
+            Notification::Ended if matches!(watched.state, State::Requested { .. }) => {
+                self.let_go(&path, RefusedError::NoSource);
+                return;
             }
             Notification::Ended => {
                 self.viewers.end_path(&path);
-                watched.muxer.end();
-                watched.publish();
-                watched.state = State::Ended { until: Instant::now() + ENDED_KEPT };
+                watched.end(None, now + ENDED_KEPT);
             }
             // Viewers wait for a successor of the source.
             Notification::Lost
@@ -352,26 +379,54 @@ impl Live {
             | Notification::SyncWanted { .. }
             | Notification::Joined { .. } => {}
         }
+        watched.answer_waiters();
+        let is_viewed = self.viewers.is_watched(&path) || !watched.offers.is_empty();
+        match &watched.segments {
+            // It is not heard while it cannot be shown.
+            Segments::Refused { why, until } if !is_viewed => {
+                watched.state = State::Over { why: Some(why.clone()), until: *until };
+                self.request(&path, OwnerRequest::Unsubscribe { shard: GUEST });
+            }
+            Segments::On if is_beginning && watched.is_without_start() => {
+                self.request(&path, OwnerRequest::WantSync);
+            }
+            _ => {}
+        }
         self.note_memory();
     }
 
-    fn handle_tick(&mut self) {
-        let now = Instant::now();
+    /// The owner has no source for a path: who waits is told.
+    fn let_go(&mut self, path: &str, why: RefusedError) {
+        if let Some(watched) = self.paths.get_mut(path) {
+            for waiter in watched.waiters.drain(..) {
+                let _gone = waiter.send(Err(why.into()));
+            }
+            for waiter in watched.offers.drain(..) {
+                waiter.refuse(LiveRefusal::from(why).into());
+            }
+        }
+        self.remove(path);
+        self.note_memory();
+    }
+
+    fn handle_tick(&mut self, now: Instant) {
+        if self.front.drain().is_some_and(|drain| drain.is_over(self.front.now())) {
+            self.end_all(now);
+        }
         let mut requests = Vec::new();
-        let mut over = Vec::new();
+        let (mut over, mut idle) = (Vec::new(), Vec::new());
         for (path, watched) in &mut self.paths {
             watched.count();
             let is_idle = now.duration_since(watched.asked) >= IDLE
                 && watched.snapshots.receiver_count() == 0;
-            if is_idle && matches!(watched.segments, Segments::On) {
-                watched.stop_segments(self.path_bytes_max);
-            }
             let is_viewed = self.viewers.is_watched(path) || !watched.offers.is_empty();
             if !is_viewed {
                 self.viewers.forget(path);
+            } else if is_idle && matches!(watched.segments, Segments::On) {
+                idle.push(Arc::clone(path));
             }
             match &mut watched.state {
-                State::Ended { until }
+                State::Over { until, .. }
                     if *until <= now && watched.snapshots.receiver_count() == 0 =>
                 {
                     over.push(Arc::clone(path));
@@ -391,11 +446,17 @@ impl Live {
                         requests.push((Arc::clone(path), subscribe()));
                     }
                 }
-                State::Requested { .. } | State::Ended { .. } => {}
+                State::Requested { .. } | State::Over { .. } => {}
             }
         }
         for path in over {
             self.remove(&path);
+        }
+        for path in idle {
+            let muxer = self.muxer(Timestamp::now().as_second());
+            if let Some(watched) = self.paths.get_mut(&path) {
+                watched.stop_segments(muxer);
+            }
         }
         for (path, request) in requests {
             self.request(&path, request);
@@ -403,10 +464,25 @@ impl Live {
         self.note_memory();
     }
 
+    /// The server is drained: who still waits for a part is told that none follows.
+    fn end_all(&mut self, now: Instant) {
+        let mut ended = Vec::new();
+        for (path, watched) in &mut self.paths {
+            if matches!(watched.state, State::Here { .. }) {
+                self.viewers.end_path(path);
+                watched.end(None, now + ENDED_KEPT);
+                ended.push(Arc::clone(path));
+            }
+        }
+        for path in ended {
+            self.request(&path, OwnerRequest::Unsubscribe { shard: GUEST });
+        }
+    }
+
     fn remove(&mut self, path: &str) {
         let Some((name, watched)) = self.paths.remove_entry(path) else { return };
         self.viewers.end_path(path);
-        if !matches!(watched.state, State::Ended { .. }) {
+        if !matches!(watched.state, State::Over { .. }) {
             self.request(&name, OwnerRequest::Unsubscribe { shard: GUEST });
         }
         HLS.live_paths.set(self.paths.len() as u64);
@@ -431,11 +507,11 @@ impl Live {
 
 impl Watched {
     /// Its owner is asked.
-    fn new(now: Instant, bytes_max: usize) -> Self {
+    fn new(muxer: Muxer, now: Instant) -> Self {
         Self {
             state: State::Requested { next: now + FIRST_REPEAT, wait: FIRST_REPEAT },
             segments: Segments::Off,
-            muxer: new_muxer(bytes_max),
+            muxer,
             snapshots: watch::Sender::default(),
             waiters: Vec::new(),
             offers: Vec::new(),
@@ -445,10 +521,24 @@ impl Watched {
     }
 
     /// A full list drops the answer, which is how that is told.
-    fn wait(&mut self, answer: oneshot::Sender<LiveAnswer>) {
+    fn want_segments(&mut self, answer: oneshot::Sender<LiveAnswer>) {
+        self.segments = Segments::Wanted;
         if self.waiters.len() < WAITERS_MAX {
             self.waiters.push(answer);
         }
+    }
+
+    /// Nobody asks for segments any more, though the path is watched by WebRTC.
+    fn stop_segments(&mut self, muxer: Muxer) {
+        self.segments = Segments::Off;
+        self.muxer = muxer;
+        self.snapshots = watch::Sender::default();
+        self.count();
+    }
+
+    /// Whether segments wait for a key frame to begin with.
+    fn is_without_start(&self) -> bool {
+        matches!(self.state, State::Here { .. }) && !self.muxer.has_begun()
     }
 
     fn begin(
@@ -457,6 +547,7 @@ impl Watched {
         generation: Generation,
         description: &Description,
         snapshot: &[Arc<PacketBatch>],
+        now: Instant,
     ) {
         let begun = self.muxer.begin(generation, description);
         let begun = begun.and_then(|()| self.muxer.handle_snapshot(snapshot));
@@ -465,43 +556,49 @@ impl Watched {
                 self.segments = Segments::On;
                 self.publish();
             }
-            Err(error) => self.refuse(path, error),
+            Err(error) => self.refuse(path, error, now),
         }
     }
 
-    fn feed(&mut self, batch: &PacketBatch) {
+    fn feed(&mut self, path: &str, batch: &PacketBatch, now: Instant) {
         if !matches!((&self.state, &self.segments), (State::Here { .. }, Segments::On)) {
             return;
         }
         match self.muxer.handle_batch(batch) {
             Ok(true) => self.publish(),
             Ok(false) => {}
-            Err(error) => self.refuse("", error),
+            Err(error) => self.refuse(path, error, now),
         }
     }
 
-    /// It is no longer shown; who waits for a part is told by the closed watch.
-    fn refuse(&mut self, path: &str, error: LiveError) {
+    /// It is no longer shown; who waits for a part is told by the last snapshot.
+    fn refuse(&mut self, path: &str, error: LiveError, now: Instant) {
         tracing::info!(code = "HE-I408", path, %error, "a live path cannot be shown in a browser");
         self.muxer.end();
         self.publish();
-        self.segments = Segments::Refused(error);
+        self.segments = Segments::Refused { why: error, until: now + REFUSED_KEPT };
     }
 
-    /// Nobody asks for segments any more, though the path is watched by WebRTC.
-    fn stop_segments(&mut self, bytes_max: usize) {
-        self.segments = Segments::Off;
-        self.muxer = new_muxer(bytes_max);
-        self.snapshots = watch::Sender::default();
-        self.count();
+    /// Who waits for a part is told by the last snapshot.
+    fn end(&mut self, why: Option<LiveError>, until: Instant) {
+        self.muxer.end();
+        self.publish();
+        self.state = State::Over { why, until };
     }
 
+    /// Answers requests that have waited for the owner, once it has answered.
     fn answer_waiters(&mut self) {
+        if matches!(self.state, State::Requested { .. }) {
+            return;
+        }
+        let refusal = match &self.segments {
+            Segments::Refused { why, .. } => Some(why.clone()),
+            Segments::Wanted if matches!(self.state, State::Here { .. }) => return,
+            _ => None,
+        };
         for waiter in self.waiters.drain(..) {
-            let answer = match &self.segments {
-                Segments::Refused(error) => Err(error.clone().into()),
-                _ => Ok(self.snapshots.subscribe()),
-            };
+            let snapshots = self.snapshots.subscribe();
+            let answer = refusal.clone().map_or(Ok(snapshots), |why| Err(why.into()));
             let _gone = waiter.send(answer);
         }
     }
@@ -520,10 +617,6 @@ impl Watched {
     }
 }
 
-fn new_muxer(bytes_max: usize) -> Muxer {
-    Muxer::new(Revision(random::rng().next_u64()), bytes_max)
-}
-
 fn subscribe() -> OwnerRequest {
     // The owner goes by its own rules.
     OwnerRequest::Subscribe { shard: GUEST, rules: Arc::new(PathRules::default()) }
@@ -539,9 +632,14 @@ async fn woken(wake: &UnixStream) {
 const IDLE: Duration = Duration::from_secs(20);
 /// So long who watches a path that has ended is told so.
 const ENDED_KEPT: Duration = Duration::from_secs(10);
+/// So long a path that cannot be shown is not tried again.
+const REFUSED_KEPT: Duration = Duration::from_secs(5);
 /// As `live::renew` for those of shards.
 const FIRST_REPEAT: Duration = Duration::from_secs(1);
 const REPEAT_MAX: Duration = Duration::from_secs(8);
+/// UTC at which numbers of segments begin: 2020, so that they have 31 bits until 2088. Some players
+/// have no more for them.
+const NUMBERS_BEGIN_S: i64 = 1_577_836_800;
 const TICK: Duration = Duration::from_secs(1);
 /// Messages of each kind in a round of the loop.
 const MESSAGES_A_ROUND: usize = 256;
@@ -549,3 +647,6 @@ const MESSAGES_A_ROUND: usize = 256;
 const ROUND_MAX: Duration = Duration::from_millis(5);
 /// Requests that wait for the owner of one path.
 const WAITERS_MAX: usize = 4_096;
+
+#[cfg(test)]
+mod tests;

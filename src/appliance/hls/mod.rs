@@ -22,8 +22,9 @@ use std::net::{TcpListener, UdpSocket};
 use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::RunError;
@@ -38,9 +39,12 @@ use crate::hls::live::Snapshot;
 use crate::http::Intake;
 use crate::http::hls::{HlsView, LiveRefusal, OfferAsked};
 use crate::library::title::Title;
+use crate::metrics::cells::HLS;
+use crate::metrics::whep::WHEP;
 use crate::pki::credentials;
 use crate::poll::poller::{GUEST, Poller};
 use crate::poll::task::{OpenFailure, Outcome, Task, TaskClass, TaskDone, TaskOwner, Work};
+use crate::session::draining::{Drain, DrainOrder};
 use crate::shard::inbox::Inbox;
 use crate::whep::{Identity, Limits};
 use crate::worker::TaskQueue;
@@ -78,6 +82,7 @@ pub(super) fn start(
         throttle,
         paths: ArcSwap::new(paths),
         waiting: Mutex::default(),
+        drain: ArcSwapOption::empty(),
         asks,
     });
     let limits = Limits { viewers_max: config.webrtc.viewers_max, addresses: viewers };
@@ -96,6 +101,7 @@ pub(super) struct Front {
     throttle: Arc<Throttle>,
     paths: ArcSwap<PathTable>,
     waiting: Mutex<Waiting>,
+    drain: ArcSwapOption<Drain>,
     asks: mpsc::Sender<Asked>,
 }
 
@@ -147,6 +153,10 @@ impl Front {
     fn set_paths(&self, paths: Arc<PathTable>) {
         self.paths.store(paths);
     }
+
+    fn set_drain(&self, order: Option<DrainOrder>) {
+        self.drain.store(order.map(|order| Arc::new(Drain::new(order, monotonic()))));
+    }
 }
 
 impl HlsView for Front {
@@ -172,6 +182,10 @@ impl HlsView for Front {
 
     fn now(&self) -> Mono {
         monotonic()
+    }
+
+    fn drain(&self) -> Option<Arc<Drain>> {
+        self.drain.load_full()
     }
 
     fn watch_live(&self, path: &str) -> oneshot::Receiver<LiveAnswer> {
@@ -202,6 +216,13 @@ fn identity() -> Result<Identity, RunError> {
     Ok(Identity::new(certificate, key))
 }
 
+/// Whether somebody watches: has a session of WebRTC, or has asked for something lately that viewers
+/// ask for again and again.
+pub(super) fn has_viewers() -> bool {
+    let seen = HLS.seen_ns.value();
+    WHEP.viewers.value() > 0 || seen > 0 && monotonic() < Mono(seen) + VIEWER_MAX
+}
+
 /// The clock of the shards.
 fn monotonic() -> Mono {
     let time = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
@@ -210,6 +231,8 @@ fn monotonic() -> Mono {
     Mono(seconds.saturating_mul(1_000_000_000).saturating_add(nanos))
 }
 
+/// So long a player with full buffers asks for nothing.
+const VIEWER_MAX: Duration = Duration::from_secs(30);
 /// Tasks under way: a few for each connection that asks at the same moment.
 const WAITING_MAX: usize = 2_048;
 /// Requests for live paths that wait for the loop, which handles them before anything else.

@@ -56,6 +56,14 @@ impl Viewers {
         Self { whep, bound, hosts, datagrams: None, buffer: Vec::new() }
     }
 
+    /// Without WebRTC.
+    #[cfg(test)]
+    pub(super) fn off() -> Self {
+        let limits =
+            Limits { viewers_max: 0, addresses: crate::base::addresses::Addresses::sharing(0) };
+        Self::new(Identity::new(Vec::new(), Vec::new()), limits, (Vec::new(), Vec::new()))
+    }
+
     /// Begins to use the sockets, in the runtime.
     pub(super) fn open(&mut self) -> io::Result<()> {
         let (bound, hosts) = (std::mem::take(&mut self.bound), std::mem::take(&mut self.hosts));

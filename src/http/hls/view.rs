@@ -15,6 +15,7 @@ use crate::hls::live::{LiveError, Snapshot};
 use crate::library::title::Title;
 use crate::live::core::message::RefusedError;
 use crate::poll::task::OpenFailure;
+use crate::session::draining::Drain;
 use crate::whep::{OfferError, Opened};
 
 /// The appliance as viewers see it.
@@ -33,6 +34,9 @@ pub trait HlsView: Send + Sync + 'static {
 
     /// The time.
     fn now(&self) -> Mono;
+
+    /// The order to take no new viewers, if there is one.
+    fn drain(&self) -> Option<Arc<Drain>>;
 
     /// Has a live path made into segments, or finds that it is; who asks again keeps it so.
     fn watch_live(

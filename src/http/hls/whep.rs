@@ -116,6 +116,11 @@ async fn open(hls: &Hls, path: &str, request: Request<'_>) -> Result<Response, P
         return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, detail));
     }
     let (resource, query, suffix) = (Resource::Page, uri.query(), suffix_of(uri.query())?);
+    if let Some(mut answer) = hls.turn_away(&resource, uri)? {
+        // The method stays (RFC 9725 s4.5).
+        *answer.status_mut() = StatusCode::TEMPORARY_REDIRECT;
+        return Ok(answer);
+    }
     let asked = Asked { path, resource, query, headers, is_head: false, suffix };
     let ip = remote.addr.ip();
     hls.leaves.ask(&*hls.view, &asked, ip).await?;
