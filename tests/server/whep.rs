@@ -12,6 +12,7 @@ use crate::support::login::{basic, users};
 use crate::support::publish::{PICTURES_AND_SOUND, Publisher};
 use crate::support::server::{Options, Server};
 use crate::support::session::Lower;
+use crate::support::wait::until;
 use crate::support::whep::{OFFER, post, publish_low_latency};
 
 const ON: Options<'static> = Options { hls: "127.0.0.1:0", ..Options::USUAL };
@@ -146,6 +147,29 @@ fn more_viewers_than_there_may_be_get_503_until_one_leaves() {
     assert!(second.text().contains("webrtc.viewers_max"), "{}", second.text());
     assert_eq!(ask(hls, "DELETE", first.header("location"), "").status, 200);
     assert_eq!(post(hls, "live/a", "", OFFER).status, 201);
+}
+
+#[test]
+fn drained_server_sends_new_viewers_away_and_ends_sessions_at_the_deadline() {
+    use serde_json::json;
+
+    let server = Server::start(&ON);
+    let hls = server.hls();
+    let _publisher = Publisher::start(&server, "live/a", PICTURES_AND_SOUND, Lower::Tcp);
+    assert_eq!(post(hls, "live/a", "", OFFER).status, 201);
+    let drain = |order| {
+        let (status, state) = http::post_json(server.admin, "/v1/drain", "", &order);
+        assert_eq!(status, 200, "{state}");
+    };
+    drain(json!({}));
+    assert_eq!(post(hls, "live/a", "", OFFER).status, 503);
+    drain(json!({ "redirect": ["rtsp://b.example", "http://b.example:8888"] }));
+    let moved = post(hls, "live/a", "", OFFER);
+    let location = moved.header("location");
+    assert_eq!((moved.status, location), (307, "http://b.example:8888/live/a/whep"));
+    assert_eq!(used(&server, "webrtc_viewers"), 1);
+    drain(json!({ "deadline_s": 0 }));
+    until("sessions end", || used(&server, "webrtc_viewers") == 0);
 }
 
 #[test]

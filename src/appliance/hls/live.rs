@@ -337,8 +337,7 @@ impl Live {
                     watched.begin(&path, generation, &description, &snapshot, now);
                 }
                 let offers = std::mem::take(&mut watched.offers);
-                let began = (generation, &*description, snapshot.as_slice());
-                self.viewers.begin(&path, began, offers);
+                self.viewers.begin(&path, (generation, &*description, &*snapshot), offers);
                 watched.state = State::Here { generation, description };
             }
             Notification::Resumed { generation, description } => {
@@ -359,13 +358,9 @@ impl Live {
                     (*known, *of) = (generation, description);
                 }
             }
-            Notification::NotThere(why) => {
-                self.let_go(&path, why);
-                return;
-            }
+            Notification::NotThere(why) => return self.let_go(&path, why),
             Notification::Ended if matches!(watched.state, State::Requested { .. }) => {
-                self.let_go(&path, RefusedError::NoSource);
-                return;
+                return self.let_go(&path, RefusedError::NoSource);
             }
             Notification::Ended => {
                 self.viewers.end_path(&path);
