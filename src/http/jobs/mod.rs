@@ -34,6 +34,7 @@ use serde_json::{Value, json};
 use super::Bearers;
 use super::clerk::{self, problem};
 use super::dashboard;
+use super::origin;
 use super::problem::Problem;
 use crate::dist::ids::BaseEpoch;
 use crate::dist::wire::agent::EPOCH_HEADER;
@@ -162,14 +163,7 @@ fn with_epoch(mut response: Response, epoch: BaseEpoch) -> Response {
 
 /// Keeps pages of other sites from asking with the password that a browser has kept for this one.
 pub(in crate::http) async fn check_origin(request: Request, next: Next) -> Response {
-    let headers = request.headers();
-    let host = headers.get(header::HOST).map(HeaderValue::as_bytes);
-    let is_own = headers.get(header::ORIGIN).is_none_or(|origin| {
-        let origin = origin.as_bytes();
-        let named = origin.strip_prefix(b"http://").or_else(|| origin.strip_prefix(b"https://"));
-        named.is_some() && named == host
-    });
-    if is_own {
+    if origin::is_own(request.headers()) {
         next.run(request).await
     } else {
         let detail = "a page of another origin may not ask this";
