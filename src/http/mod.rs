@@ -40,6 +40,7 @@ mod problem;
 mod server;
 mod slow;
 pub mod view;
+mod word;
 
 pub use caller::{Bearers, Retired};
 pub use dashboard::FEEDS_MAX;

@@ -31,7 +31,7 @@ use serde_json::{Value, json};
 use tokio::sync::Mutex;
 use tokio::time::{Instant, timeout};
 
-use super::paging::{self, SESSIONS_PAGE, Word, bad_query};
+use super::paging::{self, SESSIONS_PAGE, bad_query};
 use super::patience::{Patience, shard_silent};
 use super::playlists::Verb;
 use super::watch_pages::WatchPages;
@@ -39,6 +39,7 @@ use super::{Api, Shared, playlists};
 use crate::base::ids::ShardId;
 use crate::base::names::without_empty_segments;
 use crate::http::problem::Problem;
+use crate::http::word::Word;
 use crate::live::core::failover::{
     SWITCH_WAIT, SwitchError, SwitchReport, SwitchRequest, SwitchTo, Timing,
 };
