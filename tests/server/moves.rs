@@ -145,7 +145,7 @@ fn player_notices_nothing_of_a_move_and_is_commanded_and_heard_everywhere() {
                 }
                 Path::Tcp { rtcp, .. } => {
                     let bytes = crate::support::publish::interleaved(*rtcp, &report);
-                    std::io::Write::write_all(&mut session.client.stream(), &bytes).unwrap();
+                    session.client.stream().write_all(&bytes).unwrap();
                 }
             }
         }

@@ -9,11 +9,13 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::os::fd::AsFd;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
-use crate::support::http::sessions;
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::support::http::{get_json, sessions};
 use crate::support::process::{Kept, run_command, wait_for};
-use crate::support::server::{Server, binary};
+use crate::support::server::{Options, Server, binary};
 use crate::support::session::{Lower, Session};
-use crate::support::wait::{Deadline, PATIENCE, readable};
+use crate::support::wait::{Deadline, PATIENCE, readable, until};
 
 /// The program on a terminal of 140 columns and 32 lines.
 struct Terminal {
@@ -37,6 +39,14 @@ impl Terminal {
         let mut child: Child = command.spawn().unwrap();
         let (keys, screen) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
         Self { child: Kept(child), keys, screen, seen: String::new() }
+    }
+
+    /// The program: `script` has a shell that has become it.
+    fn program(&self) -> Pid {
+        let script = self.child.0.id();
+        let children = format!("/proc/{script}/task/{script}/children");
+        let children = std::fs::read_to_string(children).unwrap();
+        Pid::from_raw(children.split_whitespace().next().unwrap().parse().unwrap()).unwrap()
     }
 
     fn press(&mut self, keys: &str) {
@@ -87,6 +97,74 @@ fn terminal_shows_a_session_ends_it_after_a_yes_and_is_left_as_it_was() {
     terminal.until("\u{1b}[?1049l");
     let status = wait_for(&mut terminal.child.0, PATIENCE);
     assert_eq!(status.and_then(|status| status.code()), Some(0));
+}
+
+/// The signal that a terminal's Ctrl-C is, when another process sends it.
+#[test]
+fn terminal_is_left_as_it_was_by_every_signal_that_ends_the_program() {
+    let server = Server::with_demo();
+    for signal in [Signal::INT, Signal::QUIT, Signal::TERM, Signal::HUP] {
+        let mut terminal = Terminal::start(&server);
+        terminal.until("packets/s");
+        kill_process(terminal.program(), signal).unwrap();
+        terminal.until("\u{1b}[?1049l");
+        let status = wait_for(&mut terminal.child.0, PATIENCE);
+        assert_eq!(status.and_then(|status| status.code()), Some(0), "{signal:?}");
+    }
+}
+
+/// It was shown as live for as long as its connection stood.
+#[test]
+fn server_that_hangs_is_not_shown_as_live() {
+    let server = Server::with_demo();
+    let mut terminal = Terminal::start(&server);
+    terminal.until("live");
+    terminal.until("packets/s");
+    server.pause();
+    terminal.until("broke off");
+    server.wake();
+    terminal.until("live");
+    terminal.press("q");
+    terminal.until("\u{1b}[?1049l");
+}
+
+#[test]
+fn source_is_switched_and_session_tuned_in_a_terminal() {
+    let config = "[path.\"live/b\"]\nsource = \"demo\"\n\
+                  [path.\"live/main\"]\nsource = \"demo\"\nfallback = [\"live/b\"]\nstandby = true\n\
+                  [path.\"tv\"]\nlineup = { 1 = \"live/main\", 2 = \"live/b\" }\n";
+    let server = Server::start(&Options { config: Some(config), ..Options::default() });
+    let failover = || get_json(server.admin, "/v1/paths/live/main")["failover"].clone();
+    until("the other source stands by", || failover()["sources"][1]["state"] == "standby");
+    let mut viewer = Session::open(server.rtsp, &server.url("tv"), Lower::Tcp);
+    viewer.play(&[]);
+    viewer.receive_packets(2, PATIENCE);
+    let mut terminal = Terminal::start(&server);
+    terminal.until("packets/s");
+    // The row is found by its name.
+    terminal.press("3");
+    terminal.press("/main\r");
+    terminal.until("live/main");
+    terminal.press("s");
+    terminal.until("another source for live/main");
+    // The second source, at its next key frame.
+    terminal.press("\u{1b}[B\u{1b}[B\r");
+    terminal.until("y yes");
+    terminal.press("y");
+    terminal.until("is fed from");
+    until("it is switched", || failover()["active"] == "live/b");
+    terminal.press("2");
+    terminal.until(&viewer.id);
+    terminal.press("t");
+    terminal.until("channel for");
+    terminal.press("2\r");
+    terminal.until("to channel 2?");
+    terminal.press("y");
+    terminal.until("plays channel 2");
+    let session = get_json(server.admin, &format!("/v1/sessions/{}", viewer.id));
+    assert_eq!(session["channel"]["number"], 2, "{session}");
+    terminal.press("q");
+    terminal.until("\u{1b}[?1049l");
 }
 
 #[test]
