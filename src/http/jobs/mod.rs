@@ -1,14 +1,14 @@
 //! The HTTP API of a base: jobs for clients, orders and reports for nodes.
 //!
 //! ```text
-//! clients  POST /v1/jobs    GET /v1/jobs?state=&after=&limit=    GET /v1/jobs/{j}
+//! clients  POST /v1/jobs    GET /v1/jobs?q=&state=&after=&limit=    GET /v1/jobs/{j}
 //!          POST /v1/jobs/{j}/end  /cancel  /retry                GET /v1/jobs/{j}/report
 //!          PATCH /v1/jobs/{j}    POST /v1/jobs/{j}/pause  /resume
 //!          POST, GET /v1/jobs/{j}/commands   GET .../commands/{c}   POST .../commands/{c}/cancel
 //!          GET  /v1/jobs/{j}/deliveries?state=&node=&command=&after=&limit=
 //!          GET  /v1/jobs/{j}/notifications                   (who is called back, how far that is)
 //!          GET  /v1/jobs/{j}/events?after=&limit=&wait=    (server-sent events, or long poll)
-//!          GET  /v1/events    GET /v1/nodes  /v1/nodes/{n}    PATCH /v1/nodes/{n}
+//!          GET  /v1/events    GET /v1/nodes?q=&after=&limit=  /v1/nodes/{n}    PATCH /v1/nodes/{n}
 //!          POST /v1/nodes/{n}/query  /repair  /activate  /drain  /undrain  /retire
 //! nodes    POST /agent/v1/hello   GET /agent/v1/orders   POST /agent/v1/reports
 //! anyone   GET  /  /healthz  /readyz  /metrics  /v1/info     (`standby`: of a base that waits)
