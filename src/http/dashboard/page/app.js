@@ -119,9 +119,9 @@ async function start() {
   } catch (error) {
     setState("lost");
     byId("main").replaceChildren(el("p", { class: "none", text: `${error.message}; trying again` }));
-    setTimeout(start, AGAIN_MS);
     return;
   }
+  opening.stop();
   const what = info.base_key ? "base" : info.role === "node" ? "node" : "server";
   byId("host").textContent = [info.host, what, info.version].filter(Boolean).join(" \u00b7 ");
   if (info.may === "read") byId("host").textContent += " \u00b7 read only";
@@ -131,5 +131,6 @@ async function start() {
   show(views);
 }
 
+const opening = createRepeater(start, () => AGAIN_MS);
 chooseTheme();
-start();
+opening.start();
