@@ -55,19 +55,51 @@ impl Terminal {
 
     /// Waits until `text` is drawn; what was drawn before does not count any more.
     fn until(&mut self, text: &str) {
+        self.until_one(&[text]);
+    }
+
+    /// Waits until one of these is drawn, and says which.
+    fn until_one(&mut self, texts: &[&str]) -> usize {
         let deadline = Deadline::after(PATIENCE);
         loop {
-            if let Some(at) = self.seen.find(text) {
-                self.seen.drain(..at + text.len());
-                return;
+            for (which, text) in texts.iter().enumerate() {
+                if let Some(end) = end_of(text, &self.seen) {
+                    self.seen.drain(..end);
+                    return which;
+                }
             }
             let mut block = [0; 16_384];
             let is_readable = readable(&[self.screen.as_fd()], deadline)[0];
             let bytes = if is_readable { self.screen.read(&mut block).unwrap() } else { 0 };
-            assert!(bytes > 0, "{text} is not drawn: {}", self.seen);
+            assert!(bytes > 0, "{texts:?} is not drawn: {}", self.seen);
             self.seen.push_str(&String::from_utf8_lossy(&block[..bytes]));
         }
     }
+}
+
+/// Where `text` ends in what was drawn. Only what has changed is drawn: the cursor jumps across a
+/// space that was there, and colours stand between words.
+fn end_of(text: &str, seen: &str) -> Option<usize> {
+    if text.starts_with('\u{1b}') {
+        return seen.find(text).map(|at| at + text.len());
+    }
+    let (mut words, mut ends) = (String::new(), Vec::new());
+    let mut rest = seen.char_indices();
+    while let Some((at, letter)) = rest.next() {
+        let shown = match letter {
+            '\u{1b}' => {
+                let last = rest.find(|(_, letter)| letter.is_ascii_alphabetic());
+                last.filter(|(_, letter)| *letter == 'H').map(|(at, _)| (at, ' '))
+            }
+            letter => Some((at, letter)),
+        };
+        if let Some((at, letter)) = shown {
+            words.push(letter);
+            ends.resize(words.len(), at + letter.len_utf8());
+        }
+    }
+    let at = words.find(text)?;
+    ends.get(at + text.len() - 1).copied()
 }
 
 #[test]
@@ -145,13 +177,16 @@ fn source_is_switched_and_session_tuned_in_a_terminal() {
     terminal.press("3");
     terminal.press("/main\r");
     terminal.until("live/main");
-    terminal.press("s");
-    terminal.until("another source for live/main");
-    // The second source, at its next key frame.
-    terminal.press("\u{1b}[B\u{1b}[B\r");
-    terminal.until("y yes");
-    terminal.press("y");
-    terminal.until("is fed from");
+    // A source that has just changed stays for a few seconds.
+    until("it is switched", || {
+        terminal.press("s");
+        terminal.until("another source for live/main");
+        // The second source, at its next key frame.
+        terminal.press("\u{1b}[B\u{1b}[B\r");
+        terminal.until("y yes");
+        terminal.press("y");
+        terminal.until_one(&["is fed from live/b", "ask again in"]) == 0
+    });
     until("it is switched", || failover()["active"] == "live/b");
     terminal.press("2");
     terminal.until(&viewer.id);

@@ -6,7 +6,7 @@
 //! ```
 //! `screen` and `draw` are plain code; the terminal and the threads that ask the server are here
 //! and in `watch`. The terminal is as it was when the program ends, by a key, a signal or a panic.
-//! With `--json` nothing is drawn: each sample of the feed is a line, for as long as somebody reads.
+//! With `--json` nothing is drawn: each sample of the feed is a line, while somebody reads.
 //! Bounds: those of `watch` on what waits, `screen::SAMPLES_MAX` samples, `screen::ROWS_MAX` rows.
 
 use std::ffi::OsString;
