@@ -24,7 +24,7 @@ export function createRepeater(ask, everyMs) {
     now: run,
     start() {
       isOn = true;
-      run();
+      if (!document.hidden) run();
     },
     stop() {
       isOn = false;
