@@ -35,6 +35,8 @@ use crate::session::handover::{
 };
 use crate::shard::questions::Question;
 
+mod room;
+
 /// Takes the outcome of a move; called once.
 pub type MoveReply = Box<dyn FnOnce(Result<ShardId, MoveRefusal>) + Send>;
 
@@ -663,36 +665,6 @@ impl<K: Kernel> Shard<K> {
                 self.send_back(parcel, why);
             }
         }
-    }
-
-    /// Closes sockets that were opened for a parcel and by which no session sends.
-    fn close_unused_pairs(&mut self, home: ShardId, pairs: &[(u16, UdpPair)]) {
-        for (place, _) in pairs {
-            if let Some(pair) = self.sessions.cx.sockets.foreign((home, *place)) {
-                self.net.close_pair(&mut self.sessions, pair);
-            }
-        }
-    }
-
-    /// Whether the parcel's descriptors have places. Sockets of its home are opened here.
-    fn make_room_for(&mut self, parcel: &Parcel) -> Result<(), MoveRefusal> {
-        let rows = 1 + 2 * parcel.files.pairs.len();
-        let count = self.net.entries.table.count();
-        if count + rows > self.net.entries.table.entries_max() || !self.net.ring.has_room(rows) {
-            return Err(MoveRefusal::Full);
-        }
-        if parcel.home == self.id {
-            return Ok(());
-        }
-        for (place, sockets) in &parcel.files.pairs {
-            let home = (parcel.home, *place);
-            if self.sessions.cx.sockets.foreign(home).is_some() {
-                continue;
-            }
-            let opened = self.net.add_foreign_pair(&mut self.sessions, sockets, home);
-            opened.map_err(|_| MoveRefusal::Full)?;
-        }
-        Ok(())
     }
 
     fn send_back(&mut self, mut parcel: Parcel, why: MoveRefusal) {
