@@ -17,19 +17,21 @@ use crate::support::server::{Options, Server, binary};
 use crate::support::session::{Lower, Session};
 use crate::support::wait::{Deadline, PATIENCE, readable, until};
 
-/// The program on a terminal of 140 columns and 32 lines.
+/// The program on a terminal.
 struct Terminal {
     child: Kept,
     keys: ChildStdin,
-    screen: ChildStdout,
-    seen: String,
+    output: ChildStdout,
+    /// What was written and is not understood yet: the end of a sequence or letter is to come.
+    unread: Vec<u8>,
+    screen: Screen,
 }
 
 impl Terminal {
     fn start(server: &Server) -> Self {
         let program = binary();
         let line = format!(
-            "stty cols 140 rows 32; exec {} top --admin {}",
+            "stty cols {COLUMNS} rows {ROWS}; exec {} top --admin {}",
             program.display(),
             server.admin
         );
@@ -37,8 +39,9 @@ impl Terminal {
         command.args(["-qfec", &line, "/dev/null"]).env("TERM", "xterm-256color");
         command.stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut child: Child = command.spawn().unwrap();
-        let (keys, screen) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
-        Self { child: Kept(child), keys, screen, seen: String::new() }
+        let (keys, output) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
+        let screen = Screen::default();
+        Self { child: Kept(child), keys, output, unread: Vec::new(), screen }
     }
 
     /// The program: `script` has a shell that has become it.
@@ -53,54 +56,119 @@ impl Terminal {
         self.keys.write_all(keys.as_bytes()).unwrap();
     }
 
-    /// Waits until `text` is drawn; what was drawn before does not count any more.
+    /// Waits until `text` stands on a line of the screen.
     fn until(&mut self, text: &str) {
         self.until_one(&[text]);
     }
 
-    /// Waits until one of these is drawn, and says which.
+    /// Waits until one of these stands on a line of the screen, and says which.
     fn until_one(&mut self, texts: &[&str]) -> usize {
+        let mut found = None;
+        self.read_until(&format!("{texts:?}"), |screen| {
+            found = texts.iter().position(|text| screen.has(text));
+            found.is_some()
+        });
+        found.unwrap()
+    }
+
+    /// Waits until the screen is what it was before the program.
+    fn until_left(&mut self) {
+        self.read_until("the end", |screen| screen.is_left);
+    }
+
+    fn read_until(&mut self, what: &str, mut is_so: impl FnMut(&Screen) -> bool) {
         let deadline = Deadline::after(PATIENCE);
-        loop {
-            for (which, text) in texts.iter().enumerate() {
-                if let Some(end) = end_of(text, &self.seen) {
-                    self.seen.drain(..end);
-                    return which;
-                }
-            }
+        while !is_so(&self.screen) {
             let mut block = [0; 16_384];
-            let is_readable = readable(&[self.screen.as_fd()], deadline)[0];
-            let bytes = if is_readable { self.screen.read(&mut block).unwrap() } else { 0 };
-            assert!(bytes > 0, "{texts:?} is not drawn: {}", self.seen);
-            self.seen.push_str(&String::from_utf8_lossy(&block[..bytes]));
+            let is_readable = readable(&[self.output.as_fd()], deadline)[0];
+            let bytes = if is_readable { self.output.read(&mut block).unwrap() } else { 0 };
+            assert!(bytes > 0, "{what} is not drawn:\n{}", self.screen.text());
+            self.unread.extend_from_slice(&block[..bytes]);
+            let taken = self.screen.take(&self.unread);
+            self.unread.drain(..taken);
         }
     }
 }
 
-/// Where `text` ends in what was drawn. Only what has changed is drawn: the cursor jumps across a
-/// space that was there, and colours stand between words.
-fn end_of(text: &str, seen: &str) -> Option<usize> {
-    if text.starts_with('\u{1b}') {
-        return seen.find(text).map(|at| at + text.len());
+/// What a terminal shows: only cells that change are written, wherever they are.
+struct Screen {
+    cells: Vec<Vec<char>>,
+    row: usize,
+    column: usize,
+    /// The program has left the alternate screen.
+    is_left: bool,
+}
+
+impl Default for Screen {
+    fn default() -> Self {
+        Self { cells: vec![vec![' '; COLUMNS]; ROWS], row: 0, column: 0, is_left: false }
     }
-    let (mut words, mut ends) = (String::new(), Vec::new());
-    let mut rest = seen.char_indices();
-    while let Some((at, letter)) = rest.next() {
-        let shown = match letter {
-            '\u{1b}' => {
-                let last = rest.find(|(_, letter)| letter.is_ascii_alphabetic());
-                last.filter(|(_, letter)| *letter == 'H').map(|(at, _)| (at, ' '))
-            }
-            letter => Some((at, letter)),
+}
+
+impl Screen {
+    fn text(&self) -> String {
+        self.cells.iter().map(|line| line.iter().collect::<String>() + "\n").collect()
+    }
+
+    fn has(&self, text: &str) -> bool {
+        self.cells.iter().any(|line| line.iter().collect::<String>().contains(text))
+    }
+
+    /// Takes what is written, and returns how many bytes of it are understood.
+    fn take(&mut self, bytes: &[u8]) -> usize {
+        let text = match std::str::from_utf8(bytes) {
+            Ok(text) => text,
+            Err(error) => std::str::from_utf8(&bytes[..error.valid_up_to()]).unwrap(),
         };
-        if let Some((at, letter)) = shown {
-            words.push(letter);
-            ends.resize(words.len(), at + letter.len_utf8());
+        let mut rest = text;
+        while let Some(letter) = rest.chars().next() {
+            let Some(sequence) = rest.strip_prefix("\u{1b}") else {
+                self.write(letter);
+                rest = &rest[letter.len_utf8()..];
+                continue;
+            };
+            let is_control = sequence.starts_with('[');
+            let end = match is_control {
+                true => sequence.find(|letter: char| letter.is_ascii_alphabetic()),
+                false => sequence.chars().next().map(|_| 0),
+            };
+            let Some(end) = end else { break };
+            if is_control {
+                self.control(&sequence[1..end], &sequence[end..=end]);
+            }
+            rest = &sequence[end + 1..];
+        }
+        text.len() - rest.len()
+    }
+
+    fn write(&mut self, letter: char) {
+        match letter {
+            '\r' => self.column = 0,
+            '\n' => self.row += 1,
+            letter => {
+                let cell = self.cells.get_mut(self.row).and_then(|line| line.get_mut(self.column));
+                cell.into_iter().for_each(|cell| *cell = letter);
+                self.column += 1;
+            }
         }
     }
-    let at = words.find(text)?;
-    ends.get(at + text.len() - 1).copied()
+
+    fn control(&mut self, numbers: &str, kind: &str) {
+        match (kind, numbers) {
+            ("H", _) => {
+                let mut places = numbers.split(';').map(|n| n.parse().unwrap_or(1_usize) - 1);
+                self.row = places.next().unwrap_or(0);
+                self.column = places.next().unwrap_or(0);
+            }
+            ("J", "2") => self.cells.iter_mut().for_each(|line| line.fill(' ')),
+            ("l", "?1049") => self.is_left = true,
+            _ => {}
+        }
+    }
 }
+
+const COLUMNS: usize = 140;
+const ROWS: usize = 32;
 
 #[test]
 fn terminal_shows_a_session_ends_it_after_a_yes_and_is_left_as_it_was() {
@@ -126,7 +194,7 @@ fn terminal_shows_a_session_ends_it_after_a_yes_and_is_left_as_it_was() {
     terminal.until("is ended");
     terminal.press("q");
     // Back from the alternate screen.
-    terminal.until("\u{1b}[?1049l");
+    terminal.until_left();
     let status = wait_for(&mut terminal.child.0, PATIENCE);
     assert_eq!(status.and_then(|status| status.code()), Some(0));
 }
@@ -139,7 +207,7 @@ fn terminal_is_left_as_it_was_by_every_signal_that_ends_the_program() {
         let mut terminal = Terminal::start(&server);
         terminal.until("packets/s");
         kill_process(terminal.program(), signal).unwrap();
-        terminal.until("\u{1b}[?1049l");
+        terminal.until_left();
         let status = wait_for(&mut terminal.child.0, PATIENCE);
         assert_eq!(status.and_then(|status| status.code()), Some(0), "{signal:?}");
     }
@@ -157,7 +225,7 @@ fn server_that_hangs_is_not_shown_as_live() {
     server.wake();
     terminal.until("live");
     terminal.press("q");
-    terminal.until("\u{1b}[?1049l");
+    terminal.until_left();
 }
 
 #[test]
@@ -199,7 +267,7 @@ fn source_is_switched_and_session_tuned_in_a_terminal() {
     let session = get_json(server.admin, &format!("/v1/sessions/{}", viewer.id));
     assert_eq!(session["channel"]["number"], 2, "{session}");
     terminal.press("q");
-    terminal.until("\u{1b}[?1049l");
+    terminal.until_left();
 }
 
 #[test]
