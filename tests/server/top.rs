@@ -213,6 +213,22 @@ fn terminal_is_left_as_it_was_by_every_signal_that_ends_the_program() {
     }
 }
 
+/// It took a whole CPU for ever: what reads keys found the end of the terminal again and again.
+#[test]
+fn program_ends_when_its_terminal_is_gone() {
+    let server = Server::with_demo();
+    let mut terminal = Terminal::start(&server);
+    terminal.until("packets/s");
+    let program = terminal.program();
+    terminal.child.0.kill().unwrap();
+    terminal.child.0.wait().unwrap();
+    // A process that has ended may stay as a zombie: nobody here is its parent.
+    until("the program ends", || {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", program.as_raw_nonzero()));
+        stat.map_or(true, |stat| stat.contains(") Z "))
+    });
+}
+
 /// It was shown as live for as long as its connection stood.
 #[test]
 fn server_that_hangs_is_not_shown_as_live() {

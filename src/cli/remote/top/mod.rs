@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 
 use ratatui::DefaultTerminal;
 use ratatui::crossterm::event::{self, Event, KeyEventKind};
+use rustix::event::{PollFd, PollFlags, Timespec};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
 
 use super::super::args::RemoteArgs;
@@ -52,8 +53,13 @@ pub(super) fn run(
     let watch = Watch::start(client)?;
     let mut terminal = ratatui::try_init()?;
     let shown = show(&mut terminal, &watch, Screen::new(&info), &is_ended);
-    ratatui::try_restore()?;
-    shown.map(|()| Exit::Ok)
+    let restored = ratatui::try_restore();
+    shown?;
+    // A terminal that is gone is as it may be.
+    match wait_for_input(Duration::ZERO)? {
+        true => restored.map(|()| Exit::Ok).map_err(Failure::from),
+        false => Ok(Exit::Ok),
+    }
 }
 
 fn show(
@@ -75,7 +81,10 @@ fn show(
             screen.wanted().into_iter().for_each(|ask| watch.list(ask));
         }
         terminal.draw(|frame| draw::draw(frame, &screen))?;
-        if !event::poll(REDRAW_EVERY)? {
+        if !wait_for_input(REDRAW_EVERY)? {
+            return Ok(());
+        }
+        if !event::poll(Duration::ZERO)? {
             continue;
         }
         let Event::Key(key) = event::read()? else { continue };
@@ -95,6 +104,21 @@ fn show(
         }
     }
     Ok(())
+}
+
+/// Waits for a key, for at most `time`. False: the terminal is gone. crossterm reads the end of a
+/// terminal again and again, whatever time it is given, so it is not asked then.
+fn wait_for_input(time: Duration) -> io::Result<bool> {
+    let stdin = io::stdin();
+    let mut waited = [PollFd::new(&stdin, PollFlags::IN)];
+    let time = Timespec::try_from(time).map_err(io::Error::other)?;
+    match rustix::event::poll(&mut waited, Some(&time)) {
+        Ok(_) => {}
+        Err(rustix::io::Errno::INTR) => return Ok(true),
+        Err(error) => return Err(error.into()),
+    }
+    let gone = PollFlags::HUP | PollFlags::ERR | PollFlags::NVAL;
+    Ok(!waited[0].revents().intersects(gone))
 }
 
 /// A line of JSON for each sample. A feed that the server ends, as it does after an hour, is
