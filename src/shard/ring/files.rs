@@ -60,6 +60,8 @@ struct FileEntry {
     stream_busy: bool,
     /// A receive is being ended, and not armed again.
     ends_receive: bool,
+    /// The ring has cancelled a receive that has not completed yet.
+    cancels_receive: bool,
     /// Stream sends may end early, and are gone on with.
     has_kernel_tls: bool,
 }
@@ -118,6 +120,7 @@ impl Files {
             entry.armed[arm.place()] = false;
             if arm == Arm::Receive {
                 entry.ends_receive = false;
+                entry.cancels_receive = false;
             }
         }
     }
@@ -126,7 +129,11 @@ impl Files {
     pub(super) fn end_receiving(&mut self, slot: FileSlot) -> bool {
         let Some(entry) = self.open_mut(slot) else { return false };
         let is_armed = entry.armed[Arm::Receive.place()];
-        is_armed && !std::mem::replace(&mut entry.ends_receive, true)
+        if !is_armed || entry.ends_receive {
+            return false;
+        }
+        (entry.ends_receive, entry.cancels_receive) = (true, true);
+        true
     }
 
     /// Takes the mark of `end_receiving` back.
@@ -142,6 +149,12 @@ impl Files {
 
     pub(super) fn is_ending_receive(&self, index: u32) -> bool {
         self.entries.get(index as usize).is_some_and(|entry| entry.ends_receive)
+    }
+
+    /// Whether the ring has cancelled the receive that has completed now. Once.
+    pub(super) fn take_cancelled_receive(&mut self, index: u32) -> bool {
+        let entry = self.entries.get_mut(index as usize);
+        entry.is_some_and(|entry| std::mem::take(&mut entry.cancels_receive))
     }
 
     /// Whether so many more files have slots.

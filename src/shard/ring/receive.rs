@@ -146,6 +146,7 @@ impl<K: Kernel> Ring<K> {
         let has_ended = !cqueue::more(cqe.flags());
         let is_closing = self.files.is_closing(index);
         let is_ending = arm == Arm::Receive && self.files.is_ending_receive(index);
+        let is_ours = arm == Arm::Receive && self.files.take_cancelled_receive(index);
         let token = self.files.token(index, arm);
         let result = match u32::try_from(cqe.result()) {
             Ok(value) => Ok(value),
@@ -154,7 +155,7 @@ impl<K: Kernel> Ring<K> {
         let completion = match arm {
             // No client is concerned, and none is told.
             _ if result == Err(libc::ECANCELED) => {
-                self.stats.cancelled += u64::from(!is_closing && !is_ending);
+                self.stats.cancelled += u64::from(!is_closing && !is_ours);
                 None
             }
             Arm::Accept => Some(Completion::Accepted { token, result: accepted(cqe.result()) }),
@@ -167,6 +168,8 @@ impl<K: Kernel> Ring<K> {
             let is_done = arm == Arm::Receive && completion.is_some();
             if is_closing || is_ending || is_done {
                 self.files.end_arm(index, arm);
+            } else if is_ours && result == Err(libc::ECANCELED) {
+                self.queue_arm(index, arm);
             } else {
                 self.arm_again(index, arm, result);
             }
