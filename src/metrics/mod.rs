@@ -16,6 +16,7 @@ pub mod distribution;
 pub mod exposition;
 mod families;
 pub mod histogram;
+mod hls;
 pub mod limits;
 mod path_families;
 pub mod paths;

@@ -216,8 +216,8 @@ fn identity() -> Result<Identity, RunError> {
     Ok(Identity::new(certificate, key))
 }
 
-/// Whether somebody watches: has a session of WebRTC, or has asked for something lately that viewers
-/// ask for again and again.
+/// Whether somebody watches: has a session of WebRTC, or has asked for something lately that
+/// viewers ask for again and again.
 pub(super) fn has_viewers() -> bool {
     let seen = HLS.seen_ns.value();
     WHEP.viewers.value() > 0 || seen > 0 && monotonic() < Mono(seen) + VIEWER_MAX
