@@ -82,7 +82,8 @@ impl DtlsProvider for Dtls {
         version: DtlsVersion,
         mtu: Option<usize>,
     ) -> Result<Box<dyn DtlsInstance>, CryptoError> {
-        // ICE has shown that the other side is where it says, which a cookie would show again.
+        // The other side has answered a request of ICE: it is where it says. A cookie would show
+        // that again.
         let config = dimpl::Config::builder()
             .with_crypto_provider(dimpl::crypto::rust_crypto::default_provider())
             .use_server_cookie(false);

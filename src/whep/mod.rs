@@ -10,7 +10,7 @@
 //! ```
 //! [`Whep`] is all of it: `open` and `close` sessions, `handle_*` what comes, `next_timeout` says
 //! when to come again. What it has to send goes to a [`Sink`] at once, so nothing is queued here
-//! that the socket does not take. str0m does ICE (lite), DTLS, SRTP and retransmissions of each
+//! that the socket does not take. str0m does ICE, DTLS, SRTP and retransmissions of each
 //! viewer; H.264 and Opus of the path are forwarded as they came, all viewers getting the same
 //! payloads.
 //!

@@ -4,8 +4,11 @@
 //!  STUN request --USERNAME--> viewer, whose address is noted
 //!  anything else --address--> viewer
 //! ```
+//! A viewer's datagrams go to an address only that has answered a request of ours (RFC 8445 s7.2.5,
+//! RFC 7675): who can forge an address has nothing sent there but a few requests.
 //! Invariants: a name, an address and an id lead to one viewer that is there; a panic while one
-//! viewer is driven ends that viewer. Bounds: `TUPLES_MAX` addresses a viewer; `REORDERED_MAX`.
+//! viewer is driven ends that viewer. Bounds: `TUPLES_MAX` addresses a viewer; `SECTIONS_MAX` of
+//! an offer; `REORDERED_MAX`.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
@@ -229,6 +232,10 @@ impl Whep {
         if offer.candidates.is_empty() {
             return Err(OfferError::NoCandidate);
         }
+        if offer.sdp.lines().filter(|line| line.starts_with("m=")).count() > SECTIONS_MAX {
+            let why = format!("there are more than {SECTIONS_MAX} sections");
+            return Err(OfferError::Refused(why));
+        }
         let max = self.limits.viewers_max;
         if self.viewers.len() >= max {
             WHEP.viewers_refused.add(1);
@@ -250,7 +257,10 @@ impl Whep {
                 now,
             )
         }));
-        let panicked = |_| Err(OfferError::Refused("it breaks the library of WebRTC".to_owned()));
+        let panicked = |_| {
+            WHEP.panics.add(1);
+            Err(OfferError::Refused("it breaks the library of WebRTC".to_owned()))
+        };
         let (viewer, answer) = made.unwrap_or_else(panicked)?;
         let left_out = formats.left_out.clone();
         let id = viewer.id.clone();
@@ -282,10 +292,10 @@ impl Whep {
         out: &mut Sink<'_>,
     ) {
         let is_stun = stun::is_stun(bytes);
-        let key = if is_stun {
-            stun::local_name(bytes).and_then(|name| self.by_name.get(name)).copied()
-        } else {
-            self.by_tuple.get(&source).copied()
+        let key = match stun::local_name(bytes) {
+            Some(name) => self.by_name.get(name).copied().filter(|key| self.may_note(*key, source)),
+            // Answers of STUN have no name.
+            None => self.by_tuple.get(&source).copied(),
         };
         let mut is_accepted = false;
         if let Some(key) = key {
@@ -324,6 +334,13 @@ impl Whep {
         taken.filter(|(_, wants)| *wants).map(|(path, _)| Arc::clone(path)).collect()
     }
 
+    /// Numbers of addresses that viewers of a path have.
+    #[cfg(test)]
+    pub(super) fn addresses_of(&self, path: &str) -> Vec<usize> {
+        let of_path = self.viewers.iter().filter(|(_, viewer)| &*viewer.path == path);
+        of_path.map(|(_, viewer)| viewer.tuples.len()).collect()
+    }
+
     fn note_reordered(&mut self, path: &Arc<str>, generation: Generation) {
         if self.reordered.len() >= REORDERED_MAX {
             self.reordered.clear();
@@ -331,20 +348,23 @@ impl Whep {
         self.reordered.insert(Arc::clone(path), generation);
     }
 
-    /// An address of a viewer.
+    /// Whether an address may be one of a viewer's: str0m keeps each that it hears of.
+    fn may_note(&self, key: usize, source: SocketAddr) -> bool {
+        self.viewers.get(key).is_some_and(|viewer| {
+            viewer.tuples.contains(&source) || viewer.tuples.len() < TUPLES_MAX
+        })
+    }
+
+    /// An address of a viewer. One of a viewer that is connected stays that viewer's.
     fn note_tuple(&mut self, key: usize, source: SocketAddr) {
         let Some(viewer) = self.viewers.get_mut(key) else { return };
-        if viewer.tuples.contains(&source) {
-            return;
+        if !viewer.tuples.contains(&source) {
+            viewer.tuples.push(source);
         }
-        if viewer.tuples.len() == TUPLES_MAX {
-            let oldest = viewer.tuples.remove(0);
-            if self.by_tuple.get(&oldest) == Some(&key) {
-                self.by_tuple.remove(&oldest);
-            }
+        let other = self.by_tuple.get(&source).and_then(|other| self.viewers.get(*other));
+        if other.is_none_or(|other| !other.is_connected()) {
+            self.by_tuple.insert(source, key);
         }
-        viewer.tuples.push(source);
-        self.by_tuple.insert(source, key);
     }
 
     /// Has a viewer do something, and does what follows from it.
@@ -421,5 +441,7 @@ impl Whep {
 
 /// Paths that are known to have B-frames.
 const REORDERED_MAX: usize = 1_024;
-/// Addresses of one viewer: a browser tries a few.
-const TUPLES_MAX: usize = 8;
+/// Addresses of one viewer: a browser tries a few, and a telephone has others now and then.
+const TUPLES_MAX: usize = 16;
+/// Sections (`m=`) of an offer: a browser that only watches has two.
+const SECTIONS_MAX: usize = 8;

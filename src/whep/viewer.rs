@@ -111,14 +111,13 @@ impl Viewer {
         identity: &Identity,
         now: Instant,
     ) -> Result<(Self, String), OfferError> {
-        let offer = SdpOffer::from_sdp_string(sdp);
+        let offer = SdpOffer::from_sdp_string(&without_candidates(sdp));
         let offer = offer.map_err(|error| OfferError::Syntax(error.to_string()))?;
         let creds = IceCreds { ufrag: name.to_owned(), pass: random_name(PASSWORD_DIGITS) };
         let mut rtc = Rtc::builder()
             .set_crypto_provider(Arc::clone(&identity.provider))
             .set_dtls_cert(identity.certificate.clone())
             .set_local_ice_credentials(creds)
-            .set_ice_lite(true)
             .set_rtp_mode(true)
             .set_mtu(MTU..=usize::MAX)
             .clear_codecs();
@@ -199,12 +198,10 @@ impl Viewer {
             known.iter().find(|params| params.pt() == *pt && params.spec().codec == codec)
         });
         let found: Vec<_> = found.collect();
+        let kind = |profile: u8, constraints: u8| (profile, constraints & told_apart(profile));
         let is_profile = |id: Option<u32>| {
-            let of_offer = id.map(u32::to_be_bytes).map(|[_, profile, constraints, _]| {
-                // RFC 6184 s8.1: of the constraints those that make another profile.
-                (profile, constraints & 0xc0)
-            });
-            of_offer == profile.map(|(profile, constraints)| (profile, constraints & 0xc0))
+            let of_offer = id.map(u32::to_be_bytes).map(|bytes| kind(bytes[1], bytes[2]));
+            of_offer == profile.map(|(profile, constraints)| kind(profile, constraints))
         };
         let same = found.iter().find(|params| is_profile(params.spec().format.profile_level_id));
         same.or_else(|| found.first()).map(|params| params.pt())
@@ -498,6 +495,20 @@ impl Track {
     }
 }
 
+/// Constraints that make another profile of this one (RFC 6184 s8.1, table 5).
+fn told_apart(profile: u8) -> u8 {
+    match profile {
+        BASELINE => 0x40,
+        MAIN => 0x80,
+        _ => 0,
+    }
+}
+
+/// An offer without the addresses that it names: the server asks those only that requests come from.
+fn without_candidates(sdp: &str) -> String {
+    sdp.split_inclusive('\n').filter(|line| !line.starts_with("a=candidate:")).collect()
+}
+
 /// A name that nobody can guess, of so many hexadecimal digits.
 pub(super) fn random_name(digits: usize) -> String {
     let mut rng = random::rng();
@@ -537,6 +548,8 @@ const MTU: usize = 1_200;
 pub(super) const NAME_DIGITS: usize = 16;
 const PASSWORD_DIGITS: usize = 32;
 pub(super) const ID_DIGITS: usize = 32;
+const BASELINE: u8 = 0x42;
+const MAIN: u8 = 0x4d;
 /// Own payload types until the offer names its own.
 const FIRST_PT: u8 = 100;
 /// Baseline, Constrained Baseline, Main, High, Constrained High: level 3.1, as browsers name them;

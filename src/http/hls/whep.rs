@@ -3,7 +3,7 @@
 //! ```text
 //! POST   /<path>/whep        offer  -> 201, answer, Location     leave as for HLS and RTSP
 //! DELETE /<path>/whep/<id>          -> 200
-//! PATCH  /<path>/whep/<id>          -> 405: ICE (lite) needs no candidates of the browser
+//! PATCH  /<path>/whep/<id>          -> 405: ICE needs no candidates of the browser
 //! ```
 //! The id is a secret of 128 bits, so who knows it may end the session, as RFC 9725 s5 wants it,
 //! also when the token with which it began has expired.
@@ -215,7 +215,7 @@ const LEFT_OUT: &str = "headend-left-out";
 /// Hexadecimal digits of an id.
 const ID_DIGITS: usize = 32;
 /// Bytes of an offer: those of browsers have eight thousand.
-const OFFER_BYTES_MAX: usize = 64 << 10;
+const OFFER_BYTES_MAX: usize = 32 << 10;
 /// Time in which an offer comes, and in which a session answers.
 const OFFER_MAX: Duration = Duration::from_secs(10);
 /// For the owner of a path: a source on demand has ten seconds to answer.
