@@ -11,7 +11,8 @@
 //! ```
 //! A path is made into segments while somebody asks for them; for viewers by WebRTC alone it is
 //! not. Messages to owners are repeated as those of shards are (`live::renew`).
-//! Bounds: `paths_max` paths; `WAITERS_MAX` requests that wait for the owner of one path;
+//! Bounds: `paths_max` paths; `WAITERS_MAX` requests, `OFFERS_MAX` of them for WebRTC, that wait for
+//! the owner of one path;
 //! `MESSAGES_A_ROUND` messages, and `ROUND_MAX`, before requests have their turn.
 
 use std::collections::HashMap;
@@ -261,7 +262,8 @@ impl Live {
             State::Over { .. } => waiter.refuse(LiveRefusal::from(RefusedError::NoSource).into()),
             State::Here { .. } | State::Requested { .. } => {
                 let is_here = matches!(watched.state, State::Here { .. });
-                if watched.offers.len() < WAITERS_MAX {
+                watched.offers.retain(|waiter| !waiter.answer.is_closed());
+                if watched.offers.len() < OFFERS_MAX {
                     watched.offers.push(waiter);
                 }
                 if is_here {
@@ -642,6 +644,8 @@ const MESSAGES_A_ROUND: usize = 256;
 const ROUND_MAX: Duration = Duration::from_millis(5);
 /// Requests that wait for the owner of one path.
 const WAITERS_MAX: usize = 4_096;
+/// Offers of WHEP that wait for the owner of one path.
+const OFFERS_MAX: usize = 64;
 
 #[cfg(test)]
 mod tests;

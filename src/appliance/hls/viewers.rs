@@ -128,6 +128,10 @@ impl Viewers {
     /// Lets somebody in on a path that is there.
     pub(super) fn accept(&mut self, path: &Arc<str>, waiter: OfferWaiter) {
         let Some(datagrams) = &self.datagrams else { return waiter.refuse(WhepRefusal::Off) };
+        if waiter.answer.is_closed() {
+            // Who asked is gone.
+            return;
+        }
         let OfferAsked { sdp, from, local, .. } = &waiter.offer;
         let candidates = datagrams.candidates(*local);
         let offer = Offer { sdp, from: *from, candidates: &candidates };
