@@ -397,6 +397,7 @@ async function playByWebRtc(isAgain) {
     video.play().catch(() => {});
     await connected(peer, isAgain ? 10_000 : 4_000);
     document.getElementById("latency").textContent = "by WebRTC";
+    await Promise.race([gone(peer), pictures(peer)]);
     await gone(peer);
   } finally {
     window.removeEventListener("pagehide", leave);
@@ -449,14 +450,35 @@ function gone(peer) {
   });
 }
 
-// By WebRTC as long as that works. A path that has ended says so; all else is left to HLS.
+// Pictures are decoded soon, or something between the server and this screen does not take them.
+// Sound alone has none.
+async function pictures(peer) {
+  const isWanted = peer.getTransceivers().some(({ currentDirection, receiver }) =>
+    currentDirection === "recvonly" && receiver.track.kind === "video");
+  for (let waited = 0; isWanted && waited < 8_000; waited += 250) {
+    await pause(250);
+    if (["failed", "closed"].includes(peer.connectionState)) return;
+    const found = [...(await peer.getStats()).values()];
+    if (found.some(({ type, framesDecoded }) => type === "inbound-rtp" && framesDecoded > 0)) return;
+  }
+  if (isWanted) throw new Failure("No picture comes by WebRTC.");
+}
+
+// By WebRTC as long as that works. A path that has ended says so, when it has not come back for a
+// while; all else is left to HLS.
 async function playLowLatency() {
+  let absent = 0;
   for (let times = 0; ; times++) {
     try {
       await playByWebRtc(times > 0);
+      absent = 0;
     } catch (error) {
       console.debug(error);
-      if (times > 0 && error.status === 404) return say("ended", "The end");
+      if (times > 0 && error.status === 404) {
+        if (absent++ === 6) return say("ended", "The end");
+        await pause(2000);
+        continue;
+      }
       if (chosen === "whep") throw error;
       document.getElementById("left-out").textContent = "";
       return playByHls();
