@@ -252,8 +252,8 @@ fn aggregate(sets: &ParameterSets) -> Option<Arc<[u8]>> {
     (packet.len() <= PAYLOAD_BYTES_MAX).then(|| packet.into())
 }
 
-/// Bytes of a payload that are sent in one packet, as browsers send them: with all headers less than
-/// 1,300, which also pass tunnels, over IPv6 too, where no router cuts.
+/// Bytes of a payload that are sent in one packet, as browsers send them. With all headers they are
+/// less than 1,300, which pass tunnels, also over IPv6, where no router cuts.
 pub(super) const PAYLOAD_BYTES_MAX: usize = 1_200;
 /// RFC 3550 appendix A.1.
 const MISORDER_MAX: u16 = 100;

@@ -504,7 +504,7 @@ fn told_apart(profile: u8) -> u8 {
     }
 }
 
-/// An offer without the addresses that it names: the server asks those only that requests come from.
+/// An offer without the addresses that it names: requests of ICE go only to where some came from.
 fn without_candidates(sdp: &str) -> String {
     sdp.split_inclusive('\n').filter(|line| !line.starts_with("a=candidate:")).collect()
 }

@@ -11,7 +11,7 @@
 //! ```
 //! A path is made into segments while somebody asks for them; for viewers by WebRTC alone it is
 //! not. Messages to owners are repeated as those of shards are (`live::renew`).
-//! Bounds: `paths_max` paths; `WAITERS_MAX` requests, `OFFERS_MAX` of them for WebRTC, that wait for
+//! Bounds: `paths_max` paths; `WAITERS_MAX` requests and `OFFERS_MAX` offers of WHEP that wait for
 //! the owner of one path;
 //! `MESSAGES_A_ROUND` messages, and `ROUND_MAX`, before requests have their turn.
 
