@@ -162,7 +162,7 @@ pub struct DrainRequest {
 /// How far a server is drained, as `GET /v1/drain` shows it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct DrainState {
-    /// `serving`, `draining`, or `drained`: neither a session nor a viewer by HLS or WebRTC is left.
+    /// `serving`, `draining`, or `drained`: no session and no viewer by HLS or WebRTC is left.
     pub state: &'static str,
     /// Sessions that are left.
     pub sessions: u64,

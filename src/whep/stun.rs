@@ -99,8 +99,8 @@ mod tests {
             let length = u8::try_from(address.len() + 4).unwrap();
             let head = [0, 0x20, 0, length, 0, family, 0x21, 0x12 ^ 7];
             let mut bytes = [request(&head), address.to_vec()].concat();
-            bytes[..2].copy_from_slice(&BINDING_SUCCESS);
-            bytes[8..20].fill(number);
+            bytes.get_mut(..2).unwrap().copy_from_slice(&BINDING_SUCCESS);
+            bytes.get_mut(8..20).unwrap().fill(number);
             bytes
         };
         let v4 = answer(7, 1, &[1, 2, 3, 4]);

@@ -437,7 +437,7 @@ fn session_whose_new_shard_is_full_goes_on_where_it_was() {
     }
 }
 
-/// Asks for moves until nobody answers any more or the test is over, and counts those that are done.
+/// Asks for moves until nobody answers or the test is over, and counts those that are done.
 fn move_to_the_end(
     admin: SocketAddr,
     ids: &[String],
