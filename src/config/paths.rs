@@ -24,6 +24,7 @@ use super::value_error::ValueError;
 use crate::base::limits::{
     IDLE_CLOSE, LAG_BUDGET, PATHS_MAX, READERS_HOLD, READERS_MAX, RING_BYTES,
 };
+use crate::base::secret::Secret;
 
 /// `source_transport`: how a fetched source is asked to send. What it does send by, once it was set
 /// up, is a `base::carrier::Lower`.
@@ -103,6 +104,8 @@ pub struct PathConfig {
     pub read: AccessList,
     /// Who may steer a session.
     pub control: AccessList,
+    /// What is shown to the source: other nodes of a job ask for it.
+    pub source_capability: Option<Secret>,
     /// Pictures of the title with this name are thinned for players whose way loses packets;
     /// `None`: as `vod.quality` says.
     pub adapts_quality: Option<bool>,
@@ -137,6 +140,7 @@ impl Default for PathConfig {
             publish: AccessList::AUTO,
             read: AccessList::AUTO,
             control: AccessList::everyone(),
+            source_capability: None,
             adapts_quality: None,
         }
     }
