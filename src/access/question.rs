@@ -55,10 +55,27 @@ pub enum Answer {
     Unavailable,
 }
 
+/// Why a capability does not count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum NotCapable {
+    /// No job has brought the path here, or it was asked for another right than to read.
+    #[error("no job has this path open here for others to read")]
+    NotOpen,
+    /// Not signed by the base of this node.
+    #[error("it is not signed by the base of this node")]
+    Forged,
+    /// Rightly signed, for something else.
+    #[error("it is for another path or another job")]
+    Other,
+    /// Its time is over, also by a clock that is some minutes off.
+    #[error("it has expired: has the other node its base, and are both clocks right?")]
+    Expired,
+}
+
 /// A client that may.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Allowed {
-    /// Name of the user, or `sub` of the token.
+    /// Name of the user, `sub` of the token, or `node:` and the name of a node of a job.
     pub user: Option<Arc<str>>,
     /// UTC seconds: from then on it is asked again. `None`: as long as the connection lives.
     pub until_s: Option<i64>,
