@@ -14,6 +14,7 @@ use super::rules::Ways;
 use super::shown::Shown;
 use crate::base::secret::Secret;
 use crate::config::access::{AccessConfig, Action};
+use crate::config::added_paths::JobPath;
 
 /// May this client do that?
 #[derive(Debug, Clone)]
@@ -36,6 +37,8 @@ pub struct Question {
     pub query: Option<Secret>,
     /// How it may show that it may.
     pub ways: Ways,
+    /// The path is one of a job: a capability of the job is one more way.
+    pub job: Option<Arc<JobPath>>,
     /// What can be checked.
     pub access: Arc<AccessConfig>,
 }
@@ -51,6 +54,8 @@ pub enum Answer {
     Wrong,
     /// It is who it says, and may not: 403.
     Forbidden,
+    /// It shows a capability of a job that does not count: 401, or 403 where nothing else helps.
+    NotCapable(NotCapable),
     /// It cannot be said now: 503.
     Unavailable,
 }

@@ -85,6 +85,7 @@ mod tests {
             token: token.map(Secret::new),
             query: token.map(|token| Secret::new(format!("token={token}"))),
             ways: Ways { webhook: true, ..Ways::default() },
+            job: None,
             access: std::sync::Arc::default(),
         }
     }

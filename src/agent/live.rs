@@ -20,10 +20,11 @@ use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use super::Event;
-use crate::config::added_paths::AddPathError;
+use crate::config::added_paths::{AddPathError, GivenPath, GivenSource, JobPath};
 use crate::dist::agent::Failure;
 use crate::dist::agent::live::{LiveAction, LiveEvent};
 use crate::dist::ids::CommandKey;
+use crate::dist::keys::VerifyKey;
 use crate::dist::reflect::Sight;
 use crate::dist::wire::job::Reason;
 
@@ -33,7 +34,7 @@ pub trait ServerPaths: Send + Sync + fmt::Debug {
     ///
     /// # Errors
     /// See [`SetPathError`].
-    fn set(&self, path: &str, urls: &[String]) -> Result<(), SetPathError>;
+    fn set(&self, path: &str, given: &GivenPath) -> Result<(), SetPathError>;
 
     /// Takes a path away again. Blocks for a moment.
     fn remove(&self, path: &str);
@@ -64,10 +65,14 @@ pub(super) struct Lives {
 }
 
 impl Lives {
-    /// Starts the task. It ends with the driver.
-    pub(super) fn spawn(paths: Arc<dyn ServerPaths>, events: mpsc::Sender<Event>) -> Self {
+    /// Starts the task. It ends with the driver. Nodes with capabilities by `base_key` may read.
+    pub(super) fn spawn(
+        paths: Arc<dyn ServerPaths>,
+        base_key: VerifyKey,
+        events: mpsc::Sender<Event>,
+    ) -> Self {
         let (jobs, receiver) = mpsc::channel(JOBS_MAX);
-        let task = Task { paths, events: events.clone(), open: BTreeMap::new() };
+        let task = Task { paths, base_key, events: events.clone(), open: BTreeMap::new() };
         tokio::spawn(task.run(receiver));
         Self { jobs, events }
     }
@@ -88,6 +93,7 @@ impl Lives {
 
 struct Task {
     paths: Arc<dyn ServerPaths>,
+    base_key: VerifyKey,
     events: mpsc::Sender<Event>,
     /// Names of paths that are open.
     open: BTreeMap<CommandKey, String>,
@@ -117,7 +123,9 @@ impl Task {
 
     async fn perform(&mut self, key: CommandKey, action: LiveAction) -> LiveEvent {
         match action {
-            LiveAction::Open { path, urls } => LiveEvent::Opened(self.open(key, path, urls).await),
+            LiveAction::Open { path, sources } => {
+                LiveEvent::Opened(self.open(key, path, sources).await)
+            }
             LiveAction::Close { path } => {
                 let sight = self.look(&path).await;
                 if self.open.remove(&key).is_some() {
@@ -132,7 +140,7 @@ impl Task {
         &mut self,
         key: CommandKey,
         path: String,
-        urls: Vec<String>,
+        sources: Vec<GivenSource>,
     ) -> Result<(), Failure> {
         let conflict = |detail: String| Failure { reason: Reason::PathConflict, detail };
         if !self.open.contains_key(&key) {
@@ -144,8 +152,11 @@ impl Task {
                 return Err(conflict(detail));
             }
         }
-        let name = path.clone();
-        let set = self.apart(move |paths| paths.set(&name, &urls)).await;
+        let (base_key, name) = (*self.base_key.as_bytes(), path.clone());
+        let (job, command) = (key.job.0.as_u128(), key.command.0);
+        let job = Some(Arc::new(JobPath { base_key, job, command }));
+        let given = GivenPath { sources, job };
+        let set = self.apart(move |paths| paths.set(&name, &given)).await;
         match set {
             Some(Ok(())) => {
                 self.open.insert(key, path);

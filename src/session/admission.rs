@@ -18,6 +18,7 @@ pub(crate) struct RefusalsSaid {
     full: Seldom,
     address: Seldom,
     pub(crate) login: Seldom,
+    pub(crate) capability: Seldom,
     pub(crate) forbidden: Seldom,
     pub(crate) publish: Seldom,
     pub(crate) fed_otherwise: Seldom,

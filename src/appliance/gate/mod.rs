@@ -3,12 +3,13 @@
 //! ```text
 //! worker --Question--> queue --> thread "gate" --+--> users: hashes, on threads beside it
 //!                                                +--> tokens: keys from a file or a URL
+//!                                                +--> capabilities of jobs: the base's key
 //!                                                `--> webhook: POST, with a deadline
 //! ```
 //! The thread starts with the first question. Ways are tried in this order, and the first that
-//! lets the client in counts. Invariant: a question is answered once, or its reply is dropped,
-//! which says that it cannot be answered. Bounds: `QUESTIONS_MAX` at once; `HASHES_AT_ONCE`; those
-//! of the caches.
+//! lets the client in counts. A capability is judged by itself: no other way gets it. Invariant: a
+//! question is answered once, or its reply is dropped, which says that it cannot be answered.
+//! Bounds: `QUESTIONS_MAX` at once; `HASHES_AT_ONCE`; those of the caches.
 
 mod cache;
 mod hooks;
@@ -20,12 +21,17 @@ use std::sync::{Arc, OnceLock};
 use jiff::Timestamp;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
+use uuid::Uuid;
 
 use crate::access::jwt::is_token_like;
-use crate::access::question::{Allowed, Answer, Judge, Question};
+use crate::access::question::{Allowed, Answer, Judge, NotCapable, Question};
 use crate::access::rules::UserSet;
 use crate::access::shown::Shown;
 use crate::base::secret::Secret;
+use crate::config::added_paths::JobPath;
+use crate::dist::ids::{CommandId, CommandKey, JobId};
+use crate::dist::keys::{EXPIRY_LEEWAY_S, VerifyKey};
+use crate::dist::wire::peer::LiveCapability;
 use hooks::Hooks;
 use keys::KeyRing;
 use passwords::Passwords;
@@ -95,6 +101,12 @@ struct Gate {
 
 impl Gate {
     async fn answer(&self, question: &Question) -> Answer {
+        let now_s = Timestamp::now().as_second();
+        if let (Some(job), Shown::Bearer(token)) = (&question.job, &question.shown)
+            && question.shown.is_capability()
+        {
+            return by_capability(job, token, &question.path, now_s);
+        }
         let ways = &question.ways;
         let mut refused = Answer::Unknown;
         let token = token_of(question);
@@ -114,7 +126,6 @@ impl Gate {
                 None => return Answer::Unavailable,
             }
         }
-        let now_s = Timestamp::now().as_second();
         if let Some(token) = token {
             match self.keys.check(question, &token, &self.hooks, now_s).await {
                 answer @ Answer::Allowed(_) => return answer,
@@ -132,6 +143,21 @@ impl Gate {
             }
         }
         refused
+    }
+}
+
+/// Whether a node of this job may read a path of it.
+fn by_capability(job: &JobPath, token: &Secret, path: &str, now_s: i64) -> Answer {
+    let (id, command) = (JobId(Uuid::from_u128(job.job)), CommandId(job.command));
+    let key = CommandKey { job: id, command };
+    let base = VerifyKey::from_bytes(&job.base_key).map_err(|_| NotCapable::Forged);
+    match base.and_then(|base| base.admit_live(token.expose(), (key, path), now_s)) {
+        Ok(LiveCapability { node, expires_s, .. }) => Answer::Allowed(Allowed {
+            // No user has a colon in its name.
+            user: Some(format!("node:{node}").into()),
+            until_s: Some(expires_s.saturating_add(EXPIRY_LEEWAY_S)),
+        }),
+        Err(why) => Answer::NotCapable(why),
     }
 }
 

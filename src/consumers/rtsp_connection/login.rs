@@ -4,6 +4,7 @@
 //! ```text
 //! request -> leave: which right, to which path --> rules: Open  --> executed
 //!                                               |         Closed --> 403
+//!     a job has brought the path, and a capability is shown: a task --> executed, 401, 403
 //!                                               `-> Login: cached -----------------> executed
 //!                                                    Digest: checked here --.
 //!                                                    the rest: a task ------+--> 401, 403, 503
@@ -19,7 +20,7 @@ use rand::RngExt;
 
 use super::{Flow, RtspConnection, Waiting, refuse};
 use crate::access::publish::{Denied, is_published};
-use crate::access::question::{Allowed, Answer, Question};
+use crate::access::question::{Allowed, Answer, NotCapable, Question};
 use crate::access::rules::{Admission, UserSet, Ways, admission};
 use crate::access::shown::Shown;
 use crate::access::steering::steers;
@@ -30,6 +31,7 @@ use crate::base::names::Name;
 use crate::base::secret::Secret;
 use crate::base::wheel::Timer;
 use crate::config::access::{AccessConfig, Action, Methods, REALM, User};
+use crate::config::added_paths::JobPath;
 use crate::consumers::Context;
 use crate::consumers::asked::Asked;
 use crate::poll::task::{Task, TaskClass, TaskOwner, Work};
@@ -79,6 +81,8 @@ struct Wanted {
     action: Action,
     path: Arc<str>,
     ways: Ways,
+    /// A capability of this job gives it, too.
+    job: Option<Arc<JobPath>>,
 }
 
 /// What becomes of a request.
@@ -169,6 +173,9 @@ impl RtspConnection {
                 Flow::Answer(self.challenge(request.cseq, &wanted, Refused::Wrong, cx))
             }
             Answer::Forbidden => refuse(&request, self.note_forbidden(&wanted, cx)),
+            Answer::NotCapable(why) => {
+                Flow::Answer(self.refuse_capability(request.cseq, &wanted, why, cx))
+            }
             Answer::Unavailable => {
                 cx.sessions.cx.cells.logins_unanswered.add(1);
                 let response = Response::new(Status::ServiceUnavailable, request.cseq);
@@ -211,12 +218,14 @@ impl RtspConnection {
                 .map_err(|denied| self.note_unpublished(path, &denied, cx))?;
         }
         let path: Arc<str> = path.into();
+        let job = configs.find(&path).job.clone().filter(|_| action == Action::Read);
         match admission(&configs.entries(&path, action), self.peer.ip()) {
             Admission::Open => Ok(self.roaming(request, target, session, cx)),
-            Admission::Closed => {
+            Admission::Closed if job.is_none() || !shows_capability(request) => {
                 Err(self.note_closed(&path, action, &configs.section_of(&path), cx))
             }
-            Admission::Login(ways) => Ok(Some(Wanted { action, path, ways })),
+            Admission::Closed => Ok(Some(Wanted { action, path, ways: Ways::default(), job })),
+            Admission::Login(ways) => Ok(Some(Wanted { action, path, ways, job })),
         }
     }
 
@@ -241,7 +250,8 @@ impl RtspConnection {
         let users = if known.users { UserSet::All } else { UserSet::Nobody };
         let ways = Ways { users, jwt: known.jwt, webhook: false };
         let path = target.path.trim_end_matches('/').into();
-        (ways != Ways::default()).then_some(Wanted { action: Action::Read, path, ways })
+        let wanted = Wanted { action: Action::Read, path, ways, job: None };
+        (wanted.ways != Ways::default()).then_some(wanted)
     }
 
     /// Looks at the credentials of a request.
@@ -254,6 +264,10 @@ impl RtspConnection {
                 return Leave::Refused(self.challenge(request.cseq, wanted, refused, cx));
             }
         };
+        if shown.is_capability() && wanted.job.is_none() {
+            let refused = self.refuse_capability(request.cseq, wanted, NotCapable::NotOpen, cx);
+            return Leave::Refused(refused);
+        }
         let is_for_tokens = wanted.ways.jwt || wanted.ways.webhook;
         let token = Shown::token_in(target.query.as_deref()).filter(|_| is_for_tokens);
         let is_bare = shown == Shown::Nothing && token.is_none();
@@ -284,6 +298,7 @@ impl RtspConnection {
                 token,
                 query: target.query.as_deref().map(Secret::new),
                 ways: wanted.ways.clone(),
+                job: wanted.job.clone(),
                 access,
             }));
         };
@@ -341,8 +356,38 @@ impl RtspConnection {
     pub(super) fn challenge_roaming(&mut self, cseq: Option<u32>, cx: &Context<'_>) -> Response {
         let known = cx.sessions.cx.configs.access.known(Action::Read);
         let ways = Ways { users: UserSet::All, jwt: known.jwt, webhook: false };
-        let wanted = Wanted { action: Action::Read, path: "".into(), ways };
+        let wanted = Wanted { action: Action::Read, path: "".into(), ways, job: None };
         self.challenge(cseq, &wanted, Refused::Missing, cx)
+    }
+
+    /// The capability of a job that does not count. A client that may try something else is told
+    /// what.
+    fn refuse_capability(
+        &mut self,
+        cseq: Option<u32>,
+        wanted: &Wanted,
+        why: NotCapable,
+        cx: &mut Context<'_>,
+    ) -> Response {
+        let shared = &mut cx.sessions.cx;
+        // Whoever shows one that is rightly signed guesses nothing.
+        if why == NotCapable::Forged {
+            shared.config.throttle.fail(self.peer.ip(), shared.now);
+            shared.cells.logins_failed.add(1);
+        } else {
+            shared.cells.requests_forbidden.add(1);
+        }
+        if let Some(count) = shared.refusals_said.capability.happened(shared.now) {
+            let (ip, path) = (self.peer.ip(), &wanted.path);
+            tracing::warn!(
+                code = "HE-W513", %ip, %path, %why, count,
+                "another node of a job is refused: its capability does not count"
+            );
+        }
+        if wanted.ways == Ways::default() {
+            return Response::new(Status::Forbidden, cseq);
+        }
+        self.challenge(cseq, wanted, Refused::Wrong, cx)
     }
 
     fn note_wrong(&self, wanted: &Wanted, cx: &mut Context<'_>) {
@@ -460,6 +505,11 @@ impl Login {
         let Allowed { user, until_s } = allowed.clone();
         self.grants.push(Grant { action, path, shown, user, until_s });
     }
+}
+
+/// Whether a request shows a capability of a job, right or not.
+fn shows_capability(request: &Request) -> bool {
+    Shown::read(request.header("Authorization")).is_ok_and(|shown| shown.is_capability())
 }
 
 /// A publisher steers what it publishes.

@@ -16,21 +16,22 @@ use std::time::Duration;
 use super::stage::{Input, Stage};
 use super::{Action, Agent, Delivery, Failure};
 use crate::base::time::Mono;
+use crate::config::added_paths::GivenSource;
 use crate::dist::ids::{CommandKey, Epoch};
 use crate::dist::journal::Record;
-use crate::dist::reflect::{Reflect, ReflectAction, Sight, check_live};
+use crate::dist::reflect::{LiveList, Reflect, ReflectAction, Sight, check_live};
 use crate::dist::wire::agent::{LiveSource, Report, SwitchCause};
 use crate::dist::wire::job::{Op, Reason};
 
 /// What a live path is to be.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LiveAction {
-    /// It has these URLs as its sources, in the order of preference.
+    /// It has these sources, in the order of preference.
     Open {
         /// Name.
         path: String,
-        /// `rtsp://` URLs.
-        urls: Vec<String>,
+        /// Nodes among them with the capability that they are shown.
+        sources: Vec<GivenSource>,
     },
     /// It is looked at once more, and ends.
     Close {
@@ -110,16 +111,17 @@ impl Agent {
     pub(super) fn handle_reflect(
         &mut self,
         key: CommandKey,
-        (epoch, sources): (Epoch, Vec<LiveSource>),
+        (epoch, list): (Epoch, LiveList),
         now: Mono,
         out: &mut Vec<Action>,
     ) {
         let mut is_other = false;
         self.with_live(key, out, |live, actions| {
-            is_other = live.reflect.handle_sources(epoch, &sources, actions);
+            is_other = live.reflect.handle_list(epoch, list.clone(), actions);
         });
         if is_other {
-            self.journal(Record::Reflect { key, sources }, out);
+            let LiveList { sources, capability } = list;
+            self.journal(Record::Reflect { key, sources, capability }, out);
             self.consider_live(key, now, out);
         }
     }
@@ -231,11 +233,16 @@ impl Agent {
         let offset = live.reflect.bytes();
         for action in actions {
             match action {
-                ReflectAction::Open(sources) => {
-                    let urls = sources.into_iter().map(|source| source.url).collect();
+                ReflectAction::Open(LiveList { sources, capability }) => {
+                    // The origin knows of no jobs.
+                    let given = |source: LiveSource| GivenSource {
+                        capability: capability.clone().filter(|_| source.node.is_some()),
+                        url: source.url,
+                    };
+                    let sources = sources.into_iter().map(given).collect();
                     let op = self.deliveries.get(&key).map(|delivery| &delivery.op);
                     let Some(Op::Live { path, .. }) = op else { continue };
-                    let action = LiveAction::Open { path: path.clone(), urls };
+                    let action = LiveAction::Open { path: path.clone(), sources };
                     out.push(Action::Live { key, action });
                 }
                 ReflectAction::Flows { source, cause } => {
@@ -280,14 +287,18 @@ impl Delivery {
     pub(super) fn live_records(&self, key: CommandKey) -> impl Iterator<Item = Record> {
         let live = self.live.as_ref().filter(|_| self.end.is_none());
         let reflect = live.map(|live| &live.reflect);
-        let sources = reflect.map(|reflect| reflect.sources()).filter(|list| !list.is_empty());
-        let sources = sources.map(|list| Record::Reflect { key, sources: list.to_vec() });
+        let list = reflect.map(|reflect| reflect.list()).filter(|list| !list.sources.is_empty());
+        let list = list.cloned().map(|LiveList { sources, capability }| Record::Reflect {
+            key,
+            sources,
+            capability,
+        });
         let came = reflect.filter(|reflect| reflect.bytes() > 0);
         let came = came.map(|reflect| {
             let (via, totals) = (reflect.via().clone(), reflect.totals());
             Record::Reflected { key, via, totals }
         });
-        sources.into_iter().chain(came)
+        list.into_iter().chain(came)
     }
 }
 
@@ -299,6 +310,7 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
+    use crate::base::secret::Secret;
     use crate::dist::ids::{CommandId, ContentId, JobId, NodeName};
     use crate::dist::terms::Terms;
     use crate::dist::wire::agent::{LiveTotals, NodeOrder, SignedReceipt};
@@ -332,7 +344,18 @@ mod tests {
     fn reflect(epoch: u64, urls: &[&str]) -> NodeOrder {
         let source = |url: &&str| LiveSource { node: None, url: (*url).to_owned() };
         let sources = urls.iter().map(source).collect();
-        NodeOrder::Reflect { key: key(1), epoch: Epoch(epoch), sources }
+        NodeOrder::Reflect { key: key(1), epoch: Epoch(epoch), sources, capability: None }
+    }
+
+    /// From a node and the origin behind it, with a capability.
+    fn reflect_with(epoch: u64, capability: &str) -> NodeOrder {
+        let source = |node: Option<&str>, url: &str| LiveSource {
+            node: node.map(|node| NodeName::new(node).unwrap()),
+            url: url.to_owned(),
+        };
+        let sources = vec![source(Some("a"), "rtsp://a/x"), source(None, "rtsp://o/x")];
+        let capability = Some(Secret::new(capability));
+        NodeOrder::Reflect { key: key(1), epoch: Epoch(epoch), sources, capability }
     }
 
     fn paused(is_paused: bool, epoch: u64) -> NodeOrder {
@@ -384,8 +407,13 @@ mod tests {
                         self.journal.push(record);
                         self.agent.handle_journaled(u64::MAX, &mut more);
                     }
-                    Action::Live { key, action: LiveAction::Open { urls, .. } } => {
-                        self.done.push(format!("open {}", urls.join(" ")));
+                    Action::Live { key, action: LiveAction::Open { sources, .. } } => {
+                        let word = |source: &GivenSource| match &source.capability {
+                            Some(shown) => format!("{}+{}", source.url, shown.expose()),
+                            None => source.url.clone(),
+                        };
+                        let words: Vec<String> = sources.iter().map(word).collect();
+                        self.done.push(format!("open {}", words.join(" ")));
                         let opened = LiveEvent::Opened(Ok(()));
                         self.agent.handle_live(key, opened, self.now, &mut more);
                     }
@@ -459,6 +487,24 @@ mod tests {
             let packets = again.totals.unwrap().packets;
             assert!((200..=260).contains(&packets), "{packets}");
         }
+    }
+
+    #[test]
+    fn capability_goes_to_nodes_of_the_list_is_renewed_and_is_kept_in_the_journal() {
+        let mut node = Node::new(Vec::new());
+        node.order(live(1));
+        node.order(reflect_with(1, "hdl_1"));
+        node.pass(3, 10);
+        node.order(reflect_with(2, "hdl_2"));
+        node.order(reflect_with(3, "hdl_2"));
+        let opened = ["hdl_1", "hdl_2"].map(|shown| format!("open rtsp://a/x+{shown} rtsp://o/x"));
+        assert_eq!(node.done, opened, "the origin is shown none");
+        for journal in [node.journal.clone(), node.agent.snapshot()] {
+            assert!(!format!("{journal:?}").contains("hdl_"));
+            assert_eq!(Node::new(journal).done, opened[1..]);
+        }
+        let (_, reports) = node.agent.next_batch(node.now);
+        assert!(!format!("{:?} {reports:?}", node.agent).contains("hdl_"));
     }
 
     #[test]

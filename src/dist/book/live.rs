@@ -11,6 +11,9 @@
 //! come, in progress while they do, waits for a retry while none come, and is completed by the
 //! receipt that follows the end of its job.
 //!
+//! With its sources a node is told a capability, by which the other nodes of the job let it read
+//! the path whatever their own rules say. It is made anew when half of its time is over.
+//!
 //! Invariants: a plan has only nodes that live, have said where they serve RTSP since the book
 //! began, and have the command open; edges make a tree, so nobody reflects from itself. Bounds:
 //! a plan for each open live command; a tick looks at each of its members once.
@@ -19,17 +22,21 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use serde_json::json;
 
+use crate::base::secret::Secret;
 use crate::base::url_path::encode_path;
 use crate::dist::book::effects::{About, Effects};
 use crate::dist::book::flows::Flows;
 use crate::dist::book::jobs::Jobs;
 use crate::dist::book::link::{NS_PER_S, SlowLinks, planned_rate};
 use crate::dist::book::nodes::{NodeId, Nodes};
+use crate::dist::book::options::BookOptions;
 use crate::dist::book::records::Delivery;
 use crate::dist::ids::{CommandKey, Epoch, JobId};
+use crate::dist::keys::BaseKeys;
 use crate::dist::plan::{Cascade, MemberId, Receiver};
 use crate::dist::wire::agent::{LiveSource, NodeOrder};
 use crate::dist::wire::job::{DeliveryState, JobState, NodeState, Op};
+use crate::dist::wire::peer::LiveCapability;
 
 /// Plans of all live paths.
 #[derive(Debug, Default)]
@@ -49,6 +56,10 @@ struct LiveFlow {
     untold: HashMap<MemberId, u64>,
     /// Members that get less than the stream.
     lags: HashMap<MemberId, Lag>,
+    /// Capabilities of members, and the UTC second until which each counts.
+    capabilities: HashMap<MemberId, (i64, Secret)>,
+    /// UTC second in which the first of them has half of its time behind it.
+    renew_s: i64,
 }
 
 /// What is known of a member that gets less than the stream.
@@ -70,6 +81,8 @@ pub(super) struct LivePlanner<'a> {
     pub(super) fx: &'a mut Effects,
     pub(super) jobs: &'a Jobs,
     pub(super) nodes: &'a Nodes,
+    pub(super) keys: &'a BaseKeys,
+    pub(super) options: &'a BookOptions,
 }
 
 impl Lives {
@@ -106,8 +119,15 @@ impl<'a> LivePlanner<'a> {
         let now_ns = self.fx.now.mono_ns;
         let untold = receivers.iter().map(|receiver| (receiver.id, now_ns)).collect();
         let (cascade, epoch) = (self.cascade(key, receivers), self.fx.new_epoch());
-        let lags = HashMap::new();
-        self.lives.flows.insert(key, LiveFlow { cascade, epoch, untold, lags });
+        let flow = LiveFlow {
+            cascade,
+            epoch,
+            untold,
+            lags: HashMap::new(),
+            capabilities: HashMap::new(),
+            renew_s: i64::MAX,
+        };
+        self.lives.flows.insert(key, flow);
         for node in targets {
             self.say(key, node);
         }
@@ -224,8 +244,8 @@ impl<'a> LivePlanner<'a> {
         self.sources_order(key, node)
     }
 
-    /// Each second: nodes that waited for their sources are told, those that get too little are
-    /// looked after.
+    /// Each second: capabilities that end soon are made anew, nodes that waited for their sources
+    /// are told, those that get too little are looked after.
     pub(super) fn tend(&mut self) {
         let now_ns = self.fx.now.mono_ns;
         if !self.lives.has_settled && now_ns >= self.lives.settles_ns {
@@ -235,6 +255,7 @@ impl<'a> LivePlanner<'a> {
             }
         }
         for key in self.lives.flows.keys().copied().collect::<Vec<_>>() {
+            self.renew(key);
             let untold = self.lives.flows.get(&key).into_iter().flat_map(|flow| &flow.untold);
             let late = untold.filter(|(_, since)| now_ns.saturating_sub(**since) >= TOLD_NS);
             let mut late: Vec<MemberId> = late.map(|(member, _)| *member).collect();
@@ -249,8 +270,50 @@ impl<'a> LivePlanner<'a> {
         }
     }
 
+    /// Members get other capabilities when half of the time of theirs is over. They keep their
+    /// sources, and the connections to them.
+    fn renew(&mut self, key: CommandKey) {
+        let now_s = self.now_s();
+        let Some(flow) = self.lives.flows.get_mut(&key) else { return };
+        if now_s < flow.renew_s {
+            return;
+        }
+        flow.epoch = self.fx.new_epoch();
+        flow.capabilities.clear();
+        flow.renew_s = i64::MAX;
+        let mut members: Vec<MemberId> = flow.cascade.members().collect();
+        members.sort_unstable();
+        for member in members {
+            self.say(key, member.into());
+        }
+    }
+
+    /// What a node shows to those that it reflects a path from.
+    fn capability(&mut self, key: CommandKey, path: &str, node: NodeId) -> Option<Secret> {
+        let now_s = self.now_s();
+        let valid_s = i64::try_from(self.options.timeouts.capability.as_secs()).ok()?;
+        let name = self.nodes.name_of(node)?;
+        let flow = self.lives.flows.get_mut(&key)?;
+        if let Some((expires_s, capability)) = flow.capabilities.get(&node.member())
+            && *expires_s - now_s > valid_s / 2
+        {
+            return Some(capability.clone());
+        }
+        let expires_s = now_s.saturating_add(valid_s);
+        let live = LiveCapability { key, path: path.to_owned(), node: name.clone(), expires_s };
+        let capability = self.keys.seal_live(&live);
+        flow.renew_s = flow.renew_s.min(now_s.saturating_add(valid_s / 2));
+        flow.capabilities.insert(node.member(), (expires_s, capability.clone()));
+        Some(capability)
+    }
+
+    fn now_s(&self) -> i64 {
+        self.fx.now.utc_ns.div_euclid(1_000_000_000)
+    }
+
     fn leave(&mut self, key: CommandKey, node: NodeId) {
         if let Some(flow) = self.lives.flows.get_mut(&key) {
+            flow.capabilities.remove(&node.member());
             flow.untold.remove(&node.member());
             flow.lags.remove(&node.member());
         }
@@ -446,8 +509,9 @@ impl<'a> LivePlanner<'a> {
             let url = url_at(record.rtsp.as_ref()?, path);
             Some(LiveSource { node: Some(record.row.name.clone()), url })
         });
-        let sources = sources.collect();
-        Some(NodeOrder::Reflect { key, epoch: flow.epoch, sources })
+        let (sources, epoch) = (sources.collect(), flow.epoch);
+        let capability = self.capability(key, path, node);
+        Some(NodeOrder::Reflect { key, epoch, sources, capability })
     }
 
     /// Path and origin of a live command.

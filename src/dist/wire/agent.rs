@@ -14,6 +14,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::base::secret::Secret;
 use crate::dist::ids::{CommandKey, ContentId, Digest, Epoch, Incarnation, JobId, NodeName};
 use crate::dist::terms::Terms;
 use crate::dist::wire::job::{DeliveryState, Op, Order, Reason};
@@ -141,6 +142,11 @@ pub enum NodeOrder {
         epoch: Epoch,
         /// In the order in which they are to be tried.
         sources: Vec<LiveSource>,
+        /// What the node shows to those of them that are nodes
+        /// ([`crate::dist::wire::peer::LiveCapability`], signed). Renewed before it ends. Nodes and
+        /// bases of before it have none: then the access rules of the source decide alone.
+        #[serde(default, with = "super::secret", skip_serializing_if = "Option::is_none")]
+        capability: Option<Secret>,
     },
     /// A live path has had its time: the node closes it and gives its receipt.
     Finish {

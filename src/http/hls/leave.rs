@@ -106,6 +106,7 @@ impl Leaves {
             token,
             query: asked.query.map(Secret::new),
             ways: ways.clone(),
+            job: None,
             access: Arc::clone(&paths.access),
         };
         match timeout(ANSWER_MAX, view.judge(question)).await {
@@ -125,7 +126,10 @@ impl Leaves {
                 }
                 Err(unauthorized(&ways))
             }
-            Ok(Ok(Answer::Forbidden)) => Err(self.forbidden(asked.path, ip, now)),
+            // Capabilities are for RTSP, and no question here is about one.
+            Ok(Ok(Answer::Forbidden | Answer::NotCapable(_))) => {
+                Err(self.forbidden(asked.path, ip, now))
+            }
             Ok(Ok(Answer::Unavailable) | Err(_)) | Err(_) => {
                 Err(Problem::unavailable("it cannot be found out now whether you may watch this"))
             }
