@@ -1,6 +1,7 @@
 //! Live paths of jobs, as the base plans and counts them.
 
 use super::*;
+use crate::base::secret::Secret;
 use crate::dist::wire::agent::LiveTotals;
 use crate::dist::wire::job::{JobState, Reason};
 
@@ -87,6 +88,70 @@ fn each_node_is_told_its_sources_when_the_first_of_them_reflects() {
     let views = rig.book.deliveries(CLIENT, job, &DeliveryFilter::default()).unwrap();
     assert_eq!(views[0].source.as_deref(), Some("origin"));
     assert_eq!((views[0].offset, views[0].rate, views[0].size), (5_000, 500, None));
+}
+
+/// The capability of the last `Reflect` order.
+fn shown(orders: &[NodeOrder]) -> Option<Secret> {
+    orders.iter().rev().find_map(|order| match order {
+        NodeOrder::Reflect { capability, .. } => capability.clone(),
+        _ => None,
+    })
+}
+
+#[test]
+fn sources_come_with_a_capability_that_is_renewed_before_it_ends_and_shown_nowhere() {
+    let (mut rig, job, key) = chain(&["a", "b", "c"]);
+    let now_s = |rig: &Rig| rig.at.utc_ns.div_euclid(1_000_000_000);
+    let admit = |token: &Secret, utc_s: i64| {
+        base_keys().verify_key().admit_live(token.expose(), (key, "live/x"), utc_s)
+    };
+    let mut first = Vec::new();
+    for node in ["a", "b", "c"] {
+        let orders = rig.orders_of(node);
+        let capability = shown(&orders).unwrap();
+        let said = admit(&capability, now_s(&rig)).unwrap();
+        assert_eq!((said.key, said.path.as_str(), said.node), (key, "live/x", name(node)));
+        assert_eq!(said.expires_s, now_s(&rig) + 3_600);
+        assert!(!format!("{orders:?}").contains(capability.expose()));
+        first.push(capability);
+    }
+    // Whoever is told anew meanwhile has the same one.
+    rig.hello("b", 2).unwrap();
+    let again = rig.book.open_orders(&name("b"));
+    assert_eq!(shown(&again).as_ref(), Some(&first[1]));
+    rig.report("b", [fetching(key, 1, Some("a"))]).unwrap();
+    rig.orders.clear();
+    rig.live(1_790, &["a", "b", "c"]);
+    assert_eq!(lists(&mut rig, &["a", "b", "c"]), ["a: ", "b: ", "c: "]);
+    rig.live(20, &["a", "b", "c"]);
+    for (node, before) in ["a", "b", "c"].into_iter().zip(&first) {
+        let orders = rig.orders_of(node);
+        let renewed = shown(&orders).unwrap();
+        assert_ne!(renewed, *before);
+        assert!(admit(&renewed, now_s(&rig) + 3_500).is_ok() && !list(&orders).is_empty());
+        assert!(admit(before, now_s(&rig)).is_ok(), "the one before still counts");
+    }
+    let report = serde_json::to_string(&rig.book.report(CLIENT, job).unwrap()).unwrap();
+    let events = serde_json::to_string(&rig.events).unwrap();
+    let rows = format!("{:?}", rig.rows);
+    for (what, text) in [("report", report), ("events", events), ("ledger", rows)] {
+        assert!(!text.contains("hdl_"), "{what}");
+    }
+}
+
+#[test]
+fn order_of_a_base_of_before_has_no_capability_and_is_read() {
+    let key = CommandKey { job: JobId(Uuid::nil()), command: CommandId(1) };
+    let json = serde_json::json!({
+        "order": "reflect", "key": key, "epoch": 3,
+        "sources": [{"node": "a", "url": "rtsp://10.1.0.1:8554/live/x"}],
+    });
+    let order: NodeOrder = serde_json::from_value(json.clone()).unwrap();
+    assert_eq!(
+        (list(std::slice::from_ref(&order)), shown(&[order.clone()])),
+        (vec!["a".into()], None)
+    );
+    assert_eq!(serde_json::to_value(&order).unwrap(), json);
 }
 
 #[test]
