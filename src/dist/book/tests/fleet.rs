@@ -302,6 +302,15 @@ impl Fleet {
         up.into_iter().all(|node| node.path.as_ref().is_some_and(|path| path.does_flow))
     }
 
+    /// A job that brings the path to all.
+    fn bring(&mut self) -> (JobId, CommandKey) {
+        let job = self.rig.job(Targets::All);
+        let (path, from) = ("live/x".to_owned(), ORIGIN.to_owned());
+        let op = Op::Live { path, from };
+        let key = self.rig.command(job, CommandRequest { op, size: None, blake3: None });
+        (job, key)
+    }
+
     /// Waits until all nodes that are up have the path.
     fn until_all_flow(&mut self) {
         for _ in 0..SETTLED_STEPS {
@@ -352,10 +361,7 @@ fn any_step() -> impl Strategy<Value = Step> {
 
 fn run(steps: &[Step]) {
     let mut fleet = Fleet::new();
-    let job = fleet.rig.job(Targets::All);
-    let (path, from) = ("live/x".to_owned(), ORIGIN.to_owned());
-    let op = Op::Live { path, from };
-    let key = fleet.rig.command(job, CommandRequest { op, size: None, blake3: None });
+    let (job, key) = fleet.bring();
     fleet.until_all_flow();
     for step in steps {
         match step {
@@ -415,6 +421,23 @@ fn middle_nodes_that_are_killed_one_after_the_other_hold_up_nobody() {
         Step::Origin,
     ];
     run(&steps);
+}
+
+#[test]
+fn node_that_takes_no_capability_for_its_wrong_clock_is_passed_over() {
+    let mut fleet = Fleet::new();
+    let wrong = 1;
+    fleet.nodes[wrong].skew_s = 7_200;
+    fleet.bring();
+    fleet.until_all_flow();
+    for _ in 0..SETTLED_STEPS {
+        fleet.step();
+        assert!(fleet.do_all_flow(), "{}", fleet.shown());
+        let url = &fleet.nodes[wrong].url;
+        let mut paths = fleet.nodes.iter().filter_map(|node| node.path.as_ref());
+        assert!(paths.all(|path| path.active.as_ref() != Some(url)), "{}", fleet.shown());
+    }
+    assert!(fleet.admitted > 0, "others are read");
 }
 
 proptest! {
