@@ -152,11 +152,9 @@ impl Agent {
                 }
             }
             Record::Reflect { key, sources, capability } => {
-                let list = LiveList { sources, capability };
                 let delivery = self.deliveries.get_mut(&key);
-                let live = delivery.and_then(|delivery| delivery.live.as_mut());
-                if let Some(live) = live {
-                    live.reflect.replay_list(list);
+                if let Some(live) = delivery.and_then(|delivery| delivery.live.as_mut()) {
+                    live.reflect.replay_list(LiveList { sources, capability });
                 }
             }
             Record::Reflected { key, via, totals } => {

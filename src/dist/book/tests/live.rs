@@ -148,7 +148,7 @@ fn order_of_a_base_of_before_has_no_capability_and_is_read() {
     });
     let order: NodeOrder = serde_json::from_value(json.clone()).unwrap();
     assert_eq!(
-        (list(std::slice::from_ref(&order)), shown(&[order.clone()])),
+        (list(std::slice::from_ref(&order)), shown(std::slice::from_ref(&order))),
         (vec!["a".into()], None)
     );
     assert_eq!(serde_json::to_value(&order).unwrap(), json);

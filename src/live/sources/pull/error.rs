@@ -59,7 +59,7 @@ pub(crate) enum PullError {
     #[error("401: the source URL has no user name and password")]
     NoCredentials,
     /// 401 or 403, and the capability of a job was shown.
-    #[error("{status}: the node does not take the job's capability; its log says why (HE-W513)")]
+    #[error("{status}: the node does not take the capability of the job; its log says why")]
     NotCapable {
         /// Status code.
         status: u16,
