@@ -7,8 +7,8 @@
 //! A viewer's datagrams go to an address only that has answered a request of ours (RFC 8445 s7.2.5,
 //! RFC 7675): who can forge an address has nothing sent there but a few requests.
 //! Invariants: a name, an address and an id lead to one viewer that is there; a panic while one
-//! viewer is driven ends that viewer. Bounds: `TUPLES_MAX` addresses a viewer; `SECTIONS_MAX` of
-//! an offer; `REORDERED_MAX`.
+//! viewer is driven ends that viewer. Bounds: `TUPLES_MAX` addresses a viewer; `DUE_MAX` viewers in
+//! one look at the time; `REORDERED_MAX`; see `offer` and `places`.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
@@ -18,13 +18,19 @@ use std::time::Instant;
 
 use slab::Slab;
 
+use crate::access::permit::Permit;
 use crate::base::addresses::Addresses;
+use crate::base::ids::SessionId;
+use crate::base::seldom::Seldom;
+use crate::base::time::Mono;
 use crate::live::core::batch::{Generation, PacketBatch};
 use crate::live::core::description::Description;
 use crate::metrics::whep::WHEP;
 use crate::whep::crypto::Identity;
 use crate::whep::format::NotSent;
 use crate::whep::lane::Packet;
+use crate::whep::offer::reduced;
+use crate::whep::places::{Full, Place, Places};
 use crate::whep::stream::Stream;
 use crate::whep::viewer::{Happened, NAME_DIGITS, Viewer, random_name};
 use crate::whep::{End, OfferError, Sink, stun};
@@ -39,12 +45,14 @@ pub struct Limits {
 }
 
 /// What a browser asks for.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 pub struct Offer<'a> {
     /// Its SDP.
     pub sdp: &'a str,
     /// Its address.
     pub from: IpAddr,
+    /// Its leave to watch the path.
+    pub permit: Permit,
     /// Addresses of the server that it may send datagrams to.
     pub candidates: &'a [SocketAddr],
 }
@@ -64,9 +72,10 @@ pub struct Opened {
 #[derive(Debug)]
 pub struct Whep {
     identity: Identity,
-    limits: Limits,
-    paths: HashMap<Arc<str>, Watched>,
-    viewers: Slab<Viewer>,
+    places: Places,
+    pub(super) paths: HashMap<Arc<str>, Watched>,
+    pub(super) viewers: Slab<Viewer>,
+    pub(super) by_session: HashMap<SessionId, usize>,
     by_name: HashMap<String, usize>,
     by_tuple: HashMap<SocketAddr, usize>,
     by_id: HashMap<String, usize>,
@@ -74,12 +83,16 @@ pub struct Whep {
     reordered: HashMap<Arc<str>, Generation>,
     /// Packets of the newest batch; kept for its storage.
     fresh: Vec<Packet>,
+    /// Viewers who never came: those that UDP did not reach, and others.
+    said: [Seldom; 2],
+    /// What moments are told from.
+    begun: Option<Instant>,
 }
 
 #[derive(Debug)]
-struct Watched {
+pub(super) struct Watched {
     stream: Stream,
-    viewers: Vec<usize>,
+    pub(super) viewers: Vec<usize>,
 }
 
 impl Whep {
@@ -88,14 +101,17 @@ impl Whep {
     pub fn new(identity: Identity, limits: Limits) -> Self {
         Self {
             identity,
-            limits,
+            places: Places::new(limits.viewers_max, limits.addresses),
             paths: HashMap::new(),
             viewers: Slab::new(),
+            by_session: HashMap::new(),
             by_name: HashMap::new(),
             by_tuple: HashMap::new(),
             by_id: HashMap::new(),
             reordered: HashMap::new(),
             fresh: Vec::new(),
+            said: [Seldom::default(); 2],
+            begun: None,
         }
     }
 
@@ -217,40 +233,27 @@ impl Whep {
         path: &Arc<str>,
         offer: Offer<'_>,
         now: Instant,
+        out: &mut Sink<'_>,
     ) -> Result<Opened, OfferError> {
-        let Some(watched) = self.paths.get_mut(path) else { return Err(OfferError::NoPath) };
+        let Some(watched) = self.paths.get(path) else { return Err(OfferError::NoPath) };
         if watched.stream.is_reordered() {
             return Err(NotSent::Reordered.into());
         }
         if offer.candidates.is_empty() {
             return Err(OfferError::NoCandidate);
         }
-        let mut sections = offer.sdp.lines().filter_map(|line| line.strip_prefix("m="));
-        if sections.any(|of| !of.starts_with("audio ") && !of.starts_with("video ")) {
-            let why = "a section is neither audio nor video".to_owned();
-            return Err(OfferError::Refused(why));
-        }
-        if offer.sdp.lines().filter(|line| line.starts_with("m=")).count() > SECTIONS_MAX {
-            let why = format!("there are more than {SECTIONS_MAX} sections");
-            return Err(OfferError::Refused(why));
-        }
-        let max = self.limits.viewers_max;
-        if self.viewers.len() >= max {
-            WHEP.viewers_refused.add(1);
-            return Err(OfferError::TooMany { max });
-        }
-        let place = self.limits.addresses.enter(offer.from).map_err(|_| {
-            WHEP.viewers_refused.add(1);
-            OfferError::AddressFull
-        })?;
+        let Offer { sdp, from, permit, candidates } = offer;
+        let sdp = reduced(sdp)?;
+        let place = self.place(from, now, out)?;
+        let Some(watched) = self.paths.get_mut(path) else { return Err(OfferError::NoPath) };
         let name = random_name(NAME_DIGITS);
         let formats = watched.stream.formats();
         let made = catch_unwind(AssertUnwindSafe(|| {
             Viewer::new(
                 (Arc::clone(path), formats),
-                (offer.sdp, &name),
-                (offer.from, place),
-                offer.candidates,
+                (&sdp, &name),
+                (from, permit, place),
+                candidates,
                 &self.identity,
                 now,
             )
@@ -261,14 +264,47 @@ impl Whep {
         };
         let (viewer, answer) = made.unwrap_or_else(panicked)?;
         let left_out = formats.left_out.clone();
-        let id = viewer.id.clone();
+        let (id, session) = (viewer.id.clone(), viewer.session);
         let key = self.viewers.insert(viewer);
         self.by_name.insert(name, key);
         self.by_id.insert(id.clone(), key);
+        self.by_session.insert(session, key);
         watched.viewers.push(key);
+        let Self { places, viewers, by_session, .. } = self;
+        places.note(session, from, |session| is_waiting(viewers, by_session, *session));
         WHEP.sessions.add(1);
         WHEP.viewers.set(self.viewers.len() as u64);
         Ok(Opened { id, answer, left_out })
+    }
+
+    /// A place for a newcomer, for whom somebody who has not connected makes room.
+    fn place(
+        &mut self,
+        from: IpAddr,
+        now: Instant,
+        out: &mut Sink<'_>,
+    ) -> Result<Place, OfferError> {
+        let mut left = FULL_KINDS;
+        loop {
+            let full = match self.places.enter(from, self.viewers.len()) {
+                Ok(place) => return Ok(place),
+                Err(full) => full,
+            };
+            let Self { places, viewers, by_session, .. } = self;
+            let is_one = |session: &SessionId| is_waiting(viewers, by_session, *session);
+            let oldest = if left > 0 { places.oldest(full, is_one) } else { None };
+            let key = oldest.and_then(|session| self.by_session.get(&session).copied());
+            let Some(key) = key else {
+                WHEP.viewers_refused.add(1);
+                return Err(match full {
+                    Full::All => OfferError::TooMany { max: self.places.viewers_max() },
+                    Full::Address(_) | Full::Unconnected(_) => OfferError::AddressFull,
+                });
+            };
+            left -= 1;
+            WHEP.gave_way.add(1);
+            self.end(key, &End::GaveWay, now, out);
+        }
     }
 
     /// Ends a session. False: there is none of that id on the path.
@@ -314,24 +350,33 @@ impl Whep {
         }
     }
 
-    /// When [`Whep::handle_timeout`] is due; `None`: nobody is here.
+    /// When [`Whep::handle_timeout`] or [`Whep::take_wants_sync`] is due; `None`: nobody is here.
     #[must_use]
     pub fn next_timeout(&self) -> Option<Instant> {
-        self.viewers.iter().map(|(_, viewer)| viewer.timeout()).min()
+        let viewers = self.viewers.iter().map(|(_, viewer)| viewer.timeout());
+        let starts = self.paths.values().filter_map(|watched| watched.stream.sync_due());
+        viewers.chain(starts).min()
     }
 
-    /// Time has passed.
-    pub fn handle_timeout(&mut self, now: Instant, out: &mut Sink<'_>) {
-        let due = self.viewers.iter().filter(|(_, viewer)| viewer.timeout() <= now);
-        let due: Vec<usize> = due.map(|(key, _)| key).collect();
-        for key in due {
+    /// Time has passed. True: more viewers are due than were driven; those that have waited longest
+    /// were.
+    pub fn handle_timeout(&mut self, now: Instant, out: &mut Sink<'_>) -> bool {
+        let timeouts = self.viewers.iter().map(|(key, viewer)| (viewer.timeout(), key));
+        let mut due: Vec<(Instant, usize)> = timeouts.filter(|(at, _)| *at <= now).collect();
+        let is_rest = due.len() > DUE_MAX;
+        if is_rest {
+            due.select_nth_unstable(DUE_MAX);
+            due.truncate(DUE_MAX);
+        }
+        for (_, key) in due {
             self.drive(key, now, out, |viewer, out| viewer.handle_timeout(now, out));
         }
+        is_rest
     }
 
-    /// Paths whose source is to be asked for a key frame.
-    pub fn take_wants_sync(&mut self) -> Vec<Arc<str>> {
-        let taken = self.paths.iter_mut().map(|(path, of)| (path, of.stream.take_wants_sync()));
+    /// Paths whose source is to be asked for a key frame now.
+    pub fn take_wants_sync(&mut self, now: Instant) -> Vec<Arc<str>> {
+        let taken = self.paths.iter_mut().map(|(path, of)| (path, of.stream.take_wants_sync(now)));
         taken.filter(|(_, wants)| *wants).map(|(path, _)| Arc::clone(path)).collect()
     }
 
@@ -446,7 +491,7 @@ impl Whep {
         }
     }
 
-    fn end(&mut self, key: usize, why: &End, now: Instant, out: &mut Sink<'_>) {
+    pub(super) fn end(&mut self, key: usize, why: &End, now: Instant, out: &mut Sink<'_>) {
         let Some(mut viewer) = self.viewers.try_remove(key) else { return };
         if !matches!(why, End::Failed(_)) {
             // Whoever is there is told; a panic on the way out harms nobody any more.
@@ -454,6 +499,7 @@ impl Whep {
         }
         self.by_name.retain(|_, of| *of != key);
         self.by_id.remove(&viewer.id);
+        self.by_session.remove(&viewer.session);
         for tuple in &viewer.tuples {
             if self.by_tuple.get(tuple) == Some(&key) {
                 self.by_tuple.remove(tuple);
@@ -463,23 +509,55 @@ impl Whep {
             watched.viewers.retain(|other| *other != key);
         }
         WHEP.viewers.set(self.viewers.len() as u64);
-        let (path, from) = (&*viewer.path, viewer.from);
-        if !viewer.is_connected() && matches!(why, End::NotConnected | End::Failed(_)) {
-            WHEP.not_connected.add(1);
-            tracing::warn!(code = "HE-W516", path, %from, %why, "a viewer by WebRTC never came");
-        } else {
-            let (packets, _) = viewer.sent;
+        if viewer.is_connected() {
+            let (path, from, (packets, _)) = (&*viewer.path, viewer.from, viewer.sent);
             tracing::info!(
                 code = "HE-I415", path, %from, packets, %why,
                 "a viewer by WebRTC is gone"
             );
+        } else {
+            self.say_that_it_never_came(&viewer, why, now);
         }
     }
+
+    /// Offers cost strangers little, so this is said seldom.
+    fn say_that_it_never_came(&mut self, viewer: &Viewer, why: &End, now: Instant) {
+        let since = now.duration_since(*self.begun.get_or_insert(now));
+        let now = Mono(u64::try_from(since.as_nanos()).unwrap_or(u64::MAX));
+        let (path, from) = (&*viewer.path, viewer.from);
+        let [unreached, others] = &mut self.said;
+        if matches!(why, End::NotConnected | End::Failed(_)) {
+            WHEP.not_connected.add(1);
+            if let Some(count) = unreached.happened(now) {
+                tracing::warn!(
+                    code = "HE-W516", path, %from, %why, count,
+                    "a viewer by WebRTC never came"
+                );
+            }
+        } else if let Some(count) = others.happened(now) {
+            tracing::info!(
+                code = "HE-I416", path, %from, %why, count,
+                "a viewer by WebRTC was ended before it came"
+            );
+        }
+    }
+}
+
+/// Whether a viewer is there, and not connected.
+fn is_waiting(
+    viewers: &Slab<Viewer>,
+    by_session: &HashMap<SessionId, usize>,
+    session: SessionId,
+) -> bool {
+    let viewer = by_session.get(&session).and_then(|key| viewers.get(*key));
+    viewer.is_some_and(|viewer| !viewer.is_connected())
 }
 
 /// Paths that are known to have B-frames.
 const REORDERED_MAX: usize = 1_024;
 /// Addresses of one viewer: a browser tries a few, and a telephone has others now and then.
 const TUPLES_MAX: usize = 16;
-/// Sections (`m=`) of an offer: a browser that only watches has two.
-const SECTIONS_MAX: usize = 8;
+/// All viewers, those of an address, and those of it that are not connected.
+const FULL_KINDS: usize = 3;
+/// Viewers that are driven before requests and batches have their turn: each may send a burst.
+const DUE_MAX: usize = 64;
