@@ -93,7 +93,7 @@ fn id(short: &str) -> String {
 fn session(short: &str, path: &str, state: &'static str) -> SessionInfo {
     let id = id(short);
     SessionInfo {
-        shard: SessionId::parse(&id).unwrap().shard().0,
+        shard: Some(SessionId::parse(&id).unwrap().shard().0),
         id,
         role: if state == "recording" { "publisher" } else { "reader" },
         path: path.into(),
