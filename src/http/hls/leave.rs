@@ -6,7 +6,9 @@
 //!                           --Login--> known? --> throttle --> judge (`appliance::gate`) --> ..
 //! ```
 //! Digest is not offered: a nonce belongs to one connection, and browsers open many. What was found
-//! out of credentials counts for `KNOWN_MAX_S`, for the same path and the same configuration.
+//! out of credentials counts for `KNOWN_MAX_S`, and no longer than a token, for the same path and
+//! the same configuration. Who watches by WebRTC asks once, so its leave is looked at again
+//! (`access::permit`).
 //! Bound: `KNOWN_MAX` of these; the oldest half is forgotten when there are more.
 
 use std::collections::HashMap;
@@ -15,11 +17,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::http::{StatusCode, header};
+use jiff::Timestamp;
 use tokio::time::{sleep, timeout};
 
 use super::view::HlsView;
 use super::{Asked, Problem};
-use crate::access::question::{Answer, Question};
+use crate::access::permit::Permit;
+use crate::access::question::{Allowed, Answer, Question};
 use crate::access::rules::{Admission, UserSet, Ways, admission};
 use crate::access::shown::Shown;
 use crate::access::throttle::Turn;
@@ -40,6 +44,13 @@ pub(super) enum Leave {
     Private,
 }
 
+/// Leave, and how it can be looked at again.
+#[derive(Debug)]
+pub(super) struct Given {
+    pub(super) leave: Leave,
+    pub(super) permit: Permit,
+}
+
 /// What was found out.
 #[derive(Debug, Default)]
 pub(super) struct Leaves {
@@ -52,8 +63,8 @@ pub(super) struct Leaves {
 struct Known {
     /// Under which configuration.
     paths: Option<Arc<PathTable>>,
-    /// Hash of path, address and credentials; until when.
-    until: HashMap<[u8; 32], Mono>,
+    /// Hash of path, address and credentials; what was found out, and until when it counts.
+    until: HashMap<[u8; 32], (Mono, Allowed)>,
 }
 
 impl Leaves {
@@ -66,7 +77,7 @@ impl Leaves {
         view: &dyn HlsView,
         asked: &Asked<'_>,
         ip: IpAddr,
-    ) -> Result<Leave, Problem> {
+    ) -> Result<Given, Problem> {
         let paths = view.paths();
         let entries = paths.entries(asked.path, Action::Read);
         let ways = match admission(&entries, ip) {
@@ -75,7 +86,10 @@ impl Leaves {
                     entry.who == Who::Anyone && entry.from == Place::Anywhere
                 };
                 let is_public = entries.iter().any(is_for_all);
-                return Ok(if is_public { Leave::Public } else { Leave::Private });
+                let leave = if is_public { Leave::Public } else { Leave::Private };
+                let mut permit = Permit::open(asked.path.into(), ip.to_canonical(), paths);
+                permit.set_user_agent(user_agent(asked));
+                return Ok(Given { leave, permit });
             }
             Admission::Closed => return Err(self.forbidden(asked.path, ip, view.now())),
             Admission::Login(ways) => ways,
@@ -89,13 +103,7 @@ impl Leaves {
             return Err(unauthorized(&ways));
         }
         let mark = mark(asked, ip, header);
-        let now = view.now();
-        if self.is_known(&paths, &mark, now) {
-            return Ok(Leave::Private);
-        }
-        if !is_bare {
-            wait_for_turn(view, ip, now).await?;
-        }
+        let (now, now_s) = (view.now(), Timestamp::now().as_second());
         let question = Question {
             action: Action::Read,
             path: asked.path.into(),
@@ -108,10 +116,23 @@ impl Leaves {
             ways: ways.clone(),
             access: Arc::clone(&paths.access),
         };
-        match timeout(ANSWER_MAX, view.judge(question)).await {
-            Ok(Ok(Answer::Allowed(_))) => {
-                self.keep(&paths, mark, now);
-                Ok(Leave::Private)
+        let given = |question, allowed, paths| {
+            let permit = Permit::new(question, allowed, (paths, now_s));
+            Ok(Given { leave: Leave::Private, permit })
+        };
+        if let Some(allowed) = self.find(&paths, &mark, now) {
+            return given(question, allowed, paths);
+        }
+        if !is_bare {
+            wait_for_turn(view, ip, now).await?;
+        }
+        match timeout(ANSWER_MAX, view.judge(question.clone())).await {
+            Ok(Ok(Answer::Allowed(allowed))) => {
+                let left_s = allowed.until_s.map_or(KNOWN_MAX_S, |until_s| {
+                    u64::try_from(until_s.saturating_sub(now_s)).unwrap_or(0).min(KNOWN_MAX_S)
+                });
+                self.keep(&paths, mark, (now, now + Duration::from_secs(left_s)), &allowed);
+                given(question, allowed, paths)
             }
             Ok(Ok(Answer::Unknown)) => Err(unauthorized(&ways)),
             Ok(Ok(Answer::Wrong)) => {
@@ -148,27 +169,34 @@ impl Leaves {
         Problem::forbidden("the configuration does not let you watch this path")
     }
 
-    fn is_known(&self, paths: &Arc<PathTable>, mark: &[u8; 32], now: Mono) -> bool {
+    fn find(&self, paths: &Arc<PathTable>, mark: &[u8; 32], now: Mono) -> Option<Allowed> {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         if known.paths.as_ref().is_none_or(|known| !Arc::ptr_eq(known, paths)) {
             *known = Known { paths: Some(Arc::clone(paths)), until: HashMap::new() };
         }
-        known.until.get(mark).is_some_and(|until| now < *until)
+        let (until, allowed) = known.until.get(mark)?;
+        (now < *until).then(|| allowed.clone())
     }
 
-    fn keep(&self, paths: &Arc<PathTable>, mark: [u8; 32], now: Mono) {
+    fn keep(
+        &self,
+        paths: &Arc<PathTable>,
+        mark: [u8; 32],
+        (now, until): (Mono, Mono),
+        allowed: &Allowed,
+    ) {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         // What was asked under another configuration is not known under this one.
         if known.paths.as_ref().is_none_or(|known| !Arc::ptr_eq(known, paths)) {
             return;
         }
         if known.until.len() >= KNOWN_MAX {
-            let mut times: Vec<Mono> = known.until.values().copied().collect();
+            let mut times: Vec<Mono> = known.until.values().map(|(until, _)| *until).collect();
             times.sort_unstable();
             let middle = times.get(times.len() / 2).copied().unwrap_or(now);
-            known.until.retain(|_, until| *until > middle);
+            known.until.retain(|_, (until, _)| *until > middle);
         }
-        known.until.insert(mark, now + Duration::from_secs(KNOWN_MAX_S));
+        known.until.insert(mark, (until, allowed.clone()));
     }
 }
 
