@@ -11,6 +11,7 @@
 //! ```
 //! A path is made into segments while somebody asks for them; for viewers by WebRTC alone it is
 //! not. Messages to owners are repeated as those of shards are (`live::renew`).
+//! Viewers by WebRTC are looked at every second: their leave may be over (`access::permit`).
 //! Bounds: `paths_max` paths; `WAITERS_MAX` requests and `OFFERS_MAX` offers of WHEP that wait for
 //! the owner of one path;
 //! `MESSAGES_A_ROUND` messages, and `ROUND_MAX`, before requests have their turn.
@@ -25,14 +26,16 @@ use tokio::net::UnixStream;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep_until};
 
+use super::judged::Judged;
 use super::viewers::{OfferWaiter, Viewers};
-use super::{Asked, Front, LiveAnswer};
+use super::{Asked, Front, LiveAnswer, sessions};
 use crate::base::random;
 use crate::config::hls::HlsConfig;
 use crate::config::paths::PathTable;
 use crate::hls::live::{LiveError, Muxer, Snapshot};
 use crate::hls::resource::Revision;
 use crate::http::hls::{HlsView as _, LiveRefusal, WhepRefusal};
+use crate::lineup::requests::EventsError;
 use crate::live::core::batch::{Generation, PacketBatch};
 use crate::live::core::description::Description;
 use crate::live::core::message::{
@@ -40,6 +43,7 @@ use crate::live::core::message::{
 };
 use crate::metrics::cells::HLS;
 use crate::poll::poller::{GUEST, Poller};
+use crate::session::handover::MoveRefusal;
 use crate::shard::inbox::{Inbox, Message};
 
 /// The paths that are watched: see the module.
@@ -51,6 +55,7 @@ pub(super) struct Live {
     path_bytes_max: usize,
     paths: HashMap<Arc<str>, Watched>,
     viewers: Viewers,
+    judged: Judged,
     /// Memory of each path's segments at the last look, all together.
     bytes: u64,
 }
@@ -65,6 +70,8 @@ struct Watched {
     waiters: Vec<oneshot::Sender<LiveAnswer>>,
     /// Offers that do.
     offers: Vec<OfferWaiter>,
+    /// Requests that ask only whether there is something.
+    lookers: Vec<oneshot::Sender<Result<(), LiveRefusal>>>,
     asked: Instant,
     bytes: u64,
 }
@@ -110,8 +117,17 @@ impl Live {
     ) -> Self {
         let shard_count = u8::try_from(poller.inboxes().count()).unwrap_or(u8::MAX);
         let (paths_max, path_bytes_max) = (config.paths_max, config.path_bytes_max);
-        let paths = HashMap::new();
-        Self { poller, shard_count, front, paths_max, path_bytes_max, paths, viewers, bytes: 0 }
+        Self {
+            poller,
+            shard_count,
+            front,
+            paths_max,
+            path_bytes_max,
+            paths: HashMap::new(),
+            viewers,
+            judged: Judged::default(),
+            bytes: 0,
+        }
     }
 
     /// Until its runtime ends.
@@ -182,7 +198,7 @@ impl Live {
         true
     }
 
-    fn handle_message(&self, message: Message) {
+    fn handle_message(&mut self, message: Message) {
         match message {
             Message::Configure { paths, done } => {
                 self.front.set_paths(paths);
@@ -192,6 +208,18 @@ impl Live {
                 self.front.set_drain(order);
                 done();
             }
+            Message::Asked(question) => {
+                sessions::answer(question, &self.viewers, self.front.watchers());
+            }
+            Message::EndSession { id, reply } => reply(self.viewers.kick(id)),
+            Message::MoveSession { id, reply, .. } => {
+                let viewer = self.viewers.whep().viewer(id, std::time::Instant::now());
+                reply(Err(viewer.map_or(MoveRefusal::NoSession, |_| MoveRefusal::Viewer)));
+            }
+            Message::Events { id, reply, .. } => {
+                let viewer = self.viewers.whep().viewer(id, std::time::Instant::now());
+                reply(Err(viewer.map_or(EventsError::NoSession, |_| EventsError::NoLineup)));
+            }
             // Nothing else is meant for a guest; who asks is told by the dropped reply.
             _ => {}
         }
@@ -200,6 +228,7 @@ impl Live {
     fn handle(&mut self, asked: Asked, now: Instant) {
         match asked {
             Asked::Segments { path, answer } => self.handle_asked(&path, answer, now),
+            Asked::Find { path, answer } => self.handle_find(&path, answer, now),
             Asked::Offer(waiter) => self.handle_offer(waiter, now),
             Asked::End { path, id, answer } => {
                 let _gone = answer.send(self.viewers.end(&path, &id));
@@ -237,6 +266,25 @@ impl Live {
         }
     }
 
+    fn handle_find(
+        &mut self,
+        path: &str,
+        answer: oneshot::Sender<Result<(), LiveRefusal>>,
+        now: Instant,
+    ) {
+        let found = match self.watched(path, now) {
+            Err(refusal) => Err(refusal),
+            Ok(watched) => match &watched.state {
+                State::Requested { .. } if watched.lookers.len() < WAITERS_MAX => {
+                    return watched.lookers.push(answer);
+                }
+                State::Over { why: Some(error), .. } => Err(error.clone().into()),
+                State::Requested { .. } | State::Here { .. } | State::Over { .. } => Ok(()),
+            },
+        };
+        let _gone = answer.send(found);
+    }
+
     fn handle_offer(&mut self, waiter: OfferWaiter, now: Instant) {
         if self.viewers.is_off() {
             waiter.refuse(WhepRefusal::Off);
@@ -244,10 +292,9 @@ impl Live {
         }
         let path: Arc<str> = waiter.offer.path.as_str().into();
         let is_known = self.viewers.has(&path);
-        let is_refused =
-            |watched: &Watched| matches!(watched.state, State::Over { why: Some(_), .. });
-        if self.paths.get(&path).is_some_and(is_refused) {
-            // What HLS cannot show WebRTC may.
+        let is_over = |watched: &Watched| matches!(watched.state, State::Over { .. });
+        if self.paths.get(&path).is_some_and(is_over) {
+            // What HLS cannot show WebRTC may, and a path that has ended may have begun again.
             self.remove(&path);
         }
         let watched = match self.watched(&path, now) {
@@ -400,6 +447,9 @@ impl Live {
             for waiter in watched.waiters.drain(..) {
                 let _gone = waiter.send(Err(why.into()));
             }
+            for looker in watched.lookers.drain(..) {
+                let _gone = looker.send(Err(why.into()));
+            }
             for waiter in watched.offers.drain(..) {
                 waiter.refuse(LiveRefusal::from(why).into());
             }
@@ -412,6 +462,8 @@ impl Live {
         if self.front.drain().is_some_and(|drain| drain.is_over(self.front.now())) {
             self.end_all(now);
         }
+        self.front.watchers().forget(self.front.now());
+        self.look_after(now);
         let mut requests = Vec::new();
         let (mut over, mut idle) = (Vec::new(), Vec::new());
         for (path, watched) in &mut self.paths {
@@ -461,6 +513,18 @@ impl Live {
             self.request(&path, request);
         }
         self.note_memory();
+    }
+
+    /// Looks whether viewers by WebRTC may still watch.
+    fn look_after(&mut self, now: Instant) {
+        let (paths, now_s) = (self.front.paths(), Timestamp::now().as_second());
+        for (session, paths, answer) in self.judged.take(now) {
+            self.viewers.handle_judged(session, answer, (&paths, now_s));
+        }
+        for asked in self.viewers.look_after(&paths, now_s) {
+            let answer = self.front.judge(*asked.question);
+            self.judged.wait(asked.session, &paths, answer, now);
+        }
     }
 
     /// The server is drained: who still waits for a part is told that none follows.
@@ -514,6 +578,7 @@ impl Watched {
             snapshots: watch::Sender::default(),
             waiters: Vec::new(),
             offers: Vec::new(),
+            lookers: Vec::new(),
             asked: now,
             bytes: 0,
         }
@@ -589,6 +654,9 @@ impl Watched {
     fn answer_waiters(&mut self) {
         if matches!(self.state, State::Requested { .. }) {
             return;
+        }
+        for looker in self.lookers.drain(..) {
+            let _gone = looker.send(Ok(()));
         }
         let refusal = match &self.segments {
             Segments::Refused { why, .. } => Some(why.clone()),

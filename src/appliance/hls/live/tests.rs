@@ -8,6 +8,7 @@ use super::*;
 use crate::access::throttle::Throttle;
 use crate::base::ids::{RtpTs, SeqNo, Ssrc};
 use crate::base::time::Mono;
+use crate::http::hls::Watchers;
 use crate::live::core::batch::{Arrival, BatchBuilder};
 use crate::live::core::description::LiveTrack;
 use crate::session::draining::DrainOrder;
@@ -33,6 +34,7 @@ impl Bench {
             waiting: Mutex::default(),
             drain: ArcSwapOption::empty(),
             asks: mpsc::channel(1).0,
+            watchers: Watchers::default(),
         });
         let live = Live::new(&HlsConfig::default(), poller, front, Viewers::off());
         Self { live, owner, now: Instant::now() }
