@@ -168,7 +168,10 @@ fn plots_show_what_shards_count_and_begin_with_the_minutes_before() {
     );
     let label = browser.eval("document.querySelector('.plot svg').getAttribute('aria-label')");
     assert!(
-        label.as_str().unwrap().starts_with("Players and publishers in sessions: all 1"),
+        label
+            .as_str()
+            .unwrap()
+            .starts_with("Players, publishers and browsers in sessions and viewers: all 1"),
         "{label}"
     );
     browser.assert_content(&origin(&server));

@@ -1,12 +1,15 @@
 """A viewer by WHEP that is neither a browser nor str0m: webrtcbin of GStreamer.
 
-    /usr/bin/python3 whep_viewer.py http://127.0.0.1:8888/live/cam1/whep WANTED
+    /usr/bin/python3 whep_viewer.py http://127.0.0.1:8888/live/cam1/whep WANTED FILE
 
-Plays until WANTED pictures and as many pieces of sound are decoded, then says how large the
+FILE has a certificate (ECDSA) and its key. Plays until WANTED pictures and as many pieces of sound are decoded, then says how large the
 pictures are and how many channels the sound has, ends its session, and leaves with 0. Anything
 else is an error, which is said, and 1.
 """
 
+import hashlib
+import re
+import ssl
 import sys
 import urllib.error
 import urllib.parse
@@ -35,13 +38,14 @@ PATIENCE_S = 40
 
 
 class Viewer:
-    def __init__(self, url, wanted):
-        self.url, self.wanted = url, wanted
+    def __init__(self, url, wanted, certificate):
+        self.url, self.wanted, self.certificate = url, wanted, certificate
         self.session, self.failure = None, None
         self.decoded = {kind: 0 for kind in DECODERS}
         self.caps = {}
         self.loop = GLib.MainLoop()
         self.pipeline = Gst.Pipeline.new(None)
+        self.pipeline.connect("deep-element-added", self.certify)
         self.peer = Gst.ElementFactory.make("webrtcbin", None)
         self.peer.set_property("bundle-policy", GstWebRTC.WebRTCBundlePolicy.MAX_BUNDLE)
         self.pipeline.add(self.peer)
@@ -58,12 +62,11 @@ class Viewer:
         GLib.idle_add(self.offer)
         self.pipeline.set_state(Gst.State.PLAYING)
         self.loop.run()
-        self.pipeline.set_state(Gst.State.NULL)
-        if self.session:
-            delete = urllib.request.Request(self.session, method="DELETE")
-            urllib.request.urlopen(delete, timeout=10).close()
         if self.failure:
             sys.exit(f"failed: {self.failure}")
+        delete = urllib.request.Request(self.session, method="DELETE")
+        urllib.request.urlopen(delete, timeout=10).close()
+        self.pipeline.set_state(Gst.State.NULL)
         video, audio = self.caps["video"], self.caps["audio"]
         print(video.get_value("width"), video.get_value("height"), audio.get_value("channels"))
 
@@ -78,9 +81,13 @@ class Viewer:
 
     def post(self, promise, _):
         try:
-            offer = promise.get_reply().get_value("offer")
+            # The reply owns the offer.
+            reply = promise.get_reply()
+            offer = reply.get_value("offer")
+            # GStreamer takes the key for a part of the certificate.
+            told = f"a=fingerprint:sha-256 {self.fingerprint()}"
+            body = re.sub("a=fingerprint:[^\\r\\n]*", told, offer.sdp.as_text()).encode()
             self.peer.emit("set-local-description", offer, None)
-            body = offer.sdp.as_text().encode()
             headers = {"Content-Type": "application/sdp"}
             request = urllib.request.Request(self.url, body, headers)
             with urllib.request.urlopen(request, timeout=20) as answer:
@@ -93,6 +100,16 @@ class Viewer:
             self.fail(f"{error.code} {error.read()}")
         except Exception as error:  # noqa: BLE001, whatever it is is said
             self.fail(repr(error))
+
+    def fingerprint(self):
+        end = "-----END CERTIFICATE-----"
+        der = ssl.PEM_cert_to_DER_cert(self.certificate.split(end)[0] + end)
+        return hashlib.sha256(der).digest().hex(":").upper()
+
+    def certify(self, _, __, element):
+        # Its own certificates are of RSA, which the server does not take.
+        if element.get_factory() and element.get_factory().get_name() == "dtlssrtpdec":
+            element.set_property("pem", self.certificate)
 
     def add(self, _, pad):
         kind = pad.get_current_caps().get_structure(0).get_string("media")
@@ -111,4 +128,5 @@ class Viewer:
 
 if __name__ == "__main__":
     Gst.init(None)
-    Viewer(sys.argv[1], int(sys.argv[2])).run()
+    with open(sys.argv[3], encoding="ascii") as pem:
+        Viewer(sys.argv[1], int(sys.argv[2]), pem.read()).run()
