@@ -137,13 +137,7 @@ impl Leaves {
             Ok(Ok(Answer::Unknown)) => Err(unauthorized(&ways)),
             Ok(Ok(Answer::Wrong)) => {
                 view.throttle().fail(ip, view.now());
-                HLS.logins_failed.add(1);
-                if let Some(count) = self.is_to_be_said(FAILED, now) {
-                    tracing::warn!(
-                        code = "HE-W511", %ip, path = asked.path, action = "read", count,
-                        "a login failed: name, password or token is wrong"
-                    );
-                }
+                self.note_failure(asked.path, ip, now);
                 Err(unauthorized(&ways))
             }
             Ok(Ok(Answer::Forbidden)) => Err(self.forbidden(asked.path, ip, now)),
@@ -157,6 +151,16 @@ impl Leaves {
     fn is_to_be_said(&self, kind: usize, now: Mono) -> Option<u64> {
         let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
         said.get_mut(kind)?.happened(now)
+    }
+
+    fn note_failure(&self, path: &str, ip: IpAddr, now: Mono) {
+        HLS.logins_failed.add(1);
+        if let Some(count) = self.is_to_be_said(FAILED, now) {
+            tracing::warn!(
+                code = "HE-W511", %ip, path, action = "read", count,
+                "a login failed: name, password or token is wrong"
+            );
+        }
     }
 
     fn forbidden(&self, path: &str, ip: IpAddr, now: Mono) -> Problem {
