@@ -128,10 +128,8 @@ impl Leaves {
         }
         match timeout(ANSWER_MAX, view.judge(question.clone())).await {
             Ok(Ok(Answer::Allowed(allowed))) => {
-                let left_s = allowed.until_s.map_or(KNOWN_MAX_S, |until_s| {
-                    u64::try_from(until_s.saturating_sub(now_s)).unwrap_or(0).min(KNOWN_MAX_S)
-                });
-                self.keep(&paths, mark, (now, now + Duration::from_secs(left_s)), &allowed);
+                let until = known_until(&allowed, now, now_s);
+                self.keep(&paths, mark, (now, until), &allowed);
                 given(question, allowed, paths)
             }
             Ok(Ok(Answer::Unknown)) => Err(unauthorized(&ways)),
@@ -204,6 +202,13 @@ impl Leaves {
     }
 }
 
+/// Until when leave that was given now counts without another question.
+fn known_until(allowed: &Allowed, now: Mono, now_s: i64) -> Mono {
+    let left = |until_s: i64| u64::try_from(until_s.saturating_sub(now_s)).unwrap_or(0);
+    let left_s = allowed.until_s.map_or(KNOWN_MAX_S, left).min(KNOWN_MAX_S);
+    now + Duration::from_secs(left_s)
+}
+
 async fn wait_for_turn(view: &dyn HlsView, ip: IpAddr, now: Mono) -> Result<(), Problem> {
     match view.throttle().turn(ip, now) {
         Turn::Now => Ok(()),
@@ -256,3 +261,26 @@ const KNOWN_MAX: usize = 8_192;
 const ANSWER_MAX: Duration = Duration::from_secs(65);
 /// Characters of `User-Agent` for a webhook.
 const USER_AGENT_MAX: usize = 256;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A viewer of HLS went on for half a minute behind the end of its token.
+    #[test]
+    fn leave_by_a_token_counts_no_longer_than_the_token() {
+        let at = |until_s| known_until(&Allowed { user: None, until_s }, Mono(7_000_000_000), 100);
+        let seconds = |until_s| at(until_s).since(Mono(7_000_000_000)).as_secs();
+        assert_eq!(
+            [None, Some(110), Some(100), Some(90), Some(9_999)].map(seconds),
+            [30, 10, 0, 0, 30]
+        );
+        let (leaves, paths, mark) = (Leaves::default(), Arc::<PathTable>::default(), [7; 32]);
+        let known = |at: u64| leaves.find(&paths, &mark, Mono(at));
+        assert_eq!(known(0), None);
+        let allowed = Allowed { user: Some("ann".into()), until_s: Some(110) };
+        leaves.keep(&paths, mark, (Mono(1), Mono(10)), &allowed);
+        assert_eq!((known(9), known(10)), (Some(allowed), None));
+        assert_eq!(leaves.find(&Arc::default(), &mark, Mono(9)), None, "another configuration");
+    }
+}
