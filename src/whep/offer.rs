@@ -36,7 +36,7 @@ pub(super) fn reduced(sdp: &str) -> Result<String, OfferError> {
     }
     let mut kept = Vec::new();
     let mut sections = lines.split(|line| line.starts_with("m="));
-    kept.extend(sections.next().unwrap_or_default().iter().copied().filter(|line| is_read(line)));
+    kept.extend(sections.next().unwrap_or_default().iter().copied().filter(is_read));
     let mut kept: Vec<String> = kept.into_iter().map(str::to_owned).collect();
     let heads: Vec<&str> = lines.iter().copied().filter(|line| line.starts_with("m=")).collect();
     if heads.len() > SECTIONS_MAX {
@@ -183,7 +183,7 @@ mod tests {
         ) {
             if let Ok(left) = reduced(&lines.join("\r\n")) {
                 prop_assert!(left.lines().count() <= lines.len().min(KEPT_MAX));
-                prop_assert_eq!(reduced(&left), Ok(left.clone()));
+                prop_assert_eq!(reduced(&left), Ok(left));
             }
         }
     }

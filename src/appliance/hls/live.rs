@@ -229,7 +229,7 @@ impl Live {
         match asked {
             Asked::Segments { path, answer } => self.handle_asked(&path, answer, now),
             Asked::Find { path, answer } => self.handle_find(&path, answer, now),
-            Asked::Offer(waiter) => self.handle_offer(waiter, now),
+            Asked::Offer(waiter) => self.handle_offer(*waiter, now),
             Asked::End { path, id, answer } => {
                 let _gone = answer.send(self.viewers.end(&path, &id));
             }

@@ -62,7 +62,7 @@ enum Asked {
     /// Whether there is something at a path.
     Find { path: String, answer: oneshot::Sender<Result<(), LiveRefusal>> },
     /// A session of WHEP.
-    Offer(OfferWaiter),
+    Offer(Box<OfferWaiter>),
     /// The end of one.
     End { path: String, id: String, answer: oneshot::Sender<bool> },
 }
@@ -213,7 +213,7 @@ impl HlsView for Front {
 
     fn offer(&self, offer: OfferAsked) -> oneshot::Receiver<OfferAnswer> {
         let (answer, receiver) = oneshot::channel();
-        let _full = self.asks.try_send(Asked::Offer(OfferWaiter { offer, answer }));
+        let _full = self.asks.try_send(Asked::Offer(Box::new(OfferWaiter { offer, answer })));
         receiver
     }
 
