@@ -72,7 +72,9 @@ missing_packages() {
     done
     for name in "${!elements[@]}"; do
         # Without gst-inspect nothing is known yet: take them all.
-        if ! command -v gst-inspect-1.0 >/dev/null || ! gst-inspect-1.0 --exists "$name"; then
+        # Any version: that of libnice is not GStreamer's.
+        if ! command -v gst-inspect-1.0 >/dev/null ||
+            ! gst-inspect-1.0 --exists --atleast-version=0.0 "$name"; then
             echo "${elements[$name]}"
         fi
     done
