@@ -75,10 +75,12 @@ fn webrtc(found: &Browsers) -> Check {
     const NAME: &str = "webrtc";
     let fix = "webrtc.hosts = [\"ADDRESS\"], where browsers reach this machine by UDP";
     match found {
-        Browsers { is_webrtc_local: true, is_hls_local: false, .. } => {
+        Browsers { is_webrtc_local: true, is_hls_local, has_hosts } => {
             let cause = "its sockets are reached from this machine alone; other viewers have HLS";
             let fix = "webrtc.listen = \"[::]:8189\"";
-            Check::bad(Level::Warn, NAME, "on loopback, HLS is not", cause, fix)
+            // Both on loopback may be meant so; who tells others an address does not mean it.
+            let level = if *is_hls_local && !has_hosts { Level::Tip } else { Level::Warn };
+            Check::bad(level, NAME, "webrtc.listen is on loopback", cause, fix)
         }
         Browsers { has_hosts: true, .. } => Check::ok(NAME, "browsers are told webrtc.hosts"),
         Browsers { is_hls_local: true, .. } => {

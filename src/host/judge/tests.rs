@@ -408,6 +408,9 @@ fn browsers_that_are_told_an_address_of_no_use_are_a_finding() {
     assert_eq!(judged(false, false, false), Level::Ok);
     assert_eq!(judged(true, false, false), Level::Tip);
     assert_eq!(judged(true, false, true), Level::Ok);
+    // The address of webrtc.hosts leads to no socket.
     assert_eq!(judged(false, true, true), Level::Warn);
+    assert_eq!(judged(true, true, true), Level::Warn);
+    assert_eq!(judged(true, true, false), Level::Tip);
     assert!(judge(&tuned()).iter().all(|check| check.name != "webrtc"), "it is off");
 }
