@@ -3,7 +3,8 @@
 //!
 //! HLS has no sessions: this is an estimate. Viewers behind one address who have the same browser
 //! are one, and so are those behind a CDN.
-//! Bound: `WATCHERS_MAX` clients; others are not counted until some are forgotten.
+//! Bounds: `WATCHERS_MAX` clients, and the usual share of them for an address; others are not
+//! counted until some are forgotten.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher as _, RandomState};
@@ -13,20 +14,36 @@ use std::time::Duration;
 
 use axum::http::{HeaderMap, HeaderValue, header};
 
+use crate::base::addresses::{AddressPlace, Addresses};
 use crate::base::time::Mono;
 use crate::metrics::cells::HLS;
 
 /// Clients: see the module.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Watchers {
     seen: Mutex<Seen>,
     hasher: RandomState,
+    addresses: Arc<Addresses>,
+}
+
+impl Default for Watchers {
+    fn default() -> Self {
+        let addresses = Addresses::sharing(WATCHERS_MAX);
+        Self { seen: Mutex::default(), hasher: RandomState::new(), addresses }
+    }
 }
 
 #[derive(Debug, Default)]
 struct Seen {
-    paths: HashMap<Arc<str>, HashMap<u64, Mono>>,
+    paths: HashMap<Arc<str>, HashMap<u64, Watcher>>,
     count: usize,
+}
+
+/// When a client has asked last.
+#[derive(Debug)]
+struct Watcher {
+    at: Mono,
+    _address: AddressPlace,
 }
 
 impl Watchers {
@@ -36,12 +53,18 @@ impl Watchers {
         let client = self.hasher.hash_one((ip.to_canonical(), agent));
         let mut seen = self.lock();
         if let Some(known) = seen.paths.get_mut(path).and_then(|clients| clients.get_mut(&client)) {
-            *known = now;
+            known.at = now;
             return;
         }
-        if seen.count < WATCHERS_MAX {
+        // Whoever names another browser each time keeps nobody else from being counted.
+        if seen.count < WATCHERS_MAX
+            && let Ok(address) = self.addresses.enter(ip)
+        {
             seen.count += 1;
-            seen.paths.entry(path.into()).or_default().insert(client, now);
+            seen.paths
+                .entry(path.into())
+                .or_default()
+                .insert(client, Watcher { at: now, _address: address });
             HLS.viewers.set(seen.count as u64);
         }
     }
@@ -50,7 +73,7 @@ impl Watchers {
     pub fn forget(&self, now: Mono) {
         let mut seen = self.lock();
         seen.paths.retain(|_, clients| {
-            clients.retain(|_, at| now.since(*at) < SEEN_MAX);
+            clients.retain(|_, client| now.since(client.at) < SEEN_MAX);
             !clients.is_empty()
         });
         seen.count = seen.paths.values().map(HashMap::len).sum();
@@ -109,5 +132,14 @@ mod tests {
             watchers.note("live/a", (from, &phone), at(61));
         }
         assert_eq!(counts(), [("live/a".to_owned(), WATCHERS_MAX)]);
+        watchers.forget(at(100));
+        for n in 0..3_000 {
+            let agent = HeaderValue::from_str(&n.to_string()).unwrap();
+            let agent: HeaderMap = [(header::USER_AGENT, agent)].into_iter().collect();
+            watchers.note("live/a", (one, &agent), at(101));
+        }
+        watchers.note("live/b", (two, &phone), at(101));
+        let share = ("live/a".to_owned(), WATCHERS_MAX / 4);
+        assert_eq!(counts(), [share, ("live/b".to_owned(), 1)]);
     }
 }
