@@ -5,19 +5,21 @@
 //!                                                        was asked is as it was
 //!                                        --> Over        nobody from there may, or who has shown
 //!                                                        nothing would have to
-//!                                        --> Ask(..)     a judge, with what was shown then
+//!                                        --> Ask         a judge, with what was shown then
 //! Answer --settle--> Holds, Over                         no answer: again, `PATIENCE_S` at most
 //! ```
 //! Requests of RTSP and HLS are judged one by one; who watches by WebRTC asks once only.
 //! Invariant: leave under another configuration holds only when that one gives it.
 
+use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::question::{Allowed, Answer, Question};
 use super::rules::{Admission, Ways, admission};
 use super::shown::Shown;
-use crate::config::access::Action;
+use crate::base::secret::Secret;
+use crate::config::access::{AccessConfig, Action};
 use crate::config::paths::PathTable;
 
 /// Leave to watch a path: see the module.
@@ -41,8 +43,9 @@ pub enum Look {
     Holds,
     /// It is over.
     Over(Over),
-    /// A judge is asked, and its answer goes to [`Permit::settle`].
-    Ask(Box<Question>),
+    /// A judge is asked [`Permit::question`] of these ways, and its answer goes to
+    /// [`Permit::settle`].
+    Ask(Ways),
 }
 
 /// Why leave is over.
@@ -95,6 +98,12 @@ impl Permit {
         self.allowed.user.as_ref()
     }
 
+    /// Notes what the client has shown, where it need not have: another configuration may ask for
+    /// it.
+    pub fn set_shown(&mut self, shown: Shown, token: Option<Secret>, query: Option<Secret>) {
+        self.question = Question { shown, token, query, ..self.question.clone() };
+    }
+
     /// Notes the `User-Agent` of the client.
     pub fn set_user_agent(&mut self, user_agent: Option<String>) {
         self.question.user_agent = user_agent;
@@ -107,10 +116,11 @@ impl Permit {
     }
 
     /// Looks at it under this configuration, at this time.
-    pub fn look(&mut self, paths: &Arc<PathTable>, now_s: i64) -> Look {
-        let least_s = if self.question.ways.webhook { self.since_s + WEBHOOK_EVERY_S } else { 0 };
+    pub fn look(&mut self, paths: &Arc<PathTable>, now_s: i64, compared: &mut Compared) -> Look {
+        let least_s = if self.allowed.is_of_webhook { self.since_s + WEBHOOK_EVERY_S } else { 0 };
         let is_over = self.allowed.until_s.is_some_and(|until_s| until_s.max(least_s) <= now_s);
         if Arc::ptr_eq(&self.paths, paths) && !is_over {
+            self.unanswered_s = None;
             return Look::Holds;
         }
         let entries = paths.entries(&self.question.path, self.question.action);
@@ -124,17 +134,26 @@ impl Permit {
             Admission::Closed => return Look::Over(Over::Rules),
             Admission::Login(ways) => ways,
         };
-        let is_same = ways == self.question.ways && paths.access == self.question.access;
+        let is_same =
+            ways == self.question.ways && compared.are_same(&self.question.access, &paths.access);
         if is_same && !is_over {
-            self.paths = Arc::clone(paths);
+            // The next configuration's is compared with this one, by its address.
+            self.question.access = Arc::clone(&paths.access);
+            (self.paths, self.unanswered_s) = (Arc::clone(paths), None);
             return Look::Holds;
         }
         let shows_nothing = self.question.shown == Shown::Nothing && self.question.token.is_none();
         if shows_nothing && !ways.webhook {
             return Look::Over(Over::Rules);
         }
+        Look::Ask(ways)
+    }
+
+    /// What a judge is asked under this configuration.
+    #[must_use]
+    pub fn question(&self, ways: Ways, paths: &PathTable) -> Box<Question> {
         let access = Arc::clone(&paths.access);
-        Look::Ask(Box::new(Question { ways, access, ..self.question.clone() }))
+        Box::new(Question { ways, access, ..self.question.clone() })
     }
 
     /// What the answer to a question of [`Self::look`] under `paths` makes of it.
@@ -172,6 +191,35 @@ impl Permit {
     }
 }
 
+/// Which users and keys are the same as others: all who watch are looked at when a file has been
+/// read again, and it may name thousands of users.
+/// Bound: `COMPARED_MAX` pairs; the oldest goes.
+#[derive(Debug, Default)]
+pub struct Compared(VecDeque<(Arc<AccessConfig>, Arc<AccessConfig>, bool)>);
+
+impl Compared {
+    fn are_same(&mut self, one: &Arc<AccessConfig>, other: &Arc<AccessConfig>) -> bool {
+        if Arc::ptr_eq(one, other) {
+            return true;
+        }
+        let mut pairs = self.0.iter();
+        let is_pair = |(a, b, _): &&(Arc<AccessConfig>, Arc<AccessConfig>, bool)| {
+            Arc::ptr_eq(a, one) && Arc::ptr_eq(b, other)
+        };
+        if let Some((_, _, is_same)) = pairs.find(is_pair) {
+            return *is_same;
+        }
+        let is_same = one == other;
+        if self.0.len() >= COMPARED_MAX {
+            self.0.pop_front();
+        }
+        self.0.push_back((Arc::clone(one), Arc::clone(other), is_same));
+        is_same
+    }
+}
+
+/// Who watches has leave under the newest configuration, or one of a few before.
+const COMPARED_MAX: usize = 4;
 /// A webhook that is started again does not end who watches; one that is gone does.
 const PATIENCE_S: i64 = 60;
 /// Between two questions to a webhook for one viewer: players of RTSP say as often that they are
@@ -181,7 +229,6 @@ const WEBHOOK_EVERY_S: i64 = 30;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::secret::Secret;
     use crate::config;
 
     fn table(read: &str, users: &[&str]) -> Arc<PathTable> {
@@ -201,8 +248,12 @@ mod tests {
         let open = Permit::open("live/a".into(), peer, Arc::clone(paths));
         let shown = Shown::Basic { user: "ann".to_owned(), password: Secret::new("secret") };
         let question = Question { shown, ways, ..open.question };
-        let allowed = Allowed { user: Some("ann".into()), until_s };
+        let allowed = Allowed { user: Some("ann".into()), until_s, ..Allowed::default() };
         Permit::new(question, allowed, (Arc::clone(paths), 0))
+    }
+
+    fn look(permit: &mut Permit, paths: &Arc<PathTable>, now_s: i64) -> Look {
+        permit.look(paths, now_s, &mut Compared::default())
     }
 
     fn word(look: &Look) -> &'static str {
@@ -225,8 +276,8 @@ mod tests {
         ] {
             let mut permit =
                 Permit::open("live/a".into(), [192, 0, 2, 1].into(), Arc::clone(&open));
-            assert_eq!(word(&permit.look(&open, 0)), "holds");
-            assert_eq!(word(&permit.look(&table(read, &["ann"]), 0)), expected, "{read}");
+            assert_eq!(word(&look(&mut permit, &open, 0)), "holds");
+            assert_eq!(word(&look(&mut permit, &table(read, &["ann"]), 0)), expected, "{read}");
         }
     }
 
@@ -242,15 +293,15 @@ mod tests {
         ] {
             let other = table(read, users);
             let mut permit = shown(&paths, None);
-            let look = permit.look(&other, 0);
-            assert_eq!(word(&look), expected, "{read}");
-            if let Look::Ask(question) = look {
-                assert_eq!(question.access, other.access);
+            let looked = look(&mut permit, &other, 0);
+            assert_eq!(word(&looked), expected, "{read}");
+            if let Look::Ask(ways) = looked {
+                assert_eq!(permit.question(ways, &other).access, other.access);
                 assert_eq!(permit.settle(Answer::Forbidden, &other, 0), Err(Over::Rules));
                 assert_eq!(permit.settle(Answer::Wrong, &other, 0), Err(Over::Credentials));
-                let allowed = Allowed { user: Some("ann".into()), until_s: None };
+                let allowed = Allowed { user: Some("ann".into()), ..Allowed::default() };
                 assert_eq!(permit.settle(Answer::Allowed(allowed), &other, 0), Ok(()));
-                assert_eq!(word(&permit.look(&other, 0)), "holds");
+                assert_eq!(word(&look(&mut permit, &other, 0)), "holds");
             }
         }
     }
@@ -259,11 +310,67 @@ mod tests {
     fn leave_that_runs_out_is_asked_for_again_and_a_judge_that_is_gone_is_waited_for_a_while() {
         let paths = table("[\"users\"]", &["ann"]);
         let mut permit = shown(&paths, Some(100));
-        assert_eq!(word(&permit.look(&paths, 99)), "holds");
-        assert_eq!(word(&permit.look(&paths, 100)), "ask");
+        assert_eq!(word(&look(&mut permit, &paths, 99)), "holds");
+        assert_eq!(word(&look(&mut permit, &paths, 100)), "ask");
         assert_eq!(permit.settle(Answer::Unavailable, &paths, 100), Ok(()));
-        assert_eq!(word(&permit.look(&paths, 159)), "ask");
+        assert_eq!(word(&look(&mut permit, &paths, 159)), "ask");
         assert_eq!(permit.settle(Answer::Unavailable, &paths, 159), Ok(()));
         assert_eq!(permit.settle(Answer::Unavailable, &paths, 160), Err(Over::Unanswered));
+    }
+
+    /// Hours later the first missing answer ended a viewer.
+    #[test]
+    fn patience_begins_anew_when_leave_holds_meanwhile() {
+        let paths = table("[\"users\"]", &["ann"]);
+        let mut permit = shown(&paths, None);
+        let other = table("[\"users\"]", &["bob"]);
+        assert_eq!(word(&look(&mut permit, &other, 100)), "ask");
+        assert_eq!(permit.settle(Answer::Unavailable, &other, 100), Ok(()));
+        assert_eq!(word(&look(&mut permit, &table("[\"users\"]", &["ann"]), 101)), "holds");
+        assert_eq!(word(&look(&mut permit, &other, 9_000)), "ask");
+        assert_eq!(permit.settle(Answer::Unavailable, &other, 9_000), Ok(()));
+    }
+
+    /// The end of a token was put off by half a minute where a webhook could be asked as well.
+    #[test]
+    fn webhook_is_asked_seldom_and_a_token_has_its_own_end() {
+        let paths = table("[\"users\"]", &["ann"]);
+        for (is_of_webhook, expected) in [(false, 103), (true, 130)] {
+            let mut permit = shown(&paths, None);
+            let allowed = Allowed { user: None, until_s: Some(103), is_of_webhook };
+            permit.settle(Answer::Allowed(allowed), &paths, 100).unwrap();
+            permit.question.ways.webhook = true;
+            assert_eq!(word(&look(&mut permit, &paths, expected - 1)), "holds");
+            assert_eq!(word(&look(&mut permit, &paths, expected)), "ask");
+        }
+    }
+
+    /// Who had shown a name all the while was ended when one was asked for.
+    #[test]
+    fn what_was_shown_on_an_open_path_is_judged_when_it_is_asked_for() {
+        let open = table("[\"any\"]", &[]);
+        let mut permit = Permit::open("live/a".into(), [192, 0, 2, 1].into(), Arc::clone(&open));
+        let shown = Shown::Basic { user: "ann".to_owned(), password: Secret::new("secret") };
+        permit.set_shown(shown.clone(), None, Some(Secret::new("a=b")));
+        assert_eq!(word(&look(&mut permit, &open, 0)), "holds");
+        let closed = table("[\"users\"]", &["ann"]);
+        let Look::Ask(ways) = look(&mut permit, &closed, 0) else { panic!("it is not asked") };
+        let question = permit.question(ways, &closed);
+        assert_eq!((question.shown, question.query), (shown, Some(Secret::new("a=b"))));
+    }
+
+    #[test]
+    fn configurations_are_compared_once() {
+        let of = |users: &[&str]| Arc::clone(&table("[\"users\"]", users).access);
+        let (first, same, other) = (of(&["ann"]), of(&["ann"]), of(&["bob"]));
+        let mut compared = Compared::default();
+        for _ in 0..10 {
+            assert!(compared.are_same(&first, &same) && !compared.are_same(&first, &other));
+        }
+        assert_eq!(compared.0.len(), 2);
+        for _ in 0..10 {
+            assert!(compared.are_same(&of(&["ann"]), &first));
+        }
+        assert_eq!(compared.0.len(), COMPARED_MAX);
     }
 }

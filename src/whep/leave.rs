@@ -10,7 +10,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::access::permit::Look;
+use crate::access::permit::{Compared, Look};
 use crate::access::question::{Answer, Question};
 use crate::base::ids::SessionId;
 use crate::config::paths::PathTable;
@@ -37,12 +37,14 @@ impl Whep {
         out: &mut Sink<'_>,
     ) -> Vec<Asked> {
         let (mut asked, mut over) = (Vec::new(), Vec::new());
+        let mut compared = Compared::default();
         for (key, viewer) in self.viewers.iter_mut().filter(|(_, viewer)| !viewer.is_judged) {
-            match viewer.permit.look(paths, now_s) {
+            match viewer.permit.look(paths, now_s, &mut compared) {
                 Look::Holds => {}
                 Look::Over(why) => over.push((key, why)),
-                Look::Ask(question) if asked.len() < ASKED_MAX => {
+                Look::Ask(ways) if asked.len() < ASKED_MAX => {
                     viewer.is_judged = true;
+                    let question = viewer.permit.question(ways, paths);
                     asked.push(Asked { session: viewer.session, question });
                 }
                 Look::Ask(_) => {}

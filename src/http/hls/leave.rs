@@ -88,6 +88,8 @@ impl Leaves {
                 let is_public = entries.iter().any(is_for_all);
                 let leave = if is_public { Leave::Public } else { Leave::Private };
                 let mut permit = Permit::open(asked.path.into(), ip.to_canonical(), paths);
+                let (shown, query) = (shown_anyway(asked), asked.query.map(Secret::new));
+                permit.set_shown(shown, Shown::token_in(asked.query), query);
                 permit.set_user_agent(user_agent(asked));
                 return Ok(Given { leave, permit });
             }
@@ -97,8 +99,9 @@ impl Leaves {
         let header = asked.headers.get(header::AUTHORIZATION);
         let header = header.map(|value| value.to_str().unwrap_or("-"));
         let shown = Shown::read(header).map_err(|_| unauthorized(&ways))?;
-        let token = Shown::token_in(asked.query).filter(|_| ways.jwt || ways.webhook);
-        let is_bare = shown == Shown::Nothing && token.is_none();
+        let token = Shown::token_in(asked.query);
+        let is_token = token.is_some() && (ways.jwt || ways.webhook);
+        let is_bare = shown == Shown::Nothing && !is_token;
         if (is_bare && !ways.webhook) || matches!(shown, Shown::Digest(_)) {
             return Err(unauthorized(&ways));
         }
@@ -235,6 +238,13 @@ fn mark(asked: &Asked<'_>, ip: IpAddr, header: Option<&str>) -> [u8; 32] {
     *hasher.finalize().as_bytes()
 }
 
+/// What a client shows that need not; nothing, where that cannot be read.
+fn shown_anyway(asked: &Asked<'_>) -> Shown {
+    let header = asked.headers.get(header::AUTHORIZATION);
+    let shown = Shown::read(header.and_then(|value| value.to_str().ok()));
+    shown.ok().filter(|shown| !matches!(shown, Shown::Digest(_))).unwrap_or(Shown::Nothing)
+}
+
 fn user_agent(asked: &Asked<'_>) -> Option<String> {
     let value = asked.headers.get(header::USER_AGENT)?.to_str().ok()?;
     Some(value.chars().take(USER_AGENT_MAX).collect())
@@ -269,7 +279,9 @@ mod tests {
     /// A viewer of HLS went on for half a minute behind the end of its token.
     #[test]
     fn leave_by_a_token_counts_no_longer_than_the_token() {
-        let at = |until_s| known_until(&Allowed { user: None, until_s }, Mono(7_000_000_000), 100);
+        let at = |until_s| {
+            known_until(&Allowed { until_s, ..Allowed::default() }, Mono(7_000_000_000), 100)
+        };
         let seconds = |until_s| at(until_s).since(Mono(7_000_000_000)).as_secs();
         assert_eq!(
             [None, Some(110), Some(100), Some(90), Some(9_999)].map(seconds),
@@ -278,7 +290,8 @@ mod tests {
         let (leaves, paths, mark) = (Leaves::default(), Arc::<PathTable>::default(), [7; 32]);
         let known = |at: u64| leaves.find(&paths, &mark, Mono(at));
         assert_eq!(known(0), None);
-        let allowed = Allowed { user: Some("ann".into()), until_s: Some(110) };
+        let allowed =
+            Allowed { user: Some("ann".into()), until_s: Some(110), ..Allowed::default() };
         leaves.keep(&paths, mark, (Mono(1), Mono(10)), &allowed);
         assert_eq!((known(9), known(10)), (Some(allowed), None));
         assert_eq!(leaves.find(&Arc::default(), &mark, Mono(9)), None, "another configuration");

@@ -55,7 +55,10 @@ fn viewer_whose_token_expires_is_asked_about_once_and_ended_when_it_counts_no_mo
         ways: Ways { users: UserSet::Nobody, jwt: true, webhook: false },
         access: Arc::clone(&tokens.access),
     };
-    let allowed = |until_s| Allowed { user: Some("ann".into()), until_s: Some(until_s) };
+    let allowed = |until_s| {
+        let until_s = Some(until_s);
+        Allowed { user: Some("ann".into()), until_s, ..Allowed::default() }
+    };
     let permit = Permit::new(question, allowed(100), (Arc::clone(&tokens), 0));
     let candidates = [SERVER.parse().unwrap()];
     let offer = Offer { sdp: &sdp, from: addr.ip(), permit, candidates: &candidates };
