@@ -1,6 +1,6 @@
 //! Viewers as operators see them.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,10 +13,10 @@ pub struct ViewerInfo {
     pub session: SessionId,
     /// Path that it watches.
     pub path: Arc<str>,
-    /// Address of the browser.
+    /// Address that its offer came from: behind a proxy the proxy's.
     pub from: IpAddr,
-    /// Port that its datagrams come from; `None` until the first has come.
-    pub port: Option<u16>,
+    /// Address that its packets go to; `None` until the first has gone.
+    pub addr: Option<SocketAddr>,
     /// `User-Agent` of the offer.
     pub user_agent: Option<String>,
     /// Name of the user, where the browser had to show one.
@@ -51,8 +51,8 @@ pub struct TrackInfo {
 pub struct TrackReport {
     /// Share of packets lost, 0 to 1, in the newest reports.
     pub fraction_lost: Option<f64>,
-    /// Packets lost in all.
-    pub packets_lost: Option<u64>,
+    /// Packets lost in all; below 0 when more came twice than were lost.
+    pub packets_lost: Option<i64>,
     /// Interarrival jitter in seconds.
     pub jitter_s: Option<f64>,
     /// Round-trip time.

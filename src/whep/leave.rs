@@ -1,12 +1,16 @@
 //! Viewers whose leave is over, and those whom operators end.
 //!
 //! ```text
-//!  every second: look_after --> viewers whose leave is over are ended
-//!                          `--> Asked: questions for a judge --answer--> handle_judged
+//!  every second: begin_looks; then, slice by slice:
+//!      look_after --> viewers whose leave is over are ended
+//!             `-----> Asked: questions for a judge --answer--> handle_judged
 //! ```
-//! Invariant: at most one question of a viewer is under way. Bound: `ASKED_MAX` questions a look;
-//! others wait for the next one.
+//! A round of looks begins behind the viewer who was asked about last, so whoever has waited
+//! longest is asked about next, however many want it.
+//! Invariant: at most one question of a viewer is under way. Bounds: `LOOKS_MAX` viewers a slice, of
+//! whom `ENDED_MAX` are ended; `ASKED_MAX` questions a round.
 
+use std::ops::Bound;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -27,8 +31,36 @@ pub struct Asked {
     pub question: Box<Question>,
 }
 
+/// A round of looks at all viewers.
+#[derive(Debug, Default)]
+pub(super) struct Looks {
+    /// The viewer who was looked at last.
+    at: Option<SessionId>,
+    /// The viewer who was asked about last.
+    asked: Option<SessionId>,
+    /// Viewers that are to be looked at, and questions that may be asked meanwhile.
+    left: usize,
+    questions: usize,
+    compared: Compared,
+}
+
 impl Whep {
-    /// Looks whether all viewers may still watch, under this configuration and at this UTC second.
+    /// Begins a round of looks, once the one before is done.
+    pub fn begin_looks(&mut self) {
+        if self.looks.left == 0 {
+            self.looks.at = self.looks.asked;
+            (self.looks.left, self.looks.questions) = (self.by_session.len(), ASKED_MAX);
+        }
+    }
+
+    /// Whether viewers are still to be looked at in this round.
+    #[must_use]
+    pub fn has_looks(&self) -> bool {
+        self.looks.left > 0
+    }
+
+    /// Looks whether the next viewers may still watch, under this configuration and at this UTC
+    /// second.
     pub fn look_after(
         &mut self,
         paths: &Arc<PathTable>,
@@ -36,22 +68,36 @@ impl Whep {
         now: Instant,
         out: &mut Sink<'_>,
     ) -> Vec<Asked> {
-        let (mut asked, mut over) = (Vec::new(), Vec::new());
-        let mut compared = Compared::default();
-        for (key, viewer) in self.viewers.iter_mut().filter(|(_, viewer)| !viewer.is_judged) {
-            match viewer.permit.look(paths, now_s, &mut compared) {
-                Look::Holds => {}
-                Look::Over(why) => over.push((key, why)),
-                Look::Ask(ways) if asked.len() < ASKED_MAX => {
-                    viewer.is_judged = true;
-                    let question = viewer.permit.question(ways, paths);
-                    asked.push(Asked { session: viewer.session, question });
-                }
-                Look::Ask(_) => {}
-            }
+        let behind = self.looks.at.map_or(Bound::Unbounded, Bound::Excluded);
+        let rest = self.by_session.range((behind, Bound::Unbounded));
+        let slice = rest.chain(&self.by_session).map(|(session, key)| (*session, *key));
+        let slice: Vec<_> = slice.take(self.looks.left.min(LOOKS_MAX)).collect();
+        if slice.is_empty() {
+            self.looks.left = 0;
         }
-        for (key, why) in over {
-            self.end(key, &why.into(), now, out);
+        let (mut asked, mut ended) = (Vec::new(), 0);
+        for (session, key) in slice {
+            if ended == ENDED_MAX {
+                break;
+            }
+            self.looks.left -= 1;
+            self.looks.at = Some(session);
+            let Some(viewer) = self.viewers.get_mut(key).filter(|viewer| !viewer.is_judged) else {
+                continue;
+            };
+            match viewer.permit.look(paths, now_s, &mut self.looks.compared) {
+                Look::Ask(ways) if self.looks.questions > 0 => {
+                    self.looks.questions -= 1;
+                    self.looks.asked = Some(session);
+                    viewer.is_judged = true;
+                    asked.push(Asked { session, question: viewer.permit.question(ways, paths) });
+                }
+                Look::Holds | Look::Ask(_) => {}
+                Look::Over(why) => {
+                    ended += 1;
+                    self.end(key, &why.into(), now, out);
+                }
+            }
         }
         asked
     }
@@ -92,11 +138,9 @@ impl Whep {
     /// At most `limit` viewers behind an id, or from the first on, in the order of their ids.
     #[must_use]
     pub fn viewers(&self, after: Option<SessionId>, limit: usize, now: Instant) -> Vec<ViewerInfo> {
-        let ids = self.by_session.keys().filter(|id| after.is_none_or(|after| **id > after));
-        let mut ids: Vec<SessionId> = ids.copied().collect();
-        ids.sort_unstable();
-        ids.truncate(limit);
-        ids.into_iter().filter_map(|id| self.viewer(id, now)).collect()
+        let behind = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let found = self.by_session.range((behind, Bound::Unbounded)).take(limit);
+        found.filter_map(|(_, key)| Some(self.viewers.get(*key)?.info(now))).collect()
     }
 
     /// Paths that are watched, with the number of their viewers.
@@ -106,5 +150,9 @@ impl Whep {
     }
 }
 
-/// Questions of one look: each may be a hash of a password, which takes tens of milliseconds.
+/// Questions of one round: each may be a hash of a password, which takes tens of milliseconds.
 const ASKED_MAX: usize = 16;
+/// Viewers of one slice: a look takes less than a microsecond, unless the configuration is new.
+const LOOKS_MAX: usize = 256;
+/// Viewers that are ended in one slice: each is told by DTLS.
+const ENDED_MAX: usize = 32;

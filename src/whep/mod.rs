@@ -136,6 +136,9 @@ pub enum OfferError {
     /// The address has.
     #[error("the address has as many viewers as one may have (webrtc.viewers_per_address_max)")]
     AddressFull,
+    /// Those who could make room have just begun.
+    #[error("many viewers begin to connect at this moment; ask again in two seconds")]
+    Crowded,
     /// No socket can be reached by this viewer.
     #[error("there is no address for datagrams that this viewer could reach; see webrtc.listen")]
     NoCandidate,

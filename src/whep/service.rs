@@ -10,7 +10,7 @@
 //! viewer is driven ends that viewer. Bounds: `TUPLES_MAX` addresses a viewer; `DUE_MAX` viewers in
 //! one look at the time; `REORDERED_MAX`; see `offer` and `places`.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, SocketAddr};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -29,8 +29,9 @@ use crate::metrics::whep::WHEP;
 use crate::whep::crypto::Identity;
 use crate::whep::format::NotSent;
 use crate::whep::lane::Packet;
+use crate::whep::leave::Looks;
 use crate::whep::offer::reduced;
-use crate::whep::places::{Full, Place, Places};
+use crate::whep::places::{Full, Places, Room, Waiting};
 use crate::whep::stream::Stream;
 use crate::whep::viewer::{Happened, NAME_DIGITS, Viewer, random_name};
 use crate::whep::{End, OfferError, Sink, stun};
@@ -75,7 +76,8 @@ pub struct Whep {
     places: Places,
     pub(super) paths: HashMap<Arc<str>, Watched>,
     pub(super) viewers: Slab<Viewer>,
-    pub(super) by_session: HashMap<SessionId, usize>,
+    pub(super) by_session: BTreeMap<SessionId, usize>,
+    pub(super) looks: Looks,
     by_name: HashMap<String, usize>,
     by_tuple: HashMap<SocketAddr, usize>,
     by_id: HashMap<String, usize>,
@@ -104,7 +106,8 @@ impl Whep {
             places: Places::new(limits.viewers_max, limits.addresses),
             paths: HashMap::new(),
             viewers: Slab::new(),
-            by_session: HashMap::new(),
+            by_session: BTreeMap::new(),
+            looks: Looks::default(),
             by_name: HashMap::new(),
             by_tuple: HashMap::new(),
             by_id: HashMap::new(),
@@ -186,11 +189,10 @@ impl Whep {
 
     /// The path has ended.
     pub fn end_path(&mut self, path: &str, now: Instant, out: &mut Sink<'_>) {
-        let Some(watched) = self.paths.get(path) else { return };
-        for key in watched.viewers.clone() {
+        let Some(watched) = self.paths.remove(path) else { return };
+        for key in watched.viewers {
             self.end(key, &End::PathEnded, now, out);
         }
-        self.paths.remove(path);
     }
 
     /// Takes packets of a path.
@@ -244,15 +246,15 @@ impl Whep {
         }
         let Offer { sdp, from, permit, candidates } = offer;
         let sdp = reduced(sdp)?;
-        let place = self.place(from, now, out)?;
-        let Some(watched) = self.paths.get_mut(path) else { return Err(OfferError::NoPath) };
+        let room = self.make_room(from, now)?;
+        let Some(watched) = self.paths.get(path) else { return Err(OfferError::NoPath) };
         let name = random_name(NAME_DIGITS);
         let formats = watched.stream.formats();
         let made = catch_unwind(AssertUnwindSafe(|| {
             Viewer::new(
                 (Arc::clone(path), formats),
                 (&sdp, &name),
-                (from, permit, place),
+                (from, permit),
                 candidates,
                 &self.identity,
                 now,
@@ -262,8 +264,18 @@ impl Whep {
             WHEP.panics.add(1);
             Err(OfferError::Refused("it breaks the library of WebRTC".to_owned()))
         };
-        let (viewer, answer) = made.unwrap_or_else(panicked)?;
+        let (mut viewer, answer) = made.unwrap_or_else(panicked)?;
         let left_out = formats.left_out.clone();
+        // Only now, when nothing stands against the newcomer any more.
+        for session in room {
+            if let Some(key) = self.by_session.get(&session).copied() {
+                WHEP.gave_way.add(1);
+                self.end(key, &End::GaveWay, now, out);
+            }
+        }
+        let place = self.places.enter(from);
+        viewer.place = Some(place.ok_or_else(|| self.refused(Full::Young))?);
+        let Some(watched) = self.paths.get_mut(path) else { return Err(OfferError::NoPath) };
         let (id, session) = (viewer.id.clone(), viewer.session);
         let key = self.viewers.insert(viewer);
         self.by_name.insert(name, key);
@@ -271,39 +283,26 @@ impl Whep {
         self.by_session.insert(session, key);
         watched.viewers.push(key);
         let Self { places, viewers, by_session, .. } = self;
-        places.note(session, from, |session| is_waiting(viewers, by_session, *session));
+        places.note(session, from, |session| waiting(viewers, by_session, *session).is_some());
         WHEP.sessions.add(1);
         WHEP.viewers.set(self.viewers.len() as u64);
         Ok(Opened { id, answer, left_out })
     }
 
-    /// A place for a newcomer, for whom somebody who has not connected makes room.
-    fn place(
-        &mut self,
-        from: IpAddr,
-        now: Instant,
-        out: &mut Sink<'_>,
-    ) -> Result<Place, OfferError> {
-        let mut left = FULL_KINDS;
-        loop {
-            let full = match self.places.enter(from, self.viewers.len()) {
-                Ok(place) => return Ok(place),
-                Err(full) => full,
-            };
-            let Self { places, viewers, by_session, .. } = self;
-            let is_one = |session: &SessionId| is_waiting(viewers, by_session, *session);
-            let oldest = if left > 0 { places.oldest(full, is_one) } else { None };
-            let key = oldest.and_then(|session| self.by_session.get(&session).copied());
-            let Some(key) = key else {
-                WHEP.viewers_refused.add(1);
-                return Err(match full {
-                    Full::All => OfferError::TooMany { max: self.places.viewers_max() },
-                    Full::Address(_) | Full::Unconnected(_) => OfferError::AddressFull,
-                });
-            };
-            left -= 1;
-            WHEP.gave_way.add(1);
-            self.end(key, &End::GaveWay, now, out);
+    /// Who makes room for a newcomer: nobody is ended yet.
+    fn make_room(&mut self, from: IpAddr, now: Instant) -> Result<Room, OfferError> {
+        let Self { places, viewers, by_session, .. } = self;
+        let of = |session: &SessionId| waiting(viewers, by_session, *session);
+        let room = places.make_room(from, viewers.len(), now, of);
+        room.map_err(|full| self.refused(full))
+    }
+
+    fn refused(&self, full: Full) -> OfferError {
+        WHEP.viewers_refused.add(1);
+        match full {
+            Full::All => OfferError::TooMany { max: self.places.viewers_max() },
+            Full::Address => OfferError::AddressFull,
+            Full::Young => OfferError::Crowded,
         }
     }
 
@@ -497,7 +496,7 @@ impl Whep {
             // Whoever is there is told; a panic on the way out harms nobody any more.
             let _panicked = catch_unwind(AssertUnwindSafe(|| viewer.close(now, out)));
         }
-        self.by_name.retain(|_, of| *of != key);
+        self.by_name.remove(&viewer.name);
         self.by_id.remove(&viewer.id);
         self.by_session.remove(&viewer.session);
         for tuple in &viewer.tuples {
@@ -543,21 +542,19 @@ impl Whep {
     }
 }
 
-/// Whether a viewer is there, and not connected.
-fn is_waiting(
+/// A viewer who is there, and not connected.
+fn waiting(
     viewers: &Slab<Viewer>,
-    by_session: &HashMap<SessionId, usize>,
+    by_session: &BTreeMap<SessionId, usize>,
     session: SessionId,
-) -> bool {
-    let viewer = by_session.get(&session).and_then(|key| viewers.get(*key));
-    viewer.is_some_and(|viewer| !viewer.is_connected())
+) -> Option<Waiting> {
+    let viewer = viewers.get(*by_session.get(&session)?)?;
+    (!viewer.is_connected()).then_some((viewer.from, viewer.opened))
 }
 
 /// Paths that are known to have B-frames.
 const REORDERED_MAX: usize = 1_024;
 /// Addresses of one viewer: a browser tries a few, and a telephone has others now and then.
 const TUPLES_MAX: usize = 16;
-/// All viewers, those of an address, and those of it that are not connected.
-const FULL_KINDS: usize = 3;
 /// Viewers that are driven before requests and batches have their turn: each may send a burst.
 const DUE_MAX: usize = 64;

@@ -44,6 +44,8 @@ pub(super) struct Viewer {
     pub(super) path: Arc<str>,
     /// Names the session in URLs, where it is a secret.
     pub(super) id: String,
+    /// Names it in requests of STUN.
+    pub(super) name: String,
     /// Names it for operators.
     pub(super) session: SessionId,
     pub(super) from: IpAddr,
@@ -70,7 +72,10 @@ pub(super) struct Viewer {
     /// It has answered a request of ICE, so that more may be sent (RFC 7675 s5.1).
     heard: Instant,
     rtc_timeout: Instant,
-    place: Place,
+    /// From its beginning on, once others have made room.
+    pub(super) place: Option<Place>,
+    /// Address that the newest of its packets went to.
+    sent_to: Option<SocketAddr>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -123,7 +128,7 @@ impl Viewer {
     pub(super) fn new(
         (path, formats): (Arc<str>, &Formats),
         (sdp, name): (&str, &str),
-        (from, permit, place): (IpAddr, Permit, Place),
+        (from, permit): (IpAddr, Permit),
         candidates: &[SocketAddr],
         identity: &Identity,
         now: Instant,
@@ -171,6 +176,7 @@ impl Viewer {
         let mut viewer = Self {
             path,
             id: random_name(ID_DIGITS),
+            name: name.to_owned(),
             session: SessionId::new(GUEST, random::rng().next_u64()),
             from,
             permit,
@@ -189,7 +195,8 @@ impl Viewer {
             anchor: None,
             heard: now,
             rtc_timeout: now,
-            place,
+            place: None,
+            sent_to: None,
         };
         viewer.find_tracks(sdp, formats)?;
         Ok((viewer, answer.to_sdp_string()))
@@ -474,11 +481,17 @@ impl Viewer {
                     self.rtc_timeout = at;
                     break;
                 }
-                Ok(Output::Transmit(transmit)) => out(Datagram {
-                    from: transmit.source,
-                    to: transmit.destination,
-                    bytes: &transmit.contents,
-                }),
+                Ok(Output::Transmit(transmit)) => {
+                    // Requests of ICE go to addresses that are only tried.
+                    if !stun::is_stun(&transmit.contents) {
+                        self.sent_to = Some(transmit.destination);
+                    }
+                    out(Datagram {
+                        from: transmit.source,
+                        to: transmit.destination,
+                        bytes: &transmit.contents,
+                    });
+                }
                 Ok(Output::Event(event)) => self.note(&event, happened),
                 Err(error) => {
                     happened.end.get_or_insert_with(|| End::Failed(error.to_string()));
@@ -496,7 +509,9 @@ impl Viewer {
             Event::Connected if self.state == State::Connecting => {
                 self.state = State::Waiting;
                 happened.is_connected = true;
-                self.place.settle();
+                if let Some(place) = &mut self.place {
+                    place.settle();
+                }
                 for track in [&mut self.video, &mut self.audio].into_iter().flatten() {
                     let mut direct = self.rtc.direct_api();
                     if let Some(stream) = direct.stream_tx_by_mid(track.mid, None) {
@@ -532,7 +547,7 @@ impl Viewer {
         let rate = f64::from(track.clock_rate_hz.max(1));
         track.info.report = Some(TrackReport {
             fraction_lost: stats.loss.map(f64::from),
-            packets_lost: remote.map(|remote| remote.packets_lost),
+            packets_lost: remote.map(|remote| lost(remote.packets_lost)),
             jitter_s: remote.map(|remote| f64::from(remote.jitter) / rate),
             round_trip: stats.rtt,
         });
@@ -545,7 +560,7 @@ impl Viewer {
             session: self.session,
             path: Arc::clone(&self.path),
             from: self.from,
-            port: self.tuples.last().map(SocketAddr::port),
+            addr: self.sent_to,
             user_agent: self.permit.user_agent().map(str::to_owned),
             user: self.permit.user().cloned(),
             is_connected: self.is_connected(),
@@ -577,6 +592,14 @@ impl Track {
         self.newest = ts;
         Some((number, ts))
     }
+}
+
+/// Packets lost, of 24 bits with a sign (RFC 3550 s6.4.1), which str0m takes for a number without
+/// one: duplicates make it negative.
+fn lost(bits: u64) -> i64 {
+    let bits = bits & 0xff_ffff;
+    let is_negative = bits >> 23 == 1;
+    bits.cast_signed() - if is_negative { 1 << 24 } else { 0 }
 }
 
 /// Constraints that make another profile of this one (RFC 6184 s8.1, table 5).
@@ -637,3 +660,15 @@ const OPUS_PT: u8 = 111;
 /// Baseline, Constrained Baseline, Main, High, Constrained High: level 3.1, as browsers name them;
 /// they decode whatever level comes.
 const PROFILES: [u32; 5] = [0x42_001f, 0x42_e01f, 0x4d_001f, 0x64_001f, 0x64_0c1f];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A duplicate was sixteen million packets lost.
+    #[test]
+    fn packets_lost_have_a_sign() {
+        assert_eq!([0, 5, 0x7f_ffff].map(lost), [0, 5, 0x7f_ffff]);
+        assert_eq!([0xff_ffff, 0x80_0000].map(lost), [-1, -0x80_0000]);
+    }
+}

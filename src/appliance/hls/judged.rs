@@ -1,7 +1,7 @@
 //! Questions to judges about viewers who watch already, and their answers.
 //!
 //! Bounds: one question a viewer (`whep`); one that has no answer within `ANSWER_MAX` counts as one
-//! that cannot be answered.
+//! that cannot be answered; `TAKEN_MAX` answers a turn.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -45,6 +45,9 @@ impl Judged {
     pub(super) fn take(&mut self, now: Instant) -> Vec<(SessionId, Arc<PathTable>, Answer)> {
         let mut taken = Vec::new();
         self.waiting.retain_mut(|waiting| {
+            if taken.len() >= TAKEN_MAX {
+                return true;
+            }
             let answer = match waiting.answer.try_recv() {
                 Ok(answer) => answer,
                 Err(TryRecvError::Empty) if now < waiting.until => return true,
@@ -57,5 +60,7 @@ impl Judged {
     }
 }
 
+/// Each may end a viewer, who is told by DTLS. More than are asked about (`whep`).
+const TAKEN_MAX: usize = 64;
 /// A hash of a password takes tens of milliseconds, a webhook its own time limit.
 const ANSWER_MAX: Duration = Duration::from_secs(65);

@@ -45,6 +45,7 @@ use crate::metrics::cells::HLS;
 use crate::poll::poller::{GUEST, Poller};
 use crate::session::handover::MoveRefusal;
 use crate::shard::inbox::{Inbox, Message};
+use crate::whep::OfferError;
 
 /// The paths that are watched: see the module.
 pub(super) struct Live {
@@ -136,6 +137,7 @@ impl Live {
         (inbox, wake): (Arc<Inbox>, std::os::unix::net::UnixStream),
         mut asked: mpsc::Receiver<Asked>,
     ) {
+        let _closes = Closes(Arc::clone(&inbox));
         let wake = UnixStream::from_std(wake);
         let wake = match wake {
             Ok(wake) => wake,
@@ -157,7 +159,9 @@ impl Live {
             while let Ok(asked) = asked.try_recv() {
                 self.handle(asked, Instant::now());
             }
-            let is_rest = self.read_inbox(&inbox, Instant::now()) | self.viewers.work();
+            let is_rest = self.read_inbox(&inbox, Instant::now())
+                | self.viewers.work()
+                | self.look_after(Instant::now());
             self.ask_for_starts();
             if is_rest || !inbox.announce_sleep() {
                 tokio::task::yield_now().await;
@@ -292,11 +296,13 @@ impl Live {
         }
         let path: Arc<str> = waiter.offer.path.as_str().into();
         let is_known = self.viewers.has(&path);
-        let is_over = |watched: &Watched| matches!(watched.state, State::Over { .. });
-        if self.paths.get(&path).is_some_and(is_over) {
-            // What HLS cannot show WebRTC may, and a path that has ended may have begun again.
+        let is_refused =
+            |watched: &Watched| matches!(watched.state, State::Over { why: Some(_), .. });
+        if self.paths.get(&path).is_some_and(is_refused) {
+            // What HLS cannot show WebRTC may.
             self.remove(&path);
         }
+        let Some(waiter) = self.viewers.queue(waiter) else { return };
         let watched = match self.watched(&path, now) {
             Ok(watched) => watched,
             Err(refusal) => {
@@ -306,14 +312,17 @@ impl Live {
         };
         match watched.state {
             State::Here { .. } if is_known => self.viewers.accept(&path, waiter),
-            State::Over { .. } => waiter.refuse(LiveRefusal::from(RefusedError::NoSource).into()),
-            State::Here { .. } | State::Requested { .. } => {
-                let is_here = matches!(watched.state, State::Here { .. });
+            State::Here { .. } | State::Requested { .. } | State::Over { .. } => {
+                // A path that has ended may have begun again. What HLS still plays of it stays
+                // until it has.
+                let is_asked = matches!(watched.state, State::Requested { .. });
                 watched.offers.retain(|waiter| !waiter.answer.is_closed());
                 if watched.offers.len() < OFFERS_MAX {
                     watched.offers.push(waiter);
+                } else {
+                    waiter.refuse(OfferError::Crowded.into());
                 }
-                if is_here {
+                if !is_asked {
                     self.request(&path, subscribe());
                 }
             }
@@ -324,7 +333,9 @@ impl Live {
     fn watched(&mut self, path: &str, now: Instant) -> Result<&mut Watched, LiveRefusal> {
         let is_past =
             |watched: &Watched| matches!(watched.state, State::Over { until, .. } if until <= now);
-        if self.paths.get(path).is_some_and(is_past) {
+        let mut offers = Vec::new();
+        if let Some(watched) = self.paths.get_mut(path).filter(|watched| is_past(watched)) {
+            offers = std::mem::take(&mut watched.offers);
             self.remove(path);
         }
         let name: Arc<str> = path.into();
@@ -342,7 +353,7 @@ impl Live {
         let muxer = self.muxer(Timestamp::now().as_second());
         let watched = self.paths.entry(name).or_insert_with(|| {
             HLS.live_paths.set(count);
-            Watched::new(muxer, now)
+            Watched { offers, ..Watched::new(muxer, now) }
         });
         Ok(watched)
     }
@@ -373,9 +384,21 @@ impl Live {
             return;
         };
         if matches!(watched.state, State::Over { .. }) {
-            // What was under way when it ended.
-            return;
+            match notification {
+                _ if watched.offers.is_empty() => return,
+                Notification::Subscribed { .. } | Notification::Resumed { .. } => {
+                    let offers = std::mem::take(&mut watched.offers);
+                    let muxer = self.muxer(Timestamp::now().as_second());
+                    let begun = Watched { offers, ..Watched::new(muxer, now) };
+                    self.paths.insert(Arc::clone(&path), begun);
+                }
+                Notification::NotThere(why) => return watched.refuse_offers(why),
+                Notification::Ended => return watched.refuse_offers(RefusedError::NoSource),
+                // What was under way when it ended.
+                _ => return,
+            }
         }
+        let Some(watched) = self.paths.get_mut(&path) else { return };
         // A source that begins, or has paused for long, is asked for a key frame, once.
         let is_beginning =
             watched.muxer.has_begun() || !matches!(notification, Notification::Batch(_));
@@ -450,9 +473,7 @@ impl Live {
             for looker in watched.lookers.drain(..) {
                 let _gone = looker.send(Err(why.into()));
             }
-            for waiter in watched.offers.drain(..) {
-                waiter.refuse(LiveRefusal::from(why).into());
-            }
+            watched.refuse_offers(why);
         }
         self.remove(path);
         self.note_memory();
@@ -463,6 +484,8 @@ impl Live {
             self.end_all(now);
         }
         self.front.watchers().forget(self.front.now());
+        self.handle_judged(now);
+        self.viewers.begin_looks();
         self.look_after(now);
         let mut requests = Vec::new();
         let (mut over, mut idle) = (Vec::new(), Vec::new());
@@ -470,6 +493,7 @@ impl Live {
             watched.count();
             let is_idle = now.duration_since(watched.asked) >= IDLE
                 && watched.snapshots.receiver_count() == 0;
+            watched.offers.retain(|waiter| !waiter.answer.is_closed());
             let is_viewed = self.viewers.is_watched(path) || !watched.offers.is_empty();
             if !is_viewed {
                 self.viewers.forget(path);
@@ -477,6 +501,10 @@ impl Live {
                 idle.push(Arc::clone(path));
             }
             match &mut watched.state {
+                State::Over { .. } if !watched.offers.is_empty() => {
+                    // The question or its answer was lost.
+                    requests.push((Arc::clone(path), subscribe()));
+                }
                 State::Over { until, .. }
                     if *until <= now && watched.snapshots.receiver_count() == 0 =>
                 {
@@ -515,16 +543,25 @@ impl Live {
         self.note_memory();
     }
 
-    /// Looks whether viewers by WebRTC may still watch.
-    fn look_after(&mut self, now: Instant) {
-        let (paths, now_s) = (self.front.paths(), Timestamp::now().as_second());
+    /// Takes what judges have answered about viewers by WebRTC.
+    fn handle_judged(&mut self, now: Instant) {
+        let now_s = Timestamp::now().as_second();
         for (session, paths, answer) in self.judged.take(now) {
             self.viewers.handle_judged(session, answer, (&paths, now_s));
         }
+    }
+
+    /// Looks whether the next viewers by WebRTC may still watch. True: there are more.
+    fn look_after(&mut self, now: Instant) -> bool {
+        if !self.viewers.whep().has_looks() {
+            return false;
+        }
+        let (paths, now_s) = (self.front.paths(), Timestamp::now().as_second());
         for asked in self.viewers.look_after(&paths, now_s) {
             let answer = self.front.judge(*asked.question);
             self.judged.wait(asked.session, &paths, answer, now);
         }
+        self.viewers.whep().has_looks()
     }
 
     /// The server is drained: who still waits for a part is told that none follows.
@@ -581,6 +618,13 @@ impl Watched {
             lookers: Vec::new(),
             asked: now,
             bytes: 0,
+        }
+    }
+
+    /// Nothing is at the path.
+    fn refuse_offers(&mut self, why: RefusedError) {
+        for waiter in self.offers.drain(..) {
+            waiter.refuse(LiveRefusal::from(why).into());
         }
     }
 
@@ -687,6 +731,15 @@ impl Watched {
 fn subscribe() -> OwnerRequest {
     // The owner goes by its own rules.
     OwnerRequest::Subscribe { shard: GUEST, rules: Arc::new(PathRules::default()) }
+}
+
+/// Closes the inbox when the loop is over, however that comes: who asks is told at once.
+struct Closes(Arc<Inbox>);
+
+impl Drop for Closes {
+    fn drop(&mut self) {
+        self.0.close();
+    }
 }
 
 async fn woken(wake: &UnixStream) {

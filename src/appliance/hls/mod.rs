@@ -213,7 +213,8 @@ impl HlsView for Front {
 
     fn offer(&self, offer: OfferAsked) -> oneshot::Receiver<OfferAnswer> {
         let (answer, receiver) = oneshot::channel();
-        let _full = self.asks.try_send(Asked::Offer(Box::new(OfferWaiter { offer, answer })));
+        let waiter = OfferWaiter { offer, answer, place: None };
+        let _full = self.asks.try_send(Asked::Offer(Box::new(waiter)));
         receiver
     }
 

@@ -49,15 +49,13 @@ fn page(viewers: &Viewers, after: Option<SessionId>) -> SessionsPage {
 }
 
 fn session(viewer: ViewerInfo) -> SessionInfo {
-    let port = viewer.port.map_or_else(String::new, |port| format!(":{port}"));
-    let is_v6 = viewer.from.is_ipv6() && viewer.port.is_some();
-    let host = if is_v6 { format!("[{}]", viewer.from) } else { viewer.from.to_string() };
+    let peer = viewer.addr.map_or_else(|| viewer.from.to_string(), |addr| addr.to_string());
     SessionInfo {
         id: viewer.session.to_string(),
         shard: None,
         role: "reader",
         path: viewer.path.to_string(),
-        peer: host + &port,
+        peer,
         user_agent: viewer.user_agent,
         user: viewer.user.as_deref().map(str::to_owned),
         state: if viewer.is_connected { "playing" } else { "ready" },
@@ -84,7 +82,7 @@ fn stream(track: TrackInfo) -> StreamInfo {
         payload_bytes_sent: track.payload_bytes,
         quality: None,
         fraction_lost: report.and_then(|report| report.fraction_lost),
-        packets_lost: packets_lost.and_then(|lost| i64::try_from(lost).ok()),
+        packets_lost,
         jitter_s: report.and_then(|report| report.jitter_s),
         round_trip_s: report.and_then(|report| report.round_trip).map(|time| time.as_secs_f64()),
     }

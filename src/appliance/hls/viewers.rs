@@ -2,7 +2,8 @@
 //! the sockets.
 //!
 //! Bounds: a round reads what `Datagrams::read` reads and opens `OFFERS_A_ROUND` sessions, so that
-//! HTTP and batches have their turn; `READY_MAX` offers wait for it.
+//! HTTP and batches have their turn; `READY_MAX` offers wait for it, `WAITING_PER_ADDRESS` of one
+//! address.
 
 use std::collections::VecDeque;
 use std::io;
@@ -14,13 +15,14 @@ use tokio::sync::oneshot;
 
 use super::datagrams::Datagrams;
 use crate::access::question::Answer;
+use crate::base::addresses::{AddressLimit, AddressPlace, Addresses};
 use crate::base::ids::SessionId;
 use crate::cli::urls::Routes;
 use crate::config::paths::PathTable;
 use crate::http::hls::{OfferAsked, Reached, WhepRefusal};
 use crate::live::core::batch::{Generation, PacketBatch};
 use crate::live::core::description::Description;
-use crate::whep::{self, Datagram, Identity, Limits, Offer, Opened, Whep};
+use crate::whep::{self, Datagram, Identity, Limits, Offer, OfferError, Opened, Whep};
 
 /// Answers to an offer.
 pub(super) type OfferAnswer = Result<Opened, WhepRefusal>;
@@ -30,6 +32,8 @@ pub(super) type OfferAnswer = Result<Opened, WhepRefusal>;
 pub(super) struct OfferWaiter {
     pub(super) offer: OfferAsked,
     pub(super) answer: oneshot::Sender<OfferAnswer>,
+    /// Among the offers of its address, once it waits.
+    pub(super) place: Option<AddressPlace>,
 }
 
 impl OfferWaiter {
@@ -51,6 +55,8 @@ pub(super) struct Viewers {
     buffer: Vec<u8>,
     /// Offers whose path is there.
     ready: VecDeque<(Arc<str>, OfferWaiter)>,
+    /// Offers that wait, here and for the owners of paths.
+    waiting: Arc<Addresses>,
 }
 
 impl Viewers {
@@ -62,14 +68,16 @@ impl Viewers {
     ) -> Self {
         let whep = Whep::new(identity, limits);
         let (buffer, ready) = (Vec::new(), VecDeque::new());
-        Self { whep, bound, hosts, datagrams: None, buffer, ready }
+        let share = AddressLimit::share_of(READY_MAX);
+        let limit = AddressLimit { remote: WAITING_PER_ADDRESS, ..share };
+        let waiting = Arc::new(Addresses::new(limit, READY_MAX));
+        Self { whep, bound, hosts, datagrams: None, buffer, ready, waiting }
     }
 
     /// Without WebRTC.
     #[cfg(test)]
     pub(super) fn off() -> Self {
-        let limits =
-            Limits { viewers_max: 0, addresses: crate::base::addresses::Addresses::sharing(0) };
+        let limits = Limits { viewers_max: 0, addresses: Addresses::sharing(0) };
         Self::new(Identity::new(Vec::new(), Vec::new()), limits, (Vec::new(), Vec::new()))
     }
 
@@ -124,7 +132,12 @@ impl Viewers {
         &self.whep
     }
 
-    /// Ends those whose leave is over, and gives questions for judges about others.
+    /// Begins to look at all viewers.
+    pub(super) fn begin_looks(&mut self) {
+        self.whep.begin_looks();
+    }
+
+    /// Looks at the next ones: ends those whose leave is over, and gives questions for judges about others.
     pub(super) fn look_after(&mut self, paths: &Arc<PathTable>, now_s: i64) -> Vec<whep::Asked> {
         let Self { whep, datagrams, .. } = self;
         let mut out = |datagram: Datagram<'_>| send(datagrams.as_ref(), datagram);
@@ -170,14 +183,29 @@ impl Viewers {
         }
     }
 
+    /// Counts an offer that is to wait. `None`: as many of its address do, and it is refused.
+    pub(super) fn queue(&self, mut waiter: OfferWaiter) -> Option<OfferWaiter> {
+        match self.waiting.enter(waiter.offer.from) {
+            Ok(place) => {
+                waiter.place = Some(place);
+                Some(waiter)
+            }
+            Err(_full) => {
+                waiter.refuse(OfferError::Crowded.into());
+                None
+            }
+        }
+    }
+
     /// Lets somebody in on a path that is there.
     pub(super) fn accept(&mut self, path: &Arc<str>, waiter: OfferWaiter) {
         if self.is_off() {
             waiter.refuse(WhepRefusal::Off);
         } else if self.ready.len() < READY_MAX {
             self.ready.push_back((Arc::clone(path), waiter));
+        } else {
+            waiter.refuse(OfferError::Crowded.into());
         }
-        // A full queue drops the answer, which is how that is told.
     }
 
     fn open_session(&mut self, path: &Arc<str>, waiter: OfferWaiter) {
@@ -186,7 +214,8 @@ impl Viewers {
             // Who asked is gone.
             return;
         }
-        let OfferWaiter { offer: OfferAsked { sdp, from, reached, permit, .. }, answer } = waiter;
+        let OfferWaiter { offer: OfferAsked { sdp, from, reached, permit, .. }, answer, .. } =
+            waiter;
         let routes = match reached {
             Reached::At(_) => Routes::default(),
             Reached::ByProxy => Routes::discover(),
@@ -249,6 +278,8 @@ impl Viewers {
 const OFFERS_A_ROUND: usize = 2;
 /// Offers that wait for their round: more than a second of them.
 const READY_MAX: usize = 512;
+/// Of one address: an office whose pages all ask at once is let in within some seconds.
+const WAITING_PER_ADDRESS: u32 = 32;
 
 fn send(datagrams: Option<&Datagrams>, datagram: Datagram<'_>) {
     if let Some(datagrams) = datagrams {

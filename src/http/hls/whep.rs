@@ -184,10 +184,13 @@ fn refused(path: &str, refusal: &WhepRefusal) -> Problem {
             Problem::not_found(format!("nothing is at `{path}`: {detail}"))
         }
         WhepRefusal::Offer(OfferError::NoPath) | WhepRefusal::Off => Problem::not_found(detail),
-        WhepRefusal::Live(LiveRefusal::Refused(_) | LiveRefusal::TooMany { .. })
-        | WhepRefusal::Offer(
+        WhepRefusal::Live(LiveRefusal::Refused(_) | LiveRefusal::TooMany { .. }) => {
+            Problem::unavailable(detail)
+        }
+        WhepRefusal::Offer(OfferError::Crowded) => Problem::unavailable_for(detail, CROWDED),
+        WhepRefusal::Offer(
             OfferError::TooMany { .. } | OfferError::AddressFull | OfferError::NoCandidate,
-        ) => Problem::unavailable(detail),
+        ) => Problem::unavailable_for(detail, FULL),
         WhepRefusal::Live(LiveRefusal::NotShown(_) | LiveRefusal::Lineup)
         | WhepRefusal::Offer(OfferError::NotSent(_)) => {
             Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, detail)
@@ -230,6 +233,11 @@ const ID_DIGITS: usize = 32;
 const OFFER_BYTES_MAX: usize = 32 << 10;
 /// Time in which an offer comes, and in which a session answers.
 const OFFER_MAX: Duration = Duration::from_secs(10);
+/// `Retry-After` of who comes with many others, whom those who do not connect make room for; the
+/// page follows it.
+const CROWDED: Duration = Duration::from_secs(2);
+/// Of who finds viewers who watch: the page plays HLS meanwhile.
+const FULL: Duration = Duration::from_secs(60);
 /// For the owner of a path: a source on demand has ten seconds to answer.
 const START_MAX: Duration = Duration::from_secs(20);
 
