@@ -385,10 +385,9 @@ async function playByWebRtc(isAgain) {
     await peer.setLocalDescription({ type: "offer", sdp: inStereo(sdp) });
     // No candidate of ours is waited for: the server finds this browser by its first datagram.
     const headers = { "Content-Type": "application/sdp" };
-    const answer = await fetch("whep" + suffix, {
+    const answer = await offer({
       method: "POST", headers, body: peer.localDescription.sdp, credentials: "same-origin",
     });
-    if (!answer.ok) throw await failureOf(answer);
     session = answer.headers.get("Location");
     const leftOut = answer.headers.get("Headend-Left-Out");
     document.getElementById("left-out").textContent =
@@ -404,6 +403,20 @@ async function playByWebRtc(isAgain) {
     window.removeEventListener("pagehide", leave);
     leave();
     video.srcObject = null;
+  }
+}
+
+// Many pages may begin at the same moment: the server says when to ask again. HLS is there for who
+// would have to wait for longer.
+async function offer(request) {
+  for (let attempt = 0; ; attempt++) {
+    const answer = await fetch("whep" + suffix, request);
+    if (answer.ok) return answer;
+    const wait = Number(answer.headers.get("Retry-After"));
+    if (answer.status !== 503 || !(wait > 0 && wait <= 5) || attempt === 5) {
+      throw await failureOf(answer);
+    }
+    await pause(1000 * (wait + Math.random()));
   }
 }
 
