@@ -107,11 +107,13 @@ fn session_is_shown_and_ended_when_the_operator_confirms_it() {
 fn viewer_by_webrtc_is_shown_and_ended_by_the_operator() {
     let server = Server::start(&Options { hls: "127.0.0.1:0", ..Options::default() });
     let _publisher = Publisher::start(&server, "live/a", PICTURES_AND_SOUND, Lower::Tcp);
-    assert_eq!(post(server.hls(), "live/a", "", OFFER).status, 201);
     let mut browser = page_of(&server, DESKTOP);
     show(&mut browser, "paths");
+    // The page is there first: a viewer who does not connect is ended after a while.
+    assert_eq!(post(server.hls(), "live/a", "", OFFER).status, 201);
     browser.until("document.querySelector('td[data-label=Readers]')?.innerText === '1'");
     show(&mut browser, "sessions");
+    assert_eq!(post(server.hls(), "live/a", "User-Agent: tv\r\n", OFFER).status, 201);
     browser.until("document.querySelector('table').innerText.includes('webrtc')");
     browser.click(&button("webrtc", "Kick"));
     let asked = browser.eval("document.querySelector('dialog').innerText");

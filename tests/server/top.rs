@@ -292,23 +292,25 @@ fn source_is_switched_and_session_tuned_in_a_terminal() {
 fn viewer_by_webrtc_is_a_session_on_the_terminal_and_in_the_list() {
     let server = Server::start(&Options { hls: "127.0.0.1:0", ..Options::default() });
     let _publisher = Publisher::start(&server, "live/a", PICTURES_AND_SOUND, Lower::Tcp);
-    assert_eq!(post(server.hls(), "live/a", "", OFFER).status, 201);
     let admin = server.admin.to_string();
-    let mut command = Command::new(binary());
-    let listed = run_command(command.args(["session", "ls", "--admin", &admin]), PATIENCE);
-    assert!(listed.stdout.contains("webrtc"), "{}", listed.stdout);
+    // A viewer who does not connect is ended after a while: what shows it is there first.
     let mut terminal = Terminal::start(&server);
     terminal.press("2");
+    assert_eq!(post(server.hls(), "live/a", "", OFFER).status, 201);
     terminal.until("webrtc");
     terminal.press("q");
     terminal.until_left();
+    assert_eq!(post(server.hls(), "live/a", "", OFFER).status, 201);
+    let mut command = Command::new(binary());
+    let listed = run_command(command.args(["session", "ls", "--admin", &admin]), PATIENCE);
+    assert!(listed.stdout.contains("webrtc"), "{}", listed.stdout);
     let all = sessions(server.admin);
-    let id = all.iter().find(|row| row["transport"] == "webrtc").unwrap()["id"].clone();
+    let id = all.iter().rfind(|row| row["transport"] == "webrtc").unwrap()["id"].clone();
     let mut command = Command::new(binary());
     let kick = ["session", "kick", id.as_str().unwrap(), "--admin", &admin];
     let kicked = run_command(command.args(kick), PATIENCE);
     assert!(kicked.stdout.contains("ended"), "{}", kicked.stderr);
-    assert!(sessions(server.admin).iter().all(|row| row["transport"] != "webrtc"));
+    assert!(sessions(server.admin).iter().all(|row| row["id"] != id));
 }
 
 #[test]

@@ -145,8 +145,17 @@ fn viewer_who_has_not_connected_makes_room_for_the_next_one() {
     let server = Server::start(&Options { config: Some(config), ..ON });
     let hls = server.hls();
     let _publisher = Publisher::start(&server, "live/a", PICTURES_AND_SOUND, Lower::Tcp);
-    let [first, second] = [0, 1].map(|_| post(hls, "live/a", "", OFFER));
-    assert_eq!((first.status, second.status), (201, 201), "{}", second.text());
+    let first = post(hls, "live/a", "", OFFER);
+    assert_eq!(first.status, 201, "{}", first.text());
+    let early = post(hls, "live/a", "", OFFER);
+    assert_eq!((early.status, early.header("retry-after")), (503, "2"), "{}", early.text());
+    // Garbage takes nobody's place, however long it has been there.
+    let mut second = early;
+    until("the first one has had its time", || {
+        assert!(matches!(post(hls, "live/a", "", "v=0\r\n").status, 400 | 503));
+        second = post(hls, "live/a", "", OFFER);
+        second.status == 201
+    });
     assert_eq!(used(&server, "webrtc_viewers"), 1);
     assert_eq!(ask(hls, "DELETE", first.header("location"), "").status, 404);
     assert_eq!(ask(hls, "DELETE", second.header("location"), "").status, 200);
@@ -262,17 +271,25 @@ fn viewer_who_may_not_watch_any_more_is_ended_when_the_file_is_read_again() {
         names.sort();
         names
     };
+    // Each step begins with viewers who have just come, and none of them has given up meanwhile.
+    let nobody_gave_up = || {
+        let (_, text) = http::get(server.admin, "/metrics");
+        assert!(text.contains("headend_whep_not_connected_total 0\n"), "{text}");
+    };
     assert_eq!([watch("ann"), watch("bob")], [201, 201]);
     assert_eq!(users_of(), ["ann", "bob"]);
     reload(&file(&["ann", "bob", "eve"], "[\"users\"]"));
     reload(&file(&["ann", "eve"], "[\"users\"]"));
     until("bob is removed", || users_of() == ["ann"]);
-    assert_eq!(watch("bob"), 401);
+    nobody_gave_up();
+    assert_eq!([watch("bob"), watch("ann")], [401, 201]);
     reload(&file(&["ann", "eve"], "[\"user:eve\"]"));
     until("ann has lost the right", || users_of().is_empty());
+    nobody_gave_up();
     assert_eq!([watch("ann"), watch("eve")], [403, 201]);
     reload(&file(&["eve"], "[\"10.0.0.0/8\"]"));
     until("nobody of this host may", || users_of().is_empty());
+    nobody_gave_up();
 }
 
 #[test]
