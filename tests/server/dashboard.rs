@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use crate::support::base::Base;
 use crate::support::browser::Browser;
+use crate::support::hls::ask;
 use crate::support::http::{get, get_json, get_with, metric, sessions};
 use crate::support::media::title;
 use crate::support::process::{Kept, run_any, wait_for};
@@ -110,10 +111,12 @@ fn viewer_by_webrtc_is_shown_and_ended_by_the_operator() {
     let mut browser = page_of(&server, DESKTOP);
     show(&mut browser, "paths");
     // The page is there first: a viewer who does not connect is ended after a while.
-    assert_eq!(post(server.hls(), "live/a", "", OFFER).status, 201);
+    let opened = post(server.hls(), "live/a", "", OFFER);
+    assert_eq!(opened.status, 201, "{}", opened.text());
     browser.until("document.querySelector('td[data-label=Readers]')?.innerText === '1'");
     show(&mut browser, "sessions");
-    assert_eq!(post(server.hls(), "live/a", "User-Agent: tv\r\n", OFFER).status, 201);
+    assert_eq!(ask(server.hls(), "DELETE", opened.header("location"), "").status, 200);
+    assert_eq!(post(server.hls(), "live/a", "", OFFER).status, 201);
     browser.until("document.querySelector('table').innerText.includes('webrtc')");
     browser.click(&button("webrtc", "Kick"));
     let asked = browser.eval("document.querySelector('dialog').innerText");
@@ -123,6 +126,8 @@ fn viewer_by_webrtc_is_shown_and_ended_by_the_operator() {
     until("the viewer is gone", || {
         sessions(server.admin).iter().all(|session| session["transport"] != "webrtc")
     });
+    let (_, text) = get(server.admin, "/metrics");
+    assert!(text.contains("headend_whep_not_connected_total 0\n"), "it gave up: {text}");
     browser.assert_content(&origin(&server));
 }
 

@@ -11,6 +11,7 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process};
 
+use crate::support::hls::ask;
 use crate::support::http::{get_json, sessions};
 use crate::support::process::{Kept, run_command, wait_for};
 use crate::support::publish::{PICTURES_AND_SOUND, Publisher};
@@ -296,16 +297,18 @@ fn viewer_by_webrtc_is_a_session_on_the_terminal_and_in_the_list() {
     // A viewer who does not connect is ended after a while: what shows it is there first.
     let mut terminal = Terminal::start(&server);
     terminal.press("2");
-    assert_eq!(post(server.hls(), "live/a", "", OFFER).status, 201);
+    let opened = post(server.hls(), "live/a", "", OFFER);
+    assert_eq!(opened.status, 201, "{}", opened.text());
     terminal.until("webrtc");
     terminal.press("q");
     terminal.until_left();
+    assert_eq!(ask(server.hls(), "DELETE", opened.header("location"), "").status, 200);
     assert_eq!(post(server.hls(), "live/a", "", OFFER).status, 201);
     let mut command = Command::new(binary());
     let listed = run_command(command.args(["session", "ls", "--admin", &admin]), PATIENCE);
     assert!(listed.stdout.contains("webrtc"), "{}", listed.stdout);
     let all = sessions(server.admin);
-    let id = all.iter().rfind(|row| row["transport"] == "webrtc").unwrap()["id"].clone();
+    let id = all.iter().find(|row| row["transport"] == "webrtc").unwrap()["id"].clone();
     let mut command = Command::new(binary());
     let kick = ["session", "kick", id.as_str().unwrap(), "--admin", &admin];
     let kicked = run_command(command.args(kick), PATIENCE);
