@@ -383,20 +383,9 @@ impl Live {
             }
             return;
         };
-        if matches!(watched.state, State::Over { .. }) {
-            match notification {
-                _ if watched.offers.is_empty() => return,
-                Notification::Subscribed { .. } | Notification::Resumed { .. } => {
-                    let offers = std::mem::take(&mut watched.offers);
-                    let muxer = self.muxer(Timestamp::now().as_second());
-                    let begun = Watched { offers, ..Watched::new(muxer, now) };
-                    self.paths.insert(Arc::clone(&path), begun);
-                }
-                Notification::NotThere(why) => return watched.refuse_offers(why),
-                Notification::Ended => return watched.refuse_offers(RefusedError::NoSource),
-                // What was under way when it ended.
-                _ => return,
-            }
+        let is_over = matches!(watched.state, State::Over { .. });
+        if is_over && !self.begin_again(&path, &notification, now) {
+            return;
         }
         let Some(watched) = self.paths.get_mut(&path) else { return };
         // A source that begins, or has paused for long, is asked for a key frame, once.
@@ -462,6 +451,26 @@ impl Live {
             _ => {}
         }
         self.note_memory();
+    }
+
+    /// What has ended stays, for those who still play it by HLS, until an offer has found a new
+    /// source. False: it has not.
+    fn begin_again(&mut self, path: &Arc<str>, told: &Notification, now: Instant) -> bool {
+        let muxer = self.muxer(Timestamp::now().as_second());
+        let Some(watched) = self.paths.get_mut(path) else { return false };
+        match told {
+            // What was under way when it ended.
+            _ if watched.offers.is_empty() => {}
+            Notification::Subscribed { .. } | Notification::Resumed { .. } => {
+                let offers = std::mem::take(&mut watched.offers);
+                *watched = Watched { offers, ..Watched::new(muxer, now) };
+                return true;
+            }
+            Notification::NotThere(why) => watched.refuse_offers(*why),
+            Notification::Ended => watched.refuse_offers(RefusedError::NoSource),
+            _ => {}
+        }
+        false
     }
 
     /// The owner has no source for a path: who waits is told.
