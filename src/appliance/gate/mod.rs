@@ -119,7 +119,7 @@ impl Gate {
             match is_right {
                 Some(true) if ways.users.has(user) => {
                     let user = Some(user.as_str().into());
-                    return Answer::Allowed(Allowed { user, until_s: None });
+                    return Answer::Allowed(Allowed { user, ..Allowed::default() });
                 }
                 Some(true) => refused = Answer::Forbidden,
                 Some(false) => refused = Answer::Wrong,
@@ -156,6 +156,7 @@ fn by_capability(job: &JobPath, token: &Secret, path: &str, now_s: i64) -> Answe
             // No user has a colon in its name.
             user: Some(format!("node:{node}").into()),
             until_s: Some(expires_s.saturating_add(EXPIRY_LEEWAY_S)),
+            ..Allowed::default()
         }),
         Err(why) => Answer::NotCapable(why),
     }
