@@ -198,7 +198,11 @@ mod tests {
             Record::Via { key, via: BTreeMap::from([("base".to_owned(), 7)]) },
             Record::Reflect {
                 key,
-                sources: vec![LiveSource { node: None, url: "rtsp://o/live/x".to_owned() }],
+                sources: vec![LiveSource {
+                    node: None,
+                    url: "rtsp://o/live/x".to_owned(),
+                    takes_capability: false,
+                }],
                 capability: Some(Secret::new("hdl_a.b")),
             },
             Record::Reflected {

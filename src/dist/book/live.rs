@@ -12,13 +12,16 @@
 //! receipt that follows the end of its job.
 //!
 //! With its sources a node is told a capability, by which the other nodes of the job let it read
-//! the path whatever their own rules say. It is made anew when half of its time is over.
+//! the path whatever their own rules say. It is made anew when a quarter to a half of its time is
+//! over: at each node at another time, and of all of them a few in a tick. Those that were made
+//! before the clock was put back are made anew, too: they would count for longer than is said.
 //!
 //! Invariants: a plan has only nodes that live, have said where they serve RTSP since the book
 //! began, and have the command open; edges make a tree, so nobody reflects from itself. Bounds:
-//! a plan for each open live command; a tick looks at each of its members once.
+//! a plan for each open live command; a tick looks at each of its members once, and makes
+//! `RENEWALS_MAX` capabilities anew.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use serde_json::json;
 
@@ -45,6 +48,8 @@ pub(super) struct Lives {
     /// Before that nothing is planned for commands of the book before: nodes say hello first.
     settles_ns: u64,
     has_settled: bool,
+    /// UTC second of the last tick.
+    ticked_s: i64,
 }
 
 /// The plan of one live path.
@@ -56,9 +61,16 @@ struct LiveFlow {
     untold: HashMap<MemberId, u64>,
     /// Members that get less than the stream.
     lags: HashMap<MemberId, Lag>,
-    /// Capabilities of members, and the UTC second until which each counts.
-    capabilities: HashMap<MemberId, (i64, Secret)>,
-    /// UTC second in which the first of them has half of its time behind it.
+    capabilities: HashMap<MemberId, Made>,
+    /// When they are to be made anew, UTC seconds: each of them once.
+    renewals: BTreeSet<(i64, MemberId)>,
+}
+
+/// A capability of a member.
+#[derive(Debug)]
+struct Made {
+    capability: Secret,
+    /// UTC second from which on it is made anew.
     renew_s: i64,
 }
 
@@ -103,6 +115,14 @@ impl Lives {
     }
 }
 
+impl LiveFlow {
+    fn forget_capability(&mut self, member: MemberId) {
+        if let Some(made) = self.capabilities.remove(&member) {
+            self.renewals.remove(&(made.renew_s, member));
+        }
+    }
+}
+
 impl<'a> LivePlanner<'a> {
     /// Plans a live path, and tells the nodes that pull from its origin. Nodes that have it already
     /// stay where they are.
@@ -125,7 +145,7 @@ impl<'a> LivePlanner<'a> {
             untold,
             lags: HashMap::new(),
             capabilities: HashMap::new(),
-            renew_s: i64::MAX,
+            renewals: BTreeSet::new(),
         };
         self.lives.flows.insert(key, flow);
         for node in targets {
@@ -244,7 +264,7 @@ impl<'a> LivePlanner<'a> {
         self.sources_order(key, node)
     }
 
-    /// Each second: capabilities that end soon are made anew, nodes that waited for their sources
+    /// Each second: some capabilities are made anew, nodes that waited for their sources
     /// are told, those that get too little are looked after.
     pub(super) fn tend(&mut self) {
         let now_ns = self.fx.now.mono_ns;
@@ -254,8 +274,8 @@ impl<'a> LivePlanner<'a> {
                 self.begin(key);
             }
         }
+        self.renew();
         for key in self.lives.flows.keys().copied().collect::<Vec<_>>() {
-            self.renew(key);
             let untold = self.lives.flows.get(&key).into_iter().flat_map(|flow| &flow.untold);
             let late = untold.filter(|(_, since)| now_ns.saturating_sub(**since) >= TOLD_NS);
             let mut late: Vec<MemberId> = late.map(|(member, _)| *member).collect();
@@ -270,40 +290,50 @@ impl<'a> LivePlanner<'a> {
         }
     }
 
-    /// Members get other capabilities when half of the time of theirs is over. They keep their
-    /// sources, and the connections to them.
-    fn renew(&mut self, key: CommandKey) {
+    /// Members get other capabilities when it is time. They keep their sources, and the connections
+    /// to them.
+    fn renew(&mut self) {
         let now_s = self.now_s();
-        let Some(flow) = self.lives.flows.get_mut(&key) else { return };
-        if now_s < flow.renew_s {
-            return;
+        let ticked_s = std::mem::replace(&mut self.lives.ticked_s, now_s);
+        if now_s.saturating_add(PUT_BACK_S) < ticked_s {
+            // They were made by a clock that was ahead.
+            for flow in self.lives.flows.values_mut() {
+                flow.capabilities.values_mut().for_each(|made| made.renew_s = now_s);
+                flow.renewals = flow.capabilities.keys().map(|member| (now_s, *member)).collect();
+            }
         }
-        flow.epoch = self.fx.new_epoch();
-        flow.capabilities.clear();
-        flow.renew_s = i64::MAX;
-        let mut members: Vec<MemberId> = flow.cascade.members().collect();
-        members.sort_unstable();
-        for member in members {
+        let is_due = |(renew_s, _): &&(i64, MemberId)| *renew_s <= now_s;
+        let due = self.lives.flows.iter().flat_map(|(key, flow)| {
+            flow.renewals.iter().take_while(is_due).map(|(_, member)| (*key, *member))
+        });
+        for (key, member) in due.take(RENEWALS_MAX).collect::<Vec<_>>() {
+            let epoch = self.fx.new_epoch();
+            if let Some(flow) = self.lives.flows.get_mut(&key) {
+                flow.epoch = epoch;
+                flow.forget_capability(member);
+            }
             self.say(key, member.into());
         }
     }
 
     /// What a node shows to those that it reflects a path from.
     fn capability(&mut self, key: CommandKey, path: &str, node: NodeId) -> Option<Secret> {
-        let now_s = self.now_s();
+        let (now_s, member) = (self.now_s(), node.member());
         let valid_s = i64::try_from(self.options.timeouts.capability.as_secs()).ok()?;
         let name = self.nodes.name_of(node)?;
         let flow = self.lives.flows.get_mut(&key)?;
-        if let Some((expires_s, capability)) = flow.capabilities.get(&node.member())
-            && *expires_s - now_s > valid_s / 2
-        {
-            return Some(capability.clone());
+        if let Some(made) = flow.capabilities.get(&member).filter(|made| now_s < made.renew_s) {
+            return Some(made.capability.clone());
         }
+        flow.forget_capability(member);
         let expires_s = now_s.saturating_add(valid_s);
         let live = LiveCapability { key, path: path.to_owned(), node: name.clone(), expires_s };
         let capability = self.keys.seal_live(&live);
-        flow.renew_s = flow.renew_s.min(now_s.saturating_add(valid_s / 2));
-        flow.capabilities.insert(node.member(), (expires_s, capability.clone()));
+        // Whoever began together does not renew together.
+        let spread_s = spread_of(&live, valid_s / 4);
+        let renew_s = now_s.saturating_add(valid_s / 2).saturating_sub(spread_s);
+        flow.renewals.insert((renew_s, member));
+        flow.capabilities.insert(member, Made { capability: capability.clone(), renew_s });
         Some(capability)
     }
 
@@ -313,7 +343,7 @@ impl<'a> LivePlanner<'a> {
 
     fn leave(&mut self, key: CommandKey, node: NodeId) {
         if let Some(flow) = self.lives.flows.get_mut(&key) {
-            flow.capabilities.remove(&node.member());
+            flow.forget_capability(node.member());
             flow.untold.remove(&node.member());
             flow.lags.remove(&node.member());
         }
@@ -503,11 +533,13 @@ impl<'a> LivePlanner<'a> {
         flow.untold.remove(&member);
         let sources = flow.cascade.sources(member).into_iter().filter_map(|edge| {
             let Some(source) = edge.source else {
-                return Some(LiveSource { node: None, url: from.to_owned() });
+                let url = from.to_owned();
+                return Some(LiveSource { node: None, url, takes_capability: false });
             };
             let record = self.nodes.get(source.into())?;
             let url = url_at(record.rtsp.as_ref()?, path);
-            Some(LiveSource { node: Some(record.row.name.clone()), url })
+            let (node, takes_capability) = (record.row.name.clone(), record.takes_capability);
+            Some(LiveSource { node: Some(node), url, takes_capability })
         });
         let (sources, epoch) = (sources.collect(), flow.epoch);
         let capability = self.capability(key, path, node);
@@ -557,6 +589,19 @@ fn url_at(rtsp: &str, path: &str) -> String {
     format!("rtsp://{rtsp}/{}", encode_path(path))
 }
 
+/// Fewer seconds than `below_s`, for a node and a command always the same.
+fn spread_of(live: &LiveCapability, below_s: i64) -> i64 {
+    let LiveCapability { key, node, .. } = live;
+    let hash = blake3::hash(format!("{}/{}/{node}", key.job.0, key.command.0).as_bytes());
+    let (first, _) = hash.as_bytes().split_first_chunk().unwrap_or((&[0; 8], &[]));
+    let below_s = u64::try_from(below_s).unwrap_or(0).max(1);
+    i64::try_from(u64::from_le_bytes(*first) % below_s).unwrap_or(0)
+}
+
+/// A clock that is slowed down a little to be right again is not put back.
+const PUT_BACK_S: i64 = 60;
+/// Capabilities that a tick makes anew: a signature and an order each, some milliseconds in all.
+const RENEWALS_MAX: usize = 128;
 /// A stream is planned with this, bytes per second: 8 Mbit/s.
 const STREAM_RATE: u64 = 1_000_000;
 /// As if of a small content: chains are short, because each node adds to the delay.

@@ -53,6 +53,10 @@ pub struct Hello {
     /// Where it serves RTSP, `ip:port`: others reflect live paths from there. `None`: nowhere.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rtsp: Option<String>,
+    /// It lets nodes of a job read by capabilities. Nodes of an older version would have their own
+    /// rules judge what they are shown.
+    #[serde(default, skip_serializing_if = "is_not")]
+    pub takes_capability: bool,
 }
 
 /// The body of a hello: with TLS it asks for a certificate, too, when the node has none or its own
@@ -321,6 +325,14 @@ pub struct LiveSource {
     pub node: Option<NodeName>,
     /// `rtsp://` URL of the path there.
     pub url: String,
+    /// It is shown the capability of the job.
+    #[serde(default, skip_serializing_if = "is_not")]
+    pub takes_capability: bool,
+}
+
+/// What is not so is not written: readers of before know no word for it.
+fn is_not(flag: &bool) -> bool {
+    !flag
 }
 
 /// `POST /agent/v1/reports`.
