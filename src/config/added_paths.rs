@@ -8,9 +8,9 @@
 //! paths that it does not name (`"*"`, a pattern) counts for it, too. A source keeps the name of
 //! its path for as long as it is in the list, so that a change of the list closes no connection
 //! that is in the new list.
-//! Capabilities by which nodes of a job read from each other go along: that of a source with the
-//! source's path, what is asked of readers with the path itself. Another capability closes no
-//! connection: the next one shows it.
+//! Nodes of a job read from each other by capabilities: what is asked of readers goes along with
+//! the path itself, what is shown to a source with the source's path. The latter is a place that is
+//! looked into when a connection is made, so that another capability is no other configuration.
 //! Invariants: a path of the file is never replaced; what is added outlives a reload of the file;
 //! the paths of sources take no capability.
 //! Bounds: `SOURCES_MAX` sources of a path, `ADDED_MAX` paths.
@@ -18,6 +18,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
+
+use arc_swap::ArcSwapOption;
 
 use super::fallback::{FALLBACKS_MAX, FallbackSource};
 use super::paths::{PathConfig, PathTable, SourceTransport};
@@ -59,7 +61,39 @@ pub struct GivenSource {
     /// `rtsp://` URL.
     pub url: String,
     /// What is shown to it.
-    pub capability: Option<Secret>,
+    pub capability: Option<ShownCapability>,
+}
+
+/// What is shown to sources of a path, and may be another one at any time. Clones are one place,
+/// and only those are equal.
+#[derive(Clone, Default)]
+pub struct ShownCapability(Arc<ArcSwapOption<Secret>>);
+
+impl ShownCapability {
+    /// Connections that are made from now on show this.
+    pub fn set(&self, capability: Option<Secret>) {
+        self.0.store(capability.map(Arc::new));
+    }
+
+    /// What a connection that is made now shows.
+    #[must_use]
+    pub fn now(&self) -> Option<Secret> {
+        self.0.load().as_deref().cloned()
+    }
+}
+
+impl PartialEq for ShownCapability {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl Eq for ShownCapability {}
+
+impl std::fmt::Debug for ShownCapability {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("ShownCapability(..)")
+    }
 }
 
 /// A path that was added.
@@ -77,7 +111,7 @@ struct AddedSource {
     address: SourceAddress,
     /// As it was given.
     url: String,
-    capability: Option<Secret>,
+    capability: Option<ShownCapability>,
 }
 
 /// Why a name is none for a path that is added.
@@ -347,22 +381,23 @@ mod tests {
         let file = file("[path.\"*\"]\nread = []\n");
         let mut added = AddedPaths::default();
         let mut given = given(&["rtsp://n1/x", "rtsp://o/x"]);
-        given.sources[0].capability = Some(Secret::new("hdl_1"));
+        let shown = ShownCapability::default();
+        shown.set(Some(Secret::new("hdl_1")));
+        given.sources[0].capability = Some(shown.clone());
         given.job = Some(Arc::new(JobPath { base_key: [7; 32], job: 1, command: 2 }));
         added.set(&file, "x", &given).unwrap();
         let table = added.table(&file);
-        let capability = |path: &str| table.find(path).source_capability.clone();
+        let capability =
+            |path: &str| table.find(path).source_capability.as_ref().and_then(|shown| shown.now());
         assert_eq!(["x~0", "x~1", "x"].map(capability), [Some(Secret::new("hdl_1")), None, None]);
         let job = |path: &str| table.find(path).job.clone();
         assert_eq!(["x", "x~0", "y"].map(job), [given.job.clone(), None, None]);
         assert!(!format!("{table:?} {added:?} {given:?}").contains("hdl_1"));
-        // A new one changes nothing of the path that has readers.
-        given.sources[0].capability = Some(Secret::new("hdl_2"));
+        // Another one counts in the table that is there, which is the same as before.
+        shown.set(Some(Secret::new("hdl_2")));
+        assert_eq!(capability("x~0"), Some(Secret::new("hdl_2")));
         added.set(&file, "x", &given).unwrap();
-        let renewed = added.table(&file);
-        assert_eq!(renewed.find("x"), table.find("x"));
-        assert_eq!(renewed.find("x~0").source, table.find("x~0").source);
-        assert_eq!(renewed.find("x~0").source_capability, Some(Secret::new("hdl_2")));
+        assert_eq!(added.table(&file), table);
     }
 
     #[test]

@@ -16,7 +16,7 @@ use regex::{Regex, RegexBuilder};
 
 use super::access::{AccessConfig, Action};
 use super::access_list::{AccessList, Entry, Known, Place, Who};
-use super::added_paths::JobPath;
+use super::added_paths::{JobPath, ShownCapability};
 use super::fallback::FallbackSource;
 use super::lineup::Lineup;
 use super::playlist::{EditedPlaylist, HostZone, PlaylistClock, PlaylistItem};
@@ -25,7 +25,6 @@ use super::value_error::ValueError;
 use crate::base::limits::{
     IDLE_CLOSE, LAG_BUDGET, PATHS_MAX, READERS_HOLD, READERS_MAX, RING_BYTES,
 };
-use crate::base::secret::Secret;
 
 /// `source_transport`: how a fetched source is asked to send. What it does send by, once it was set
 /// up, is a `base::carrier::Lower`.
@@ -106,7 +105,7 @@ pub struct PathConfig {
     /// Who may steer a session.
     pub control: AccessList,
     /// What is shown to the source: other nodes of a job ask for it.
-    pub source_capability: Option<Secret>,
+    pub source_capability: Option<ShownCapability>,
     /// The job that has brought the path: its nodes may read it.
     pub job: Option<Arc<JobPath>>,
     /// Pictures of the title with this name are thinned for players whose way loses packets;

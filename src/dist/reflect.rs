@@ -4,7 +4,7 @@
 //!            plan: n1, n2, origin                      what the server sees of the path
 //!  Closed --open--> Open(n1, n2, origin) <--Sight: fed from n1, so many packets-- path
 //!    ^                |  plan: n2, n3, origin --> n2, n3, origin, n1 until n2 feeds the path
-//!    '----close-------'
+//!    '--closed-- Closing <--close: a new list is kept for the next time
 //!  packets come: flowing       none for DRY: dry, said with the reason; sources are tried on
 //! ```
 //! The path itself is one with a list of sources, like any other with `fallback`: its relay goes on
@@ -82,8 +82,16 @@ pub struct Sight {
 pub struct LiveList {
     /// In the order of preference.
     pub sources: Vec<LiveSource>,
-    /// What is shown to those that are nodes.
+    /// What is shown to nodes that take it.
     pub capability: Option<Secret>,
+}
+
+impl LiveList {
+    /// What is shown to a source of the list. The origin knows of no jobs.
+    #[must_use]
+    pub fn shown_to(&self, source: &LiveSource) -> Option<&Secret> {
+        self.capability.as_ref().filter(|_| source.takes_capability && source.node.is_some())
+    }
 }
 
 /// What follows from an event.
@@ -113,6 +121,8 @@ pub struct Reflect {
     list: LiveList,
     /// The list of the path; without sources while it is closed.
     opened: LiveList,
+    /// The path was told to close, and has not said yet that it did.
+    is_closing: bool,
     /// Who feeds the path.
     active: Option<LiveSource>,
     via: BTreeMap<String, u64>,
@@ -172,9 +182,7 @@ impl Reflect {
             return false;
         }
         self.list = list;
-        if self.is_open() {
-            self.follow_list(out);
-        }
+        self.follow_list(out);
         true
     }
 
@@ -182,13 +190,26 @@ impl Reflect {
     pub fn open(&mut self, now: Mono, out: &mut Vec<ReflectAction>) {
         if self.can_open() {
             (self.grew_at, self.looked_at, self.last) = (Some(now), None, (0, 0));
-            self.follow_list(out);
+            self.opened = self.list.clone();
+            out.push(ReflectAction::Open(self.opened.clone()));
         }
+    }
+
+    /// The path is to close, with a last look: true when it has to be told so.
+    #[must_use]
+    pub fn begin_close(&mut self) -> bool {
+        self.is_open() && !std::mem::replace(&mut self.is_closing, true)
+    }
+
+    /// The path was told to close, and has not yet.
+    #[must_use]
+    pub fn is_closing(&self) -> bool {
+        self.is_closing
     }
 
     /// The path is closed.
     pub fn close(&mut self) {
-        self.opened = LiveList::default();
+        (self.opened, self.is_closing) = (LiveList::default(), false);
         (self.active, self.looked_at, self.grew_at) = (None, None, None);
         (self.rate, self.told) = (0, Told::Nothing);
     }
@@ -215,7 +236,7 @@ impl Reflect {
         !self.is_open() && !self.list.sources.is_empty()
     }
 
-    /// The path has a list of sources.
+    /// The path has a list of sources, also while it closes.
     #[must_use]
     pub fn is_open(&self) -> bool {
         !self.opened.sources.is_empty()
@@ -267,8 +288,11 @@ impl Reflect {
     }
 
     /// The path gets the list of the base, with the source that feeds it behind, where that is in
-    /// it no more: it goes when another one feeds the path.
+    /// it no more: it goes when another one feeds the path. Nothing reopens a path that closes.
     fn follow_list(&mut self, out: &mut Vec<ReflectAction>) {
+        if !self.is_open() || self.is_closing {
+            return;
+        }
         let mut list = self.list.clone();
         let is_known = |source: &LiveSource| self.list.sources.iter().any(|s| s.url == source.url);
         list.sources.extend(self.active.clone().filter(|source| !is_known(source)));
@@ -307,7 +331,7 @@ impl Reflect {
         let before = self.active.replace(active.clone());
         let cause = match &before {
             None => SwitchCause::First,
-            Some(before) if *before == active => SwitchCause::First,
+            Some(before) if before.url == active.url => SwitchCause::First,
             Some(_) if is_better => SwitchCause::Plan,
             Some(_) => SwitchCause::Lost,
         };
@@ -316,7 +340,8 @@ impl Reflect {
         }
         // The one that was to be left is left.
         self.follow_list(out);
-        if self.told != Told::Flows(active.clone()) {
+        let is_told = self.flows_from().is_some_and(|told| told.url == active.url);
+        if !is_told {
             self.told = Told::Flows(active.clone());
             out.push(ReflectAction::Flows { source: active, cause });
         }
@@ -371,7 +396,8 @@ mod tests {
 
     fn source(name: &str) -> LiveSource {
         let node = (name != ORIGIN_NAME).then(|| NodeName::new(name).unwrap());
-        LiveSource { node, url: format!("rtsp://{name}/live/x") }
+        let takes_capability = node.is_some();
+        LiveSource { node, url: format!("rtsp://{name}/live/x"), takes_capability }
     }
 
     fn list(names: &[&str]) -> Vec<LiveSource> {
@@ -513,6 +539,34 @@ mod tests {
         rig.look(Some("a"), 1);
         assert_eq!(rig.said(), ["open a", "a First"]);
         assert_eq!(rig.reflect.totals().packets, 15);
+    }
+
+    #[test]
+    fn path_that_closes_is_opened_by_no_list_and_with_the_newest_one_afterwards() {
+        let mut rig = Rig::new(&["a", "origin"]);
+        rig.look(Some("a"), 10);
+        rig.said();
+        assert!(rig.reflect.begin_close() && !rig.reflect.begin_close(), "said once");
+        rig.plan_with(&["a", "origin"], Some("hdl_1"));
+        rig.plan(&["b", "origin"]);
+        rig.look(Some("a"), 10);
+        assert_eq!(rig.said(), [""; 0]);
+        assert!(rig.reflect.is_open() && !rig.reflect.can_open());
+        rig.reflect.close();
+        rig.reflect.open(rig.now, &mut rig.out);
+        assert_eq!(rig.said(), ["open b origin"]);
+        rig.reflect.close();
+        assert!(!rig.reflect.begin_close(), "it is closed");
+    }
+
+    #[test]
+    fn capability_is_shown_to_nodes_that_take_it_alone() {
+        let mut sources = list(&["a", "b", "origin"]);
+        sources[1].takes_capability = false;
+        sources[2].takes_capability = true;
+        let list = LiveList { sources, capability: Some(Secret::new("hdl_1")) };
+        let shown = list.sources.iter().map(|source| list.shown_to(source).is_some());
+        assert_eq!(shown.collect::<Vec<_>>(), [true, false, false]);
     }
 
     #[test]

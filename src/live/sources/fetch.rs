@@ -41,7 +41,7 @@ impl Sources {
                     SourceTransport::Auto if url.is_secure => SourceTransport::Tcp,
                     said => said,
                 };
-                let capability = config.source_capability.clone();
+                let capability = config.source_capability.as_ref().and_then(|shown| shown.now());
                 let plan = PullPlan { url, transport, tls, worked: None, capability };
                 self.pulls.start(cx, hub, &mut self.publishers, path, plan);
             }

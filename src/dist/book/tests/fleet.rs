@@ -18,12 +18,12 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::base::time::Mono;
-use crate::config::added_paths::GivenSource;
 use crate::dist::agent::live::{LiveAction, LiveEvent};
 use crate::dist::agent::{Action, Agent};
 use crate::dist::journal::Record;
 use crate::dist::keys::sign_answer;
-use crate::dist::reflect::Sight;
+use crate::dist::reflect::{LiveList, Sight};
+use crate::dist::wire::agent::LiveSource;
 use crate::dist::wire::job::JobState;
 use crate::dist::wire::relay::SignedAnswer;
 
@@ -58,7 +58,7 @@ struct FleetNode {
 #[derive(Default)]
 struct FleetPath {
     key: Option<CommandKey>,
-    sources: Vec<GivenSource>,
+    list: LiveList,
     active: Option<String>,
     /// Since so many steps a better source was good.
     better: u32,
@@ -165,13 +165,14 @@ impl Fleet {
                 }
             };
             let is_new = |url: &String| at(url) > path.newest.1;
-            let is_listed = |url: &String| path.sources.iter().any(|source| source.url == *url);
+            let is_listed =
+                |url: &String| path.list.sources.iter().any(|source| source.url == *url);
             let active = path.active.clone().filter(|url| is_listed(url) && is_new(url));
             // Who reads is not asked again.
-            let may_read = |source: &&GivenSource| {
+            let may_read = |source: &&LiveSource| {
                 active.as_ref() == Some(&source.url) || self.admits(&path, source)
             };
-            let mut new = path.sources.iter().filter(|source| is_new(&source.url));
+            let mut new = path.list.sources.iter().filter(|source| is_new(&source.url));
             let best = new.find(may_read).map(|source| source.url.clone());
             let was_active = path.active.clone();
             path.better = if active != best && active.is_some() { path.better + 1 } else { 0 };
@@ -188,13 +189,14 @@ impl Fleet {
     }
 
     /// Whether a source lets a node begin to read, by the clock of the source.
-    fn admits(&self, path: &FleetPath, source: &GivenSource) -> bool {
+    fn admits(&self, path: &FleetPath, source: &LiveSource) -> bool {
+        let shown = path.list.shown_to(source);
         let Some(node) = self.nodes.iter().find(|node| node.url == source.url) else {
-            assert_eq!(source.capability, None, "the origin knows of no jobs");
+            assert_eq!(shown, None, "the origin knows of no jobs");
             return source.url == ORIGIN;
         };
         let open = node.path.as_ref().and_then(|path| path.key);
-        let Some((key, shown)) = open.zip(source.capability.as_ref()) else { return false };
+        let Some((key, shown)) = open.zip(shown) else { return false };
         let utc_s = self.rig.at.utc_ns.div_euclid(1_000_000_000) + node.skew_s;
         let admitted = base_keys().verify_key().admit_live(shown.expose(), (key, "live/x"), utc_s);
         admitted.is_ok_and(|capability| Some(capability.key) == path.key)
@@ -240,11 +242,12 @@ impl Fleet {
                     // Numbers count from the start of the agent.
                     agent.handle_journaled(u64::MAX, &mut more);
                 }
-                Action::Live { key, action: LiveAction::Open { sources, .. } } => {
-                    let is_own = |source: &GivenSource| source.url == node.url;
+                Action::Live { key, action: LiveAction::Open { list, .. } } => {
+                    let is_own = |source: &LiveSource| source.url == node.url;
+                    let sources = &list.sources;
                     assert!(!sources.is_empty() && !sources.iter().any(is_own), "{sources:?}");
                     let path = node.path.get_or_insert_default();
-                    (path.key, path.sources) = (Some(key), sources);
+                    (path.key, path.list) = (Some(key), list);
                     agent.handle_live(key, LiveEvent::Opened(Ok(())), self.now, &mut more);
                 }
                 Action::Live { key, action: LiveAction::Close { .. } } => {
@@ -289,7 +292,7 @@ impl Fleet {
         let show = |node: &FleetNode| {
             let path = node.path.as_ref();
             let active = path.and_then(|path| path.active.as_deref()).unwrap_or("nobody");
-            let sources = path.map(|path| path.sources.iter().map(|source| &*source.url));
+            let sources = path.map(|path| path.list.sources.iter().map(|source| &*source.url));
             let urls: Vec<&str> = sources.into_iter().flatten().collect();
             let (url, is_up, urls) = (&node.url, node.agent.is_some(), urls.join(" "));
             format!("{url} is up: {is_up}, fed by {active} of {urls}")
@@ -430,13 +433,17 @@ fn node_that_takes_no_capability_for_its_wrong_clock_is_passed_over() {
     fleet.nodes[wrong].skew_s = 7_200;
     fleet.bring();
     fleet.until_all_flow();
+    let mut first_count = 0;
     for _ in 0..SETTLED_STEPS {
         fleet.step();
         assert!(fleet.do_all_flow(), "{}", fleet.shown());
         let url = &fleet.nodes[wrong].url;
         let mut paths = fleet.nodes.iter().filter_map(|node| node.path.as_ref());
+        let is_first = |path: &&FleetPath| path.list.sources[0].url == *url;
+        first_count += paths.clone().filter(is_first).count();
         assert!(paths.all(|path| path.active.as_ref() != Some(url)), "{}", fleet.shown());
     }
+    assert!(first_count > 0, "nobody was told to read from it");
     assert!(fleet.admitted > 0, "others are read");
 }
 
