@@ -75,7 +75,13 @@ pub enum NotCapable {
     /// Its time is over, also by a clock that is some minutes off.
     #[error("it has expired: has the other node its base, and are both clocks right?")]
     Expired,
+    /// It would count for longer than any does.
+    #[error("it is of a time to come: are the clocks of the base and of this node right?")]
+    Early,
 }
+
+/// Before the name of a node in [`Allowed::user`].
+pub const NODE_PREFIX: &str = "node:";
 
 /// A client that may.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]

@@ -209,6 +209,10 @@ impl VerifyKey {
         if utc_s > capability.expires_s.saturating_add(EXPIRY_LEEWAY_S) {
             return Err(NotCapable::Expired);
         }
+        // By a base whose clock was ahead: it must not count until that time has come.
+        if capability.expires_s > utc_s.saturating_add(LIFE_MAX_S).saturating_add(EXPIRY_LEEWAY_S) {
+            return Err(NotCapable::Early);
+        }
         Ok(capability)
     }
 
@@ -332,6 +336,8 @@ const CAPABILITY_BYTES_MAX: usize = 1_024;
 const LIVE_BYTES_MAX: usize = 2_048;
 /// Seconds for which a capability counts behind its expiry, because clocks of nodes differ.
 pub const EXPIRY_LEEWAY_S: i64 = 5 * 60;
+/// Seconds for which a base makes a capability at most: a day.
+pub const LIFE_MAX_S: i64 = 24 * 3_600;
 
 /// Before the JSON of an envelope, where it is signed.
 const ENVELOPE_MARK: &[u8] = b"headend envelope\n";
@@ -396,35 +402,40 @@ mod tests {
         let key = CommandKey { job: JobId(Uuid::from_u128(1)), command: CommandId(2) };
         let (node, expires_s) = (NodeName::new("edge-1").unwrap(), 1_900_000_000);
         let capability = LiveCapability { key, path: "live/x".to_owned(), node, expires_s };
+        let now_s = expires_s - 3_600;
         let token = keys.seal_live(&capability);
         let admit = |token: &Secret, key, path, utc_s| {
             keys.verify_key().admit_live(token.expose(), (key, path), utc_s)
         };
         assert_eq!(admit(&token, key, "live/x", expires_s + 300), Ok(capability.clone()));
         assert_eq!(admit(&token, key, "live/x", expires_s + 301), Err(NotCapable::Expired));
+        // The base's clock was ahead: a capability is for a day at most.
+        let day_s = expires_s - LIFE_MAX_S;
+        assert!(admit(&token, key, "live/x", day_s - 300).is_ok());
+        assert_eq!(admit(&token, key, "live/x", day_s - 301), Err(NotCapable::Early));
         for path in ["live/x~0", "live", "live/x/", ""] {
-            assert_eq!(admit(&token, key, path, 0), Err(NotCapable::Other), "{path}");
+            assert_eq!(admit(&token, key, path, now_s), Err(NotCapable::Other), "{path}");
         }
         let other = CommandKey { command: CommandId(3), ..key };
-        assert_eq!(admit(&token, other, "live/x", 0), Err(NotCapable::Other));
+        assert_eq!(admit(&token, other, "live/x", now_s), Err(NotCapable::Other));
         let foreign = strange.seal_live(&capability);
-        assert_eq!(admit(&foreign, key, "live/x", 0), Err(NotCapable::Forged));
+        assert_eq!(admit(&foreign, key, "live/x", now_s), Err(NotCapable::Forged));
         // What is signed as one thing is not taken for the other.
         let file = Secret::new(format!("hdl_{}", keys.seal_capability(&self::capability())));
-        assert_eq!(admit(&file, key, "live/x", 0), Err(NotCapable::Forged));
+        assert_eq!(admit(&file, key, "live/x", now_s), Err(NotCapable::Forged));
         let bare = token.expose().strip_prefix("hdl_").unwrap();
         assert_eq!(keys.verify_key().open_capability(bare), None);
         for at in 0..token.expose().len() {
             let mut bytes = token.expose().as_bytes().to_vec();
             bytes[at] = if bytes[at] == b'A' { b'B' } else { b'A' };
             let changed = Secret::new(String::from_utf8(bytes).unwrap());
-            let refused = admit(&changed, key, "live/x", 0);
+            let refused = admit(&changed, key, "live/x", now_s);
             assert_eq!(refused, Err(NotCapable::Forged), "byte {at}");
         }
         // The longest name of a path fits.
         let path = "\"".repeat(crate::base::names::PATH_NAME_BYTES_MAX);
         let long = keys.seal_live(&LiveCapability { path: path.clone(), ..capability });
-        assert!(admit(&long, key, &path, 0).is_ok(), "{} bytes", long.expose().len());
+        assert!(admit(&long, key, &path, now_s).is_ok(), "{} bytes", long.expose().len());
     }
 
     #[test]

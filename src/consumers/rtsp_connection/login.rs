@@ -4,11 +4,12 @@
 //! ```text
 //! request -> leave: which right, to which path --> rules: Open  --> executed
 //!                                               |         Closed --> 403
-//!     a job has brought the path, and a capability is shown: a task --> executed, 401, 403
+//!                  a capability of a job is shown: a task --> executed, 401, 403, or as without
 //!                                               `-> Login: cached -----------------> executed
 //!                                                    Digest: checked here --.
 //!                                                    the rest: a task ------+--> 401, 403, 503
-//!   an address that failed often waits for its turn first (`access::throttle`)
+//!   an address that failed often waits for its turn first (`access::throttle`), but not with a
+//!   capability: nobody guesses a signature
 //! ```
 //! Credentials count for the request that shows them: what was found out about them is kept, so
 //! that the next request with the same ones costs nothing, but a request without any is asked anew.
@@ -221,7 +222,7 @@ impl RtspConnection {
         let job = configs.find(&path).job.clone().filter(|_| action == Action::Read);
         match admission(&configs.entries(&path, action), self.peer.ip()) {
             Admission::Open => Ok(self.roaming(request, target, session, cx)),
-            Admission::Closed if job.is_none() || !shows_capability(request) => {
+            Admission::Closed if !shows_capability(request) => {
                 Err(self.note_closed(&path, action, &configs.section_of(&path), cx))
             }
             Admission::Closed => Ok(Some(Wanted { action, path, ways: Ways::default(), job })),
@@ -242,6 +243,10 @@ impl RtspConnection {
         // OPTIONS is answered in any case (client rule C31).
         let is_asked = shared.config.session_roaming && request.method != Method::Options;
         request.header("Authorization").filter(|_| is_asked)?;
+        // It says of whom a session is as little as nothing does.
+        if shows_capability(request) {
+            return None;
+        }
         let own = shared.directory.of_connection(self.key);
         if shared.directory.find(session?).is_some_and(|session| own.contains(&session)) {
             return None;
@@ -264,10 +269,6 @@ impl RtspConnection {
                 return Leave::Refused(self.challenge(request.cseq, wanted, refused, cx));
             }
         };
-        if shown.is_capability() && wanted.job.is_none() {
-            let refused = self.refuse_capability(request.cseq, wanted, NotCapable::NotOpen, cx);
-            return Leave::Refused(refused);
-        }
         let is_for_tokens = wanted.ways.jwt || wanted.ways.webhook;
         let token = Shown::token_in(target.query.as_deref()).filter(|_| is_for_tokens);
         let is_bare = shown == Shown::Nothing && token.is_none();
@@ -279,9 +280,10 @@ impl RtspConnection {
         if !is_digest && let Some(user) = self.login.find(wanted, hash_of(request, target), now_s) {
             return Leave::Given(user);
         }
-        // Who shows nothing guesses nothing.
+        // Who shows nothing guesses nothing, and nobody guesses a signature.
+        let guesses = token.is_some() || (shown != Shown::Nothing && !shown.is_capability());
         if turned == Turned::Not
-            && !is_bare
+            && guesses
             && let Some(leave) = self.wait_for_turn(request, cx)
         {
             return leave;
@@ -370,14 +372,18 @@ impl RtspConnection {
         cx: &mut Context<'_>,
     ) -> Response {
         let shared = &mut cx.sessions.cx;
-        // Whoever shows one that is rightly signed guesses nothing.
         if why == NotCapable::Forged {
-            shared.config.throttle.fail(self.peer.ip(), shared.now);
             shared.cells.logins_failed.add(1);
         } else {
             shared.cells.requests_forbidden.add(1);
         }
-        if let Some(count) = shared.refusals_said.capability.happened(shared.now) {
+        // What anybody can bring about hides nothing of what only nodes of this base can.
+        let said = &mut shared.refusals_said;
+        let said = match why {
+            NotCapable::NotOpen | NotCapable::Forged => &mut said.strange_capability,
+            NotCapable::Other | NotCapable::Expired | NotCapable::Early => &mut said.capability,
+        };
+        if let Some(count) = said.happened(shared.now) {
             let (ip, path) = (self.peer.ip(), &wanted.path);
             tracing::warn!(
                 code = "HE-W513", %ip, %path, %why, count,

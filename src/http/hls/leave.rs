@@ -136,16 +136,14 @@ impl Leaves {
                 self.keep(&paths, mark, (now, until), &allowed);
                 given(question, allowed, paths)
             }
-            Ok(Ok(Answer::Unknown)) => Err(unauthorized(&ways)),
+            // Capabilities are for RTSP: here one is as good as nothing.
+            Ok(Ok(Answer::Unknown | Answer::NotCapable(_))) => Err(unauthorized(&ways)),
             Ok(Ok(Answer::Wrong)) => {
                 view.throttle().fail(ip, view.now());
                 self.note_failure(asked.path, ip, now);
                 Err(unauthorized(&ways))
             }
-            // Capabilities are for RTSP, and no question here is about one.
-            Ok(Ok(Answer::Forbidden | Answer::NotCapable(_))) => {
-                Err(self.forbidden(asked.path, ip, now))
-            }
+            Ok(Ok(Answer::Forbidden)) => Err(self.forbidden(asked.path, ip, now)),
             Ok(Ok(Answer::Unavailable) | Err(_)) | Err(_) => {
                 Err(Problem::unavailable("it cannot be found out now whether you may watch this"))
             }
