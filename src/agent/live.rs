@@ -388,7 +388,7 @@ mod tests {
 
         fn open(&self, command: u32, nodes: &[&str], capability: &str) {
             let source = |node: &&str| LiveSource {
-                node: Some(NodeName::new(*node).unwrap()),
+                node: Some(NodeName::new(node).unwrap()),
                 url: format!("rtsp://{node}/x"),
                 takes_capability: true,
             };

@@ -12,9 +12,9 @@ use headend::dist::keys::BaseKeys;
 use headend::dist::wire::peer::LiveCapability;
 use serde_json::json;
 
-use crate::support::http::get;
+use crate::support::http::{get, metric};
 use crate::support::live::{describe, path, wait_until_described};
-use crate::support::login::{describe_as, password, users};
+use crate::support::login::{basic, describe_as, password, users};
 use crate::support::players::publish;
 use crate::support::process::run;
 use crate::support::publish::{Publisher, SOUND, rtp};
@@ -192,8 +192,20 @@ fn path_goes_through_nodes_that_let_nobody_read_without_a_login() {
     let words = ["-v", "error", "-rtsp_transport", "tcp", "-i", &url, "-t", "2", "-f", "null", "-"];
     run("ffmpeg", &words);
 
+    // Somebody at the address of the nodes guesses passwords, and shows what is no capability.
+    for _ in 0..7 {
+        assert_eq!(status(4, "live/show", "Bearer hdl_x"), 401);
+    }
+    let slowed = |node: usize| metric(lab.node(node).admin, "headend_logins_slowed_total");
+    let ann = basic("ann", &password("ann"));
+    assert_eq!((status(4, "live/show", &ann), slowed(4)), (200, Some(0.0)), "nobody is slowed");
+    for _ in 0..6 {
+        assert_eq!(status(1, "live/show", &basic("ann", "guess")), 401);
+    }
+
     // What n3 shows counts at each node of the job, for this path and for reading only.
     let bearer = format!("Bearer {}", capability(&lab, 3));
+    assert_eq!((status(1, "live/show", &bearer), slowed(1)), (200, Some(0.0)), "nor is a node");
     for node in 1..=4 {
         assert_eq!(status(node, "live/show", &bearer), 200, "n{node}");
     }

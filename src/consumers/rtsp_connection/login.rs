@@ -387,7 +387,7 @@ impl RtspConnection {
             let (ip, path) = (self.peer.ip(), &wanted.path);
             tracing::warn!(
                 code = "HE-W513", %ip, %path, %why, count,
-                "another node of a job is refused: its capability does not count"
+                "who shows the capability of a job is refused: it does not count"
             );
         }
         if wanted.ways == Ways::default() {

@@ -48,6 +48,8 @@ pub(super) struct Lives {
     /// Before that nothing is planned for commands of the book before: nodes say hello first.
     settles_ns: u64,
     has_settled: bool,
+    /// When capabilities are to be made anew, UTC seconds: each of them once.
+    renewals: BTreeSet<(i64, CommandKey, MemberId)>,
     /// UTC second of the last tick.
     ticked_s: i64,
 }
@@ -62,8 +64,6 @@ struct LiveFlow {
     /// Members that get less than the stream.
     lags: HashMap<MemberId, Lag>,
     capabilities: HashMap<MemberId, Made>,
-    /// When they are to be made anew, UTC seconds: each of them once.
-    renewals: BTreeSet<(i64, MemberId)>,
 }
 
 /// A capability of a member.
@@ -105,21 +105,35 @@ impl Lives {
 
     /// Nobody needs the plan any more.
     pub(super) fn end(&mut self, key: CommandKey) {
-        self.flows.remove(&key);
+        let ended = self.flows.remove(&key);
+        for (member, made) in ended.into_iter().flat_map(|flow| flow.capabilities) {
+            self.renewals.remove(&(made.renew_s, key, member));
+        }
+    }
+
+    /// A member is to get another capability, or none.
+    fn forget_capability(&mut self, key: CommandKey, member: MemberId) {
+        let flow = self.flows.get_mut(&key);
+        if let Some(made) = flow.and_then(|flow| flow.capabilities.remove(&member)) {
+            self.renewals.remove(&(made.renew_s, key, member));
+        }
+    }
+
+    /// All capabilities are to be made anew.
+    fn renew_all(&mut self, now_s: i64) {
+        self.renewals.clear();
+        for (key, flow) in &mut self.flows {
+            for (member, made) in &mut flow.capabilities {
+                made.renew_s = now_s;
+                self.renewals.insert((now_s, *key, *member));
+            }
+        }
     }
 
     /// Plans that a node is in.
     fn of_node(&self, node: NodeId) -> Vec<CommandKey> {
         let has = |flow: &LiveFlow| flow.cascade.contains(node.member());
         self.flows.iter().filter(|(_, flow)| has(flow)).map(|(key, _)| *key).collect()
-    }
-}
-
-impl LiveFlow {
-    fn forget_capability(&mut self, member: MemberId) {
-        if let Some(made) = self.capabilities.remove(&member) {
-            self.renewals.remove(&(made.renew_s, member));
-        }
     }
 }
 
@@ -139,14 +153,8 @@ impl<'a> LivePlanner<'a> {
         let now_ns = self.fx.now.mono_ns;
         let untold = receivers.iter().map(|receiver| (receiver.id, now_ns)).collect();
         let (cascade, epoch) = (self.cascade(key, receivers), self.fx.new_epoch());
-        let flow = LiveFlow {
-            cascade,
-            epoch,
-            untold,
-            lags: HashMap::new(),
-            capabilities: HashMap::new(),
-            renewals: BTreeSet::new(),
-        };
+        let flow =
+            LiveFlow { cascade, epoch, untold, lags: HashMap::new(), capabilities: HashMap::new() };
         self.lives.flows.insert(key, flow);
         for node in targets {
             self.say(key, node);
@@ -297,20 +305,14 @@ impl<'a> LivePlanner<'a> {
         let ticked_s = std::mem::replace(&mut self.lives.ticked_s, now_s);
         if now_s.saturating_add(PUT_BACK_S) < ticked_s {
             // They were made by a clock that was ahead.
-            for flow in self.lives.flows.values_mut() {
-                flow.capabilities.values_mut().for_each(|made| made.renew_s = now_s);
-                flow.renewals = flow.capabilities.keys().map(|member| (now_s, *member)).collect();
-            }
+            self.lives.renew_all(now_s);
         }
-        let is_due = |(renew_s, _): &&(i64, MemberId)| *renew_s <= now_s;
-        let due = self.lives.flows.iter().flat_map(|(key, flow)| {
-            flow.renewals.iter().take_while(is_due).map(|(_, member)| (*key, *member))
-        });
-        for (key, member) in due.take(RENEWALS_MAX).collect::<Vec<_>>() {
+        let due = self.lives.renewals.iter().take_while(|(renew_s, ..)| *renew_s <= now_s);
+        for (_, key, member) in due.take(RENEWALS_MAX).copied().collect::<Vec<_>>() {
+            self.lives.forget_capability(key, member);
             let epoch = self.fx.new_epoch();
             if let Some(flow) = self.lives.flows.get_mut(&key) {
                 flow.epoch = epoch;
-                flow.forget_capability(member);
             }
             self.say(key, member.into());
         }
@@ -321,19 +323,20 @@ impl<'a> LivePlanner<'a> {
         let (now_s, member) = (self.now_s(), node.member());
         let valid_s = i64::try_from(self.options.timeouts.capability.as_secs()).ok()?;
         let name = self.nodes.name_of(node)?;
-        let flow = self.lives.flows.get_mut(&key)?;
+        let flow = self.lives.flows.get(&key)?;
         if let Some(made) = flow.capabilities.get(&member).filter(|made| now_s < made.renew_s) {
             return Some(made.capability.clone());
         }
-        flow.forget_capability(member);
+        self.lives.forget_capability(key, member);
         let expires_s = now_s.saturating_add(valid_s);
         let live = LiveCapability { key, path: path.to_owned(), node: name.clone(), expires_s };
         let capability = self.keys.seal_live(&live);
         // Whoever began together does not renew together.
         let spread_s = spread_of(&live, valid_s / 4);
         let renew_s = now_s.saturating_add(valid_s / 2).saturating_sub(spread_s);
-        flow.renewals.insert((renew_s, member));
-        flow.capabilities.insert(member, Made { capability: capability.clone(), renew_s });
+        let made = Made { capability: capability.clone(), renew_s };
+        self.lives.flows.get_mut(&key)?.capabilities.insert(member, made);
+        self.lives.renewals.insert((renew_s, key, member));
         Some(capability)
     }
 
@@ -342,8 +345,8 @@ impl<'a> LivePlanner<'a> {
     }
 
     fn leave(&mut self, key: CommandKey, node: NodeId) {
+        self.lives.forget_capability(key, node.member());
         if let Some(flow) = self.lives.flows.get_mut(&key) {
-            flow.forget_capability(node.member());
             flow.untold.remove(&node.member());
             flow.lags.remove(&node.member());
         }
@@ -601,7 +604,8 @@ fn spread_of(live: &LiveCapability, below_s: i64) -> i64 {
 /// A clock that is slowed down a little to be right again is not put back.
 const PUT_BACK_S: i64 = 60;
 /// Capabilities that a tick makes anew: a signature and an order each, some milliseconds in all.
-const RENEWALS_MAX: usize = 128;
+/// With an hour to live that is enough for ten paths at 20,000 nodes.
+const RENEWALS_MAX: usize = 256;
 /// A stream is planned with this, bytes per second: 8 Mbit/s.
 const STREAM_RATE: u64 = 1_000_000;
 /// As if of a small content: chains are short, because each node adds to the delay.

@@ -100,8 +100,7 @@ impl Leaves {
         let header = header.map(|value| value.to_str().unwrap_or("-"));
         let shown = Shown::read(header).map_err(|_| unauthorized(&ways))?;
         let token = Shown::token_in(asked.query);
-        let is_token = token.is_some() && (ways.jwt || ways.webhook);
-        let is_bare = shown == Shown::Nothing && !is_token;
+        let is_bare = shown == Shown::Nothing && !(token.is_some() && (ways.jwt || ways.webhook));
         if (is_bare && !ways.webhook) || matches!(shown, Shown::Digest(_)) {
             return Err(unauthorized(&ways));
         }
