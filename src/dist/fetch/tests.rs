@@ -378,6 +378,17 @@ fn source_that_holds_the_stream_back_for_another_is_not_slow() {
 }
 
 #[test]
+fn job_that_keeps_to_a_rate_has_no_slow_source_and_takes_parts_of_others_all_the_same() {
+    let (mut rig, _) = Rig::new("a b base");
+    rig.fetch.set_capped(true);
+    rig.link(1, LinkEvent::FirstByte);
+    assert_eq!(rig.go(1, 100_000, 1_000_000, 20_000), [""; 0]);
+    rig.run(|fetch, now, _| fetch.handle_further(vec![source("c")], now));
+    let out = rig.go(1, 100_000, 1_000_000, 5_000);
+    assert!(out[0].starts_with("spare 2 c "), "{out:?}");
+}
+
+#[test]
 fn node_that_gets_no_more_from_the_next_source_is_slow_itself_and_stays() {
     let (mut rig, _) = Rig::new("a b c base");
     rig.link(1, LinkEvent::FirstByte);
