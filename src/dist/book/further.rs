@@ -4,11 +4,11 @@
 //! rates of uplinks are known --> level: some give up a little, so that the last lacks nothing
 //! nodes that have all, without children --> whoever gets less than it could, far from the end
 //! ```
-//! Both are looked at when a plan begins, when one of few members changes, and each second. What is lacking counts at the start of
-//! a content, and later behind a source that was found to be slow, or when it lasts: a plan that
-//! changes is out of balance for a while, and while it is being found out what is slow
-//! ([`Flow::has_trials`]) nothing is levelled anew. A node is told when its further sources are
-//! others than before, or are to give much more or less.
+//! Both are looked at when a plan begins, when one of few members changes, and each second. What is
+//! lacking counts at the start of a content, and later behind a source that was found to be slow,
+//! or when it lasts: a plan that changes is out of balance for a while, and while it is being found
+//! out what is slow ([`Flow::has_trials`]) nothing is levelled anew. A node is told when its
+//! further sources are others than before, or are to give much more or less.
 //! Invariant: nobody is named to a node behind it. Bounds: those of [`level`], and `IDLE_MAX` idle
 //! nodes for each of `NEEDY_MAX` receivers of a plan.
 
