@@ -68,6 +68,8 @@ pub struct LiveSegment<'a> {
     pub utc_ms: Option<i64>,
     /// Its parts; empty for a segment whose parts are not listed any more.
     pub parts: &'a [LivePart],
+    /// It has no samples.
+    pub is_gap: bool,
     /// It is complete.
     pub is_complete: bool,
 }
@@ -79,11 +81,17 @@ pub struct LivePart {
     pub duration_us: u64,
     /// It begins with a sync sample.
     pub is_independent: bool,
+    /// It has no samples.
+    pub is_gap: bool,
 }
 
 /// A media playlist of a live path.
 #[derive(Debug)]
 pub struct LivePlaylist<'a> {
+    /// Which rendition.
+    pub rendition: Rendition,
+    /// Those beside it, which have the same segments and parts.
+    pub others: &'a [Rendition],
     /// Of which run.
     pub revision: Revision,
     /// No segment is longer.
@@ -216,8 +224,8 @@ impl LivePlaylist<'_> {
     /// The text; `suffix` goes behind each URI.
     #[must_use]
     pub fn text(&self, suffix: &str) -> String {
-        let Self { revision, target_s, part_target_us, discontinuity_sequence, segments, .. } =
-            *self;
+        let Self { rendition, revision, target_s, part_target_us, segments, .. } = *self;
+        let discontinuity_sequence = self.discontinuity_sequence;
         let first = segments.first().map_or(0, |segment| segment.number);
         let hold_back = seconds(part_target_us * PART_HOLD_BACK);
         let part_target = seconds(part_target_us);
@@ -228,7 +236,6 @@ impl LivePlaylist<'_> {
              #EXT-X-DISCONTINUITY-SEQUENCE:{discontinuity_sequence}\n",
             target_s * HOLD_BACK
         );
-        let rendition = Rendition::MAIN;
         let mut init = None;
         for segment in segments {
             if segment.is_discontinuous {
@@ -249,12 +256,14 @@ impl LivePlaylist<'_> {
                     "#EXT-X-PART:DURATION={},URI=\"{uri}{suffix}\"",
                     seconds(part.duration_us)
                 );
-                out.push_str(if part.is_independent { ",INDEPENDENT=YES\n" } else { "\n" });
+                out.push_str(if part.is_independent { ",INDEPENDENT=YES" } else { "" });
+                out.push_str(if part.is_gap { ",GAP=YES\n" } else { "\n" });
             }
             if segment.is_complete {
                 let uri = Resource::Segment { rendition, revision, number: segment.number };
                 let duration = seconds(segment.duration_us);
-                line(&mut out, format_args!("#EXTINF:{duration},\n{uri}{suffix}"));
+                let gap = if segment.is_gap { "#EXT-X-GAP\n" } else { "" };
+                line(&mut out, format_args!("#EXTINF:{duration},\n{gap}{uri}{suffix}"));
             }
         }
         if self.is_ended {
@@ -263,8 +272,24 @@ impl LivePlaylist<'_> {
             let (segment, part) = self.next_part();
             let uri = Resource::Part { rendition, revision, segment, part };
             line(&mut out, format_args!("#EXT-X-PRELOAD-HINT:TYPE=PART,URI=\"{uri}{suffix}\""));
+            self.write_reports(&mut out, suffix);
         }
         out
+    }
+
+    /// How far the other renditions are (rfc8216bis s4.4.5.4): as far as this one.
+    fn write_reports(&self, out: &mut String, suffix: &str) {
+        let Some(last) = self.segments.last() else { return };
+        for other in self.others {
+            let uri = Resource::Media(*other);
+            let number = last.number;
+            let _infallible =
+                write!(out, "#EXT-X-RENDITION-REPORT:URI=\"{uri}{suffix}\",LAST-MSN={number}");
+            if let Some(part) = last.parts.len().checked_sub(1) {
+                let _infallible = write!(out, ",LAST-PART={part}");
+            }
+            out.push('\n');
+        }
     }
 
     /// Segment and place of the part that comes next.
@@ -387,7 +412,8 @@ mod tests {
 
     #[test]
     fn live_playlist_lists_parts_at_its_end_and_hints_at_the_next() {
-        let part = |is_independent| LivePart { duration_us: 500_000, is_independent };
+        let part =
+            |is_independent| LivePart { duration_us: 500_000, is_independent, is_gap: false };
         let parts = [part(true), part(false)];
         let segment = |number, is_complete, parts| LiveSegment {
             number,
@@ -396,10 +422,13 @@ mod tests {
             is_discontinuous: number == 8,
             utc_ms: Some(0),
             parts,
+            is_gap: false,
             is_complete,
         };
         let segments = [segment(7, true, &[]), segment(8, true, &parts), segment(9, false, &parts)];
         let mut playlist = LivePlaylist {
+            rendition: Rendition::MAIN,
+            others: &[],
             revision: Revision(1),
             target_s: 4,
             part_target_us: 500_000,

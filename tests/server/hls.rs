@@ -12,7 +12,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 
 use crate::support::hls::{
-    Playlist, SoundChoice, ask, assert_aligned, check, check_multivariant, get,
+    Part, Playlist, SoundChoice, ask, assert_aligned, check, check_multivariant, get,
 };
 use crate::support::login::{basic, users};
 use crate::support::media::title;
@@ -257,6 +257,42 @@ fn live_playlist_keeps_the_rules_from_one_state_to_the_next() {
     for (query, status) in [(&*ahead, 400), ("_HLS_part=1", 400), ("_HLS_msn=x", 400)] {
         assert_eq!(get(hls, &format!("/live/a/main.m3u8?{query}")).status, status, "{query}");
     }
+}
+
+#[test]
+fn sounds_of_a_live_path_have_the_segments_and_parts_of_its_picture() {
+    let server = Server::start(&ON);
+    let hls = server.hls();
+    let _publisher = live(&server, &title("h264_three_audio_tracks_mp4").file());
+    let list = check_multivariant(get(hls, "/live/a/index.m3u8").text());
+    let uris: Vec<_> = list.sounds.iter().filter_map(|sound| sound.uri.as_deref()).collect();
+    assert_eq!(uris, ["sound-1.m3u8", "sound-2.m3u8", "sound-3.m3u8"]);
+    assert_eq!(list.codecs.len(), 3, "{:?}", list.codecs);
+    let next = playlist(hls, "/live/a/main.m3u8");
+    let next = next.sequence + next.segments.len() as u64 + 1;
+    // All are answered with the same state, or one that is a part further.
+    let asked = format!("?_HLS_msn={next}&_HLS_part=0");
+    let lists = ["main.m3u8"].iter().chain(&uris);
+    let lists = lists.map(|name| playlist(hls, &format!("/live/a/{name}{asked}")));
+    let lists: Vec<Playlist> = lists.collect();
+    for list in &lists {
+        let further = usize::try_from(list.sequence - lists[0].sequence).unwrap();
+        for (one, main) in list.segments.iter().zip(lists[0].segments.iter().skip(further)) {
+            let suffix = |uri: &str| uri.rsplit_once('-').unwrap().1.to_owned();
+            assert_eq!(suffix(&one.uri), suffix(&main.uri));
+            assert_eq!(one.duration, main.duration);
+            let lengths = |of: &[Part]| of.iter().map(|part| part.duration).collect::<Vec<_>>();
+            // Parts of old segments are not listed any more.
+            let is_old = one.parts.is_empty() || main.parts.is_empty();
+            assert!(is_old || lengths(&one.parts) == lengths(&main.parts), "{one:?} {main:?}");
+        }
+        let segment = list.segments.last().unwrap();
+        let whole = get(hls, &format!("/live/a/{}", segment.uri)).body;
+        let parts =
+            segment.parts.iter().map(|part| get(hls, &format!("/live/a/{}", part.uri)).body);
+        assert_eq!(whole, parts.collect::<Vec<_>>().concat());
+    }
+    assert_eq!(get(hls, "/live/a/sound-4.m3u8").status, 404);
 }
 
 /// A thousand viewers wait for the same part: it is made once, and all get it.
