@@ -234,17 +234,17 @@ fn sound_by_webrtc_is_played_in_stereo() {
     assert_own(&mut browser, &server);
 }
 
-/// A title of 20 s with a tone in each of three languages; the third one is Opus, and ends after
+/// A title of 40 s with a tone in each of three languages; the third one is Opus, and ends after
 /// 12 s.
 fn title_in_three_languages() -> std::path::PathBuf {
-    let inputs = "-f lavfi -i testsrc=size=320x180:rate=25:duration=20 \
-                  -f lavfi -i sine=frequency=440:sample_rate=48000:duration=20 \
-                  -f lavfi -i sine=frequency=1000:sample_rate=44100:duration=20 \
+    let inputs = "-f lavfi -i testsrc=size=320x180:rate=25:duration=40 \
+                  -f lavfi -i sine=frequency=440:sample_rate=48000:duration=40 \
+                  -f lavfi -i sine=frequency=1000:sample_rate=44100:duration=40 \
                   -f lavfi -i sine=frequency=2000:sample_rate=48000:duration=12 \
                   -map 0 -map 1 -map 2 -map 3 -c:v libx264 -preset ultrafast -pix_fmt yuv420p \
                   -g 50 -c:a aac -c:a:2 libopus -metadata:s:a:0 language=eng \
                   -metadata:s:a:1 language=ger -metadata:s:a:2 language=fra";
-    made("three_languages.mp4", &inputs.split_whitespace().collect::<Vec<_>>())
+    made("in_three_languages.mp4", &inputs.split_whitespace().collect::<Vec<_>>())
 }
 
 /// Has `tone()` say which frequency is heard, in hertz; 0 for silence.
@@ -283,7 +283,7 @@ fn sound_of_a_title_is_chosen_by_its_language() {
     let mut browser = Browser::start(360, 640);
     let languages = "Object.defineProperty(navigator, 'languages', { value: ['en-US'] })";
     browser.run_before_pages(languages);
-    browser.open(&format!("http://{}/vod/three_languages.mp4/", server.hls()));
+    browser.open(&format!("http://{}/vod/in_three_languages.mp4/", server.hls()));
     until_playing(&mut browser);
     assert_eq!(data(&mut browser, "player"), "mse", "the browser's own HLS has no choice");
     let select = "document.getElementById('sound')";
@@ -306,15 +306,42 @@ fn sound_of_a_title_is_chosen_by_its_language() {
     seek(&mut browser, 1.0);
     browser.press("ArrowDown");
     until_heard(&mut browser, 2_000);
-    // And back, as far as sound and picture go; the chosen sound stays behind a seek.
+    // A sound that has ended does not hold the picture up, and another one goes on.
+    seek(&mut browser, 14.0);
+    browser.until("tone() === 0 && document.querySelector('video').currentTime > 14.5");
+    until_playing(&mut browser);
     browser.eval(&format!("{select}.value = 1; {select}.dispatchEvent(new Event('change'))"));
-    seek(&mut browser, 16.0);
     until_heard(&mut browser, 1_000);
-    // A sound that ends before the picture does not hold it up.
+    // The chosen sound stays behind a seek.
+    seek(&mut browser, 2.0);
+    until_heard(&mut browser, 1_000);
     browser.press("ArrowDown");
+    until_heard(&mut browser, 2_000);
+    seek(&mut browser, 38.5);
     browser.until("document.documentElement.dataset.state === 'ended'");
-    let all = "Math.abs(document.querySelector('video').currentTime - 20) < 0.2";
+    let all = "Math.abs(document.querySelector('video').currentTime - 40) < 0.2";
     assert_eq!(browser.eval(all), true);
+    assert_own(&mut browser, &server);
+}
+
+#[test]
+fn sound_of_a_live_path_is_chosen_too() {
+    let server = server();
+    let file = title_in_three_languages();
+    let _publisher = publish_file(&file, &server.url("live/a"), "tcp", &["-stream_loop", "-1"]);
+    until("the path is there", || hls::get(server.hls(), "/live/a/index.m3u8").status == 200);
+    let mut browser = open(&server, "live/a/?player=mse");
+    until_playing(&mut browser);
+    listen(&mut browser);
+    until_heard(&mut browser, 440);
+    // Languages are not told by this publisher.
+    let select = "document.getElementById('sound')";
+    let options = browser.eval(&format!("[...{select}.options].map((one) => one.label)"));
+    assert_eq!(options, serde_json::json!(["Sound 1", "Sound 2", "Sound 3"]));
+    browser.eval(&format!("{select}.focus()"));
+    browser.press("ArrowDown");
+    until_heard(&mut browser, 1_000);
+    until_playing(&mut browser);
     assert_own(&mut browser, &server);
 }
 
@@ -327,7 +354,7 @@ fn sound_in_the_language_of_the_browser_is_played_first() {
     let languages =
         "Object.defineProperty(navigator, 'languages', { value: ['it', 'de-AT', 'en'] })";
     browser.run_before_pages(languages);
-    browser.open(&format!("http://{}/vod/three_languages.mp4/?player=mse", server.hls()));
+    browser.open(&format!("http://{}/vod/in_three_languages.mp4/?player=mse", server.hls()));
     until_playing(&mut browser);
     listen(&mut browser);
     until_heard(&mut browser, 1_000);

@@ -119,8 +119,9 @@ function readMedia(text) {
     else if (line === "#EXT-X-DISCONTINUITY") isBreak = true;
     else if (line === "#EXT-X-GAP") isGap = true;
     else if ((value = tag(line, "#EXT-X-PART"))) {
-      const { URI: uri, DURATION: seconds, INDEPENDENT } = attributes(value);
-      parts.push({ uri, duration: Number(seconds), isIndependent: INDEPENDENT === "YES" });
+      const { URI: uri, DURATION, INDEPENDENT, GAP } = attributes(value);
+      const [isIndependent, isGap] = [INDEPENDENT === "YES", GAP === "YES"];
+      parts.push({ uri, duration: Number(DURATION), isIndependent, isGap });
     } else if ((value = tag(line, "#EXTINF"))) duration = parseFloat(value);
     else if (line === "#EXT-X-ENDLIST") found.isEnded = true;
     else if (line && !line.startsWith("#")) {
@@ -291,9 +292,10 @@ async function playTitle(source, feeds, start) {
 }
 
 async function feedTitle(feed, seeks, end) {
-  let seen = -1, newest = -1;
+  let seen = -1, newest = -1, isTurned = false;
   for (;;) {
-    if (await feed.turn() || seen !== seeks.count) newest = -1;
+    if (await feed.turn()) [newest, isTurned] = [-1, true];
+    if (seen !== seeks.count) newest = -1;
     seen = seeks.count;
     const { sink, media } = feed;
     const at = (time) => {
@@ -326,6 +328,12 @@ async function feedTitle(feed, seeks, end) {
     if (feed.wanted || (seen !== seeks.count && at(video.currentTime) !== next)) continue;
     await sink.append(bytes);
     newest = next;
+    // What was decoded of the sound before is dropped by a seek, and after the end of a sound
+    // Chromium takes up another one at a seek only.
+    if (isTurned && sink.ahead(video.currentTime) > 0) {
+      isTurned = false;
+      video.currentTime = video.currentTime;
+    }
     await sink.trim(BEHIND);
   }
 }
@@ -378,10 +386,10 @@ async function feedLive(live, feed, first) {
     try {
       if (await feed.turn()) next = anew();
       for (const segment of feed.media.segments) {
-        const parts = segment.parts.length ? segment.parts : [{ uri: segment.uri }];
+        const parts = segment.parts.length ? segment.parts : [segment];
         for (const [place, part] of parts.entries()) {
           const isOld = segment.number < next[0] || (segment.number === next[0] && place < next[1]);
-          if (isOld || feed.wanted) continue;
+          if (isOld || part.isGap || feed.wanted) continue;
           await feed.sink.begin(segment.map);
           await feed.sink.append(await (await get(part.uri)).arrayBuffer());
           next = [segment.number, place + 1];
