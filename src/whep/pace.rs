@@ -13,20 +13,21 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::base::prefix::Prefix;
+use crate::base::time::Mono;
 
 /// Turns of addresses: see the module.
 #[derive(Debug, Default)]
 pub struct Pace {
     /// When an address has all its turns again.
-    full: HashMap<Prefix, Instant>,
+    full: HashMap<Prefix, Mono>,
 }
 
 impl Pace {
     /// Takes a turn of an address, and of its site. False: one of them has none left.
-    pub fn take(&mut self, ip: IpAddr, now: Instant) -> bool {
+    pub fn take(&mut self, ip: IpAddr, now: Mono) -> bool {
         let of_address = if ip.to_canonical().is_loopback() { MANY } else { 1 };
         let both = [(Some(Prefix::of(ip)), of_address), (Prefix::site_of(ip), MANY)];
         let is_there = |(prefix, times): &(Option<Prefix>, u32)| {
@@ -46,7 +47,7 @@ impl Pace {
         true
     }
 
-    fn note(&mut self, prefix: Prefix, interval: Duration, now: Instant) {
+    fn note(&mut self, prefix: Prefix, interval: Duration, now: Mono) {
         if self.full.len() >= KNOWN_MAX && !self.full.contains_key(&prefix) {
             self.full.retain(|_, full| *full > now);
             if self.full.len() >= KNOWN_MAX {
@@ -72,29 +73,31 @@ const KNOWN_MAX: usize = 1 << 14;
 mod tests {
     use super::*;
 
+    const START: Mono = Mono(1_000_000_000_000);
+
     fn ip(text: &str) -> IpAddr {
         text.parse().unwrap()
     }
 
     /// Offers that are let through at one moment.
-    fn taken(pace: &mut Pace, ip: IpAddr, now: Instant) -> u32 {
+    fn taken(pace: &mut Pace, ip: IpAddr, now: Mono) -> u32 {
         (0..10_000).map(|_| u32::from(pace.take(ip, now))).sum()
     }
 
     #[test]
     fn address_has_some_turns_at_once_and_then_one_each_interval() {
-        let (mut pace, begun) = (Pace::default(), Instant::now());
+        let (mut pace, begun) = (Pace::default(), START);
         assert_eq!(taken(&mut pace, ip("192.0.2.1"), begun), TURNS);
         assert_eq!(taken(&mut pace, ip("192.0.2.1"), begun + INTERVAL / 2), 0);
-        assert_eq!(taken(&mut pace, ip("192.0.2.1"), begun + 3 * INTERVAL), 3);
+        assert_eq!(taken(&mut pace, ip("192.0.2.1"), begun + INTERVAL * 3), 3);
         assert_eq!(taken(&mut pace, ip("192.0.2.2"), begun), TURNS, "another one has its own");
-        let later = begun + 1_000 * INTERVAL;
+        let later = begun + INTERVAL * 1_000;
         assert_eq!(taken(&mut pace, ip("::ffff:192.0.2.1"), later), TURNS, "and no more than that");
     }
 
     #[test]
     fn networks_of_a_site_share_turns_and_this_host_has_more() {
-        let (mut pace, now) = (Pace::default(), Instant::now());
+        let (mut pace, now) = (Pace::default(), START);
         let of_site = |n: u32| ip(&format!("2001:db8:1:{n:x}::1"));
         let all: u32 = (0..100).map(|n| taken(&mut pace, of_site(n), now)).sum();
         assert_eq!(all, MANY * TURNS);
@@ -105,7 +108,7 @@ mod tests {
 
     #[test]
     fn addresses_that_have_all_turns_again_are_forgotten() {
-        let (mut pace, now) = (Pace::default(), Instant::now());
+        let (mut pace, now) = (Pace::default(), START);
         let of = |n: u32| IpAddr::from(n.to_be_bytes());
         let first = 10 << 24;
         for n in 0..3 * u32::try_from(KNOWN_MAX).unwrap() {

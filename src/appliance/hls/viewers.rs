@@ -17,6 +17,7 @@ use super::datagrams::Datagrams;
 use crate::access::question::Answer;
 use crate::base::addresses::{AddressLimit, AddressPlace, Addresses};
 use crate::base::ids::SessionId;
+use crate::base::time::Mono;
 use crate::cli::urls::Routes;
 use crate::config::paths::PathTable;
 use crate::http::hls::{OfferAsked, Reached, WhepRefusal};
@@ -59,6 +60,8 @@ pub(super) struct Viewers {
     /// Offers that wait, here and for the owners of paths.
     waiting: Arc<Addresses>,
     pace: Pace,
+    /// What its moments are told from.
+    begun: Option<Instant>,
 }
 
 impl Viewers {
@@ -73,8 +76,8 @@ impl Viewers {
         let share = AddressLimit::share_of(READY_MAX);
         let limit = AddressLimit { remote: WAITING_PER_ADDRESS, ..share };
         let waiting = Arc::new(Addresses::new(limit, READY_MAX));
-        let pace = Pace::default();
-        Self { whep, bound, hosts, datagrams: None, buffer, ready, waiting, pace }
+        let (pace, begun) = (Pace::default(), None);
+        Self { whep, bound, hosts, datagrams: None, buffer, ready, waiting, pace, begun }
     }
 
     /// Without WebRTC.
@@ -191,6 +194,8 @@ impl Viewers {
     /// often, and it is refused.
     pub(super) fn queue(&mut self, mut waiter: OfferWaiter, now: Instant) -> Option<OfferWaiter> {
         let from = waiter.offer.from;
+        let since = now.duration_since(*self.begun.get_or_insert(now));
+        let now = Mono(u64::try_from(since.as_nanos()).unwrap_or(u64::MAX));
         let refusal = match self.waiting.enter(from) {
             Ok(place) if self.pace.take(from, now) => {
                 waiter.place = Some(place);
