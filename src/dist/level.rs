@@ -170,7 +170,7 @@ impl<'a> Level<'a> {
             left.push(if row.may_give { rest } else { 0 });
         }
         lacking.sort_unstable_by_key(|(lack, place)| (std::cmp::Reverse(*lack), *place));
-        let mut found: Vec<(u64, usize, Vec<(usize, u64)>)> = Vec::with_capacity(lacking.len());
+        let mut found: Vec<(u64, usize, Vec<Part>)> = Vec::with_capacity(lacking.len());
         for (lack, place) in lacking {
             let mut parts = Vec::new();
             let given = self.give(place, lack, &mut left, &mut parts);
@@ -183,10 +183,9 @@ impl<'a> Level<'a> {
         for (lack, place, parts) in &mut found {
             self.give(*place, lack.saturating_mul(more_percent) / 100, &mut left, parts);
         }
-        let edges = |parts: Vec<(usize, u64)>| {
-            let edge = |(source, rate): (usize, u64)| {
-                Some(Edge { source: self.rows.get(source)?.id, rate })
-            };
+        let edges = |parts: Vec<Part>| {
+            let edge =
+                |(source, rate): Part| Some(Edge { source: self.rows.get(source)?.id, rate });
             parts.into_iter().filter_map(edge).collect::<Vec<_>>()
         };
         let found = found.into_iter().filter(|(.., parts)| !parts.is_empty());
@@ -197,13 +196,7 @@ impl<'a> Level<'a> {
 
     /// Gives a member up to `wanted` of what is `left` of others than its source, by their rows;
     /// returns how much.
-    fn give(
-        &self,
-        place: usize,
-        wanted: u64,
-        left: &mut Left,
-        parts: &mut Vec<(usize, u64)>,
-    ) -> u64 {
+    fn give(&self, place: usize, wanted: u64, left: &mut Left, parts: &mut Vec<Part>) -> u64 {
         let mut given = 0;
         // What is not worth a connection is worth more of one that there is.
         for (source, rate) in parts.iter_mut() {
@@ -239,6 +232,9 @@ impl<'a> Level<'a> {
         to.source != Some(source) && !is_beneath && !is_barred
     }
 }
+
+/// The row of a source, and the bytes per second that it gives.
+type Part = (usize, u64);
 
 /// Uplinks that are not known, of those that feed somebody, count as the one in the middle of those
 /// that are; `None` when these are fewer.
