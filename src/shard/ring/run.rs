@@ -92,13 +92,15 @@ pub struct Run<'a, K: Kernel = Uring> {
 
 impl<K: Kernel> Ring<K> {
     /// Starts a run to one client. `to` must be of the socket's family: see
-    /// `sockets::to_socket_address`. `None`: no slot is free, or the chain of linked runs has its
-    /// largest length; the caller tries again in the next turn.
+    /// `sockets::to_socket_address`. `None`: no slot is free, the chain of linked runs has its
+    /// largest length, or the kernel takes no operations; the caller tries again in the next turn.
+    /// Of what waits for the kernel nothing is known yet: a run behind it would be sent even when
+    /// those before fail, and their packets would come after its own.
     pub fn start_run(&mut self, slot: FileSlot, to: SocketAddr, token: u32) -> Option<Run<'_, K>> {
         let chain_is_full = self.chain.is_some_and(|chain| {
             chain.file == slot && chain.to == to && chain.runs >= self.chain_runs_max()
         });
-        if chain_is_full || !self.files.is_open(slot) {
+        if chain_is_full || self.uring.is_refusing() || !self.files.is_open(slot) {
             return None;
         }
         let index = self.memory.runs.take(slot, to, token)?;
@@ -108,10 +110,10 @@ impl<K: Kernel> Ring<K> {
         Some(Run { ring: self, index, gso, segment_bytes, has_tail, is_submitted, sealed })
     }
 
-    /// Whether a slot is free.
+    /// Whether a slot is free, and the kernel takes operations.
     #[must_use]
     pub fn has_free_run(&self) -> bool {
-        !self.memory.runs.free.is_empty()
+        !self.memory.runs.free.is_empty() && !self.uring.is_refusing()
     }
 
     /// Number of free slots.
