@@ -58,8 +58,8 @@ struct FileEntry {
     armed: [bool; Arm::ALL.len()],
     tokens: [u32; Arm::ALL.len()],
     stream_busy: bool,
-    /// A receive is being ended, and not armed again.
-    ends_receive: bool,
+    /// Ways that are being ended, and not armed again.
+    ends: [bool; Arm::ALL.len()],
     /// Stream sends may end early, and are gone on with.
     has_kernel_tls: bool,
 }
@@ -116,32 +116,35 @@ impl Files {
     pub(super) fn end_arm(&mut self, index: u32, arm: Arm) {
         if let Some(entry) = self.entries.get_mut(index as usize) {
             entry.armed[arm.place()] = false;
-            if arm == Arm::Receive {
-                entry.ends_receive = false;
-            }
+            entry.ends[arm.place()] = false;
         }
     }
 
-    /// Marks the receive of a slot as being ended. False: there is none, or it is marked already.
-    pub(super) fn end_receiving(&mut self, slot: FileSlot) -> bool {
+    /// Marks a way of a slot as being ended. False: it is not armed, or it is marked already.
+    pub(super) fn begin_end(&mut self, slot: FileSlot, arm: Arm) -> bool {
         let Some(entry) = self.open_mut(slot) else { return false };
-        let is_armed = entry.armed[Arm::Receive.place()];
-        is_armed && !std::mem::replace(&mut entry.ends_receive, true)
+        let is_armed = entry.armed[arm.place()];
+        is_armed && !std::mem::replace(&mut entry.ends[arm.place()], true)
     }
 
-    /// Takes the mark of `end_receiving` back.
-    pub(super) fn keep_receiving(&mut self, slot: FileSlot) {
+    /// Takes the mark of `begin_end` back.
+    pub(super) fn keep_arm(&mut self, slot: FileSlot, arm: Arm) {
         if let Some(entry) = self.open_mut(slot) {
-            entry.ends_receive = false;
+            entry.ends[arm.place()] = false;
         }
     }
 
-    pub(super) fn is_receiving(&self, slot: FileSlot) -> bool {
-        self.open(slot).is_some_and(|entry| entry.armed[Arm::Receive.place()])
+    pub(super) fn is_armed(&self, slot: FileSlot, arm: Arm) -> bool {
+        self.open(slot).is_some_and(|entry| entry.armed[arm.place()])
     }
 
-    pub(super) fn is_ending_receive(&self, index: u32) -> bool {
-        self.entries.get(index as usize).is_some_and(|entry| entry.ends_receive)
+    pub(super) fn is_ending(&self, index: u32, arm: Arm) -> bool {
+        self.entries.get(index as usize).is_some_and(|entry| entry.ends[arm.place()])
+    }
+
+    /// Whether a stream send is under way on a slot.
+    pub(super) fn is_streaming(&self, slot: FileSlot) -> bool {
+        self.open(slot).is_some_and(|entry| entry.stream_busy)
     }
 
     /// Whether so many more files have slots.

@@ -302,6 +302,9 @@ impl<K: Kernel> Ring<K> {
         let now = self.uring.now();
         while let Some((file, again)) = self.retries.take_due(now) {
             match again {
+                Again::Arm(arm) if self.files.is_ending(file.index(), arm) => {
+                    self.files.end_arm(file.index(), arm);
+                }
                 Again::Arm(arm) if self.files.is_open(file) => self.queue_arm(file.index(), arm),
                 Again::Send(index) => self.send_again(index),
                 Again::Cancel if self.files.closing_ops(file) > Some(0) => {
