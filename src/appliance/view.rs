@@ -200,6 +200,10 @@ impl ApplianceView for View {
         Arc::clone(&self.limits)
     }
 
+    fn home_of(&self, id: SessionId) -> ShardId {
+        self.poller.owner(id).unwrap_or(ShardId(0))
+    }
+
     fn request_sessions(
         &self,
         shard: ShardId,
