@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 /// Rooms of `src`, lowest layer first: a room uses lower layers only. `src/lib.rs` has the picture.
 const LAYERS: &[&[&str]] = &[
     &["base"],
-    &["mapped", "metrics"],
+    &["mapped", "metrics", "takeover"],
     &["rtsp", "rtp", "rtcp", "media"],
     &["sdp", "library", "config"],
     &["access", "sandbox"],
@@ -141,6 +141,7 @@ const PLAIN: &[&str] = &[
     "access",
     "router",
     "session",
+    "takeover",
     "vod",
     "consumers",
     "dist",
