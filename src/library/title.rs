@@ -1,5 +1,6 @@
 //! An opened title: what is known of the file, and its bytes for the kernel.
 
+use crate::base::names::CLIP_NAME;
 use crate::mapped::MappedFile;
 use crate::media::asset::Asset;
 use crate::rtp::WireBase;
@@ -24,6 +25,13 @@ pub struct Title {
 }
 
 impl Title {
+    /// Whether it is the built-in clip, whose file nobody can change. That of another process that
+    /// was taken over has another identity than this one's.
+    #[must_use]
+    pub fn is_clip(&self) -> bool {
+        self.url_path == CLIP_NAME
+    }
+
     /// When the title was recorded, in nanoseconds since 1970: what the container says, else when
     /// the file was last changed. `Range: clock=` counts from there.
     #[must_use]
