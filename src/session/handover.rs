@@ -235,6 +235,12 @@ impl<E> Routes<E> {
         self.routes.is_empty()
     }
 
+    /// Whether events of a session are held.
+    #[must_use]
+    pub fn holds(&self) -> bool {
+        self.routes.values().any(|route| matches!(route, Route::Held(_)))
+    }
+
     /// Where a session is, if it is settled on another shard.
     #[must_use]
     pub fn at(&self, id: SessionId) -> Option<ShardId> {

@@ -104,6 +104,14 @@ impl SharedSockets {
         open.map(|(place, _)| place).collect()
     }
 
+    /// Indices of all pairs but that for groups.
+    #[must_use]
+    pub fn all_places(&self) -> Vec<u16> {
+        let is_open = |pair: &Option<Pair>| pair.as_ref().is_some_and(|pair| !pair.is_for_groups);
+        let open = (0..).zip(&self.pairs).filter(|(_, pair)| is_open(pair));
+        open.map(|(place, _)| place).collect()
+    }
+
     /// The pair that sends to multicast groups.
     #[must_use]
     pub fn group_pair(&self) -> Option<u16> {
