@@ -1,0 +1,183 @@
+//! The sessions of a shard that another process takes over.
+//!
+//! ```text
+//!  old process: units --check--> record ..  left: those that cannot go
+//!  new process: PackedTitle::of --> unpack, as a session that has come from another shard
+//! ```
+//! Invariant: a unit goes as a whole, or stays as a whole. Bound: the sessions of the shard.
+
+use std::collections::{BTreeMap, HashSet};
+use std::fmt;
+use std::sync::Arc;
+
+use crate::base::ids::SessionId;
+use crate::consumers::parcel::Unit;
+use crate::consumers::sessions::Sessions;
+use crate::library::title::Title;
+use crate::poll::poll_table::EntryKey;
+use crate::session::directory::SessionRef;
+use crate::session::handover::MoveRefusal;
+use crate::takeover::v1::SessionRecord;
+use crate::vod::handover::PackedTitle;
+
+/// Sessions that cannot be handed over, by what they are.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct LeftBehind {
+    counts: BTreeMap<&'static str, usize>,
+}
+
+impl LeftBehind {
+    /// Whether all can go.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.counts.is_empty()
+    }
+
+    /// Adds those of another shard.
+    pub fn add(&mut self, other: &Self) {
+        for (what, count) in &other.counts {
+            *self.counts.entry(what).or_default() += count;
+        }
+    }
+
+    /// Number of sessions.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.counts.values().sum()
+    }
+
+    fn note(&mut self, why: MoveRefusal) {
+        let what = match why {
+            MoveRefusal::Tls => "over TLS",
+            MoveRefusal::Tunnel => "in a tunnel over HTTP",
+            MoveRefusal::Srtp => "with SRTP",
+            MoveRefusal::Publisher => "of a publisher, or on its connection",
+            MoveRefusal::NoPath => "of a reader of a live path",
+            MoveRefusal::Lineup => "of a line-up",
+            MoveRefusal::Multicast => "of a multicast group",
+            _ => "with ports of several shards",
+        };
+        *self.counts.entry(what).or_default() += 1;
+    }
+}
+
+impl fmt::Display for LeftBehind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (n, (what, count)) in self.counts.iter().enumerate() {
+            let comma = if n == 0 { "" } else { ", " };
+            write!(f, "{comma}{count} {what}")?;
+        }
+        Ok(())
+    }
+}
+
+impl Sessions {
+    /// All connections with their sessions, and sessions without one. A publisher's id is not known
+    /// here, so its session is missing; `check_takeover` tells that by the connection.
+    #[must_use]
+    pub fn units(&self, connections: &[EntryKey]) -> Vec<Unit> {
+        let directory = &self.cx.directory;
+        let mut seen = HashSet::new();
+        let mut units: Vec<Unit> = Vec::with_capacity(connections.len());
+        for entry in connections {
+            let sessions = directory.of_connection(*entry).iter();
+            let sessions = sessions.filter_map(|session| Some((self.id_of(*session)?, *session)));
+            let sessions: Vec<(SessionId, SessionRef)> = sessions.collect();
+            seen.extend(sessions.iter().map(|(id, _)| *id));
+            units.push(Unit { connection: Some(*entry), sessions });
+        }
+        let others = directory.behind(None).filter(|(id, session)| {
+            !matches!(session, SessionRef::Publisher(_)) && !seen.contains(id)
+        });
+        units.extend(others.map(|one| Unit { connection: None, sessions: vec![one] }));
+        units
+    }
+
+    /// Whether a unit can be handed over, as far as its sessions are concerned.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn check_takeover(&self, unit: &Unit) -> Result<(), MoveRefusal> {
+        let on = unit.connection.map_or(0, |entry| self.cx.directory.of_connection(entry).len());
+        if unit.connection.is_some() && on != unit.sessions.len() {
+            return Err(MoveRefusal::Publisher);
+        }
+        if unit.sessions.is_empty() {
+            return Ok(());
+        }
+        let is_reader = |(_, session): &(_, _)| matches!(session, SessionRef::Reader(_));
+        if unit.sessions.iter().any(is_reader) {
+            return Err(MoveRefusal::NoPath);
+        }
+        self.check_move(unit).map(|_home| ())
+    }
+
+    /// Notes a unit that cannot go.
+    pub fn leave(&self, unit: &Unit, why: MoveRefusal, left: &mut LeftBehind) {
+        let on = unit.connection.map_or(0, |entry| self.cx.directory.of_connection(entry).len());
+        for _ in 0..on.max(unit.sessions.len()) {
+            left.note(why);
+        }
+    }
+
+    /// Sessions of publishers that are on no connection of this shard.
+    pub fn leave_publishers(&self, left: &mut LeftBehind) {
+        let publishers = &self.live.sources.publishers;
+        for (_, session) in self.cx.directory.behind(None) {
+            if let SessionRef::Publisher(number) = session
+                && publishers.get(&number).is_some_and(|one| one.connection.is_none())
+            {
+                left.note(MoveRefusal::Publisher);
+            }
+        }
+    }
+
+    /// Whether no command of a session is under way.
+    #[must_use]
+    pub fn are_quiet(&self) -> bool {
+        let mut all = self.cx.directory.behind(None);
+        all.all(|(_, session)| match session {
+            SessionRef::Title(key) => self.vod.players.is_quiet(key),
+            SessionRef::Reader(_) | SessionRef::Publisher(_) => true,
+        })
+    }
+
+    /// Records of the sessions of a unit that can go; `None`: it cannot after all.
+    pub fn record(
+        &self,
+        unit: &Unit,
+        title_of: &mut dyn FnMut(&Arc<Title>) -> u32,
+        pair_of: &dyn Fn(u16) -> Option<u32>,
+    ) -> Option<Vec<SessionRecord>> {
+        let records = unit.sessions.iter().map(|(_, session)| match *session {
+            SessionRef::Title(key) => {
+                let record = self.vod.players.record(&self.cx, key, title_of, pair_of)?;
+                Some(SessionRecord::Title(Box::new(record)))
+            }
+            SessionRef::Reader(_) | SessionRef::Publisher(_) => None,
+        });
+        records.collect()
+    }
+
+    /// Takes in a session that another process has recorded, whose connection has this entry. False:
+    /// it does not fit.
+    pub fn take_in(
+        &mut self,
+        record: SessionRecord,
+        connection: Option<EntryKey>,
+        titles: &[Arc<Title>],
+        pair_of: &dyn Fn(u32) -> Option<u16>,
+    ) -> bool {
+        let Self { cx, vod, .. } = self;
+        match record {
+            SessionRecord::Title(record) => {
+                let Some(packed) = PackedTitle::of(cx, *record, titles, pair_of) else {
+                    return false;
+                };
+                let key = vod.unpack(cx, packed, connection);
+                vod.want_windows(cx, key);
+                true
+            }
+        }
+    }
+}
