@@ -3,6 +3,7 @@
 //! reference 001: Task objects are placed on a FIFO TaskQueue and executed by pool threads; when
 //! one completes, polling of the descriptor it was made for is resumed.
 
+use std::fs::File;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -14,6 +15,7 @@ use crate::library::title::Title;
 use crate::media::image::{ImageError, ImageNumbers};
 use crate::media::payload_window::PayloadWindow;
 use crate::media::window::{PacketWindow, WindowKey};
+use crate::rtp::WireBase;
 use crate::sdp::read::SdpError;
 use crate::sdp::session::SessionSdp;
 
@@ -52,6 +54,8 @@ pub enum TaskOwner {
     },
     /// A request of the guest (`Poller::with_guest`), by its number.
     Guest(u32),
+    /// Sessions of another process, by the place of their title.
+    Takeover(u32),
     /// A path that is fed by titles.
     Titles {
         /// Number of the feed.
@@ -92,6 +96,15 @@ pub enum Work {
     Open {
         /// Path inside the library; empty for none. `None` stands for the built-in clip.
         name: Option<String>,
+    },
+    /// Opens (or finds open) a title whose file another process has open.
+    Adopt {
+        /// As of `Open`. What the name leads to by now may be another file.
+        name: Option<String>,
+        /// The file.
+        file: Arc<File>,
+        /// What the numbers of its players are made of.
+        wire: WireBase,
     },
     /// Finds the addresses of a host.
     Resolve {
@@ -144,7 +157,7 @@ pub struct TaskDone {
 /// What a worker found.
 #[derive(Debug)]
 pub enum Outcome {
-    /// Of `Work::Open`.
+    /// Of `Work::Open` and `Work::Adopt`.
     Opened(Result<Arc<Title>, OpenFailure>),
     /// Of `Work::Resolve`.
     Resolved(Result<Vec<Host>, ResolveFailure>),
