@@ -87,6 +87,23 @@ impl Arrivals {
         self.accepted.len() + self.visits.len() + self.datagrams.len()
     }
 
+    /// Whether a connection, or bytes of one, wait to be handled.
+    pub(super) fn has_connections(&self) -> bool {
+        let is_received = |visit: &Visit| matches!(visit, Visit::Received(..));
+        !self.accepted.is_empty() || self.visits.iter().any(is_received)
+    }
+
+    /// Takes out the datagrams that wait: row, sender, bytes.
+    pub(super) fn take_datagrams(&mut self) -> Vec<(u32, SocketAddr, Vec<u8>)> {
+        let datagrams = self.datagrams.drain(..);
+        datagrams.map(|one| (one.token, one.from, one.bytes.to_vec())).collect()
+    }
+
+    /// Datagrams wait from now on.
+    pub(super) fn hold_datagrams(&mut self) {
+        self.datagrams_left = 0;
+    }
+
     /// Whether bytes of a connection wait to be handled.
     pub(super) fn has_received(&self, key: EntryKey) -> bool {
         self.visits.iter().any(|visit| matches!(visit, Visit::Received(of, _) if *of == key))
@@ -136,6 +153,7 @@ impl<K: Kernel> Shard<K> {
                 self.net.handle_run_sent(&mut self.sessions, token, packets, result);
             }
             Completion::StreamSent { token, result } => self.handle_stream_sent(token, result),
+            Completion::StreamCut { token, rest } => self.handle_stream_cut(token, rest),
         }
     }
 
@@ -162,6 +180,9 @@ impl<K: Kernel> Shard<K> {
 
     /// Has a connection visited after all that wait: messages that are read already are left.
     pub(super) fn visit_later(&mut self, key: EntryKey) {
+        if self.net.entries.is_quiet {
+            return;
+        }
         if let Some(link) = self.net.entries.link_mut(key)
             && !std::mem::replace(&mut link.is_awaiting_visit, true)
         {
@@ -198,6 +219,9 @@ impl<K: Kernel> Shard<K> {
                         // They are handled where the connection is going.
                         return;
                     }
+                }
+                if self.net.entries.is_quiet {
+                    return;
                 }
                 // A connection that has become busy meanwhile goes on when it is free again.
                 if self.net.entries.table.polling(key) == Some(Polling::Suspended)

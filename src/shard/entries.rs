@@ -24,6 +24,8 @@ pub(super) struct Entries {
     links: Vec<Option<Link>>,
     /// Connections with something to send.
     pub(super) dirty: Vec<EntryKey>,
+    /// No RTSP connection is received from: another process takes over.
+    pub(super) is_quiet: bool,
 }
 
 /// State of an entry beside its consumer.
@@ -46,7 +48,12 @@ pub(super) struct Link {
 
 impl Entries {
     pub(super) fn new(entries_max: usize) -> Self {
-        Self { table: PollTable::new(entries_max), links: Vec::new(), dirty: Vec::new() }
+        Self {
+            table: PollTable::new(entries_max),
+            links: Vec::new(),
+            dirty: Vec::new(),
+            is_quiet: false,
+        }
     }
 
     /// Enters a consumer, suspended, and gives its descriptor to the ring.
@@ -106,6 +113,35 @@ impl Entries {
         }
         self.table.enable_events(key);
         Ok(())
+    }
+
+    /// Enters a listener on which another process accepts connections so far.
+    ///
+    /// # Errors
+    /// As `install_own`.
+    pub(super) fn install_waiting(
+        &mut self,
+        ring: &mut Ring<impl Kernel>,
+        consumer: Consumer,
+        fd: OwnedFd,
+    ) -> Result<(), RingError> {
+        let (key, _) = self.install(ring, consumer, fd).map_err(|(_, error)| error)?;
+        self.table.enable_events(key);
+        Ok(())
+    }
+
+    /// Keys of RTSP connections, while their consumers do not run.
+    pub(super) fn connections(&mut self) -> Vec<EntryKey> {
+        let keys: Vec<EntryKey> = self.table.keys().collect();
+        keys.into_iter().filter(|key| self.connection_mut(*key).is_some()).collect()
+    }
+
+    /// Keys of listeners.
+    pub(super) fn listeners(&mut self) -> Vec<EntryKey> {
+        let keys: Vec<EntryKey> = self.table.keys().collect();
+        keys.into_iter()
+            .filter(|key| matches!(self.table.consumer_mut(*key), Some(Consumer::Listener(_))))
+            .collect()
     }
 
     /// Enters a UDP socket of another shard, by which datagrams are sent: none are received.
@@ -201,8 +237,12 @@ impl Entries {
     /// until it does.
     pub(super) fn enable(&mut self, ring: &mut Ring<impl Kernel>, key: EntryKey) {
         let Some(link) = self.link(key).filter(|link| !link.is_frozen) else { return };
+        let is_quiet = self.is_quiet;
         if let Some(connection) = self.connection_mut(key)
-            && (connection.is_congested() || connection.is_closing() || connection.is_waiting())
+            && (is_quiet
+                || connection.is_congested()
+                || connection.is_closing()
+                || connection.is_waiting())
         {
             return;
         }

@@ -107,6 +107,21 @@ impl<K: Kernel> Network<K> {
         Ok(place)
     }
 
+    /// As `add_pair`, of a pair that another process receives at so far.
+    pub(super) fn add_waiting_pair(
+        &mut self,
+        sessions: &mut Sessions,
+        pair: UdpPair,
+    ) -> Result<u16, RingError> {
+        let Some(place) = sessions.cx.sockets.next_place() else {
+            return Err(RingError::unavailable("no room for another pair of sockets"));
+        };
+        let (rtp_port, family) = (pair.rtp_port, Family::of(self.pair_host.ip()));
+        self.pairs.open_foreign(&mut self.ring, &mut self.entries, place, pair, family)?;
+        sessions.cx.sockets.add_pair(rtp_port);
+        Ok(place)
+    }
+
     /// Opens duplicates of another shard's sockets, by which streams of its sessions are sent.
     pub(super) fn add_foreign_pair(
         &mut self,
