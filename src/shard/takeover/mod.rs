@@ -1,0 +1,238 @@
+//! One process takes over from another one: a shard's part on either side.
+//!
+//! ```text
+//!  old   Serving --Quiet--> no request is read --Freeze--> nothing is sent, record --Leave--> ended
+//!           ^------------------------------ Resume ---------------'
+//!  new   Waiting --Open, Take: titles, sessions are here--Begin--> Serving
+//! ```
+//! The old shard makes records of its sessions and changes nothing of them, so it can go on at any
+//! time before `Leave`. The new one arms and sends nothing before `Begin`. Who may go on is decided
+//! once, by the two processes (`appliance::takeover`).
+//!
+//! Invariants: between `Freeze` and `Resume` nothing is sent, received or accepted; what comes to the
+//! inbox meanwhile is handled after `Resume`, in order. Bounds: `HELD_MAX`; `OPENS_MAX`.
+
+mod giving;
+mod taking;
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use crate::base::time::Mono;
+use crate::config::paths::PathTable;
+use crate::consumers::parcel::Unit;
+use crate::consumers::takeover::LeftBehind;
+use crate::library::title::Title;
+use crate::live::core::message::LiveMessage;
+use crate::poll::poll_table::EntryKey;
+use crate::poll::task::{OpenFailure, TaskDone};
+use crate::rtp::WireBase;
+use crate::shard::inbox::Message;
+use crate::shard::sockets::UdpPair;
+use crate::takeover::v1::{ShardRecord, UnitRecord};
+
+/// Takes an answer; called once.
+pub type Answer<T> = Box<dyn FnOnce(T) + Send>;
+
+/// What the thread of a takeover has a shard do.
+pub enum TakeoverMessage {
+    /// Old: tell the titles that are played.
+    Titles {
+        /// Gets them.
+        answer: Answer<Vec<Arc<Title>>>,
+    },
+    /// Old: read no request any more, and answer when none is at hand.
+    Quiet {
+        /// Gets the sessions that cannot be handed over, or a sentence: requests were at hand for
+        /// too long, or the server stops.
+        answer: Answer<Result<LeftBehind, String>>,
+    },
+    /// Old: send nothing any more, and record what there is.
+    Freeze {
+        /// Gets the record, or a sentence.
+        answer: Answer<Result<Given, String>>,
+    },
+    /// Old: go on, as if nothing had been asked.
+    Resume,
+    /// Old: the sessions are another process's. Those that it has not taken are ended.
+    Leave,
+    /// New: open these titles.
+    Open {
+        /// The titles.
+        titles: Vec<TitleToOpen>,
+        /// Gets them in their order.
+        answer: Answer<Vec<Result<Arc<Title>, OpenFailure>>>,
+    },
+    /// New: take these sessions in.
+    Take {
+        /// The sessions, with their descriptors.
+        taken: Taken,
+        /// Gets the number of sessions, or a sentence: they have no room or do not fit.
+        answer: Answer<Result<usize, String>>,
+    },
+    /// New: everything is this process's now.
+    Begin {
+        /// When the other process ceased to send.
+        frozen: Mono,
+    },
+}
+
+/// A title that another process has open.
+#[derive(Debug)]
+pub struct TitleToOpen {
+    /// Path inside the media folder; `None`: the built-in clip.
+    pub name: Option<String>,
+    /// The file.
+    pub file: Arc<std::fs::File>,
+    /// What the numbers of its players are made of.
+    pub wire: WireBase,
+}
+
+/// What a shard hands over: its record names descriptors by their places in `files`.
+#[derive(Debug)]
+pub struct Given {
+    /// The record.
+    pub record: ShardRecord,
+    /// Its descriptors.
+    pub files: Vec<OwnedFd>,
+}
+
+/// What a shard takes in.
+#[derive(Debug, Default)]
+pub struct Taken {
+    /// Pairs of sockets whose home the shard becomes, beside its first one.
+    pub pairs: Vec<UdpPair>,
+    /// Connections and sessions.
+    pub units: Vec<TakenUnit>,
+    /// Datagrams that came to the process before: port of RTP of the pair, whether it was the
+    /// socket of RTCP, sender, bytes.
+    pub datagrams: Vec<(u16, bool, SocketAddr, Vec<u8>)>,
+}
+
+/// Sessions that stay together, with what their record refers to.
+#[derive(Debug)]
+pub struct TakenUnit {
+    /// The record.
+    pub record: UnitRecord,
+    /// Socket of its connection.
+    pub socket: Option<OwnedFd>,
+    /// Titles by their places in the record of the shard.
+    pub titles: Arc<[Arc<Title>]>,
+    /// Ports of RTP of pairs, by their places there.
+    pub ports: Arc<[u16]>,
+}
+
+/// How far a takeover is on this shard.
+#[derive(Default)]
+pub(super) struct Takeover {
+    step: Step,
+    /// What came to the inbox while nothing was to change.
+    held: Held,
+}
+
+#[derive(Default)]
+enum Step {
+    #[default]
+    Serving,
+    /// Requests are not read.
+    Quiet { since: Mono, answer: Option<Answer<Result<LeftBehind, String>>> },
+    /// Sends and receives end.
+    Freezing { since: Mono, answer: Option<Answer<Result<Given, String>>> },
+    /// The record is made, of these units.
+    Frozen { given: Vec<Unit> },
+    /// Another process has the sessions.
+    Left,
+    /// The other process has not handed over yet.
+    Waiting(Box<Waiting>),
+}
+
+/// A shard whose sessions are to come.
+struct Waiting {
+    paths: Arc<PathTable>,
+    opening: Option<Opening>,
+    /// What connections have received.
+    inputs: Vec<(EntryKey, Vec<u8>)>,
+    /// Row of a socket, sender, bytes.
+    datagrams: Vec<(EntryKey, SocketAddr, Vec<u8>)>,
+}
+
+/// Titles that are being opened.
+struct Opening {
+    waiting: VecDeque<(u32, TitleToOpen)>,
+    under_way: usize,
+    opened: Vec<Option<Result<Arc<Title>, OpenFailure>>>,
+    answer: Answer<Vec<Result<Arc<Title>, OpenFailure>>>,
+}
+
+#[derive(Default)]
+struct Held {
+    outcomes: Vec<TaskDone>,
+    live: Vec<LiveMessage>,
+    messages: Vec<Message>,
+    /// Row of a socket, sender, bytes.
+    datagrams: Vec<(EntryKey, SocketAddr, Vec<u8>)>,
+}
+
+impl Takeover {
+    /// Whether the shard takes turns of its own kind: nothing is sent in them.
+    pub(super) fn is_still(&self) -> bool {
+        matches!(self.step, Step::Freezing { .. } | Step::Frozen { .. } | Step::Waiting(_))
+    }
+
+    /// Until when a shard in such a turn may sleep.
+    pub(super) fn idle_until(&self, now: Mono) -> Option<Mono> {
+        match &self.step {
+            Step::Freezing { .. } => Some(now + FREEZING_STEP),
+            Step::Frozen { .. } | Step::Waiting(_) => Some(now + STILL_STEP),
+            Step::Serving | Step::Quiet { .. } | Step::Left => None,
+        }
+    }
+}
+
+impl Held {
+    fn len(&self) -> usize {
+        self.outcomes.len() + self.live.len() + self.messages.len()
+    }
+}
+
+impl std::fmt::Debug for Takeover {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match &self.step {
+            Step::Serving => "Serving",
+            Step::Quiet { .. } => "Quiet",
+            Step::Freezing { .. } => "Freezing",
+            Step::Frozen { .. } => "Frozen",
+            Step::Left => "Left",
+            Step::Waiting(_) => "Waiting",
+        })
+    }
+}
+
+impl std::fmt::Debug for TakeoverMessage {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Titles { .. } => "Titles",
+            Self::Quiet { .. } => "Quiet",
+            Self::Freeze { .. } => "Freeze",
+            Self::Resume => "Resume",
+            Self::Leave => "Leave",
+            Self::Open { .. } => "Open",
+            Self::Take { .. } => "Take",
+            Self::Begin { .. } => "Begin",
+        })
+    }
+}
+
+/// Items that wait while a shard is frozen, which is less than a second.
+const HELD_MAX: usize = 16_384;
+/// Titles that workers open at once.
+const OPENS_MAX: usize = 64;
+/// Between two looks at what is under way.
+const FREEZING_STEP: std::time::Duration = std::time::Duration::from_millis(1);
+/// The longest sleep of a shard without work.
+const STILL_STEP: std::time::Duration = std::time::Duration::from_millis(100);
+/// How long requests may take that were at hand, and sends that were under way.
+const QUIET_MAX: std::time::Duration = std::time::Duration::from_secs(2);
+const FREEZING_MAX: std::time::Duration = std::time::Duration::from_millis(500);

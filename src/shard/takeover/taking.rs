@@ -1,0 +1,231 @@
+//! A shard that takes sessions over from another process.
+//!
+//! ```text
+//!  Waiting --Open--> titles --Take--> sessions are here, with timers; nothing is armed --Begin-->
+//! ```
+//! What does not fit is told before anything has moved: the process ends then, and the other one
+//! goes on.
+
+use std::collections::VecDeque;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use super::{
+    Answer, OPENS_MAX, Opening, Step, Taken, TakenUnit, TakeoverMessage, TitleToOpen, Waiting,
+};
+use crate::base::time::Mono;
+use crate::config::paths::PathTable;
+use crate::consumers::Consumer;
+use crate::consumers::rtsp_connection::{Places, RtspConnection};
+use crate::library::title::Title;
+use crate::poll::consumer::Event;
+use crate::poll::poll_table::EntryKey;
+use crate::poll::task::{OpenFailure, Task, TaskClass, TaskOwner, Work};
+use crate::shard::ring::kernel::Kernel;
+use crate::shard::state::Shard;
+use crate::takeover::v1::ConnectionRecord;
+
+impl<K: Kernel> Shard<K> {
+    /// Nothing is armed before another process has handed over.
+    pub(in crate::shard) fn wait_for_takeover(&mut self, paths: Arc<PathTable>) {
+        self.net.entries.is_quiet = true;
+        let (opening, inputs, datagrams) = (None, Vec::new(), Vec::new());
+        let waiting = Waiting { paths, opening, inputs, datagrams };
+        self.takeover.step = Step::Waiting(Box::new(waiting));
+    }
+
+    pub(in crate::shard) fn handle_takeover(&mut self, message: TakeoverMessage) {
+        match message {
+            TakeoverMessage::Titles { answer } => answer(self.titles_in_play()),
+            TakeoverMessage::Quiet { answer } => self.begin_quiet(answer),
+            TakeoverMessage::Freeze { answer } => self.begin_freeze(answer),
+            TakeoverMessage::Resume => self.resume(),
+            TakeoverMessage::Leave => self.leave(),
+            TakeoverMessage::Open { titles, answer } => self.open_titles(titles, answer),
+            TakeoverMessage::Take { taken, answer } => answer(self.take(taken)),
+            TakeoverMessage::Begin { frozen } => self.begin(frozen),
+        }
+    }
+
+    fn open_titles(
+        &mut self,
+        titles: Vec<TitleToOpen>,
+        answer: Answer<Vec<Result<Arc<Title>, OpenFailure>>>,
+    ) {
+        let Step::Waiting(waiting) = &mut self.takeover.step else { return };
+        let opened = titles.iter().map(|_| None).collect();
+        let titles: VecDeque<_> = (0..).zip(titles).collect();
+        waiting.opening = Some(Opening { waiting: titles, under_way: 0, opened, answer });
+        self.go_on_opening();
+    }
+
+    fn go_on_opening(&mut self) {
+        let Step::Waiting(waiting) = &mut self.takeover.step else { return };
+        let Some(opening) = &mut waiting.opening else { return };
+        let mut tasks = Vec::new();
+        while opening.under_way < OPENS_MAX
+            && let Some((number, TitleToOpen { name, file, wire })) = opening.waiting.pop_front()
+        {
+            opening.under_way += 1;
+            tasks.push(Task {
+                shard: self.id,
+                owner: TaskOwner::Takeover(number),
+                class: TaskClass::Control,
+                work: Work::Adopt { name, file, wire },
+            });
+        }
+        if opening.under_way == 0
+            && let Some(Opening { opened, answer, .. }) = waiting.opening.take()
+        {
+            answer(opened.into_iter().flatten().collect());
+        }
+        tasks.into_iter().for_each(|task| self.submit(task));
+    }
+
+    /// A title is open, or will not open.
+    pub(in crate::shard) fn handle_title_taken(
+        &mut self,
+        number: u32,
+        result: Result<Arc<Title>, OpenFailure>,
+    ) {
+        let Step::Waiting(waiting) = &mut self.takeover.step else { return };
+        let Some(opening) = &mut waiting.opening else { return };
+        opening.under_way = opening.under_way.saturating_sub(1);
+        if let Some(place) = opening.opened.get_mut(number as usize) {
+            *place = Some(result);
+        }
+        self.go_on_opening();
+    }
+
+    /// Takes sessions in.
+    fn take(&mut self, taken: Taken) -> Result<usize, String> {
+        let Taken { pairs, units, datagrams } = taken;
+        self.check_room(&pairs, &units)?;
+        for pair in pairs {
+            let added = self.net.add_waiting_pair(&mut self.sessions, pair);
+            added.map_err(|error| format!("UDP sockets cannot be taken over: {error}"))?;
+        }
+        let mut count = 0;
+        for unit in units {
+            count += self.take_unit(unit)?;
+        }
+        for (rtp_port, is_rtcp, from, bytes) in datagrams {
+            let place = self.place_of_port(rtp_port);
+            let key = place.and_then(|place| self.net.pairs.entry(place, is_rtcp));
+            if let (Some(key), Step::Waiting(waiting)) = (key, &mut self.takeover.step) {
+                waiting.datagrams.push((key, from, bytes));
+            }
+        }
+        self.settle();
+        Ok(count)
+    }
+
+    fn check_room<P>(&self, pairs: &[P], units: &[TakenUnit]) -> Result<(), String> {
+        let connections = units.iter().filter(|unit| unit.socket.is_some()).count();
+        let rows = connections + 2 * pairs.len();
+        let table = &self.net.entries.table;
+        if table.count() + rows > table.entries_max() || !self.net.ring.has_room(rows) {
+            return Err(
+                "there is no room for all connections: raise server.poll_entries_max".into()
+            );
+        }
+        let sessions: usize = units.iter().map(|unit| unit.record.sessions.len()).sum();
+        if self.sessions.cx.session_count() + sessions > self.sessions.cx.config.sessions_max {
+            return Err("there is no room for all sessions: raise rtsp.sessions_max".into());
+        }
+        Ok(())
+    }
+
+    /// Returns the number of sessions.
+    fn take_unit(&mut self, unit: TakenUnit) -> Result<usize, String> {
+        let TakenUnit { record, socket, titles, ports } = unit;
+        let key = match (&record.connection, socket) {
+            (Some(connection), Some(socket)) => Some(self.install_taken(connection, socket)?),
+            _ => None,
+        };
+        let pair_of = |index: u32, shard: &Self| {
+            ports.get(index as usize).and_then(|port| shard.place_of_port(*port))
+        };
+        let places: Vec<Option<u16>> =
+            (0..).take(ports.len()).map(|index| pair_of(index, self)).collect();
+        let pair_of = |index: u32| places.get(index as usize).copied().flatten();
+        let mut count = 0;
+        for session in record.sessions {
+            if !self.sessions.take_in(session, key, &titles, &pair_of) {
+                return Err("the record of a session does not fit its title or sockets".into());
+            }
+            count += 1;
+        }
+        Ok(count)
+    }
+
+    fn install_taken(
+        &mut self,
+        record: &ConnectionRecord,
+        socket: OwnedFd,
+    ) -> Result<EntryKey, String> {
+        let ip = record.peer.ip().to_canonical();
+        let cx = &self.sessions.cx;
+        let places = Places {
+            connection: self.addresses.admit(ip, 1),
+            half_open: cx.config.shares.half_open.admit(ip, 1),
+        };
+        let connection = RtspConnection::resumed(record, places, cx);
+        let consumer = Consumer::Connection(Box::new(connection));
+        let installed = self.net.entries.install(&mut self.net.ring, consumer, socket);
+        let (key, _) = installed
+            .map_err(|(_, error)| format!("a connection cannot be taken over: {error}"))?;
+        if let Some(connection) = self.net.entries.connection_mut(key) {
+            connection.set_key(key);
+        }
+        self.cells.connections.add(1);
+        if let Step::Waiting(waiting) = &mut self.takeover.step
+            && !record.input.0.is_empty()
+        {
+            waiting.inputs.push((key, record.input.0.clone()));
+        }
+        Ok(key)
+    }
+
+    fn place_of_port(&self, rtp_port: u16) -> Option<u16> {
+        let sockets = &self.sessions.cx.sockets;
+        let is_it = |place: &u16| sockets.ports(*place).is_some_and(|(rtp, _)| rtp == rtp_port);
+        sockets.places().into_iter().find(is_it)
+    }
+
+    /// Everything is this process's now.
+    fn begin(&mut self, frozen: Mono) {
+        let step = std::mem::take(&mut self.takeover.step);
+        let Step::Waiting(waiting) = step else {
+            self.takeover.step = step;
+            return;
+        };
+        let Waiting { paths, inputs, datagrams, .. } = *waiting;
+        self.net.entries.is_quiet = false;
+        let gap = self.sessions.cx.now.since(frozen);
+        for _ in 0..self.sessions.cx.directory.len() {
+            let gap_ns = u64::try_from(gap.as_nanos()).unwrap_or(u64::MAX);
+            self.cells.takeover_gap.observe_ns(gap_ns);
+        }
+        self.guarded(None, |shard| {
+            shard.sessions.live.configure_paths(&mut shard.sessions.cx, paths);
+        });
+        self.arm_sockets();
+        for key in self.net.entries.connections() {
+            self.watch_connection(key);
+            let begins = self.net.entries.connection_mut(key);
+            let begins = begins.filter(|one| one.is_beginning()).map(|one| one.peer().ip());
+            if let Some(ip) = begins {
+                self.queue_beginning(key, ip, false);
+            }
+            if !inputs.iter().any(|(with_input, _)| *with_input == key) {
+                self.wake_connection(key);
+            }
+        }
+        for (key, bytes) in inputs {
+            self.dispatch(key, Event::Received(&bytes));
+            self.settle();
+        }
+        self.handle_datagrams(datagrams);
+    }
+}
