@@ -95,6 +95,7 @@ impl<K: Kernel> Shard<K> {
                 self.drain(order);
                 done();
             }
+            Message::Takeover(message) => self.handle_takeover(*message),
             Message::Tunnel(message) => {
                 self.guarded(None, |shard| shard.handle_tunnel(*message));
             }
@@ -109,7 +110,7 @@ impl<K: Kernel> Shard<K> {
         }
     }
 
-    fn handle_outcome(&mut self, done: TaskDone) {
+    pub(super) fn handle_outcome(&mut self, done: TaskDone) {
         let Sessions { cx, vod, live, .. } = &mut self.sessions;
         match (done.owner, done.outcome) {
             (TaskOwner::Window(request), Outcome::Window(result)) => {
@@ -128,6 +129,9 @@ impl<K: Kernel> Shard<K> {
             }
             (TaskOwner::Titles { feed, request }, outcome) => {
                 live.sources.handle_title_task(cx, &mut live.hub, (feed, request), outcome);
+            }
+            (TaskOwner::Takeover(number), Outcome::Opened(opened)) => {
+                self.handle_title_taken(number, opened);
             }
             (TaskOwner::Connection(entry), outcome @ (Outcome::Opened(_) | Outcome::Judged(_))) => {
                 self.dispatch(entry, Event::Outcome(outcome));

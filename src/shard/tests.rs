@@ -92,6 +92,7 @@ impl Bench {
             },
             paths: Arc::new(PathTable::default()),
             ring: RingConfig { files_max: 512, run_slots: 128, ..RingConfig::default() },
+            waits: false,
         };
         change(&mut config);
         match Shard::new(config) {

@@ -229,6 +229,7 @@ impl Node {
                 gso: Mode::Auto,
                 ..RingConfig::default()
             },
+            waits: false,
         };
         let kernel = SimKernel { shard: id, net: Rc::clone(&self.net) };
         Shard::on(kernel, config).expect("a shard")
