@@ -1,0 +1,375 @@
+//! The new process: it asks before it opens its ports, and takes in when everything else is made.
+//!
+//! ```text
+//!  ask -> Offer: sockets, titles ..  finish: titles open -> Freeze -> records -> shards -> Taken
+//! ```
+//! Any failure ends this process with a sentence, and the other one goes on.
+
+use std::collections::{HashMap, HashSet};
+use std::fs::File;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use super::super::reload::push_patiently;
+use super::door::Door;
+use super::inherited::{Inherited, TAKEOVER};
+use super::wire::{Wire, WireError};
+use super::{MESSAGE_MAX, PREPARE_MAX, QUIET_MAX, RECORD_MAX, TAKE_MAX, TakeoverAsk};
+use crate::base::ids::{SessionId, ShardId};
+use crate::base::time::Mono;
+use crate::library::title::{FileIdentity, Title};
+use crate::poll::poller::Poller;
+use crate::poll::task::OpenFailure;
+use crate::rtp::WireBase;
+use crate::shard::inbox::{Inbox, Message};
+use crate::shard::sockets::UdpPair;
+use crate::shard::takeover::{Answer, Taken, TakenUnit, TakeoverMessage, TitleToOpen};
+use crate::takeover::v1::{Fd, SessionRecord, ShardRecord, TitleRecord, UnitRecord};
+use crate::takeover::{Hello, Offer, ToNew, ToOld};
+
+/// A takeover that the old process has agreed to.
+#[derive(Debug)]
+pub(in crate::appliance) struct Claim {
+    wire: Wire,
+    path: PathBuf,
+    titles: Vec<TitleToOpen>,
+    door: Option<UnixListener>,
+    sockets: Inherited,
+}
+
+/// What was taken over.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::appliance) struct TakenOver {
+    /// Number of sessions.
+    pub(in crate::appliance) sessions: usize,
+    /// How long nothing was sent.
+    pub(in crate::appliance) gap: Duration,
+}
+
+impl TakenOver {
+    pub(in crate::appliance) fn log(&self) {
+        let gap_ms = u64::try_from(self.gap.as_millis()).unwrap_or(u64::MAX);
+        let sessions = self.sessions;
+        tracing::info!(code = "HE-I413", sessions, gap_ms, "the server is taken over");
+    }
+}
+
+type Key = (Option<String>, FileIdentity);
+type Opened = HashMap<Key, Arc<Title>>;
+
+impl Claim {
+    /// Asks the server at `path`.
+    ///
+    /// # Errors
+    /// A sentence: nobody is there, or it refuses.
+    pub(in crate::appliance) fn ask(path: &Path, how: TakeoverAsk) -> Result<Self, String> {
+        let stream = UnixStream::connect(path).map_err(|error| {
+            format!(
+                "no server to take over from at {}: {error}; start without --takeover",
+                path.display()
+            )
+        })?;
+        let mut wire = Wire::new(stream);
+        let hello = Hello::new(env!("CARGO_PKG_VERSION"), how == TakeoverAsk::Drop);
+        let said = wire.send(&ToOld::Hello(hello), &[], MESSAGE_MAX);
+        let (offer, mut files) = match wire.receive::<ToNew>(2 * MESSAGE_MAX) {
+            Ok((ToNew::Offer(offer), files)) => {
+                said.map_err(|error| error.to_string())?;
+                (offer, Files::new(files))
+            }
+            Ok((ToNew::Refused { why }, _)) => return Err(refused(&why)),
+            Ok(_) => return Err("the running server answers with something else".to_owned()),
+            Err(error) => return Err(format!("the running server does not answer: {error}")),
+        };
+        let Offer { listeners, pairs, titles, .. } = offer;
+        let mut sockets = Inherited::default();
+        let mut door = None;
+        for one in listeners {
+            match one.addr {
+                None if one.speaks == TAKEOVER => {
+                    door = Some(UnixListener::from(files.take(one.socket)?));
+                }
+                Some(addr) => {
+                    let socket = files.take(one.socket)?;
+                    sockets.listeners.push((one.speaks, addr, socket));
+                }
+                None => {}
+            }
+        }
+        for pair in pairs {
+            let (rtp, rtcp) = (files.take(pair.rtp)?, files.take(pair.rtcp)?);
+            sockets.pairs.push((pair.shard, UdpPair { rtp, rtcp, rtp_port: pair.rtp_port }));
+        }
+        let titles = titles.into_iter().map(|title| to_open(title, &mut files));
+        let titles = titles.collect::<Result<_, _>>()?;
+        Ok(Self { wire, path: path.to_owned(), titles, door, sockets })
+    }
+
+    /// Takes the sockets out that the configuration may ask for.
+    pub(in crate::appliance) fn take_sockets(&mut self) -> Inherited {
+        std::mem::take(&mut self.sockets)
+    }
+
+    /// The socket by which the next program takes over.
+    pub(in crate::appliance) fn take_door(&mut self) -> Option<Door> {
+        self.door.take().map(|listener| Door::inherited(self.path.clone(), listener))
+    }
+
+    /// Takes the sessions in and goes on with them. `ports` are those of the first pairs of the
+    /// shards.
+    ///
+    /// # Errors
+    /// A sentence: the old process goes on.
+    pub(in crate::appliance) fn finish(
+        mut self,
+        poller: &Poller<Inbox>,
+        ports: &[u16],
+    ) -> Result<TakenOver, String> {
+        let result = self.take_over(poller, ports);
+        if let Err(why) = &result {
+            let _gone = self.wire.send(&ToOld::Refused { why: why.clone() }, &[], MESSAGE_MAX);
+        }
+        result
+    }
+
+    fn take_over(&mut self, poller: &Poller<Inbox>, ports: &[u16]) -> Result<TakenOver, String> {
+        let mut opened = Opened::new();
+        let titles = std::mem::take(&mut self.titles);
+        // One that does not open may have no player any more when it counts.
+        open(poller, titles, &mut opened, PREPARE_MAX)?;
+        self.wire.send(&ToOld::Freeze, &[], MESSAGE_MAX).map_err(|error| error.to_string())?;
+        let records = self.records()?;
+        let frozen_ns = records.iter().map(|(record, _)| record.frozen_ns).min().unwrap_or(0);
+        let mut shards = Shares::new(ports);
+        for (record, files) in records {
+            shards.add(poller, record, Files::new(files), &mut opened)?;
+        }
+        let sessions = shards.take_in(poller)?;
+        if let Err(error) = self.wire.send(&ToOld::Taken, &[], MESSAGE_MAX) {
+            return Err(match self.wire.receive::<ToNew>(MESSAGE_MAX) {
+                Ok((ToNew::Refused { why }, _)) => refused(&why),
+                _ => error.to_string(),
+            });
+        }
+        for inbox in poller.inboxes() {
+            let frozen = Mono(frozen_ns);
+            let begin = Message::Takeover(Box::new(TakeoverMessage::Begin { frozen }));
+            let _hangs = push_patiently(inbox, begin);
+        }
+        let now_ns = monotonic_ns();
+        Ok(TakenOver { sessions, gap: Duration::from_nanos(now_ns.saturating_sub(frozen_ns)) })
+    }
+
+    /// What all shards have told.
+    fn records(&mut self) -> Result<Vec<(ShardRecord, Vec<OwnedFd>)>, String> {
+        let until = Instant::now() + QUIET_MAX + RECORD_MAX + TAKE_MAX;
+        let mut records = Vec::new();
+        // Bounded by the number of shards of the other process.
+        while records.len() <= usize::from(u8::MAX) {
+            let left = until.saturating_duration_since(Instant::now());
+            match self.wire.receive::<ToNew>(left) {
+                Ok((ToNew::Shard(record), files)) => records.push((*record, files)),
+                Ok((ToNew::Frozen, _)) => return Ok(records),
+                Ok((ToNew::Refused { why }, _)) => return Err(refused(&why)),
+                Ok((ToNew::Offer(_), _)) => break,
+                Err(error @ (WireError::Ended | WireError::Late)) => return Err(error.to_string()),
+                Err(error) => return Err(error.to_string()),
+            }
+        }
+        Err("the running server sends something that cannot be".to_owned())
+    }
+}
+
+/// Descriptors of a message, each of which is taken once.
+struct Files(Vec<Option<OwnedFd>>);
+
+impl Files {
+    fn new(files: Vec<OwnedFd>) -> Self {
+        Self(files.into_iter().map(Some).collect())
+    }
+
+    fn take(&mut self, fd: Fd) -> Result<OwnedFd, String> {
+        let place = self.0.get_mut(fd.0 as usize).and_then(Option::take);
+        place.ok_or_else(|| "a record names a descriptor that is not there".to_owned())
+    }
+}
+
+fn to_open(record: TitleRecord, files: &mut Files) -> Result<TitleToOpen, String> {
+    let file = Arc::new(File::from(files.take(record.file)?));
+    Ok(TitleToOpen { name: record.name, file, wire: WireBase::new(record.wire) })
+}
+
+/// Opens titles on the first shard; those that do not open are left out.
+fn open(
+    poller: &Poller<Inbox>,
+    titles: Vec<TitleToOpen>,
+    opened: &mut Opened,
+    within: Duration,
+) -> Result<(), String> {
+    let mut keys = Vec::new();
+    let mut wanted = Vec::new();
+    for title in titles {
+        let identity = FileIdentity::of(&title.file).map_err(|error| error.to_string())?;
+        let key = (title.name.clone(), identity);
+        if !opened.contains_key(&key) && !keys.contains(&key) {
+            keys.push(key);
+            wanted.push(title);
+        }
+    }
+    if wanted.is_empty() {
+        return Ok(());
+    }
+    let (answer, answered) = mpsc::channel();
+    let answer: Answer<Vec<Result<Arc<Title>, OpenFailure>>> = Box::new(move |titles| {
+        let _nobody_waits = answer.send(titles);
+    });
+    let message = TakeoverMessage::Open { titles: wanted, answer };
+    let first = poller.inbox(ShardId(0)).ok_or_else(|| "there is no shard".to_owned())?;
+    let _hangs = push_patiently(first, Message::Takeover(Box::new(message)));
+    let titles = answered
+        .recv_timeout(within)
+        .map_err(|_| "titles that are played did not open in time".to_owned())?;
+    for (key, title) in keys.into_iter().zip(titles) {
+        match title {
+            Ok(title) => drop(opened.insert(key, title)),
+            Err(failure) => {
+                let name = key.0.as_deref().unwrap_or("the clip");
+                tracing::warn!(code = "HE-W413", name, ?failure, "a title did not open");
+            }
+        }
+    }
+    Ok(())
+}
+
+/// What each shard gets.
+struct Shares {
+    of: Vec<Taken>,
+    /// Port of the first pair of each shard.
+    first: Vec<u16>,
+    /// Ports whose pairs are on their way.
+    ports: HashSet<u16>,
+}
+
+impl Shares {
+    fn new(first: &[u16]) -> Self {
+        let of = first.iter().map(|_| Taken::default()).collect();
+        Self { of, first: first.to_vec(), ports: HashSet::new() }
+    }
+
+    fn count(&self) -> u8 {
+        u8::try_from(self.of.len()).unwrap_or(u8::MAX)
+    }
+
+    fn add(
+        &mut self,
+        poller: &Poller<Inbox>,
+        record: ShardRecord,
+        mut files: Files,
+        opened: &mut Opened,
+    ) -> Result<(), String> {
+        let ShardRecord { shard, titles, pairs, units, datagrams, .. } = record;
+        let titles = titles.into_iter().map(|title| to_open(title, &mut files));
+        let titles: Vec<TitleToOpen> = titles.collect::<Result<_, _>>()?;
+        let keys: Vec<Key> = titles
+            .iter()
+            .map(|title| Ok((title.name.clone(), FileIdentity::of(&title.file)?)))
+            .collect::<std::io::Result<_>>()
+            .map_err(|error| error.to_string())?;
+        // Those that were opened since the offer.
+        open(poller, titles, opened, TAKE_MAX)?;
+        let titles: Option<Vec<Arc<Title>>> =
+            keys.iter().map(|key| opened.get(key).map(Arc::clone)).collect();
+        let titles: Arc<[Arc<Title>]> =
+            titles.ok_or("a title that is played does not open here")?.into();
+        let ports: Arc<[u16]> = pairs.iter().map(|pair| pair.rtp_port).collect();
+        let used = used_pairs(&units);
+        for (at, pair) in (0_u32..).zip(pairs) {
+            let place = usize::from(pair.shard % self.count());
+            let (rtp, rtcp) = (files.take(pair.rtp)?, files.take(pair.rtcp)?);
+            let is_first = self.first.get(place) == Some(&pair.rtp_port);
+            if used.contains(&at) && !is_first && self.ports.insert(pair.rtp_port) {
+                let sockets = UdpPair { rtp, rtcp, rtp_port: pair.rtp_port };
+                self.share(place)?.pairs.push(sockets);
+            }
+            for one in datagrams.iter().filter(|one| one.pair == at) {
+                let datagram = (pair.rtp_port, one.is_rtcp, one.from, one.bytes.0.clone());
+                self.share(place)?.datagrams.push(datagram);
+            }
+        }
+        for record in units {
+            let place = usize::from(self.home_of(&record, shard)?.0);
+            let socket = match &record.connection {
+                Some(connection) => Some(files.take(connection.socket)?),
+                None => None,
+            };
+            let (titles, ports) = (Arc::clone(&titles), Arc::clone(&ports));
+            let unit = TakenUnit { record, socket, titles, ports };
+            self.share(place)?.units.push(unit);
+        }
+        Ok(())
+    }
+
+    fn share(&mut self, place: usize) -> Result<&mut Taken, String> {
+        self.of.get_mut(place).ok_or_else(|| "there is no shard".to_owned())
+    }
+
+    /// Where a unit goes: the home of its sessions.
+    fn home_of(&self, unit: &UnitRecord, shard: u8) -> Result<ShardId, String> {
+        let Some(session) = unit.sessions.first() else { return Ok(ShardId(shard % self.count())) };
+        let SessionRecord::Title(session) = session;
+        let id = SessionId::parse(&session.client.id);
+        id.map(|id| id.home(self.count())).ok_or_else(|| "a session has no id".to_owned())
+    }
+
+    /// Has the shards take in what is theirs; returns the number of sessions.
+    fn take_in(self, poller: &Poller<Inbox>) -> Result<usize, String> {
+        let answers: Vec<mpsc::Receiver<Result<usize, String>>> = poller
+            .inboxes()
+            .zip(self.of)
+            .map(|(inbox, taken)| {
+                let (answer, answered) = mpsc::channel();
+                let answer: Answer<Result<usize, String>> = Box::new(move |result| {
+                    let _nobody_waits = answer.send(result);
+                });
+                let message = TakeoverMessage::Take { taken, answer };
+                let _hangs = push_patiently(inbox, Message::Takeover(Box::new(message)));
+                answered
+            })
+            .collect();
+        let until = Instant::now() + TAKE_MAX;
+        let mut sessions = 0;
+        for answered in answers {
+            let left = until.saturating_duration_since(Instant::now());
+            let result = answered.recv_timeout(left);
+            sessions += result.map_err(|_| "a shard did not answer in time".to_owned())??;
+        }
+        Ok(sessions)
+    }
+}
+
+/// Pairs that sessions of these units send by, by their places in the record.
+fn used_pairs(units: &[UnitRecord]) -> HashSet<u32> {
+    use crate::takeover::v1::TransportRecord;
+    let sessions = units.iter().flat_map(|unit| &unit.sessions);
+    let streams = sessions.flat_map(|SessionRecord::Title(session)| &session.streams);
+    let pairs = streams.filter_map(|stream| match stream.rtp.transport {
+        TransportRecord::Udp { pair, .. } => Some(pair),
+        TransportRecord::Tcp { .. } => None,
+    });
+    pairs.collect()
+}
+
+/// The clock of the records.
+fn monotonic_ns() -> u64 {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    let ns = i128::from(time.tv_sec) * 1_000_000_000 + i128::from(time.tv_nsec);
+    u64::try_from(ns).unwrap_or(0)
+}
+
+fn refused(why: &str) -> String {
+    format!("the running server refuses: {why}")
+}
