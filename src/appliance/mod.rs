@@ -25,6 +25,7 @@ mod playlists;
 mod reflect;
 mod reload;
 mod signals;
+mod takeover;
 mod urgency;
 mod view;
 mod watchdog;
@@ -74,6 +75,8 @@ use playlists::PlaylistStore;
 pub use reload::ReadAgain;
 use reload::{Reloader, push_patiently};
 pub use signals::EarlyHangup;
+pub use takeover::TakeoverAsk;
+use takeover::{Claim, Door};
 use view::{Told, View};
 
 /// Why the appliance did not start, or stopped.
@@ -100,6 +103,9 @@ pub enum RunError {
         /// Why.
         reason: String,
     },
+    /// No takeover takes place: exit code 2.
+    #[error("{0}")]
+    Takeover(String),
     /// The ledger of a base cannot be read or written.
     #[error("{0}")]
     Ledger(String),
@@ -117,7 +123,7 @@ impl RunError {
     /// The user asked for what cannot be had: exit code 2.
     #[must_use]
     pub fn is_usage(&self) -> bool {
-        matches!(self, Self::Config(_) | Self::Listen(_) | Self::NoRing(_))
+        matches!(self, Self::Config(_) | Self::Listen(_) | Self::NoRing(_) | Self::Takeover(_))
     }
 }
 
@@ -157,7 +163,7 @@ type Companion = Box<dyn FnOnce(Serving) -> Box<dyn FnOnce()>>;
 
 /// Serves until a signal comes and everything is drained. With `read_again` a SIGHUP has the
 /// configuration read again, as the API can; without it a SIGHUP is logged and changes nothing.
-/// `early` has noted those that came before.
+/// `early` has noted those that came before. With `ask` it takes over from the server that runs.
 ///
 /// # Errors
 /// See [`RunError`].
@@ -166,8 +172,9 @@ pub fn run(
     gives_way: GivesWay,
     read_again: Option<ReadAgain>,
     early: EarlyHangup,
+    ask: Option<TakeoverAsk>,
 ) -> Result<(), RunError> {
-    let prepared = Prepared::new(config, gives_way, Role::Serve)?;
+    let prepared = Prepared::new(config, gives_way, Role::Serve, ask)?;
     run_beside(prepared, read_again, early, None)
 }
 
@@ -186,10 +193,19 @@ struct Prepared {
     checks: Vec<host::Check>,
     /// URL of the base, of a node.
     base: Option<String>,
+    /// The server that this one takes over from.
+    claim: Option<Claim>,
+    /// By which another program takes over from this one.
+    door: Option<Door>,
 }
 
 impl Prepared {
-    fn new(config: Config, gives_way: GivesWay, role: Role) -> Result<Self, RunError> {
+    fn new(
+        config: Config,
+        gives_way: GivesWay,
+        role: Role,
+        ask: Option<TakeoverAsk>,
+    ) -> Result<Self, RunError> {
         let started = Instant::now();
         // Before anything needs a ring: workers and shards would each say it in their own way.
         host::ring::check().map_err(RunError::NoRing)?;
@@ -198,7 +214,11 @@ impl Prepared {
         let checks = examine(&config);
         let sandbox = sandbox(&config, role)?;
         let mut fit = fit(config, sandbox.keeps_capabilities())?;
-        let mut sockets = listen::open(&fit.config, fit.cpus.shards.len(), gives_way)?;
+        let mut claim = ask.map(|ask| takeover::ask(&fit.config, ask)).transpose()?;
+        let mut inherited = claim.as_mut().map(Claim::take_sockets).unwrap_or_default();
+        let count = fit.cpus.shards.len();
+        let mut sockets = listen::open(&fit.config, count, gives_way, &mut inherited)?;
+        drop(inherited);
         fit.warnings.append(&mut sockets.warnings);
         // The key may be one that root alone reads.
         let certificates = Certificates::open(&fit.config).map_err(RunError::Config)?;
@@ -207,6 +227,10 @@ impl Prepared {
         fit.warnings.extend(certificates.kernel_warning(&fit.config));
         let sandbox = sandbox.enter().map_err(given_up)?;
         cli::log::start_writer().map_err(system("the log's thread does not start"))?;
+        let door = match role {
+            Role::Serve => takeover::door(&fit.config, claim.as_mut(), &mut fit.warnings)?,
+            Role::Node | Role::Base => None,
+        };
         let library = open_library(&fit.config)?;
         let playlists = open_playlists(&fit.config)?;
         let operators = Operators::new(operators::read(&fit.config).map_err(RunError::Config)?);
@@ -222,6 +246,8 @@ impl Prepared {
             sandbox,
             checks,
             base: None,
+            claim,
+            door,
         })
     }
 }
@@ -254,6 +280,9 @@ fn serve(
     let (poller, guest_wake) = poller(&config, &cpus)?;
     let pool = start_pool(&config, &cpus, titles, &library, &poller)?;
     let cells: Vec<Arc<ShardCells>> = cpus.shards.iter().map(|_| Arc::default()).collect();
+    let kept = prepared.door.as_ref().map(|_| takeover::Kept::of(&prepared.sockets)).transpose();
+    let kept = kept.map_err(system("sockets cannot be kept for a takeover"))?;
+    let ports: Vec<u16> = prepared.sockets.shards.iter().map(|s| s.pair.rtp_port).collect();
     let Sockets { shards, admin, rtsp_addrs, rtp_port, pair_host, .. } = prepared.sockets;
     let (hls, hls_addrs) = prepared.sockets.hls;
     let admin_addr = admin.local_addr().map_err(system("the admin listener has no address"))?;
@@ -277,6 +306,7 @@ fn serve(
             addresses: Arc::clone(&shared.connections),
             paths: Arc::clone(&paths),
             ring: ring_config(&config, ring_entries),
+            waits: prepared.claim.is_some(),
         };
         running.push(Some(start_shard(shard, cpus.shards[index], priority, ended.clone())?));
     }
@@ -285,10 +315,13 @@ fn serve(
     let edits = (playlists, limited, hls_addrs.clone());
     let view = View::new(Arc::clone(&poller), cells, counts, held, reloading, edits, &config);
     let (stop, shutdown) = watch::channel(false);
+    let taken = prepared.claim.map(|claim| claim.finish(&poller, &ports)).transpose();
+    taken.map_err(RunError::Takeover)?.inspect(takeover::TakenOver::log);
     let around = (&poller, pool.queue(), Arc::clone(&shared.throttle), paths);
     let hls = hls::start(&config.hls, shared.hls, (hls, guest_wake), around, shutdown.clone())?;
     let http = (admin, operators, shared.admin.clone());
     let control = start_control(http, &view, shutdown, &poller, (end.clone(), early))?;
+    let _door = takeover::give(prepared.door.zip(kept), (&poller, &stop, end))?;
     let sandbox = close(prepared.sandbox, &mut told);
     let startup = Startup {
         version: env!("CARGO_PKG_VERSION").into(),

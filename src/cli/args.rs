@@ -128,9 +128,28 @@ pub struct ServeArgs {
     /// Folder to serve, with its subfolders, at /vod/; without one a built-in clip is at /demo
     #[arg(value_name = "DIR")]
     pub dir: Option<PathBuf>,
+    /// Take over from the running server: its ports, connections and sessions. Where some cannot be
+    /// handed over it goes on, or with `drop` they end
+    #[arg(
+        long,
+        value_name = "whole|drop",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "whole"
+    )]
+    pub takeover: Option<TakeoverMode>,
     /// The server.
     #[command(flatten)]
     pub server: ServerArgs,
+}
+
+/// What becomes of sessions that cannot be handed over to another program.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum TakeoverMode {
+    /// The running server goes on.
+    Whole,
+    /// They end.
+    Drop,
 }
 
 /// Words behind `generate`.

@@ -2,9 +2,9 @@
 
 use std::path::Path;
 
-use super::args::{ServeArgs, ServerArgs};
+use super::args::{ServeArgs, ServerArgs, TakeoverMode};
 use super::{Exit, Failure, log};
-use crate::appliance::{self, EarlyHangup, GivesWay, ReadAgain};
+use crate::appliance::{self, EarlyHangup, GivesWay, ReadAgain, TakeoverAsk};
 use crate::config::{Config, Origin};
 
 /// Runs until the appliance stops.
@@ -19,7 +19,8 @@ pub(super) fn run(args: &ServeArgs) -> Result<Exit, Failure> {
         check_root(root)?;
     }
     let _flush = log::init(config.log, &config.limits)?;
-    run_appliance((config, gives_way), read_again(&args.server, args.dir.as_deref()), early)
+    let read_again = read_again(&args.server, args.dir.as_deref());
+    run_appliance((config, gives_way), read_again, early, args.takeover.map(Into::into))
 }
 
 /// Reads the configuration again, where there is a file to read.
@@ -53,11 +54,21 @@ fn run_appliance(
     (config, gives_way): (Config, GivesWay),
     read_again: Option<ReadAgain>,
     early: EarlyHangup,
+    ask: Option<TakeoverAsk>,
 ) -> Result<Exit, Failure> {
-    match appliance::run(config, gives_way, read_again, early) {
+    match appliance::run(config, gives_way, read_again, early, ask) {
         Ok(()) => Ok(Exit::Ok),
         Err(error) if error.is_usage() => Err(Failure::usage(error.to_string())),
         Err(error) => Err(Failure::runtime(error.to_string())),
+    }
+}
+
+impl From<TakeoverMode> for TakeoverAsk {
+    fn from(mode: TakeoverMode) -> Self {
+        match mode {
+            TakeoverMode::Whole => Self::Whole,
+            TakeoverMode::Drop => Self::Drop,
+        }
     }
 }
 
