@@ -41,6 +41,7 @@ mod shards;
 mod srtp;
 mod standby;
 mod strangers;
+mod takeover;
 mod tls;
 mod top;
 mod trick_modes;

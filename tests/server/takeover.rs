@@ -1,0 +1,489 @@
+//! A new server takes over from the one that runs: players notice nothing, and whatever fails leaves
+//! the old one as it was.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed, and says where")]
+
+use std::io::{Read as _, Write as _};
+use std::os::unix::net::UnixStream;
+use std::path::{Path as FilePath, PathBuf};
+use std::process::Command;
+use std::thread;
+
+use headend::takeover::frame::{DESCRIPTORS_A_PIECE, HEAD_BYTES, Head};
+use headend::takeover::{Hello, ToNew, ToOld};
+use tempfile::TempDir;
+
+use crate::support::http::{get_json, list, metric, sessions};
+use crate::support::players::publish;
+use crate::support::process::run_command;
+use crate::support::rtp::{Rtp, assert_contiguous, receiver_report};
+use crate::support::rtsp::Client;
+use crate::support::secure::{SecureClient, certify, url};
+use crate::support::server::{Options, Server, command};
+use crate::support::session::{Lower, Path, Session};
+use crate::support::wait::{PATIENCE, until};
+use crate::support::{demo_clip, scratch};
+
+/// A server with a folder for its state, and those that take over from it.
+struct Site {
+    state: TempDir,
+    config: String,
+    folder: Option<PathBuf>,
+}
+
+impl Site {
+    fn new(more: &str) -> Self {
+        let state = tempfile::tempdir_in(scratch()).unwrap();
+        let config = format!(
+            "[server]\nstate_dir = \"{}\"\n[vod]\nquality = \"off\"\n[path.\"live/a\"]\n{more}",
+            state.path().display()
+        );
+        Self { state, config, folder: None }
+    }
+
+    fn command(&self, shards: &str, files: &FilePath) -> Command {
+        let (folder, config) = (self.folder.as_deref(), Some(self.config.as_str()));
+        command(&Options { shards, config, folder, ..Options::default() }, files)
+    }
+
+    fn start(&self, shards: &str) -> Server {
+        let files = tempfile::tempdir_in(scratch()).unwrap();
+        Server::run(self.command(shards, files.path()), files)
+    }
+
+    /// A server that takes over; `how` is the flag.
+    fn take_over(&self, shards: &str, how: &str) -> Server {
+        let files = tempfile::tempdir_in(scratch()).unwrap();
+        let mut command = self.command(shards, files.path());
+        command.arg(how);
+        Server::run(command, files)
+    }
+
+    /// What a server says that does not take over.
+    fn refused(&self, shards: &str) -> String {
+        let files = tempfile::tempdir_in(scratch()).unwrap();
+        let mut command = self.command(shards, files.path());
+        let ended = run_command(command.arg("--takeover"), PATIENCE);
+        assert_eq!(ended.status.code(), Some(2), "{ended:?}");
+        ended.stderr
+    }
+
+    fn socket(&self) -> PathBuf {
+        self.state.path().join("takeover").join("socket")
+    }
+}
+
+/// All packets of the clip, from a server that nobody takes over from.
+fn witness() -> Session {
+    let server = Server::start(&Options::default());
+    let mut witness = Session::open(server.rtsp, &server.demo_url(), Lower::Tcp);
+    witness.play(&[]);
+    witness.receive_until_bye(PATIENCE);
+    witness
+}
+
+/// Packets of a title are those of another player of it, number by number and tick by tick.
+fn assert_same_title(what: &str, got: &[Rtp], all: &[Rtp]) {
+    assert_contiguous(got);
+    assert!(got.len() > 20 && got.len() <= all.len(), "{what}: {} of {}", got.len(), all.len());
+    let since = |packets: &[Rtp], n: usize| packets[n].timestamp.wrapping_sub(packets[0].timestamp);
+    for (n, packet) in got.iter().enumerate() {
+        assert_eq!(packet.ssrc, got[0].ssrc, "{what}: packet {n}");
+        assert_eq!(since(got, n), since(all, n), "{what}: time of packet {n}");
+        assert!(packet.payload == all[n].payload, "{what}: bytes of packet {n}");
+    }
+}
+
+fn assert_ended_well(old: &mut Server) {
+    let status = old.wait(PATIENCE).expect("the old server ends");
+    assert_eq!(status.code(), Some(0), "{}", old.log());
+}
+
+#[test]
+fn player_of_a_title_notices_nothing_whatever_the_number_of_shards() {
+    let all = witness();
+    for (before, after) in [("1", "1"), ("3", "2"), ("1", "3")] {
+        let site = Site::new("");
+        let mut old = site.start(before);
+        let mut players = [Lower::Udp, Lower::Tcp, Lower::Udp]
+            .map(|to| Session::open(old.rtsp, &old.demo_url(), to));
+        for player in &mut players {
+            player.play(&[]);
+            player.receive_packets(5, PATIENCE);
+        }
+        let new = site.take_over(after, "--takeover");
+        assert_eq!((new.rtsp, new.admin), (old.rtsp, old.admin), "the same ports");
+        assert_ended_well(&mut old);
+        assert_eq!(sessions(new.admin).len(), players.len());
+        for player in &mut players {
+            player.receive_packets(3, PATIENCE);
+            // By its own connection, and by another one.
+            player.request("GET_PARAMETER", &[]).expect(200);
+            if let Path::Udp(_) = player.streams[0].path {
+                let mut other = Client::connect(new.rtsp);
+                let header = [("Session", player.id.as_str())];
+                other.request("GET_PARAMETER", &player.base, &header).expect(200);
+            }
+        }
+        // Reports find their streams.
+        for player in &mut players {
+            for stream in &player.streams {
+                let last = stream.packets.last().unwrap();
+                let report = receiver_report(7, last.ssrc, last.seq.into());
+                match &stream.path {
+                    Path::Udp(pair) => {
+                        let mut to = player.client.stream().peer_addr().unwrap();
+                        to.set_port(stream.server_ports().1);
+                        pair.rtcp.send_to(&report, to).unwrap();
+                    }
+                    Path::Tcp { rtcp, .. } => {
+                        let bytes = crate::support::publish::interleaved(*rtcp, &report);
+                        player.client.stream().write_all(&bytes).unwrap();
+                    }
+                }
+            }
+            until("its reports are heard", || {
+                let info = get_json(new.admin, &format!("/v1/sessions/{}", player.id));
+                let mut streams = info["streams"].as_array().unwrap().iter();
+                streams.all(|stream| stream["packets_lost"] == 5)
+            });
+        }
+        for (n, player) in players.iter_mut().enumerate() {
+            player.receive_until_bye(PATIENCE);
+            for (stream, of_all) in player.streams.iter().zip(&all.streams) {
+                let what = format!("{before} to {after}, {n}: {}", stream.media.kind);
+                assert_same_title(&what, &stream.packets, &of_all.packets);
+                assert_eq!(stream.packets.len(), of_all.packets.len(), "{what}");
+                if let Path::Udp(_) = stream.path {
+                    let (rtp, rtcp) = stream.server_ports();
+                    for (is_rtp, from) in &stream.senders {
+                        assert_eq!(from.port(), if *is_rtp { rtp } else { rtcp }, "{what}");
+                    }
+                }
+            }
+            player.request("TEARDOWN", &[]).expect(200);
+        }
+        until("no session is left", || metric(new.admin, "headend_sessions").unwrap() < 0.5);
+        drop(players);
+        // A new player finds all as it was.
+        let mut next = Session::open(new.rtsp, &new.demo_url(), Lower::Udp);
+        next.play(&[]);
+        next.receive_packets(5, PATIENCE);
+        assert_eq!(metric(new.admin, "headend_panics_total"), Some(0.0));
+    }
+}
+
+#[test]
+fn ten_takeovers_in_a_row_lose_and_double_nothing() {
+    let all = witness();
+    let site = Site::new("");
+    let mut server = site.start("2");
+    let mut players =
+        [Lower::Udp, Lower::Tcp].map(|to| Session::open(server.rtsp, &server.demo_url(), to));
+    for player in &mut players {
+        player.play(&[]);
+    }
+    for _ in 0..10 {
+        for player in &mut players {
+            player.receive_packets(1, PATIENCE);
+        }
+        let new = site.take_over("2", "--takeover");
+        assert_ended_well(&mut server);
+        server = new;
+    }
+    for player in &mut players {
+        player.receive_until_bye(PATIENCE);
+        for (stream, of_all) in player.streams.iter().zip(&all.streams) {
+            assert_same_title(&stream.media.kind, &stream.packets, &of_all.packets);
+        }
+    }
+}
+
+#[test]
+fn pauses_idle_connections_and_half_a_request_are_taken_over() {
+    let all = witness();
+    let site = Site::new("");
+    let mut old = site.start("2");
+    let mut paused = Session::open(old.rtsp, &old.demo_url(), Lower::Udp);
+    paused.play(&[]);
+    paused.receive_packets(5, PATIENCE);
+    paused.request("PAUSE", &[]).expect(200);
+    paused.drain();
+    let mut set_up = Session::open(old.rtsp, &old.demo_url(), Lower::Tcp);
+    let silent = Client::connect(old.rtsp);
+    let mut talking = Client::connect(old.rtsp);
+    talking.request("OPTIONS", "*", &[]).expect(200);
+    let mut half = Client::connect(old.rtsp);
+    half.request("OPTIONS", "*", &[]).expect(200);
+    half.send_raw("OPTIONS * RTSP/1.0\r\nCSeq: 77\r\nX-Half");
+    // The server has read it: nothing is left in the socket.
+    until("half a request is read", || {
+        let rows = list(get_json(old.admin, "/v1/limits"));
+        let held = rows.iter().filter(|row| row["what"] == "requests_held_bytes");
+        held.filter_map(|row| row["used"].as_u64()).sum::<u64>() > 30
+    });
+    let new = site.take_over("2", "--takeover");
+    assert_ended_well(&mut old);
+    half.send_raw(": 1\r\n\r\n");
+    let answer = half.response().expect(200);
+    assert_eq!(answer.header("CSeq"), Some("77"));
+    talking.request("OPTIONS", "*", &[]).expect(200);
+    let mut silent = silent;
+    silent.request("OPTIONS", "*", &[]).expect(200);
+    set_up.play(&[]);
+    set_up.receive_packets(5, PATIENCE);
+    paused.play(&[]);
+    paused.receive_until_bye(PATIENCE);
+    for stream in &paused.streams {
+        assert_contiguous(&stream.packets);
+    }
+    let bytes = |session: &Session| {
+        session.streams[0].packets.iter().map(|p| p.payload.clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(bytes(&paused), bytes(&all));
+    assert_eq!(metric(new.admin, "headend_panics_total"), Some(0.0));
+}
+
+/// A program that speaks the protocol and stops where the test says.
+struct Peer(UnixStream);
+
+impl Peer {
+    fn connect(site: &Site) -> Self {
+        Self::to(&site.socket())
+    }
+
+    fn to(socket: &FilePath) -> Self {
+        let stream = UnixStream::connect(socket).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        Self(stream)
+    }
+
+    fn say(&mut self, message: &ToOld) -> std::io::Result<()> {
+        let body = serde_json::to_vec(message).unwrap();
+        let head = Head { bytes: u32::try_from(body.len()).unwrap(), descriptors: 0 };
+        self.0.write_all(&[&head.to_bytes()[..], &body].concat())
+    }
+
+    /// The next message; its descriptors are closed by the kernel.
+    fn hear(&mut self) -> ToNew {
+        let mut head = [0; HEAD_BYTES];
+        self.0.read_exact(&mut head).unwrap();
+        let head = Head::from_bytes(head).unwrap();
+        let mut body = vec![0; head.bytes as usize];
+        self.0.read_exact(&mut body).unwrap();
+        let pieces = (head.descriptors as usize).div_ceil(DESCRIPTORS_A_PIECE);
+        self.0.read_exact(&mut vec![0; pieces]).unwrap();
+        serde_json::from_slice(&body).unwrap()
+    }
+
+    fn hear_refusal(&mut self) -> String {
+        // Bounded by the shards of the server, and its end.
+        for _ in 0..16 {
+            if let ToNew::Refused { why } = self.hear() {
+                return why;
+            }
+        }
+        panic!("no refusal came");
+    }
+
+    fn hello(&mut self) {
+        self.say(&ToOld::Hello(Hello::new("test", false))).unwrap();
+        assert!(matches!(self.hear(), ToNew::Offer(_)));
+    }
+
+    fn freeze(&mut self) {
+        self.hello();
+        self.say(&ToOld::Freeze).unwrap();
+    }
+
+    fn hear_all(&mut self) {
+        self.freeze();
+        until("all records have come", || matches!(self.hear(), ToNew::Frozen));
+    }
+}
+
+#[test]
+fn old_server_goes_on_when_the_new_one_dies_refuses_or_is_late_at_any_step() {
+    let all = witness();
+    let site = Site::new("");
+    let mut server = site.start("2");
+    let mut players =
+        [Lower::Udp, Lower::Tcp].map(|to| Session::open(server.rtsp, &server.demo_url(), to));
+    for player in &mut players {
+        player.play(&[]);
+        player.receive_packets(2, PATIENCE);
+    }
+    type Step = fn(&mut Peer);
+    let steps: [(&str, Step); 7] = [
+        ("it says nothing", |_| {}),
+        ("it says something else", |peer| peer.0.write_all(b"GET / HTTP/1.1\r\n\r\n").unwrap()),
+        ("it dies after the offer", Peer::hello),
+        ("it dies after it has asked for the sessions", Peer::freeze),
+        ("it dies when it has one record", |peer| {
+            peer.freeze();
+            assert!(matches!(peer.hear(), ToNew::Shard(_)));
+        }),
+        ("it dies when it has all records", Peer::hear_all),
+        ("it refuses them", |peer| {
+            peer.hear_all();
+            peer.say(&ToOld::Refused { why: "as the test wants it".to_owned() }).unwrap();
+            assert!(peer.hear_refusal().contains("as the test wants it"));
+        }),
+    ];
+    for (what, step) in steps {
+        let mut peer = Peer::connect(&site);
+        step(&mut peer);
+        drop(peer);
+        println!("{what}");
+        for player in &mut players {
+            player.receive_packets(2, PATIENCE);
+            player.request("GET_PARAMETER", &[]).expect(200);
+        }
+        Client::connect(server.rtsp).request("OPTIONS", "*", &[]).expect(200);
+    }
+    // One that is late is told so, and cannot take over any more.
+    let mut late = Peer::connect(&site);
+    late.hear_all();
+    let why = late.hear_refusal();
+    assert!(why.contains("in time"), "{why}");
+    assert!(late.say(&ToOld::Taken).is_err(), "its word comes too late");
+    drop(late);
+    server.assert_alive();
+    for player in &mut players {
+        player.receive_until_bye(PATIENCE);
+        for (stream, of_all) in player.streams.iter().zip(&all.streams) {
+            assert_same_title(&stream.media.kind, &stream.packets, &of_all.packets);
+        }
+    }
+    assert_eq!(metric(server.admin, "headend_sessions_failed_total"), Some(0.0));
+}
+
+#[test]
+fn version_that_is_not_known_is_refused_with_a_sentence() {
+    let site = Site::new("");
+    let mut server = site.start("1");
+    let mut peer = Peer::connect(&site);
+    let versions = vec![7, 8];
+    peer.say(&ToOld::Hello(Hello { versions, ..Hello::new("9.0", false) })).unwrap();
+    let why = peer.hear_refusal();
+    assert!(why.contains("[7, 8]") && why.contains("[1]"), "{why}");
+    server.assert_alive();
+}
+
+#[test]
+fn other_user_may_not_take_over() {
+    if !rustix::process::geteuid().is_root() {
+        println!("skipped: only root can become another user");
+        return;
+    }
+    let site = Site::new("");
+    let mut server = site.start("1");
+    let open = |path: &FilePath, mode: u32| {
+        use std::os::unix::fs::PermissionsExt as _;
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+    };
+    // Somebody opens the door: who comes in is asked all the same.
+    for path in [site.state.path(), site.socket().parent().unwrap()] {
+        open(path, 0o711);
+    }
+    open(&site.socket(), 0o666);
+    open(scratch(), 0o711);
+    let socket = site.socket();
+    // The user of a thread is its own, and goes with it.
+    let told = thread::spawn(move || {
+        let user = rustix::process::Uid::from_raw(65_532);
+        rustix::thread::set_thread_res_uid(Some(user), Some(user), Some(user)).unwrap();
+        Peer::to(&socket).hear_refusal()
+    });
+    let told = told.join().unwrap();
+    assert!(told.contains("user 65532 may not take over"), "{told}");
+    server.assert_alive();
+}
+
+#[test]
+fn nobody_to_take_over_from_and_two_servers_of_one_folder_are_told() {
+    let site = Site::new("");
+    let refused = site.refused("1");
+    assert!(refused.contains("no server to take over from"), "{refused}");
+    let mut server = site.start("1");
+    let second = site.start("1");
+    assert!(second.banner.contains("HE-W124"), "{}", second.banner);
+    drop(second);
+    assert!(site.socket().exists(), "it is the first one's");
+    server.assert_alive();
+    drop(server);
+    assert!(!site.socket().exists(), "it goes with its server");
+}
+
+#[test]
+fn what_cannot_be_handed_over_is_named_and_ends_only_if_that_is_wanted() {
+    let folder = tempfile::tempdir_in(scratch()).unwrap();
+    let tls = certify(folder.path(), &[]);
+    let mut site = Site::new("");
+    site.config = tls + &site.config;
+    let mut old = site.start("2");
+    let _publisher = publish(&old.url("live/a"), "tcp", &["-stream_loop", "-1"]);
+    until("it is live", || crate::support::live::state(&old, "live/a") == "live");
+    let mut reader = Session::open(old.rtsp, &old.url("live/a"), Lower::Udp);
+    reader.play(&[]);
+    reader.receive_packets(2, PATIENCE);
+    let mut title = Session::open(old.rtsp, &old.demo_url(), Lower::Udp);
+    title.play(&[]);
+    let mut secure = SecureClient::connect(old.rtsps());
+    let track = format!("{}/trackID=0", url(&old, "demo"));
+    let transport = ("Transport", "RTP/AVP/TCP;unicast;interleaved=0-1");
+    let (status, _) = secure.request("SETUP", &track, &[transport]);
+    assert_eq!(status, 200);
+    let refused = site.refused("2");
+    for part in ["3 sessions", "1 over TLS", "1 of a publisher", "1 of a reader", "--takeover=drop"]
+    {
+        assert!(refused.contains(part), "{part}: {refused}");
+    }
+    old.assert_alive();
+    title.receive_packets(5, PATIENCE);
+    reader.receive_packets(2, PATIENCE);
+    let new = site.take_over("2", "--takeover=drop");
+    assert_ended_well(&mut old);
+    reader.receive_until_bye(PATIENCE);
+    title.receive_until_bye(PATIENCE);
+    for stream in &title.streams {
+        assert_contiguous(&stream.packets);
+    }
+    assert_eq!(sessions(new.admin).len(), 1);
+}
+
+/// A title of a minute, in a folder of its own.
+fn long_title() -> TempDir {
+    let folder = tempfile::tempdir_in(scratch()).unwrap();
+    let (clip, to) = (demo_clip(), folder.path().join("long.mp4"));
+    let quiet = ["-hide_banner", "-loglevel", "error", "-nostdin", "-y", "-stream_loop", "9"];
+    let files = ["-i", clip.to_str().unwrap(), "-c", "copy", to.to_str().unwrap()];
+    crate::support::process::run("ffmpeg", &[&quiet[..], &files].concat());
+    folder
+}
+
+#[test]
+fn client_that_does_not_read_loses_nothing() {
+    let folder = long_title();
+    let mut site = Site::new("");
+    site.folder = Some(folder.path().to_owned());
+    let mut old = site.start("2");
+    let url = old.vod_url("long.mp4");
+    let mut whole = Session::open(old.rtsp, &url, Lower::Tcp);
+    let mut slow = Session::open(old.rtsp, &url, Lower::Tcp);
+    let fast = [("Speed", "8"), ("Scale", "1")];
+    whole.play(&fast);
+    slow.play(&fast);
+    // Nothing is read of the second one: the socket is full when the server is taken over.
+    whole.receive_packets(200, PATIENCE);
+    until("its socket is full", || {
+        rustix::io::ioctl_fionread(slow.client.stream()).unwrap() > 60_000
+    });
+    let _new = site.take_over("2", "--takeover");
+    assert_ended_well(&mut old);
+    whole.receive_until_bye(PATIENCE);
+    slow.receive_until_bye(PATIENCE);
+    for (slow, whole) in slow.streams.iter().zip(&whole.streams) {
+        assert_eq!(slow.packets.len(), whole.packets.len(), "{}", slow.media.kind);
+        assert_same_title(&slow.media.kind, &slow.packets, &whole.packets);
+    }
+}
