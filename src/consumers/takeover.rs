@@ -159,8 +159,8 @@ impl Sessions {
         records.collect()
     }
 
-    /// Takes in a session that another process has recorded, whose connection has this entry. False:
-    /// it does not fit.
+    /// Takes in a session that another process has recorded, whose connection has this entry.
+    /// False: it does not fit.
     pub fn take_in(
         &mut self,
         record: SessionRecord,

@@ -40,6 +40,18 @@ impl Title {
     }
 }
 
+/// A title that another process has open.
+#[derive(Debug)]
+pub struct Adopted {
+    /// Path inside the library; `None`: the built-in clip. What it leads to by now may be another
+    /// file.
+    pub name: Option<String>,
+    /// The file.
+    pub file: std::fs::File,
+    /// What the numbers of its players are made of.
+    pub wire: WireBase,
+}
+
 /// Tells a file from the one that replaces it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct FileIdentity {

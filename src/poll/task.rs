@@ -3,7 +3,6 @@
 //! reference 001: Task objects are placed on a FIFO TaskQueue and executed by pool threads; when
 //! one completes, polling of the descriptor it was made for is resumed.
 
-use std::fs::File;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -11,11 +10,10 @@ use super::poll_table::EntryKey;
 use crate::access::question::{Answer, Question};
 use crate::base::host::Host;
 use crate::base::ids::{CameraName, ShardId};
-use crate::library::title::Title;
+use crate::library::title::{Adopted, Title};
 use crate::media::image::{ImageError, ImageNumbers};
 use crate::media::payload_window::PayloadWindow;
 use crate::media::window::{PacketWindow, WindowKey};
-use crate::rtp::WireBase;
 use crate::sdp::read::SdpError;
 use crate::sdp::session::SessionSdp;
 
@@ -98,14 +96,7 @@ pub enum Work {
         name: Option<String>,
     },
     /// Opens (or finds open) a title whose file another process has open.
-    Adopt {
-        /// As of `Open`. What the name leads to by now may be another file.
-        name: Option<String>,
-        /// The file.
-        file: Arc<File>,
-        /// What the numbers of its players are made of.
-        wire: WireBase,
-    },
+    Adopt(Arc<Adopted>),
     /// Finds the addresses of a host.
     Resolve {
         /// Its name, or a link-local address.

@@ -297,8 +297,8 @@ impl Report {
 }
 
 impl PackedOutgoing {
-    /// As another process has told. `pair_of` finds the pair that has a place in its record; `None`:
-    /// there is no such pair.
+    /// As another process has told. `pair_of` finds the pair that has a place in its record.
+    /// `None`: there is no such pair.
     #[must_use]
     pub fn of(record: OutgoingRecord, pair_of: &dyn Fn(u32) -> Option<u16>) -> Option<Self> {
         let numbers = match record.numbers {

@@ -11,9 +11,9 @@
 //! Descriptors go beside a message; records name them by their place in its list ([`v1::Fd`]). No
 //! inner type of a room is in a record: rooms convert, so what they are may change.
 //!
-//! Invariants: a record that was ever written is read for ever; fields that are not known are passed
-//! over, and those that were added later have a default; a version that is not known is refused by a
-//! sentence before anything has moved. Bounds: `MESSAGE_BYTES_MAX`, `DESCRIPTORS_MAX`.
+//! Invariants: a record that was ever written is read for ever; fields that are not known are
+//! passed over, and those that were added later have a default; a version that is not known is
+//! refused by a sentence before anything has moved. Bounds: `MESSAGE_BYTES_MAX`, `DESCRIPTORS_MAX`.
 
 pub mod exact;
 pub mod frame;

@@ -6,8 +6,8 @@
 //! A record is made of a session that stays as it is: when the other process does not take it, the
 //! session goes on. It has no windows: they are asked for again. What was sent is not sent again
 //! on request, because the places of packets are not in it.
-//! Invariant: the next packet has the number and the time that it would have had. Bound: the streams
-//! of one session.
+//! Invariant: the next packet has the number and the time that it would have had. Bound: the
+//! streams of one session.
 
 use std::sync::Arc;
 

@@ -25,7 +25,7 @@ use super::read::{ReadError, Reader};
 use super::reply::Reply;
 use crate::base::limits::MOOV_BYTES_MAX;
 use crate::base::random;
-use crate::library::title::{FileIdentity, Title};
+use crate::library::title::{Adopted, FileIdentity, Title};
 use crate::library::{CLIP_NAME, LIBRARY_PATH, ResolveError};
 use crate::mapped::MappedFile;
 use crate::media::asset::{Asset, LeftOut};
@@ -60,18 +60,13 @@ pub(super) async fn open(engine: &Engine, lanes: &Lanes, name: Option<String>, r
 }
 
 /// Opens a title whose file another process has open, or finds it open, and answers.
-pub(super) async fn adopt(
-    engine: &Engine,
-    lanes: &Lanes,
-    name: Option<String>,
-    (file, wire): (&File, WireBase),
-    reply: Reply,
-) {
+pub(super) async fn adopt(engine: &Engine, lanes: &Lanes, adopted: &Adopted, reply: Reply) {
+    let Adopted { name, file, wire } = adopted;
     let opened = FileIdentity::of(file).and_then(|identity| Ok((file.try_clone()?, identity)));
     match opened {
         Ok((file, identity)) => {
-            let key = TitleKey { name, identity };
-            open_as(engine, lanes, key, (file, Some(wire)), reply).await;
+            let key = TitleKey { name: name.clone(), identity };
+            open_as(engine, lanes, key, (file, Some(*wire)), reply).await;
         }
         Err(error) => reply.send(Outcome::Opened(Err(unavailable(error)))),
     }

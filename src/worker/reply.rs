@@ -43,7 +43,7 @@ pub(super) struct Reply {
 impl Reply {
     pub(super) fn new(desk: &Arc<Desk>, task: &Task) -> Self {
         let outcome = match task.work {
-            Work::Open { .. } | Work::Adopt { .. } => {
+            Work::Open { .. } | Work::Adopt(_) => {
                 Outcome::Opened(Err(OpenFailure::Unavailable(GAVE_UP.into())))
             }
             Work::Resolve { .. } => Outcome::Resolved(Err(ResolveFailure::Name(GAVE_UP.into()))),

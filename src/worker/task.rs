@@ -24,9 +24,7 @@ pub(super) async fn run(engine: &Engine, lanes: &Lanes, task: Task) {
     let work = async {
         match task.work {
             Work::Open { name } => open::open(engine, lanes, name, reply).await,
-            Work::Adopt { name, file, wire } => {
-                open::adopt(engine, lanes, name, (&file, wire), reply).await;
-            }
+            Work::Adopt(adopted) => open::adopt(engine, lanes, &adopted, reply).await,
             Work::Resolve { host, zone } => {
                 resolve::resolve(&engine.resolving, host, zone, reply);
             }

@@ -1,5 +1,5 @@
-//! A new server takes over from the one that runs: players notice nothing, and whatever fails leaves
-//! the old one as it was.
+//! A new server takes over from the one that runs: players notice nothing, and whatever fails
+//! leaves the old one as it was.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed, and says where")]
 
 use std::io::{Read as _, Write as _};

@@ -8,8 +8,8 @@
 //!    Leave <----------- Taken ------------------------- Begin
 //! ```
 //! The write of `Taken` decides. The old process reads it, or closes its end for reading first: the
-//! kernel does one or the other, so exactly one of them goes on. Whatever fails before that, the old
-//! one goes on as if nothing had happened, and the new one ends with a sentence.
+//! kernel does one or the other, so exactly one of them goes on. Whatever fails before that, the
+//! old one goes on as if nothing had happened, and the new one ends with a sentence.
 //!
 //! Invariant: between `Freeze` and the decision neither process sends. Bounds: a deadline for each
 //! step (`giver`, `taker`); one takeover at a time.

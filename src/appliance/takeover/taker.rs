@@ -21,13 +21,13 @@ use super::wire::{Wire, WireError};
 use super::{MESSAGE_MAX, PREPARE_MAX, QUIET_MAX, RECORD_MAX, TAKE_MAX, TakeoverAsk};
 use crate::base::ids::{SessionId, ShardId};
 use crate::base::time::Mono;
-use crate::library::title::{FileIdentity, Title};
+use crate::library::title::{Adopted, FileIdentity, Title};
 use crate::poll::poller::Poller;
 use crate::poll::task::OpenFailure;
 use crate::rtp::WireBase;
 use crate::shard::inbox::{Inbox, Message};
 use crate::shard::sockets::UdpPair;
-use crate::shard::takeover::{Answer, Taken, TakenUnit, TakeoverMessage, TitleToOpen};
+use crate::shard::takeover::{Answer, Taken, TakenUnit, TakeoverMessage};
 use crate::takeover::v1::{Fd, SessionRecord, ShardRecord, TitleRecord, UnitRecord};
 use crate::takeover::{Hello, Offer, ToNew, ToOld};
 
@@ -36,7 +36,7 @@ use crate::takeover::{Hello, Offer, ToNew, ToOld};
 pub(in crate::appliance) struct Claim {
     wire: Wire,
     path: PathBuf,
-    titles: Vec<TitleToOpen>,
+    titles: Vec<Arc<Adopted>>,
     door: Option<UnixListener>,
     sockets: Inherited,
 }
@@ -198,15 +198,15 @@ impl Files {
     }
 }
 
-fn to_open(record: TitleRecord, files: &mut Files) -> Result<TitleToOpen, String> {
-    let file = Arc::new(File::from(files.take(record.file)?));
-    Ok(TitleToOpen { name: record.name, file, wire: WireBase::new(record.wire) })
+fn to_open(record: TitleRecord, files: &mut Files) -> Result<Arc<Adopted>, String> {
+    let file = File::from(files.take(record.file)?);
+    Ok(Arc::new(Adopted { name: record.name, file, wire: WireBase::new(record.wire) }))
 }
 
 /// Opens titles on the first shard; those that do not open are left out.
 fn open(
     poller: &Poller<Inbox>,
-    titles: Vec<TitleToOpen>,
+    titles: Vec<Arc<Adopted>>,
     opened: &mut Opened,
     within: Duration,
 ) -> Result<(), String> {
@@ -273,7 +273,7 @@ impl Shares {
     ) -> Result<(), String> {
         let ShardRecord { shard, titles, pairs, units, datagrams, .. } = record;
         let titles = titles.into_iter().map(|title| to_open(title, &mut files));
-        let titles: Vec<TitleToOpen> = titles.collect::<Result<_, _>>()?;
+        let titles: Vec<Arc<Adopted>> = titles.collect::<Result<_, _>>()?;
         let keys: Vec<Key> = titles
             .iter()
             .map(|title| Ok((title.name.clone(), FileIdentity::of(&title.file)?)))

@@ -391,8 +391,8 @@ impl StreamSlots {
     }
 }
 
-/// Copies what a send has not sent. The kernel reads the ranges, for those of a file that has become
-/// shorter cannot be read otherwise.
+/// Copies what a send has not sent. The kernel reads the ranges, for those of a file that has
+/// become shorter cannot be read otherwise.
 fn rest_of(ranges: &mut [libc::iovec]) -> io::Result<Vec<u8>> {
     let file = std::fs::File::from(memfd_create("rest", MemfdFlags::CLOEXEC)?);
     let bytes: usize = ranges.iter().map(|range| range.iov_len).sum();

@@ -1,16 +1,16 @@
 //! One process takes over from another one: a shard's part on either side.
 //!
 //! ```text
-//!  old   Serving --Quiet--> no request is read --Freeze--> nothing is sent, record --Leave--> ended
+//!  old   Serving --Quiet--> no request is read --Freeze--> nothing is sent, record --Leave--> end
 //!           ^------------------------------ Resume ---------------'
 //!  new   Waiting --Open, Take: titles, sessions are here--Begin--> Serving
 //! ```
 //! The old shard makes records of its sessions and changes nothing of them, so it can go on at any
-//! time before `Leave`. The new one arms and sends nothing before `Begin`. Who may go on is decided
-//! once, by the two processes (`appliance::takeover`).
+//! time before `Leave`. The new one arms and sends nothing before `Begin`. Who may go on is
+//! decided once, by the two processes (`appliance::takeover`).
 //!
-//! Invariants: between `Freeze` and `Resume` nothing is sent, received or accepted; what comes to the
-//! inbox meanwhile is handled after `Resume`, in order. Bounds: `HELD_MAX`; `OPENS_MAX`.
+//! Invariants: between `Freeze` and `Resume` nothing is sent, received or accepted; what comes to
+//! the inbox meanwhile is handled after `Resume`, in order. Bounds: `HELD_MAX`; `OPENS_MAX`.
 
 mod giving;
 mod taking;
@@ -24,11 +24,10 @@ use crate::base::time::Mono;
 use crate::config::paths::PathTable;
 use crate::consumers::parcel::Unit;
 use crate::consumers::takeover::LeftBehind;
-use crate::library::title::Title;
+use crate::library::title::{Adopted, Title};
 use crate::live::core::message::LiveMessage;
 use crate::poll::poll_table::EntryKey;
 use crate::poll::task::{OpenFailure, TaskDone};
-use crate::rtp::WireBase;
 use crate::shard::inbox::Message;
 use crate::shard::sockets::UdpPair;
 use crate::takeover::v1::{ShardRecord, UnitRecord};
@@ -61,7 +60,7 @@ pub enum TakeoverMessage {
     /// New: open these titles.
     Open {
         /// The titles.
-        titles: Vec<TitleToOpen>,
+        titles: Vec<Arc<Adopted>>,
         /// Gets them in their order.
         answer: Answer<Vec<Result<Arc<Title>, OpenFailure>>>,
     },
@@ -77,17 +76,6 @@ pub enum TakeoverMessage {
         /// When the other process ceased to send.
         frozen: Mono,
     },
-}
-
-/// A title that another process has open.
-#[derive(Debug)]
-pub struct TitleToOpen {
-    /// Path inside the media folder; `None`: the built-in clip.
-    pub name: Option<String>,
-    /// The file.
-    pub file: Arc<std::fs::File>,
-    /// What the numbers of its players are made of.
-    pub wire: WireBase,
 }
 
 /// What a shard hands over: its record names descriptors by their places in `files`.
@@ -160,7 +148,7 @@ struct Waiting {
 
 /// Titles that are being opened.
 struct Opening {
-    waiting: VecDeque<(u32, TitleToOpen)>,
+    waiting: VecDeque<(u32, Arc<Adopted>)>,
     under_way: usize,
     opened: Vec<Option<Result<Arc<Title>, OpenFailure>>>,
     answer: Answer<Vec<Result<Arc<Title>, OpenFailure>>>,

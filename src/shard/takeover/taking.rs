@@ -10,14 +10,12 @@ use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use super::{
-    Answer, OPENS_MAX, Opening, Step, Taken, TakenUnit, TakeoverMessage, TitleToOpen, Waiting,
-};
+use super::{Answer, OPENS_MAX, Opening, Step, Taken, TakenUnit, TakeoverMessage, Waiting};
 use crate::base::time::Mono;
 use crate::config::paths::PathTable;
 use crate::consumers::Consumer;
 use crate::consumers::rtsp_connection::{Places, RtspConnection};
-use crate::library::title::Title;
+use crate::library::title::{Adopted, Title};
 use crate::poll::consumer::Event;
 use crate::poll::poll_table::EntryKey;
 use crate::poll::task::{OpenFailure, Task, TaskClass, TaskOwner, Work};
@@ -49,7 +47,7 @@ impl<K: Kernel> Shard<K> {
 
     fn open_titles(
         &mut self,
-        titles: Vec<TitleToOpen>,
+        titles: Vec<Arc<Adopted>>,
         answer: Answer<Vec<Result<Arc<Title>, OpenFailure>>>,
     ) {
         let Step::Waiting(waiting) = &mut self.takeover.step else { return };
@@ -64,14 +62,14 @@ impl<K: Kernel> Shard<K> {
         let Some(opening) = &mut waiting.opening else { return };
         let mut tasks = Vec::new();
         while opening.under_way < OPENS_MAX
-            && let Some((number, TitleToOpen { name, file, wire })) = opening.waiting.pop_front()
+            && let Some((number, adopted)) = opening.waiting.pop_front()
         {
             opening.under_way += 1;
             tasks.push(Task {
                 shard: self.id,
                 owner: TaskOwner::Takeover(number),
                 class: TaskClass::Control,
-                work: Work::Adopt { name, file, wire },
+                work: Work::Adopt(adopted),
             });
         }
         if opening.under_way == 0
