@@ -17,7 +17,9 @@
 pub mod access;
 pub mod canary;
 pub mod config;
+pub mod depacketize;
 pub mod dist;
+pub mod hls;
 pub mod http;
 pub mod input;
 pub mod live;
@@ -50,6 +52,8 @@ pub const TARGETS: &[(&str, Body)] = &[
     ("dist_relay", dist::relay),
     ("dist_tokens", dist::tokens),
     ("dist_wire", wire::wire),
+    ("hls_live", hls::live),
+    ("hls_names", hls::names),
     ("http_peer", http::peer),
     ("http_upload", http::upload),
     ("live_sniff", live::sniff),
@@ -67,6 +71,7 @@ pub const TARGETS: &[(&str, Body)] = &[
     ("rtcp_read", rtcp::read),
     ("rtcp_write", rtcp::write),
     ("rtp_cut", rtp::cut),
+    ("rtp_depacketize", depacketize::depacketize),
     ("rtp_detect", rtp::detect),
     ("rtp_sequence", rtp::sequence),
     ("rtp_view", rtp::view),

@@ -22,6 +22,8 @@ pub struct Question {
     pub action: Action,
     /// Name of the path, or of the title with its folder.
     pub path: Arc<str>,
+    /// By which protocol it asks, as webhooks are told: `rtsp` or `hls`.
+    pub protocol: &'static str,
     /// Address of the client.
     pub peer: IpAddr,
     /// `User-Agent`.

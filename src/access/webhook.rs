@@ -29,7 +29,7 @@ pub fn body(question: &Question) -> Value {
         "action": question.action.as_str(),
         "path": &*question.path,
         "ip": question.peer.to_canonical().to_string(),
-        "protocol": "rtsp",
+        "protocol": question.protocol,
         "user": user,
         "password": password,
         "token": bearer.or_else(|| expose(&question.token)).unwrap_or_default(),
@@ -78,6 +78,7 @@ mod tests {
         Question {
             action: Action::Read,
             path: "live/a".into(),
+            protocol: "rtsp",
             peer: "::ffff:192.0.2.7".parse().unwrap(),
             user_agent: None,
             shown,

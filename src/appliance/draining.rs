@@ -6,13 +6,14 @@
 //! ```
 //! Invariants: all shards go by the newest order, or the asker is told that one does not answer.
 //! The process ends by itself only when all shards drain, none has a session and none has a request
-//! that waits.
+//! that waits, and when no viewer by HLS is left or the deadline is over.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::{Notify, oneshot};
 
+use super::hls;
 use super::reload::push_patiently;
 use crate::config::redirect::Redirect;
 use crate::http::{DrainRequest, DrainState};
@@ -36,6 +37,13 @@ struct Order {
     deadline: Option<Instant>,
     redirect: Redirect,
     exits: bool,
+}
+
+impl Order {
+    /// Whether its deadline has come.
+    fn is_over(&self) -> bool {
+        self.deadline.is_some_and(|deadline| deadline <= Instant::now())
+    }
 }
 
 /// Whether the process ends by itself.
@@ -88,16 +96,22 @@ impl Draining {
     }
 
     pub(super) fn state(&self, cells: &[Arc<ShardCells>]) -> DrainState {
+        self.state_with(cells, hls::has_viewers())
+    }
+
+    fn state_with(&self, cells: &[Arc<ShardCells>], has_viewers: bool) -> DrainState {
         let order = self.lock().clone();
+        let hls = has_viewers && order.as_ref().is_none_or(|order| !order.is_over());
         let sessions = cells.iter().map(|cells| cells.sessions_counted.value()).sum();
         let left = |deadline: Instant| deadline.saturating_duration_since(Instant::now());
         DrainState {
             state: match &order {
                 None => "serving",
-                Some(_) if sessions > 0 => "draining",
+                Some(_) if sessions > 0 || hls => "draining",
                 Some(_) => "drained",
             },
             sessions,
+            hls,
             deadline_s: order.as_ref().and_then(|order| order.deadline).map(left).map(|left| {
                 // What is left is never told as nothing.
                 left.as_secs() + u64::from(left.subsec_nanos() > 0)
@@ -114,7 +128,7 @@ impl Draining {
     /// Returns when the server is drained and its process is to end.
     pub(super) async fn until_exit(&self, cells: &[Arc<ShardCells>]) {
         loop {
-            match self.exit(cells) {
+            match self.exit(cells, hls::has_viewers()) {
                 DrainExit::Never => self.changed.notified().await,
                 DrainExit::Later => tokio::time::sleep(LOOK).await,
                 DrainExit::Now => {
@@ -125,9 +139,10 @@ impl Draining {
         }
     }
 
-    fn exit(&self, cells: &[Arc<ShardCells>]) -> DrainExit {
+    fn exit(&self, cells: &[Arc<ShardCells>], has_viewers: bool) -> DrainExit {
         match &*self.lock() {
             Some(order) if !order.exits => DrainExit::Never,
+            Some(order) if has_viewers && !order.is_over() => DrainExit::Later,
             Some(_) if cells.iter().all(|cells| is_empty(cells)) => DrainExit::Now,
             Some(_) => DrainExit::Later,
             None => DrainExit::Never,
@@ -149,7 +164,7 @@ fn is_empty(cells: &ShardCells) -> bool {
 }
 
 fn tell(poller: &Poller<Inbox>, order: Option<&DrainOrder>) -> Option<Vec<oneshot::Receiver<()>>> {
-    let inboxes = poller.inboxes().map(|inbox| {
+    let inboxes = poller.inboxes().chain(poller.guest()).map(|inbox| {
         let (done, is_done) = oneshot::channel();
         let done = Box::new(move || {
             let _nobody_waits = done.send(());
@@ -189,21 +204,21 @@ mod tests {
         let configured = Redirect::parse(&["rtsp://b"]).unwrap();
         let (draining, poller) = (Draining::new(configured.clone()), poller());
         let cells: Vec<Arc<ShardCells>> = vec![Arc::default(), Arc::default()];
-        assert_eq!(draining.state(&cells).state, "serving");
+        assert_eq!(draining.state_with(&cells, false).state, "serving");
         let after = Some(Duration::from_secs(60));
         let request = DrainRequest { after, ..DrainRequest::default() };
         assert_eq!(draining.drain(&poller, request).unwrap().len(), 2);
         let order = Some(DrainOrder { after, redirect: configured });
         assert_eq!(orders(&poller), vec![order.clone(), order]);
         cells[1].sessions_counted.set(3);
-        let state = draining.state(&cells);
+        let state = draining.state_with(&cells, false);
         assert_eq!((state.state, state.sessions, state.exit), ("draining", 3, false));
         assert_eq!((state.redirect, state.deadline_s), (vec!["rtsp://b".to_owned()], Some(60)));
         let request = DrainRequest { redirect: Some(Redirect::default()), ..Default::default() };
         draining.drain(&poller, request).unwrap();
         assert_eq!(orders(&poller), vec![Some(DrainOrder::default()); 2]);
         cells[1].sessions_counted.set(0);
-        assert_eq!(draining.state(&cells).state, "drained");
+        assert_eq!(draining.state_with(&cells, false).state, "drained");
         draining.undrain(&poller).unwrap();
         assert_eq!(orders(&poller), vec![None, None]);
         assert!(!draining.is_on());
@@ -213,24 +228,48 @@ mod tests {
     fn process_ends_when_all_shards_drain_and_none_has_a_session_or_a_waiting_request() {
         let (draining, poller) = (Draining::new(Redirect::default()), poller());
         let cells: Vec<Arc<ShardCells>> = vec![Arc::default(), Arc::default()];
-        assert_eq!(draining.exit(&cells), DrainExit::Never, "nobody has ordered it");
+        assert_eq!(draining.exit(&cells, false), DrainExit::Never, "nobody has ordered it");
         draining.drain(&poller, DrainRequest::default()).unwrap();
         cells.iter().for_each(|cells| cells.draining.set(1));
-        assert_eq!(draining.exit(&cells), DrainExit::Never, "it may stay");
+        assert_eq!(draining.exit(&cells, false), DrainExit::Never, "it may stay");
         draining.drain(&poller, DrainRequest { exits: true, ..Default::default() }).unwrap();
         for (name, cell) in [
             ("a session", &cells[1].sessions_counted),
             ("a request that waits", &cells[0].poll_entries_suspended),
         ] {
             cell.set(1);
-            assert_eq!(draining.exit(&cells), DrainExit::Later, "{name}");
+            assert_eq!(draining.exit(&cells, false), DrainExit::Later, "{name}");
             cell.set(0);
         }
         cells[1].draining.set(0);
-        assert_eq!(draining.exit(&cells), DrainExit::Later, "a shard does not know of it yet");
+        assert_eq!(
+            draining.exit(&cells, false),
+            DrainExit::Later,
+            "a shard does not know of it yet"
+        );
         cells[1].draining.set(1);
-        assert_eq!(draining.exit(&cells), DrainExit::Now);
+        assert_eq!(draining.exit(&cells, false), DrainExit::Now);
+        assert_eq!(draining.exit(&cells, true), DrainExit::Later, "somebody watches by HLS");
+        let after = Some(Duration::ZERO);
+        let request = DrainRequest { after, exits: true, ..Default::default() };
+        draining.drain(&poller, request).unwrap();
+        assert_eq!(draining.exit(&cells, true), DrainExit::Now, "the deadline has come");
         draining.undrain(&poller).unwrap();
-        assert_eq!(draining.exit(&cells), DrainExit::Never);
+        assert_eq!(draining.exit(&cells, false), DrainExit::Never);
+    }
+
+    #[test]
+    fn viewers_by_hls_are_told_the_order_and_are_part_of_what_is_left() {
+        let guest = Arc::new(Inbox::new(1).unwrap());
+        let (draining, poller) = (Draining::new(Redirect::default()), poller());
+        let poller = poller.with_guest(Some(Arc::clone(&guest)));
+        let cells: Vec<Arc<ShardCells>> = vec![Arc::default(), Arc::default()];
+        assert_eq!(draining.drain(&poller, DrainRequest::default()).unwrap().len(), 3);
+        assert!(matches!(guest.pop_message(), Some(Message::Drain { order: Some(_), .. })));
+        let of = |has_viewers| {
+            let state = draining.state_with(&cells, has_viewers);
+            (state.state, state.hls)
+        };
+        assert_eq!((of(true), of(false)), (("draining", true), ("drained", false)));
     }
 }

@@ -139,23 +139,29 @@ fn of_shards(config: &Config) -> Vec<Limit> {
 /// Counts of one kind.
 type OfShares = fn(&Shares) -> &Arc<Addresses>;
 
-/// What the address of another host has that has most of what each shard has.
+/// What the address of another host has that has most of what each shard has: a quarter of what the
+/// key says, at most.
 fn of_shares(shares: &Arc<[Arc<Shares>]>) -> Vec<Limit> {
-    let all: [(&'static str, OfShares, u64); 6] = [
-        ("half_open_per_address", |shares| &shares.half_open, 1),
-        ("requests_held_per_address", |shares| &shares.held, HELD_PIECE_BYTES as u64),
-        ("tls_handshakes_per_address", |shares| &shares.handshakes, 1),
-        ("tunnels_per_address", |shares| &shares.tunnels, 1),
-        ("half_open_tunnels_per_address", |shares| &shares.half_open_tunnels, 1),
-        ("publishers_per_address", |shares| &shares.publishers, 1),
+    let held = HELD_PIECE_BYTES as u64;
+    let all: [([&'static str; 2], OfShares, u64); 6] = [
+        (["half_open_per_address", "limits.half_open_max"], |of| &of.half_open, 1),
+        (["requests_held_per_address", "limits.requests_held"], |of| &of.held, held),
+        (["tls_handshakes_per_address", "limits.tls_handshakes_max"], |of| &of.handshakes, 1),
+        (["tunnels_per_address", "rtsp.http.tunnels_max"], |of| &of.tunnels, 1),
+        (
+            ["half_open_tunnels_per_address", "limits.half_open_tunnels_max"],
+            |of| &of.half_open_tunnels,
+            1,
+        ),
+        (["publishers_per_address", "limits.publishers_max"], |of| &of.publishers, 1),
     ];
-    let of = |(what, addresses, unit): (_, OfShares, u64)| {
+    let of = |([what, key], addresses, unit): ([_; 2], OfShares, u64)| {
         let max = shares.first().map_or(0, |first| addresses(first).limit().remote);
         let shares = Arc::clone(shares);
         let most = move |shard: usize| {
             shares.get(shard).map_or(0, |own| addresses(own).most(Whose::Remote) * unit)
         };
-        Limit { what, key: "", max: u64::from(max) * unit, used: Used::Each(Box::new(most)) }
+        Limit { what, key, max: u64::from(max) * unit, used: Used::Each(Box::new(most)) }
     };
     all.map(of).into()
 }

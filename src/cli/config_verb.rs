@@ -158,7 +158,7 @@ mod tests {
         log = "auto"
         # folder that keeps edits of playlists; without one they end with the server
         # state_dir = "..."
-        # servers that clients are sent to while this one is drained: rtsp://HOST:PORT, rtsps://..
+        # servers that clients are sent to while this one is drained: rtsp://HOST:PORT, rtsps://.., http://.. for HLS
         redirect = []
         # sessions move from a shard that is much busier than another: auto (a few at a time), off
         rebalance = "off"

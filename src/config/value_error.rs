@@ -106,16 +106,18 @@ pub enum ValueError {
         text: String,
     },
     /// Not a server that clients can be sent to.
-    #[error("`{text}` is not a server like rtsp://HOST:PORT or rtsps://HOST:PORT")]
+    #[error(
+        "`{text}` is not a server like rtsp://HOST:PORT, rtsps://HOST:PORT or http://HOST:PORT"
+    )]
     Redirect {
         /// What was found, without a password.
         text: String,
     },
-    /// Two servers of one scheme.
-    #[error("there can be one {} server that clients are sent to", if *is_secure { "rtsps://" } else { "rtsp://" })]
+    /// Two servers for the same clients.
+    #[error("there can be one {schemes} server that clients are sent to")]
     RedirectTwice {
-        /// It is RTSPS.
-        is_secure: bool,
+        /// The schemes that such a server has.
+        schemes: &'static str,
     },
     /// Not a source of packets.
     #[error(transparent)]

@@ -9,7 +9,8 @@
 //! A segment is a head (`moof`) and ranges of the file, those of the first track first. Times begin
 //! at `start_s`, the whole seconds that decode times before 0 need: `tfdt` has no sign.
 //! Invariants: each sample of a track is in one segment; segments of video begin with a sync
-//! sample. Bounds: `SEGMENTS_MAX` segments; a segment as `fragment_head`; 4 bytes a cut and track.
+//! sample; names of segments change with the file and with `PLAN_VERSION`. Bounds: `SEGMENTS_MAX`
+//! segments; a segment as `fragment_head`; 4 bytes a cut and track.
 
 use super::playlist::{Multivariant, Rate, Sound, TitlePlaylist};
 use super::resource::{Rendition, Revision};
@@ -134,7 +135,7 @@ impl TitlePlan {
         sets.extend(sounds.iter().skip(1).map(|sound| vec![sound]));
         let renditions = sets.iter().map(|set| rendition(set, &cuts)).collect::<Result<_, _>>()?;
         let mut plan = Self {
-            revision: revision(identity),
+            revision: revision(identity, PLAN_VERSION),
             renditions,
             ends_us,
             start_s,
@@ -144,7 +145,7 @@ impl TitlePlan {
         Ok(plan)
     }
 
-    /// Tells its bytes from those of another file under the same name.
+    /// Tells its bytes from those of another file under the same name, or of other cuts.
     #[must_use]
     pub fn revision(&self) -> Revision {
         self.revision
@@ -179,6 +180,21 @@ impl TitlePlan {
         size_of::<Self>()
             + self.ends_us.len() * size_of::<u64>()
             + self.renditions.iter().map(of).sum::<usize>()
+    }
+
+    /// Samples of a segment: what it takes to write its head.
+    #[must_use]
+    pub fn samples_of(&self, rendition: Rendition, number: u64) -> u32 {
+        let Some(place) = usize::try_from(number).ok().filter(|at| *at < self.ends_us.len()) else {
+            return 0;
+        };
+        let rendition = self.renditions.get(usize::from(rendition.0));
+        let tracks = rendition.map_or(&[][..], |rendition| &rendition.tracks);
+        let count = |track: &PlanTrack| {
+            let range = track.firsts.get(place).zip(track.firsts.get(place + 1));
+            range.map_or(0, |(first, end)| end - first)
+        };
+        tracks.iter().map(count).fold(0, u32::saturating_add)
     }
 
     /// A segment. `asset` is the one that was cut. `None` when there is no such segment.
@@ -429,10 +445,11 @@ fn start_s(track: &Track) -> u64 {
     before.div_ceil(u64::from(track.timescale.max(1)))
 }
 
-fn revision(identity: FileIdentity) -> Revision {
+/// Of a file, as this version cuts it.
+fn revision(identity: FileIdentity, version: u64) -> Revision {
     let FileIdentity { device, inode, bytes, modified_ns } = identity;
     let mut hasher = blake3::Hasher::new();
-    for part in [device, inode, bytes, modified_ns.cast_unsigned()] {
+    for part in [version, device, inode, bytes, modified_ns.cast_unsigned()] {
         hasher.update(&part.to_be_bytes());
     }
     let hash = hasher.finalize();
@@ -444,6 +461,10 @@ fn clamped(ticks: i64) -> i32 {
     i32::try_from(ticks).unwrap_or(if ticks < 0 { i32::MIN } else { i32::MAX })
 }
 
+/// Version of the cuts and of what is written around samples. Whoever changes a byte of a segment
+/// or an initialization raises it: caches keep what has the same name (see `resource`). The test
+/// `bytes_of_a_title_are_those_of_this_version` notices.
+const PLAN_VERSION: u64 = 1;
 /// Segments are at least this long: short enough to begin and to seek quickly, long enough that a
 /// thousand viewers ask for few.
 const SEGMENT_NS: i64 = 4_000_000_000;

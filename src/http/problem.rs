@@ -78,6 +78,11 @@ impl Problem {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, detail)
     }
 
+    /// Not for so long.
+    pub(super) fn unavailable_for(detail: impl Into<String>, wait: Duration) -> Self {
+        Self { retry_after_s: Some(wait.as_secs()), ..Self::unavailable(detail) }
+    }
+
     /// What is waited for did not come in time.
     pub(super) fn timed_out(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::GATEWAY_TIMEOUT, detail)

@@ -5,7 +5,7 @@
 //! ```
 //! All of it is plain code: bytes come in, reads are asked for, nothing here opens a file.
 
-mod aac_config;
+pub(crate) mod aac_config;
 pub mod asset;
 pub mod codec;
 pub mod container;

@@ -218,6 +218,8 @@ pub static HLS: HlsCells = HlsCells {
     parts: SharedCounter(AtomicU64::new(0)),
     frames_lost: SharedCounter(AtomicU64::new(0)),
     segments_evicted: SharedCounter(AtomicU64::new(0)),
+    turned_away: SharedCounter(AtomicU64::new(0)),
+    seen_ns: SharedGauge(AtomicU64::new(0)),
 };
 
 /// Numbers about HLS, which is one for the process.
@@ -241,6 +243,10 @@ pub struct HlsCells {
     pub frames_lost: SharedCounter,
     /// Segments that were dropped early because a path's memory was full.
     pub segments_evicted: SharedCounter,
+    /// Requests that were redirected or refused because the server is drained.
+    pub turned_away: SharedCounter,
+    /// Time of the shards' clock at which a viewer was answered last; 0: there was none.
+    pub seen_ns: SharedGauge,
 }
 
 /// When the certificate of the RTSPS port expires.

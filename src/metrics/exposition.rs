@@ -22,7 +22,7 @@ use prometheus::{Registry, TextEncoder};
 use super::cells::{ADMIN, CERTIFICATE, HLS, LOG, ShardCells, TASK_KINDS, WorkerCells};
 use super::families::{FAMILIES, Family, Read};
 use super::histogram::HistogramValue;
-use super::limits::{self, Limit};
+use super::limits::{self, Limit, LimitState};
 use super::path_families::PathSeries;
 use super::paths::PathTallies;
 use super::process::{PROCESS, as_f64, major_faults};
@@ -123,11 +123,19 @@ impl Collector for Appliance {
 
     fn collect(&self) -> Vec<MetricFamily> {
         let cells = (self.cells)();
-        FAMILIES.iter().map(|family| collect_family(family, &self.build, &cells)).collect()
+        // Two families have them.
+        let limits = limits::states(&cells);
+        let family = |family| collect_family(family, &self.build, &cells, &limits);
+        FAMILIES.iter().map(family).collect()
     }
 }
 
-fn collect_family(family: &Family, build: &BuildInfo, cells: &CellSet) -> MetricFamily {
+fn collect_family(
+    family: &Family,
+    build: &BuildInfo,
+    cells: &CellSet,
+    limits: &[LimitState],
+) -> MetricFamily {
     let names = family.read.label_names();
     let kind = family.read.kind();
     let number = |values: &[&str], value: u64| sample(names, values, kind, value);
@@ -172,7 +180,7 @@ fn collect_family(family: &Family, build: &BuildInfo, cells: &CellSet) -> Metric
         Read::CertificateLeft => vec![number(&[], CERTIFICATE.seconds_left(now_s()))],
         Read::Log(read) => vec![number(&[], read(&LOG).value())],
         Read::WorkerGauge(read) => vec![number(&[], read(&cells.workers))],
-        Read::Limits(read) => limits::states(cells)
+        Read::Limits(read) => limits
             .iter()
             .map(|state| number(&[&state.shard_label(), state.what], read(state)))
             .collect(),

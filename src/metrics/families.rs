@@ -181,6 +181,11 @@ pub(super) static FAMILIES: &[Family] = &[
         "Segments dropped early because the memory of their path was full.",
         Read::Hls(|hls| &hls.segments_evicted),
     ),
+    row(
+        "headend_hls_turned_away_total",
+        "Requests of HLS redirected or refused because the server is drained.",
+        Read::Hls(|hls| &hls.turned_away),
+    ),
     // Sessions and connections.
     row(
         "headend_sessions",

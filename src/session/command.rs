@@ -22,7 +22,7 @@ use crate::poll::poll_table::EntryKey;
 use crate::rtsp::reader::{Method, Request};
 use crate::rtsp::response::{Response, Status};
 use crate::rtsp::uri::Target;
-use crate::session::srtp::SrtpLeave;
+use crate::session::srtp::SrtpPermission;
 
 /// A command to execute: see the module.
 #[derive(Debug)]
@@ -55,7 +55,7 @@ pub struct Given {
     /// Path of which it may steer a session.
     pub controls: Option<Arc<str>>,
     /// What it may do with SRTP.
-    pub srtp: SrtpLeave,
+    pub srtp: SrtpPermission,
 }
 
 /// What a line-up has made of a command.

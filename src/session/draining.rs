@@ -2,8 +2,10 @@
 //!
 //! ```text
 //!  drain --> DESCRIBE, SETUP, ANNOUNCE without a session: 302, Location; or 503, Retry-After
-//!            requests of sessions that are there: as ever
-//!            at the deadline: sessions end as if an operator ended them, some a turn
+//!            page or multivariant playlist of HLS: likewise
+//!            requests of sessions and viewers that are there: as ever
+//!            at the deadline: sessions end as if an operator ended them, some a turn; live
+//!            playlists end, and requests of viewers get 503
 //!  undrain --> as before
 //! ```
 //! Sources that the server fetches itself go on: they are nobody's sessions.
@@ -33,6 +35,15 @@ pub struct Drain {
     deadline: Option<Mono>,
 }
 
+/// What a viewer that is turned away is told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ViewerAway {
+    /// To go on there.
+    To(String),
+    /// To come again after this time.
+    Later(Duration),
+}
+
 impl Drain {
     /// Begins at `now`.
     #[must_use]
@@ -45,6 +56,30 @@ impl Drain {
     #[must_use]
     pub fn deadline(&self) -> Option<Mono> {
         self.deadline
+    }
+
+    /// Whether the time of sessions and viewers that were left is over.
+    #[must_use]
+    pub fn is_over(&self, now: Mono) -> bool {
+        self.deadline.is_some_and(|deadline| deadline <= now)
+    }
+
+    /// The answer to a viewer's request for a path with its query. `begins`: viewers begin with
+    /// such a request. `None`: it is answered as ever.
+    #[must_use]
+    pub fn turn_viewer_away(
+        &self,
+        path_and_query: &str,
+        begins: bool,
+        now: Mono,
+    ) -> Option<ViewerAway> {
+        if !begins && !self.is_over(now) {
+            return None;
+        }
+        // One who has segments of this server finds none of the same names on another.
+        let location = self.redirect.hls_location(path_and_query).filter(|_| begins);
+        let later = || ViewerAway::Later(Duration::from_secs(self.retry_s(now)));
+        Some(location.map_or_else(later, ViewerAway::To))
     }
 
     /// The answer to a request that may begin a session. `None`: it begins none.
@@ -118,6 +153,26 @@ mod tests {
         for method in [Method::Options, Method::Play, Method::Teardown, Method::GetParameter] {
             assert_eq!(answered(DrainOrder::default(), method, false), None);
         }
+    }
+
+    #[test]
+    fn viewer_who_begins_is_turned_away_and_others_at_the_deadline() {
+        let after = Some(Duration::from_secs(30));
+        let redirect = Redirect::parse(&["http://b"]).unwrap();
+        let drain = Drain::new(DrainOrder { after, redirect }, NOW);
+        let later = |s| Some(ViewerAway::Later(Duration::from_secs(s)));
+        let to = Some(ViewerAway::To("http://b/a/index.m3u8".to_owned()));
+        let deadline = NOW + Duration::from_secs(30);
+        for (begins, now, expected) in [
+            (true, NOW, to.clone()),
+            (false, NOW, None),
+            (true, deadline, to),
+            (false, deadline, later(5)),
+        ] {
+            assert_eq!(drain.turn_viewer_away("/a/index.m3u8", begins, now), expected);
+        }
+        let without = Drain::new(DrainOrder { after, ..DrainOrder::default() }, NOW);
+        assert_eq!(without.turn_viewer_away("/a/", true, NOW), later(30));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Keys of SRTP on their way from a connection to the streams of a session.
 //!
 //! ```text
-//!  connection: a=crypto, a=key-mgmt, KeyMgmt --SrtpLeave--> SETUP --> StreamKeys --> SrtpStream
+//!  connection: a=crypto, a=key-mgmt, KeyMgmt -SrtpPermission-> SETUP -> StreamKeys -> SrtpStream
 //! ```
 //! A connection tells keys over TLS only, and each key to one SETUP only.
 //! Invariant: no two streams of a session that the server sends have the same key. No two sessions
@@ -18,7 +18,7 @@ use crate::sdp::session::{MediaSdp, SessionSdp};
 
 /// What a connection allows a request to do with SRTP.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct SrtpLeave {
+pub struct SrtpPermission {
     /// Keys may be told on the connection.
     pub is_served: bool,
     /// Streams without encryption are refused.
@@ -75,7 +75,7 @@ pub(crate) enum DescribedKeyError {
     Shared,
 }
 
-impl SrtpLeave {
+impl SrtpPermission {
     /// What the choice of a transport needs to know.
     pub(crate) fn keys(&self) -> Keys {
         match &self.keys {

@@ -153,7 +153,7 @@ impl<K: Kernel> Shard<K> {
             no_room_said: Default::default(),
             half_open: Oldest::default(),
             handshaking: Oldest::default(),
-            drops_said: Seldom::default(),
+            drops_said: Default::default(),
         };
         // What is played first may depend on the time of day.
         shard.read_clock();

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use super::arrivals::Arrived;
 use super::dispatch::shard_count;
+use super::ktls;
 use super::places::NoRoom;
 use super::ring::kernel::Kernel;
 use super::state::Shard;
@@ -79,8 +80,9 @@ impl<K: Kernel> Shard<K> {
 
     /// Removes a connection with its timer, and ends the sessions or the pull that it carried.
     pub(super) fn close(&mut self, key: EntryKey) {
-        if !self.net.entries.link(key).is_some_and(|link| link.is_stream) {
-            return;
+        let Some(link) = self.net.entries.link(key).filter(|link| link.is_stream) else { return };
+        if self.net.ring.has_kernel_tls(link.slot) && !link.is_sending {
+            ktls::send_close_notify(self.net.ring.fd(link.slot));
         }
         let consumer = self.net.entries.remove(&mut self.net.ring, key);
         self.cells.connections.sub(1);

@@ -10,7 +10,8 @@
 //! makes one of the two see the other.
 //! Bounds: a full `messages` hands the message back. `outcomes` has room for every task that can be
 //! under way, so a worker's outcome always fits. `live` takes messages with packets up to
-//! `LIVE_PACKETS_MAX`; the room beyond is for messages that must not be lost.
+//! `LIVE_PACKETS_MAX`, or `GUEST_PACKETS_MAX`; the room beyond is for messages that must not be
+//! lost.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
@@ -140,6 +141,7 @@ pub struct Inbox {
     messages: ArrayQueue<Message>,
     /// Messages of live paths. Their order matters: snapshot, batches, end.
     live: ArrayQueue<LiveMessage>,
+    live_packets_max: usize,
     wake: OwnedFd,
     sleeps: AtomicBool,
 }
@@ -154,6 +156,7 @@ impl Inbox {
             outcomes: ArrayQueue::new(outcomes_max.max(1)),
             messages: ArrayQueue::new(MESSAGES_MAX),
             live: ArrayQueue::new(LIVE_PACKETS_MAX + MESSAGES_MAX),
+            live_packets_max: LIVE_PACKETS_MAX,
             wake: eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?,
             sleeps: AtomicBool::new(false),
         })
@@ -168,7 +171,8 @@ impl Inbox {
         let (wake, woken) = UnixStream::pair()?;
         wake.set_nonblocking(true)?;
         woken.set_nonblocking(true)?;
-        Ok((Self { wake: wake.into(), ..Self::new(outcomes_max)? }, woken))
+        let inbox = Self::new(outcomes_max)?;
+        Ok((Self { wake: wake.into(), live_packets_max: GUEST_PACKETS_MAX, ..inbox }, woken))
     }
 
     /// A duplicate of the eventfd that becomes readable when the shard must wake.
@@ -195,7 +199,7 @@ impl Inbox {
     /// The message is handed back: one with packets when the shard is far behind, another one when
     /// the shard hangs.
     pub fn push_live(&self, message: LiveMessage) -> Result<(), LiveMessage> {
-        if message.is_packets() && self.live.len() >= LIVE_PACKETS_MAX {
+        if message.is_packets() && self.live.len() >= self.live_packets_max {
             return Err(message);
         }
         self.live.push(message)?;
@@ -299,6 +303,9 @@ impl std::fmt::Debug for Message {
 const MESSAGES_MAX: usize = 4_096;
 /// Batches that wait: a few tenths of a second of a hundred paths.
 const LIVE_PACKETS_MAX: usize = 4_096;
+/// Batches that wait for a guest, whose thread other threads go before: they are held in memory
+/// until it reads them. A tenth of a second of sixty cameras.
+const GUEST_PACKETS_MAX: usize = 256;
 
 #[cfg(test)]
 mod tests {
@@ -327,7 +334,12 @@ mod tests {
 
     #[test]
     fn packets_of_live_paths_leave_room_for_what_must_not_be_lost() {
-        let inbox = Inbox::new(1).unwrap();
+        assert_packets_leave_room(&Inbox::new(1).unwrap(), 4_096);
+        let (guest, _wake) = Inbox::of_guest(1).unwrap();
+        assert_packets_leave_room(&guest, 256);
+    }
+
+    fn assert_packets_leave_room(inbox: &Inbox, packets_max: usize) {
         let message = |request| LiveMessage::ToOwner(ToOwner { path: "live/a".into(), request });
         let mut builder = BatchBuilder::default();
         let (ssrc, seq, ts) = (Ssrc(1), SeqNo(1), RtpTs(1));
@@ -338,7 +350,7 @@ mod tests {
         let generation = Generation(1);
         let batch = Arc::new(builder.build(generation, |_| None).unwrap());
         let feed = || message(OwnerRequest::Feed { generation, batch: Arc::clone(&batch) });
-        for _ in 0..LIVE_PACKETS_MAX {
+        for _ in 0..packets_max {
             inbox.push_live(feed()).unwrap();
         }
         assert!(!inbox.announce_sleep(), "they are to be read");
@@ -346,8 +358,8 @@ mod tests {
         inbox.push_live(message(OwnerRequest::Release { generation })).unwrap();
         let order: Vec<bool> =
             std::iter::from_fn(|| inbox.pop_live()).map(|message| message.is_packets()).collect();
-        assert_eq!(order.len(), LIVE_PACKETS_MAX + 1);
-        assert!(order[..LIVE_PACKETS_MAX].iter().all(|is_packets| *is_packets), "in order");
+        assert_eq!(order.len(), packets_max + 1);
+        assert!(order[..packets_max].iter().all(|is_packets| *is_packets), "in order");
     }
 
     #[test]

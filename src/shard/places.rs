@@ -41,6 +41,30 @@ impl NoRoom {
     pub(super) const COUNT: usize = 3;
 }
 
+/// What makes room for the next of its kind.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Dropped {
+    /// A connection without a request.
+    HalfOpen,
+    /// A connection in a handshake of TLS.
+    Handshake,
+    /// A tunnel over HTTP without its second connection.
+    Tunnel,
+}
+
+impl Dropped {
+    /// Number of kinds.
+    pub(super) const COUNT: usize = 3;
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::HalfOpen => "half-open connections",
+            Self::Handshake => "handshakes of TLS",
+            Self::Tunnel => "half-open tunnels over HTTP",
+        }
+    }
+}
+
 impl<K: Kernel> Shard<K> {
     /// Takes a place for one more connection of an address. `None`: the address has too many, and
     /// the client is sent 503.
@@ -106,7 +130,7 @@ impl<K: Kernel> Shard<K> {
         let can_be_told = connection.tls_mut().is_none_or(|tls| tls.can_send());
         connection.end_oldest(&self.sessions.cx);
         let max = self.sessions.cx.config.limits.half_open_max;
-        self.note_dropped("half-open connections", max);
+        self.note_dropped(Dropped::HalfOpen, max);
         if can_be_told { self.net.entries.mark_dirty(key) } else { self.close(key) }
     }
 
@@ -123,13 +147,15 @@ impl<K: Kernel> Shard<K> {
         if let Some(tls) = connection.and_then(RtspConnection::tls_mut) {
             tls.fail(FAILED_BY_LIMIT, &self.cells);
         }
-        self.note_dropped("handshakes of TLS", self.sessions.cx.config.limits.handshakes_max);
+        self.note_dropped(Dropped::Handshake, self.sessions.cx.config.limits.handshakes_max);
         self.close(key);
     }
 
     /// Tells that one made room: there are `max`, or its address has its share of them.
-    pub(super) fn note_dropped(&mut self, what: &'static str, max: usize) {
-        if let Some(count) = self.drops_said.happened(self.sessions.cx.now) {
+    pub(super) fn note_dropped(&mut self, dropped: Dropped, max: usize) {
+        let what = dropped.name();
+        let said = &mut self.drops_said[dropped as usize];
+        if let Some(count) = said.happened(self.sessions.cx.now) {
             tracing::warn!(
                 code = "HE-W617",
                 what,

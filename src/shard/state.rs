@@ -16,7 +16,7 @@ use super::inbox::Inbox;
 use super::moves::Moves;
 use super::network::Network;
 use super::phase::Phase;
-use super::places::NoRoom;
+use super::places::{Dropped, NoRoom};
 use super::questions::Questions;
 use super::ring::Uring;
 use super::ring::kernel::Kernel;
@@ -84,6 +84,6 @@ pub struct Shard<K: Kernel = Uring> {
     pub(super) half_open: Oldest<EntryKey>,
     /// Connections in a handshake of TLS.
     pub(super) handshaking: Oldest<EntryKey>,
-    /// Limits the log lines about connections that made room for new ones.
-    pub(super) drops_said: Seldom,
+    /// Limits the log lines about connections that made room for new ones, by their kind.
+    pub(super) drops_said: [Seldom; Dropped::COUNT],
 }

@@ -5,6 +5,7 @@
 //! was for or from. What frees a row waits until the inbox takes it, `LEAVES_MAX` of these at most.
 
 use super::inbox::Message;
+use super::places::Dropped;
 use super::ring::kernel::Kernel;
 use super::state::Shard;
 use crate::base::ids::ShardId;
@@ -57,7 +58,7 @@ impl<K: Kernel> Shard<K> {
                 let entered = self.tunnels.enter(cookie, ip, down, &mut ended);
                 for oldest in ended {
                     let max = self.sessions.cx.config.limits.half_open_tunnels_max;
-                    self.note_dropped("half-open tunnels over HTTP", max);
+                    self.note_dropped(Dropped::Tunnel, max);
                     let gone = TunnelMessage::To(oldest.entry, TunnelEvent::Gone);
                     self.post_tunnel(oldest.shard, gone);
                 }

@@ -156,7 +156,7 @@ fn operator_drains_and_undrains_by_the_command_line() {
     Client::connect(server.rtsp).request("DESCRIBE", &server.demo_url(), &[]).expect(302);
     assert!(run(&["undrain"]).stdout.contains("takes new sessions"));
     Client::connect(server.rtsp).request("DESCRIBE", &server.demo_url(), &[]).expect(200);
-    for wrong in [["--deadline", "soon"], ["--redirect", "http://b"]] {
+    for wrong in [["--deadline", "soon"], ["--redirect", "ftp://b"]] {
         let refused = run(&["drain", wrong[0], wrong[1]]);
         assert_eq!(refused.status.code(), Some(2), "{refused:?}");
     }

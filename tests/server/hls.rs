@@ -190,7 +190,12 @@ fn live_playlist_keeps_the_rules_from_one_state_to_the_next() {
     let whole = get(hls, &format!("/live/a/{}", segment.uri)).body;
     let parts = segment.parts.iter().map(|part| get(hls, &format!("/live/a/{}", part.uri)).body);
     assert_eq!(whole, parts.collect::<Vec<_>>().concat());
-    for (query, status) in [("_HLS_msn=9999", 400), ("_HLS_part=1", 400), ("_HLS_msn=x", 400)] {
+    let other = segment.map.replace("-i0.mp4", "-i9.mp4");
+    assert_ne!(other, segment.map);
+    assert_eq!(get(hls, &format!("/live/a/{other}")).status, 404, "it is not waited for");
+    let ahead = before.sequence + 9_999;
+    let ahead = format!("_HLS_msn={ahead}");
+    for (query, status) in [(&*ahead, 400), ("_HLS_part=1", 400), ("_HLS_msn=x", 400)] {
         assert_eq!(get(hls, &format!("/live/a/main.m3u8?{query}")).status, status, "{query}");
     }
 }
@@ -260,6 +265,10 @@ fn path_that_nobody_watches_any_more_is_let_go() {
     viewer.write_all(ask.as_bytes()).unwrap();
     drop(viewer);
     crate::support::wait::until_within(PATIENCE * 2, "it is let go", || watched() == 0);
+    // A cache may have answers that were given for numbers of the run before.
+    until("it is watched again", || get(server.hls(), "/live/a/index.m3u8").status == 200);
+    let again = playlist(server.hls(), "/live/a/main.m3u8");
+    assert!(again.sequence > next, "{} is behind {next}", again.sequence);
     drop(publisher);
 }
 
@@ -273,6 +282,42 @@ fn publisher_that_goes_ends_the_playlist() {
         let answer = get(server.hls(), "/live/a/main.m3u8");
         answer.status == 200 && check(answer.text()).is_ended
     });
+}
+
+fn drain(server: &Server, order: &serde_json::Value) -> serde_json::Value {
+    let (status, state) = http::post_json(server.admin, "/v1/drain", "", order);
+    assert_eq!(status, 200, "{state}");
+    state
+}
+
+#[test]
+fn drained_server_sends_new_viewers_away_and_those_who_watch_at_the_deadline() {
+    use serde_json::json;
+
+    let server = Server::start(&ON);
+    let hls = server.hls();
+    let status = |path: &str| get(hls, path).status;
+    let segment = format!("/demo/{}", playlist(hls, "/demo/main.m3u8").segments[0].uri);
+    assert_eq!(status(&segment), 200);
+    let state = drain(&server, &json!({}));
+    assert_eq!((&state["state"], &state["hls"]), (&json!("draining"), &json!(true)), "{state}");
+    for path in ["/demo/", "/demo/index.m3u8"] {
+        let refused = get(hls, path);
+        assert_eq!((refused.status, refused.header("retry-after")), (503, "60"), "{path}");
+        assert_eq!(refused.header("cache-control"), "no-store");
+    }
+    assert_eq!((status("/demo/main.m3u8"), status(&segment)), (200, 200), "who watches goes on");
+    drain(&server, &json!({ "redirect": ["rtsp://b.example", "http://b.example:8888"] }));
+    let moved = get(hls, "/vod/a%20b.mp4/index.m3u8?token=x");
+    let location = "http://b.example:8888/vod/a%20b.mp4/index.m3u8?token=x";
+    assert_eq!((moved.status, moved.header("location")), (302, location));
+    let turned_away = metric(&server, "headend_hls_turned_away_total");
+    assert_eq!(turned_away, 3);
+    http::post_json(server.admin, "/v1/undrain", "", &json!({}));
+    assert_eq!(status("/demo/index.m3u8"), 200);
+    let state = drain(&server, &json!({ "deadline_s": 0 }));
+    assert_eq!((&state["state"], &state["hls"]), (&json!("drained"), &json!(false)), "{state}");
+    assert_eq!((status("/demo/main.m3u8"), status(&segment)), (503, 503), "the deadline");
 }
 
 /// A connection of each viewer is one.

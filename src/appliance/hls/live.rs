@@ -6,6 +6,7 @@
 //!                                                                                    |
 //!  request ---------------------> watch::Receiver <--------- Snapshot, for each part-'
 //!  nobody asks for `IDLE` ------> Unsubscribe, gone
+//!  refused, ended --------------> told for a while, then the next request begins anew
 //! ```
 //! Messages to owners are repeated as those of shards are (`live::renew`).
 //! Bounds: `paths_max` paths; `WAITERS_MAX` requests that wait for the owner of one path;
@@ -15,6 +16,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use rand::Rng as _;
 use tokio::net::UnixStream;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -30,7 +32,7 @@ use crate::http::hls::{HlsView as _, LiveRefusal};
 use crate::live::core::batch::{Generation, PacketBatch};
 use crate::live::core::description::Description;
 use crate::live::core::message::{
-    LiveMessage, Notification, OwnerRequest, PathRules, ToOwner, owner_of,
+    LiveMessage, Notification, OwnerRequest, PathRules, RefusedError, ToOwner, owner_of,
 };
 use crate::metrics::cells::HLS;
 use crate::poll::poller::{GUEST, Poller};
@@ -69,10 +71,10 @@ enum State {
         generation: Generation,
         description: Arc<Description>,
     },
-    /// It cannot be shown.
-    Refused(LiveError),
-    /// It has ended; who watches is told so for a while.
-    Ended {
+    /// It has ended, or cannot be shown. Who watches is told so for a while; the next request after
+    /// that begins anew.
+    Over {
+        why: Option<LiveError>,
         until: Instant,
     },
 }
@@ -102,24 +104,26 @@ impl Live {
         let mut tick = interval(TICK);
         loop {
             while let Ok((path, answer)) = asked.try_recv() {
-                self.handle_asked(&path, answer);
+                self.handle_asked(&path, answer, Instant::now());
             }
-            let is_rest = self.read_inbox(&inbox);
+            let is_rest = self.read_inbox(&inbox, Instant::now());
             if is_rest || !inbox.announce_sleep() {
                 tokio::task::yield_now().await;
                 continue;
             }
             tokio::select! {
                 _ = woken(&wake) => {}
-                Some((path, answer)) = asked.recv() => self.handle_asked(&path, answer),
-                _ = tick.tick() => self.handle_tick(),
+                Some((path, answer)) = asked.recv() => {
+                    self.handle_asked(&path, answer, Instant::now());
+                }
+                _ = tick.tick() => self.handle_tick(Instant::now()),
             }
             inbox.announce_awake();
         }
     }
 
     /// True: there is more.
-    fn read_inbox(&mut self, inbox: &Inbox) -> bool {
+    fn read_inbox(&mut self, inbox: &Inbox, now: Instant) -> bool {
         let mut left = MESSAGES_A_ROUND;
         while left > 0 {
             let mut is_empty = true;
@@ -128,7 +132,7 @@ impl Live {
                 is_empty = false;
             }
             if let Some(message) = inbox.pop_live() {
-                self.handle_live(message);
+                self.handle_live(message, now);
                 is_empty = false;
             }
             if let Some(message) = inbox.pop_message() {
@@ -144,20 +148,24 @@ impl Live {
     }
 
     fn handle_message(&self, message: Message) {
-        // Nothing else is meant for a guest; who asks is told by the dropped reply.
-        if let Message::Configure { paths, done } = message {
-            self.front.set_paths(paths);
-            done();
+        match message {
+            Message::Configure { paths, done } => {
+                self.front.set_paths(paths);
+                done();
+            }
+            Message::Drain { order, done } => {
+                self.front.set_drain(order);
+                done();
+            }
+            // Nothing else is meant for a guest; who asks is told by the dropped reply.
+            _ => {}
         }
     }
 
-    fn handle_asked(&mut self, path: &str, answer: oneshot::Sender<LiveAnswer>) {
-        let now = Instant::now();
-        let is_over = self
-            .paths
-            .get(path)
-            .is_some_and(|watched| matches!(watched.state, State::Ended { until } if until <= now));
-        if is_over {
+    fn handle_asked(&mut self, path: &str, answer: oneshot::Sender<LiveAnswer>, now: Instant) {
+        let is_past =
+            |watched: &Watched| matches!(watched.state, State::Over { until, .. } if until <= now);
+        if self.paths.get(path).is_some_and(is_past) {
             self.remove(path);
         }
         if let Some(watched) = self.paths.get_mut(path) {
@@ -167,11 +175,11 @@ impl Live {
                     watched.waiters.push(answer);
                 }
                 State::Requested { .. } => {}
-                State::Here { .. } | State::Ended { .. } => {
-                    let _gone = answer.send(Ok(watched.snapshots.subscribe()));
-                }
-                State::Refused(error) => {
+                State::Over { why: Some(error), .. } => {
                     let _gone = answer.send(Err(error.clone().into()));
+                }
+                State::Here { .. } | State::Over { why: None, .. } => {
+                    let _gone = answer.send(Ok(watched.snapshots.subscribe()));
                 }
             }
             return;
@@ -188,7 +196,7 @@ impl Live {
         let name: Arc<str> = path.into();
         let watched = Watched {
             state: State::Requested { next: now + FIRST_REPEAT, wait: FIRST_REPEAT },
-            muxer: Muxer::new(Revision(random::rng().next_u64()), self.path_bytes_max),
+            muxer: self.muxer(Timestamp::now().as_second()),
             snapshots: watch::Sender::default(),
             waiters: vec![answer],
             asked: now,
@@ -199,7 +207,15 @@ impl Live {
         self.request(&name, subscribe());
     }
 
-    fn handle_live(&mut self, message: LiveMessage) {
+    /// For a run that begins at these seconds since 1970.
+    fn muxer(&self, utc_s: i64) -> Muxer {
+        let revision = Revision(random::rng().next_u64());
+        // A run has less than a segment a second.
+        let number = u64::try_from(utc_s.saturating_sub(NUMBERS_BEGIN_S)).unwrap_or(0);
+        Muxer::new(revision, self.path_bytes_max).numbered_from(number)
+    }
+
+    fn handle_live(&mut self, message: LiveMessage, now: Instant) {
         // A guest owns no path.
         let LiveMessage::ToShard { path, notification } = message else { return };
         let Some(watched) = self.paths.get_mut(&path) else {
@@ -209,38 +225,37 @@ impl Live {
             }
             return;
         };
+        if matches!(watched.state, State::Over { .. }) {
+            // What was under way when it ended.
+            return;
+        }
+        // A source that begins, or has paused for long, is asked for a key frame, once.
+        let is_beginning =
+            watched.muxer.has_begun() || !matches!(notification, Notification::Batch(_));
         match notification {
+            // An answer to a request that was repeated.
+            Notification::Subscribed { .. } if matches!(watched.state, State::Here { .. }) => {}
             Notification::Subscribed { generation, description, snapshot } => {
-                if matches!(watched.state, State::Here { .. }) {
-                    return;
-                }
-                watched.begin(&path, generation, description, &snapshot);
-                let wants_start = !watched.muxer.has_begun();
-                watched.answer_waiters();
-                if wants_start && matches!(watched.state, State::Here { .. }) {
-                    self.request(&path, OwnerRequest::WantSync);
-                }
+                watched.begin(&path, generation, description, &snapshot, now);
             }
-            Notification::Batch(batch) => watched.feed(&batch),
             Notification::Resumed { generation, description } => {
-                watched.begin(&path, generation, description, &[]);
+                watched.begin(&path, generation, description, &[], now);
             }
+            Notification::Batch(batch) => watched.feed(&path, &batch, now),
             Notification::Described { generation, description } => {
                 if let State::Here { generation: known, description: of } = &mut watched.state {
                     (*known, *of) = (generation, description);
                 }
             }
             Notification::NotThere(why) => {
-                for waiter in watched.waiters.drain(..) {
-                    let _gone = waiter.send(Err(why.into()));
-                }
-                self.remove(&path);
+                self.let_go(&path, why);
+                return;
             }
-            Notification::Ended => {
-                watched.muxer.end();
-                watched.publish();
-                watched.state = State::Ended { until: Instant::now() + ENDED_KEPT };
+            Notification::Ended if matches!(watched.state, State::Requested { .. }) => {
+                self.let_go(&path, RefusedError::NoSource);
+                return;
             }
+            Notification::Ended => watched.end(None, now + ENDED_KEPT),
             // Viewers wait for a successor of the source.
             Notification::Lost
             | Notification::Granted { .. }
@@ -249,11 +264,35 @@ impl Live {
             | Notification::SyncWanted { .. }
             | Notification::Joined { .. } => {}
         }
+        watched.answer_waiters();
+        match &watched.state {
+            // It is not heard while it cannot be shown.
+            State::Over { why: Some(_), .. } => {
+                self.request(&path, OwnerRequest::Unsubscribe { shard: GUEST });
+            }
+            State::Here { .. } if is_beginning && !watched.muxer.has_begun() => {
+                self.request(&path, OwnerRequest::WantSync);
+            }
+            _ => {}
+        }
         self.note_memory();
     }
 
-    fn handle_tick(&mut self) {
-        let now = Instant::now();
+    /// The owner has no source for a path: who waits is told.
+    fn let_go(&mut self, path: &str, why: RefusedError) {
+        if let Some(watched) = self.paths.get_mut(path) {
+            for waiter in watched.waiters.drain(..) {
+                let _gone = waiter.send(Err(why.into()));
+            }
+        }
+        self.remove(path);
+        self.note_memory();
+    }
+
+    fn handle_tick(&mut self, now: Instant) {
+        if self.front.drain().is_some_and(|drain| drain.is_over(self.front.now())) {
+            self.end_all(now);
+        }
         let mut requests = Vec::new();
         let mut over = Vec::new();
         for (path, watched) in &mut self.paths {
@@ -261,7 +300,7 @@ impl Live {
             let is_idle = now.duration_since(watched.asked) >= IDLE
                 && watched.snapshots.receiver_count() == 0;
             match &mut watched.state {
-                State::Ended { until }
+                State::Over { until, .. }
                     if *until <= now && watched.snapshots.receiver_count() == 0 =>
                 {
                     over.push(Arc::clone(path));
@@ -277,7 +316,7 @@ impl Live {
                     let listen = OwnerRequest::Listen { shard: GUEST, generation, description };
                     requests.push((Arc::clone(path), listen));
                 }
-                State::Requested { .. } | State::Refused(_) | State::Ended { .. } => {}
+                State::Requested { .. } | State::Over { .. } => {}
             }
         }
         for path in over {
@@ -289,9 +328,23 @@ impl Live {
         self.note_memory();
     }
 
+    /// The server is drained: who still waits for a part is told that none follows.
+    fn end_all(&mut self, now: Instant) {
+        let mut ended = Vec::new();
+        for (path, watched) in &mut self.paths {
+            if matches!(watched.state, State::Here { .. }) {
+                watched.end(None, now + ENDED_KEPT);
+                ended.push(Arc::clone(path));
+            }
+        }
+        for path in ended {
+            self.request(&path, OwnerRequest::Unsubscribe { shard: GUEST });
+        }
+    }
+
     fn remove(&mut self, path: &str) {
         let Some((name, watched)) = self.paths.remove_entry(path) else { return };
-        if !matches!(watched.state, State::Ended { .. }) {
+        if !matches!(watched.state, State::Over { .. }) {
             self.request(&name, OwnerRequest::Unsubscribe { shard: GUEST });
         }
         HLS.live_paths.set(self.paths.len() as u64);
@@ -321,6 +374,7 @@ impl Watched {
         generation: Generation,
         description: Arc<Description>,
         snapshot: &[Arc<PacketBatch>],
+        now: Instant,
     ) {
         let begun = self.muxer.begin(generation, &description);
         let begun = begun.and_then(|()| self.muxer.handle_snapshot(snapshot));
@@ -329,33 +383,42 @@ impl Watched {
                 self.state = State::Here { generation, description };
                 self.publish();
             }
-            Err(error) => self.refuse(path, error),
+            Err(error) => self.refuse(path, error, now),
         }
     }
 
-    fn feed(&mut self, batch: &PacketBatch) {
+    fn feed(&mut self, path: &str, batch: &PacketBatch, now: Instant) {
         if !matches!(self.state, State::Here { .. }) {
             return;
         }
         match self.muxer.handle_batch(batch) {
             Ok(true) => self.publish(),
             Ok(false) => {}
-            Err(error) => self.refuse("", error),
+            Err(error) => self.refuse(path, error, now),
         }
     }
 
-    /// It is no longer shown; who waits for a part is told by the closed watch.
-    fn refuse(&mut self, path: &str, error: LiveError) {
+    /// It is no longer shown.
+    fn refuse(&mut self, path: &str, error: LiveError, now: Instant) {
         tracing::info!(code = "HE-I408", path, %error, "a live path cannot be shown in a browser");
-        self.muxer.end();
-        self.publish();
-        self.state = State::Refused(error);
+        self.end(Some(error), now + REFUSED_KEPT);
     }
 
+    /// Who waits for a part is told by the last snapshot.
+    fn end(&mut self, why: Option<LiveError>, until: Instant) {
+        self.muxer.end();
+        self.publish();
+        self.state = State::Over { why, until };
+    }
+
+    /// Answers requests that have waited for the owner, once it has answered.
     fn answer_waiters(&mut self) {
+        if matches!(self.state, State::Requested { .. }) {
+            return;
+        }
         for waiter in self.waiters.drain(..) {
             let answer = match &self.state {
-                State::Refused(error) => Err(error.clone().into()),
+                State::Over { why: Some(error), .. } => Err(error.clone().into()),
                 _ => Ok(self.snapshots.subscribe()),
             };
             let _gone = waiter.send(answer);
@@ -391,11 +454,19 @@ async fn woken(wake: &UnixStream) {
 const IDLE: Duration = Duration::from_secs(20);
 /// So long who watches a path that has ended is told so.
 const ENDED_KEPT: Duration = Duration::from_secs(10);
+/// So long a path that cannot be shown is not tried again.
+const REFUSED_KEPT: Duration = Duration::from_secs(5);
 /// As `live::renew` for those of shards.
 const FIRST_REPEAT: Duration = Duration::from_secs(1);
 const REPEAT_MAX: Duration = Duration::from_secs(8);
+/// UTC at which numbers of segments begin: 2020, so that they have 31 bits until 2088. Some players
+/// have no more for them.
+const NUMBERS_BEGIN_S: i64 = 1_577_836_800;
 const TICK: Duration = Duration::from_secs(1);
 /// Messages of each kind in a round of the loop.
 const MESSAGES_A_ROUND: usize = 256;
 /// Requests that wait for the owner of one path.
 const WAITERS_MAX: usize = 4_096;
+
+#[cfg(test)]
+mod tests;

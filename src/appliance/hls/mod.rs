@@ -19,8 +19,9 @@ use std::net::TcpListener;
 use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::RunError;
@@ -34,8 +35,10 @@ use crate::hls::live::Snapshot;
 use crate::http::Intake;
 use crate::http::hls::{HlsView, LiveRefusal};
 use crate::library::title::Title;
+use crate::metrics::cells::HLS;
 use crate::poll::poller::{GUEST, Poller};
 use crate::poll::task::{OpenFailure, Outcome, Task, TaskClass, TaskDone, TaskOwner, Work};
+use crate::session::draining::{Drain, DrainOrder};
 use crate::shard::inbox::Inbox;
 use crate::worker::TaskQueue;
 use live::Live;
@@ -62,6 +65,7 @@ pub(super) fn start(
         throttle,
         paths: ArcSwap::new(paths),
         waiting: Mutex::default(),
+        drain: ArcSwapOption::empty(),
         asks,
     });
     let live = Live::new(config, Arc::clone(poller), Arc::clone(&front));
@@ -77,6 +81,7 @@ pub(super) struct Front {
     throttle: Arc<Throttle>,
     paths: ArcSwap<PathTable>,
     waiting: Mutex<Waiting>,
+    drain: ArcSwapOption<Drain>,
     asks: mpsc::Sender<LiveAsked>,
 }
 
@@ -128,6 +133,10 @@ impl Front {
     fn set_paths(&self, paths: Arc<PathTable>) {
         self.paths.store(paths);
     }
+
+    fn set_drain(&self, order: Option<DrainOrder>) {
+        self.drain.store(order.map(|order| Arc::new(Drain::new(order, monotonic()))));
+    }
 }
 
 impl HlsView for Front {
@@ -155,12 +164,22 @@ impl HlsView for Front {
         monotonic()
     }
 
+    fn drain(&self) -> Option<Arc<Drain>> {
+        self.drain.load_full()
+    }
+
     fn watch_live(&self, path: &str) -> oneshot::Receiver<LiveAnswer> {
         let (answer, receiver) = oneshot::channel();
         // A full queue drops the sender.
         let _full = self.asks.try_send((path.to_owned(), answer));
         receiver
     }
+}
+
+/// Whether somebody watches: has asked for something lately that viewers ask for again and again.
+pub(super) fn has_viewers() -> bool {
+    let seen = HLS.seen_ns.value();
+    seen > 0 && monotonic() < Mono(seen) + VIEWER_MAX
 }
 
 /// The clock of the shards.
@@ -171,6 +190,8 @@ fn monotonic() -> Mono {
     Mono(seconds.saturating_mul(1_000_000_000).saturating_add(nanos))
 }
 
+/// So long a player with full buffers asks for nothing.
+const VIEWER_MAX: Duration = Duration::from_secs(30);
 /// Tasks under way: a few for each connection that asks at the same moment.
 const WAITING_MAX: usize = 2_048;
 /// Requests for live paths that wait for the loop, which handles them before anything else.

@@ -57,14 +57,17 @@ fn show(answer: Answer, is_json: bool, out: &mut impl Write) -> Result<Exit, Fai
 }
 
 fn write_state(state: &Value, out: &mut impl Write) -> io::Result<()> {
-    let sessions = match table::count(&state["sessions"]) {
+    let mut left = match table::count(&state["sessions"]) {
         1 => "1 session is left".to_owned(),
         count => format!("{count} sessions are left"),
     };
+    if state["hls"] == true {
+        left += ", and viewers by HLS";
+    }
     if state["state"] == "serving" {
         return writeln!(out, "the server takes new sessions");
     }
-    writeln!(out, "the server takes no new sessions; {sessions}")?;
+    writeln!(out, "the server takes no new sessions; {left}")?;
     if let Some(deadline_s) = state["deadline_s"].as_u64() {
         writeln!(out, "they are ended in {deadline_s} s")?;
     }
@@ -97,7 +100,7 @@ mod tests {
             json!({ "exit": true, "deadline_s": 600.0, "redirect": ["rtsp://b", "rtsps://b"] });
         assert_eq!(order(&args(Some("10m"), &["rtsp://b", "rtsps://b"], true)), Ok(expected));
         for (deadline, redirect) in
-            [(Some("soon"), "rtsp://b"), (None, "http://b"), (Some("5"), "rtsp://b")]
+            [(Some("soon"), "rtsp://b"), (None, "ftp://b"), (Some("5"), "rtsp://b")]
         {
             let failure = order(&args(deadline, &[redirect], false)).unwrap_err();
             assert_eq!(failure.exit, Exit::Usage, "{failure}");
@@ -107,7 +110,7 @@ mod tests {
     #[test]
     fn state_is_told_in_sentences() {
         let mut out = Vec::new();
-        let state = json!({ "state": "draining", "sessions": 2, "deadline_s": 600,
+        let state = json!({ "state": "draining", "sessions": 2, "hls": true, "deadline_s": 600,
             "redirect": ["rtsp://b:8554"], "exit": true });
         write_state(&state, &mut out).unwrap();
         let state = json!({ "state": "drained", "sessions": 0, "deadline_s": null,
@@ -115,7 +118,7 @@ mod tests {
         write_state(&state, &mut out).unwrap();
         write_state(&json!({ "state": "serving", "sessions": 1 }), &mut out).unwrap();
         insta::assert_snapshot!(String::from_utf8(out).unwrap(), @r"
-        the server takes no new sessions; 2 sessions are left
+        the server takes no new sessions; 2 sessions are left, and viewers by HLS
         they are ended in 600 s
         clients are sent to rtsp://b:8554
         the server ends when none is left

@@ -277,6 +277,7 @@ impl RtspConnection {
             return Leave::Ask(Box::new(Question {
                 action: wanted.action,
                 path: Arc::clone(&wanted.path),
+                protocol: "rtsp",
                 peer: self.peer.ip().to_canonical(),
                 user_agent: request.header("User-Agent").map(clip),
                 shown,

@@ -26,7 +26,7 @@ use crate::rtsp::request::{Method, Request};
 use crate::rtsp::response::{Response, Status};
 use crate::rtsp::uri::Target;
 use crate::sdp::secure::{KeyLines, with_keys};
-use crate::session::srtp::{SrtpLeave, StreamKeys};
+use crate::session::srtp::{SrtpPermission, StreamKeys};
 
 /// Keys that a connection has told, or is to tell.
 #[derive(Debug, Default)]
@@ -108,12 +108,12 @@ impl RtspConnection {
         request: &Request,
         target: &Target,
         cx: &Context<'_>,
-    ) -> Result<SrtpLeave, Status> {
+    ) -> Result<SrtpPermission, Status> {
         let mode = cx.sessions.cx.config.srtp;
         // The kernel's TLS is for what needs no other encryption.
         let is_served = self.has_tls() && mode != SrtpMode::Off;
         let is_required = mode == SrtpMode::Required;
-        let leave = SrtpLeave { is_served, is_required, keys: None };
+        let leave = SrtpPermission { is_served, is_required, keys: None };
         self.media_keys.answer = None;
         match request.method {
             Method::Describe | Method::Announce | Method::Setup if is_required && !is_served => {
@@ -165,7 +165,7 @@ impl RtspConnection {
         let rocs = sources.unwrap_or_default();
         let keys = StreamKeys { ours, theirs, rocs, is_in_our_description };
         self.media_keys.are_used = true;
-        Ok(SrtpLeave { keys: Some(Box::new(keys)), ..leave })
+        Ok(SrtpPermission { keys: Some(Box::new(keys)), ..leave })
     }
 
     fn their_key(&self, request: &Request, header: &str) -> Result<Mikey, Status> {

@@ -82,12 +82,7 @@ impl Tunnels {
         if self.rows.contains_key(&cookie) {
             return Err(TunnelRefusal::Taken);
         }
-        let half_open = self.half_open_of_address.enter(ip).or_else(|prefix| {
-            ended.extend(self.end_oldest(Some(prefix)));
-            self.half_open_of_address.enter(ip)
-        });
-        let places = half_open.ok().zip(self.of_address.enter(ip).ok());
-        let (half_open, place) = places.ok_or(TunnelRefusal::Full)?;
+        let (half_open, place) = self.places(ip, ended).ok_or(TunnelRefusal::Full)?;
         if self.half_open >= self.half_open_max {
             ended.extend(self.end_oldest(None));
         }
@@ -100,6 +95,30 @@ impl Tunnels {
         oldest.push(key, ip, *half_open_max, |key| is_half_open(rows, key));
         self.half_open += 1;
         Ok(())
+    }
+
+    /// Places for a tunnel of an address, among its half-open ones and among all of its. Where its
+    /// share of half-open ones is used up, the oldest makes room; none does when that would not
+    /// help.
+    fn places(
+        &mut self,
+        ip: IpAddr,
+        ended: &mut Vec<ReplyTo>,
+    ) -> Option<(AddressPlace, AddressPlace)> {
+        let places = (self.half_open_of_address.enter(ip), self.of_address.enter(ip));
+        let full = match places {
+            (Ok(half_open), Ok(place)) => return Some((half_open, place)),
+            (Ok(_), Err(_)) => return None,
+            (Err(full), Ok(place)) => {
+                ended.extend(self.end_oldest(Some(full)));
+                return Some((self.half_open_of_address.enter(ip).ok()?, place));
+            }
+            // One of both: the oldest of a site may be another network's.
+            (Err(Prefix::Site(_)), Err(full)) | (Err(full), Err(_)) => full,
+        };
+        ended.extend(self.end_oldest(Some(full)));
+        let place = self.of_address.enter(ip).ok()?;
+        Some((self.half_open_of_address.enter(ip).ok()?, place))
     }
 
     /// Removes the oldest half-open tunnel, of a prefix or of all.
@@ -209,6 +228,34 @@ mod tests {
         assert_eq!(enter(&mut tunnels, 10, from), Err(TunnelRefusal::Full), "all are open");
         let mut none = Tunnels::new(0, 8, &Shares::default());
         assert_eq!(enter(&mut none, 0, from), Err(TunnelRefusal::Off));
+    }
+
+    /// An IPv6 site whose networks share its half-open tunnels, and one network that has its share
+    /// of open ones.
+    #[test]
+    fn tunnel_that_is_refused_has_ended_no_other_one() {
+        let limits = LimitsConfig { half_open_tunnels_max: 256, ..LimitsConfig::default() };
+        let mut tunnels = Tunnels::new(4_096, 256, &Shares::of(&limits, 4_096));
+        let mut open = 0;
+        while enter(&mut tunnels, open, "2001:db8:0:1::1").is_ok() {
+            tunnels.find(&cookie(open), ip("2001:db8:0:1::1")).unwrap();
+            open += 1;
+            assert!(open < 4_096, "a network has a share");
+        }
+        let mut half_open = 10_000;
+        let mut ended = Vec::new();
+        while ended.is_empty() {
+            let network = format!("2001:db8:0:{:x}::1", half_open % 50 + 2);
+            ended = enter(&mut tunnels, half_open, &network).unwrap();
+            half_open += 1;
+            assert!(half_open < 20_000, "a site has a share");
+        }
+        let before = tunnels.half_open_count();
+        let mut ended = Vec::new();
+        let one_more = cookie(9_999);
+        let refused = tunnels.enter(one_more, ip("2001:db8:0:1::1"), place(9_999), &mut ended);
+        assert_eq!((refused, ended), (Err(TunnelRefusal::Full), vec![]));
+        assert_eq!(tunnels.half_open_count(), before);
     }
 
     #[test]

@@ -5,11 +5,13 @@
 //! batches     -> frames -> first key frame: the line begins -> parts -> window -> snapshot
 //! ```
 //! Tracks lie on one line by the path's clocks (`live::core::clock`). Another source goes on where
-//! the line ended. Invariant: nothing is made before the video has a key frame and its parameter
-//! sets. Bound: frames of other tracks that wait for that are dropped.
+//! the line ended, and so does one whose pictures pause for longer than a segment may be: sound in
+//! the pause is left out. Invariant: nothing is made before the video has a key frame and its
+//! parameter sets. Bound: frames of other tracks that wait for that are dropped.
 
 use std::sync::Arc;
 
+use crate::base::ids::RtpTs;
 use crate::base::time::rescale;
 use crate::hls::live::segmenter::{Part, Segmenter, Timed};
 use crate::hls::live::timeline::{DecodeOrder, TrackTime};
@@ -58,6 +60,8 @@ struct Line {
     /// Wall clock of the line's beginning.
     origin_ns: i64,
     times: Vec<Option<TrackTime>>,
+    /// The latest time of the reference, in its ticks.
+    newest: i64,
     orders: Vec<Option<DecodeOrder>>,
     segmenter: Segmenter,
 }
@@ -90,6 +94,14 @@ impl Muxer {
         }
     }
 
+    /// Has the first segment this number: that of another run may be in caches, and in players'
+    /// questions for the next one (rfc8216bis s6.2.5.2), so numbers go on from run to run.
+    #[must_use]
+    pub fn numbered_from(mut self, number: u64) -> Self {
+        self.window.number_from(number);
+        self
+    }
+
     /// A source feeds the path from now on.
     ///
     /// # Errors
@@ -113,11 +125,12 @@ impl Muxer {
     /// A browser cannot show it.
     pub fn handle_snapshot(&mut self, batches: &[Arc<PacketBatch>]) -> Result<bool, LiveError> {
         // The newest clocks are the best known.
-        let clocks = |place: u8| batches.iter().rev().find_map(|batch| batch.clock_of(place));
-        let clocks: Vec<_> = self.tracks.iter().map(|track| clocks(track.place)).collect();
+        for track in &mut self.tracks {
+            track.clock = batches.iter().rev().find_map(|batch| batch.clock_of(track.place));
+        }
         let mut is_new = false;
         for batch in batches {
-            is_new |= self.take(batch, &clocks)?;
+            is_new |= self.take(batch)?;
         }
         Ok(is_new)
     }
@@ -127,7 +140,10 @@ impl Muxer {
     /// # Errors
     /// A browser cannot show it.
     pub fn handle_batch(&mut self, batch: &PacketBatch) -> Result<bool, LiveError> {
-        self.take(batch, &[])
+        for track in &mut self.tracks {
+            track.clock = batch.clock_of(track.place).or(track.clock);
+        }
+        self.take(batch)
     }
 
     /// The path has ended.
@@ -163,11 +179,7 @@ impl Muxer {
         std::mem::take(&mut self.counts)
     }
 
-    fn take(
-        &mut self,
-        batch: &PacketBatch,
-        clocks: &[Option<ClockPoint>],
-    ) -> Result<bool, LiveError> {
+    fn take(&mut self, batch: &PacketBatch) -> Result<bool, LiveError> {
         if batch.generation() != self.generation {
             return Ok(false);
         }
@@ -175,27 +187,20 @@ impl Muxer {
         let mut frames = std::mem::take(&mut self.frames);
         for place in 0..self.tracks.len() {
             let Some(track) = self.tracks.get_mut(place) else { break };
-            let clock =
-                clocks.get(place).copied().flatten().or_else(|| batch.clock_of(track.place));
             for run in batch.runs_of(track.place) {
                 for packet in batch.packets_of(run) {
                     track.push(batch.packet_bytes(packet), packet.is_sync, &mut frames);
                 }
             }
             for frame in frames.drain(..) {
-                is_new |= self.take_frame(place, frame, clock)?;
+                is_new |= self.take_frame(place, frame)?;
             }
         }
         self.frames = frames;
         Ok(is_new)
     }
 
-    fn take_frame(
-        &mut self,
-        place: usize,
-        frame: Frame,
-        clock: Option<ClockPoint>,
-    ) -> Result<bool, LiveError> {
+    fn take_frame(&mut self, place: usize, frame: Frame) -> Result<bool, LiveError> {
         let is_reference = place == self.reference;
         let mut is_new = false;
         if let Some(track) = self.tracks.get_mut(place)
@@ -206,25 +211,23 @@ impl Muxer {
             // Another picture size, or other sound: another initialization.
             is_new |= self.end_line();
         }
-        if let (Some(line), Some(clock)) = (&self.line, clock)
-            && is_reference
-            && frame.is_sync
-            && line.is_off(place, clock)
+        if let Some(line) = self.line.as_ref().filter(|_| is_reference)
+            && (line.pauses(place, frame.ts) || frame.is_sync && line.is_off(&self.tracks))
         {
             is_new |= self.end_line();
         }
         let begins = self.line.is_none() && is_reference && frame.is_sync;
         if begins {
-            self.begin_line(&frame, clock);
+            self.begin_line(&frame);
         }
         if self.line.is_none() {
             return Ok(is_new);
         }
-        Ok(is_new | self.place_frame(place, frame, clock))
+        Ok(is_new | self.place_frame(place, frame))
     }
 
     /// Begins a line with a key frame, unless a configuration is missing.
-    fn begin_line(&mut self, frame: &Frame, clock: Option<ClockPoint>) {
+    fn begin_line(&mut self, frame: &Frame) {
         for track in &mut self.tracks {
             if track.kind == MediaKind::Audio && track.decoder.is_none() {
                 // Its configuration is in the description.
@@ -254,26 +257,21 @@ impl Muxer {
         self.window.push_init(init);
         let rates: Vec<u32> = self.tracks.iter().map(|track| track.clock_rate_hz).collect();
         let begin = rescale(self.next_begin_us, MICROSECONDS, reference.clock_rate_hz);
-        let utc_ns = clock.map_or(0, |clock| clock.utc_ns_of(frame.ts, reference.clock_rate_hz));
+        let utc_ns = |clock: ClockPoint| clock.utc_ns_of(frame.ts, reference.clock_rate_hz);
+        let utc_ns = reference.clock.map_or(0, utc_ns);
         let origin_ns = utc_ns - self.next_begin_us * 1_000;
         let mut times = vec![None; rates.len()];
         if let Some(time) = times.get_mut(self.reference) {
             *time = Some(TrackTime::new(reference.clock_rate_hz, frame.ts, begin));
         }
-        let mut segmenter = Segmenter::new(
-            &rates,
-            self.reference,
-            self.window.target_us(),
-            self.window.segment_bytes_max(),
-        );
-        if self.window.part_target_us() > 0 {
-            segmenter.set_targets(self.window.part_target_us(), self.window.target_us());
-        }
+        let segment_bytes_max = self.window.segment_bytes_max();
+        let segmenter =
+            Segmenter::new(&rates, self.reference, self.window.targets(), segment_bytes_max);
         let orders = rates.iter().map(|_| None).collect();
-        self.line = Some(Line { origin_ns, times, orders, segmenter });
+        self.line = Some(Line { origin_ns, times, newest: begin, orders, segmenter });
     }
 
-    fn place_frame(&mut self, place: usize, frame: Frame, clock: Option<ClockPoint>) -> bool {
+    fn place_frame(&mut self, place: usize, frame: Frame) -> bool {
         let (Some(line), Some(track)) = (&mut self.line, self.tracks.get(place)) else {
             return false;
         };
@@ -283,7 +281,7 @@ impl Muxer {
         let time = match time {
             Some(time) => time,
             None => {
-                let utc = clock.map(|clock| clock.utc_ns_of(frame.ts, rate));
+                let utc = track.clock.map(|clock| clock.utc_ns_of(frame.ts, rate));
                 let at = utc.map(|utc| TrackTime::at_utc(rate, utc, line.origin_ns));
                 let Some(at) = at else { return false };
                 // What lies before the first picture is not shown.
@@ -294,6 +292,9 @@ impl Muxer {
             }
         };
         let pts = time.ticks(frame.ts);
+        if place == self.reference {
+            line.newest = line.newest.max(pts);
+        }
         let is_video = track.kind == MediaKind::Video;
         let depth = track.decoder.as_ref().and_then(|decoder| decoder.reorder_max).unwrap_or(0);
         let Some(order) = line.orders.get_mut(place) else { return false };
@@ -304,22 +305,24 @@ impl Muxer {
         let dts = order.next(pts);
         let Frame { bytes, is_sync, .. } = frame;
         self.rate.frames += u64::from(place == self.reference);
-        match line.segmenter.push(place, Timed { dts, pts, bytes, is_sync, ticks }) {
-            Some(part) => self.take_part(part),
-            None => false,
-        }
+        let mut parts = Vec::new();
+        line.segmenter.push(place, Timed { dts, pts, bytes, is_sync, ticks }, &mut parts);
+        let is_new = !parts.is_empty();
+        parts.into_iter().for_each(|part| self.take_part(part));
+        is_new
     }
 
-    fn take_part(&mut self, part: Part) -> bool {
-        let Part { bytes, duration_us, is_independent, begin_us, shown_us, ends_segment } = part;
-        if let Some(line) = &self.line
-            && let Some(part_target_us) = line.segmenter.part_target_us()
-        {
-            let target_s = u32::try_from(part_target_us.div_ceil(1_000_000)).unwrap_or(u32::MAX);
-            self.window.begin(part_target_us, target_s);
+    fn take_part(&mut self, part: Part) {
+        let Part { bytes, duration_us, is_independent, begin_us, shown_us, .. } = part;
+        let (begins_segment, ends_segment) = (part.begins_segment, part.ends_segment);
+        if let Some(targets) = self.line.as_ref().and_then(|line| line.segmenter.targets()) {
+            self.window.begin(targets);
+        }
+        if begins_segment {
+            self.window.end_segment();
         }
         self.counts.parts += 1;
-        self.rate.note(bytes.len() as u64, duration_us, ends_segment);
+        self.rate.note(bytes.len() as u64, duration_us, begins_segment);
         self.next_begin_us = begin_us.saturating_add(i64::try_from(duration_us).unwrap_or(0));
         let utc_ms = self.line.as_ref().map(|line| {
             line.origin_ns.saturating_add(shown_us.saturating_mul(1_000)).div_euclid(1_000_000)
@@ -331,23 +334,22 @@ impl Muxer {
         self.window.push_part(stored, is_discontinuous, utc_ms);
         if ends_segment {
             self.window.end_segment();
+            self.rate.end_segment();
         }
-        true
     }
 
     /// Ends the line: what follows is another one. True: there is a new snapshot.
     fn end_line(&mut self) -> bool {
         let Some(line) = &mut self.line else { return false };
-        let last = line.segmenter.finish();
-        let is_new = last.is_some_and(|part| self.take_part(part));
+        let mut parts = Vec::new();
+        line.segmenter.finish(&mut parts);
+        let is_new = !parts.is_empty();
+        parts.into_iter().for_each(|part| self.take_part(part));
         self.window.end_segment();
         self.line = None;
         // A little apart, so that no two frames have one time.
         self.next_begin_us += GAP_US;
         self.is_discontinuous = true;
-        for track in &mut self.tracks {
-            track.restart();
-        }
         is_new
     }
 
@@ -377,22 +379,41 @@ impl Muxer {
 }
 
 impl Line {
-    /// Whether the clock of the reference says something else than when the line began.
-    fn is_off(&self, place: usize, clock: ClockPoint) -> bool {
-        let time = self.times.get(place).and_then(Option::as_ref);
-        time.is_some_and(|time| time.drift_ns(clock, self.origin_ns).unsigned_abs() > OFF_NS)
+    /// Whether a picture of the reference is farther from those before than a segment may be long.
+    fn pauses(&self, place: usize, ts: RtpTs) -> bool {
+        let Some(time) = self.times.get(place).and_then(Option::as_ref) else { return false };
+        let ticks = time.ticks_at(ts).saturating_sub(self.newest);
+        let us = rescale(ticks, time.clock_rate_hz(), MICROSECONDS);
+        us.unsigned_abs() > self.segmenter.frame_us_max()
+    }
+
+    /// Whether the clocks say something else than when the line began: a track lies elsewhere now,
+    /// or two tracks, say sound and picture, have drifted apart.
+    fn is_off(&self, tracks: &[Track]) -> bool {
+        let drift = |(time, track): (&Option<TrackTime>, &Track)| {
+            Some(time.as_ref()?.drift_ns(track.clock?, self.origin_ns))
+        };
+        let drifts = || self.times.iter().zip(tracks).filter_map(drift);
+        let (least, most) = (drifts().min().unwrap_or(0), drifts().max().unwrap_or(0));
+        least.min(0).abs_diff(most.max(0)) > OFF_NS
     }
 }
 
 impl RateMeter {
-    fn note(&mut self, bytes: u64, us: u64, ends_segment: bool) {
+    fn note(&mut self, bytes: u64, us: u64, begins_segment: bool) {
+        if begins_segment {
+            self.end_segment();
+        }
         self.bytes += bytes;
         self.us += us;
         self.segment_bytes += bytes;
         self.segment_us += us;
-        if ends_segment {
-            let bits = self.segment_bytes * 8 * u64::from(MICROSECONDS) / self.segment_us.max(1);
-            self.peak = self.peak.max(bits);
+    }
+
+    fn end_segment(&mut self) {
+        let bits = self.segment_bytes * 8 * u64::from(MICROSECONDS);
+        if let Some(rate) = bits.checked_div(self.segment_us) {
+            self.peak = self.peak.max(rate);
             (self.segment_bytes, self.segment_us) = (0, 0);
         }
     }
@@ -439,7 +460,7 @@ fn tracks_of(description: &Description) -> Result<Vec<Track>, LiveError> {
 /// Where lines begin: decode times of reordered pictures lie before it.
 const BEGIN_US: i64 = 10_000_000;
 const GAP_US: i64 = 1_000_000;
-/// Sound and picture may be so far apart before the line begins anew.
+/// Sound and picture may be so far apart, or off their clocks, before the line begins anew.
 const OFF_NS: u64 = 200_000_000;
 const USUAL_PICTURES_A_SECOND: u32 = 30;
 const MICROSECONDS: u32 = 1_000_000;

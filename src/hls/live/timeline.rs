@@ -26,11 +26,19 @@ impl TrackTime {
         Self { clock_rate_hz, last: ts, at }
     }
 
+    pub(super) fn clock_rate_hz(&self) -> u32 {
+        self.clock_rate_hz
+    }
+
     /// Ticks of a time, the nearer way round from the one before.
     pub(super) fn ticks(&mut self, ts: RtpTs) -> i64 {
-        self.at += i64::from(ticks_between(self.last, ts));
-        self.last = ts;
+        (self.at, self.last) = (self.ticks_at(ts), ts);
         self.at
+    }
+
+    /// Ticks that a time would have as the next one.
+    pub(super) fn ticks_at(&self, ts: RtpTs) -> i64 {
+        self.at.saturating_add(i64::from(ticks_between(self.last, ts)))
     }
 
     /// Ticks at which a time of the wall clock lies.

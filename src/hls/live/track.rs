@@ -3,8 +3,12 @@
 //! Parameter sets come from the SDP and in band (`rtp::detect::sets`), the sequence header of AV1
 //! from its key frames. A configuration that changes counts from the next key frame on.
 
+use crate::base::ids::Ssrc;
+use crate::live::core::clock::ClockPoint;
+use crate::media::aac_config::{ConfigBits, channels};
 use crate::media::codec::{Codec, MediaKind};
 use crate::media::fmp4::{Decoder, NotShown};
+use crate::media::packetize::au_duration_ticks;
 use crate::rtp::RtpView;
 use crate::rtp::depacketize::{AacFormat, Depacketizer, Frame, Packet, opus_ticks};
 use crate::rtp::detect::DetectorFormat;
@@ -40,7 +44,10 @@ pub(super) struct Track {
     pub(super) kind: MediaKind,
     /// Ticks a second of RTP times.
     pub(super) clock_rate_hz: u32,
+    /// Relation of its RTP time to the wall clock, as it was stated last.
+    pub(super) clock: Option<ClockPoint>,
     payload_type: u8,
+    ssrc: Option<Ssrc>,
     depacketizer: Depacketizer,
     format: Format,
     /// The configuration that segments have.
@@ -68,6 +75,12 @@ impl Track {
             payload_type.ok_or_else(|| refused("without a payload type".to_owned()))?;
         let encoding = media.encoding(payload_type);
         let encoding = encoding.ok_or_else(|| refused("of an unknown codec".to_owned()))?;
+        if !CLOCK_RATES_HZ.contains(&encoding.clock_rate_hz) {
+            let hz = encoding.clock_rate_hz;
+            return Err(refused(format!(
+                "on a clock of {hz} Hz, with which no frame can be placed"
+            )));
+        }
         let name = encoding.name.to_ascii_uppercase();
         let (depacketizer, format) = match name.as_str() {
             "H264" => {
@@ -97,7 +110,9 @@ impl Track {
             place,
             kind,
             clock_rate_hz: encoding.clock_rate_hz,
+            clock: None,
             payload_type,
+            ssrc: None,
             depacketizer,
             format,
             decoder: None,
@@ -122,17 +137,16 @@ impl Track {
         if view.payload_type() != self.payload_type {
             return;
         }
+        if self.ssrc.replace(view.ssrc()).is_some_and(|before| before != view.ssrc()) {
+            // Another stream follows under the same description.
+            self.depacketizer.restart();
+        }
         let payload = view.payload();
         if let Format::Nal(sets, _) = &mut self.format {
             self.is_changed |= sets.handle_payload(payload);
         }
         let (seq, ts, marker) = (view.seq(), view.ts(), view.marker());
         self.depacketizer.push(&Packet { seq, ts, marker, is_sync, payload }, out);
-    }
-
-    /// Another stream follows under the same description.
-    pub(super) fn restart(&mut self) {
-        self.depacketizer.restart();
     }
 
     pub(super) fn take_lost(&mut self) -> u64 {
@@ -225,22 +239,24 @@ fn sequence_header(unit: &[u8]) -> Option<&[u8]> {
 
 fn aac(media: &MediaSdp, payload_type: u8, clock_rate_hz: u32) -> Option<(AacFormat, Codec)> {
     let parameter = |name| media.fmtp_parameter(payload_type, name);
-    let bits = |name| parameter(name).map_or(Some(0), |text| text.parse().ok());
+    let size = |name| parameter(name).map_or(Some(0), |text| text.parse().ok());
     let text = parameter("config")?;
     let pairs = text.as_bytes().chunks(2);
     let config: Option<Vec<u8>> =
         pairs.map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()).collect();
     let config = config?;
-    let (core_rate_hz, channels) = core_of(&config)?;
-    let encoding = media.encoding(payload_type)?;
-    let channels = encoding.channels.unwrap_or(channels);
+    let mut bits = ConfigBits::new(&config);
+    bits.object_type()?;
+    let core_rate_hz = bits.sample_rate_hz().filter(|hz| *hz > 0)?;
+    let channels = media.encoding(payload_type)?.channels.or_else(|| channels(bits.take(4)?))?;
     // RFC 3640 s3.3.1: the clock is the rate that is put out; with SBR a frame is twice as long.
-    let frame_ticks = 1_024_u64 * u64::from(clock_rate_hz) / u64::from(core_rate_hz.max(1));
+    let frame_ticks = au_duration_ticks(&config, clock_rate_hz)
+        .or_else(|| u32::try_from(1_024 * u64::from(clock_rate_hz) / u64::from(core_rate_hz)).ok());
     let format = AacFormat {
-        size_bits: bits("sizelength")?,
-        index_bits: bits("indexlength")?,
-        index_delta_bits: bits("indexdeltalength")?,
-        frame_ticks: u32::try_from(frame_ticks).ok()?,
+        size_bits: size("sizelength")?,
+        index_bits: size("indexlength")?,
+        index_delta_bits: size("indexdeltalength")?,
+        frame_ticks: frame_ticks?,
     };
     if format.size_bits == 0 || format.size_bits > 16 || format.index_bits > 16 {
         return None;
@@ -248,19 +264,43 @@ fn aac(media: &MediaSdp, payload_type: u8, clock_rate_hz: u32) -> Option<(AacFor
     Some((format, Codec::Aac { config, sample_rate_hz: clock_rate_hz, channels }))
 }
 
-/// Rate of the core and channels of an AudioSpecificConfig with the usual object types.
-fn core_of(config: &[u8]) -> Option<(u32, u16)> {
-    let [first, second, ..] = *config else { return None };
-    let index = (first & 7) << 1 | second >> 7;
-    let rate = RATES_HZ.get(usize::from(index)).copied()?;
-    Some((rate, u16::from(second >> 3 & 0xf)))
-}
-
-/// ISO 14496-3 Table 1.18.
-const RATES_HZ: [u32; 13] = [
-    96_000, 88_200, 64_000, 48_000, 44_100, 32_000, 24_000, 22_050, 16_000, 12_000, 11_025, 8_000,
-    7_350,
-];
+/// Clocks that tell frames apart and have room for pauses; RFCs say 90 kHz, or the rate of samples.
+const CLOCK_RATES_HZ: std::ops::RangeInclusive<u32> = 1_000..=1_000_000;
 const SEQUENCE_HEADER: u8 = 1;
 /// OBUs of a unit that are looked at.
 const OBUS_MAX: usize = 16;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sdp::read::read_session;
+
+    /// Ticks of a frame and channels, by the lines behind `m=`.
+    fn read(clock: &str, config: &str) -> Option<(u32, u16)> {
+        let text = format!(
+            "v=0\r\no=- 0 0 IN IP4 0.0.0.0\r\ns=-\r\nt=0 0\r\nm=audio 0 RTP/AVP 97\r\n\
+             a=rtpmap:97 mpeg4-generic/{clock}\r\n\
+             a=fmtp:97 mode=AAC-hbr;sizelength=13;indexlength=3;indexdeltalength=3;config={config}\r\n"
+        );
+        let sdp = read_session(text.as_bytes()).unwrap();
+        match Track::new(0, &sdp.medias()[0]).ok()?.format {
+            Format::Aac { codec: Codec::Aac { channels, .. }, frame_ticks } => {
+                Some((frame_ticks, channels))
+            }
+            _ => None,
+        }
+    }
+
+    #[test]
+    fn length_of_a_frame_of_aac_and_its_channels_follow_from_the_configuration() {
+        assert_eq!(read("48000/2", "1190"), Some((1_024, 2)));
+        assert_eq!(read("48000/2", "1194"), Some((960, 2)), "frames of 960 samples");
+        assert_eq!(read("48000/2", "2B118800"), Some((2_048, 2)), "SBR");
+        assert_eq!(read("48000", "11B8"), Some((1_024, 8)), "configuration 7");
+        // The rate is written out: 48,000 Hz of LC, two channels.
+        assert_eq!(read("48000/2", "17805DC010"), Some((1_024, 2)));
+        for wrong in ["", "1", "zz", "17", "17FF"] {
+            assert_eq!(read("48000/2", wrong), None, "{wrong}");
+        }
+    }
+}

@@ -13,6 +13,7 @@ use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 
+use crate::hls::live::segmenter::{TARGET_S, Targets};
 use crate::hls::playlist::{LivePart, LivePlaylist, LiveSegment, Multivariant};
 use crate::hls::resource::Revision;
 
@@ -40,6 +41,9 @@ pub struct StoredSegment {
     pub utc_ms: Option<i64>,
     /// In order.
     pub parts: Vec<StoredPart>,
+    /// Its parts are listed. Those of a segment with a picture that is longer than a part may be
+    /// are not: it is listed when it is complete.
+    pub is_in_parts: bool,
     /// Nothing is added any more.
     pub is_complete: bool,
 }
@@ -69,6 +73,8 @@ pub struct Snapshot {
     removed: Vec<Arc<StoredSegment>>,
     listed: Vec<Arc<StoredSegment>>,
     multivariant: Option<Multivariant>,
+    /// Number of the segment that begins next.
+    next_number: u64,
     is_ended: bool,
     text: OnceLock<Bytes>,
 }
@@ -125,15 +131,17 @@ impl Snapshot {
         if last.number != number {
             return last.number > number;
         }
-        last.is_complete || part.is_some_and(|part| (part as usize) < last.parts.len())
+        let has_part = |part: u32| last.is_in_parts && (part as usize) < last.parts.len();
+        last.is_complete || part.is_some_and(has_part)
     }
 
     /// Segment and place of the part that comes next.
     #[must_use]
     pub fn next_part(&self) -> (u64, u32) {
         match self.listed.last() {
-            None => (0, 0),
+            None => (self.next_number, 0),
             Some(last) if last.is_complete => (last.number + 1, 0),
+            Some(last) if !last.is_in_parts => (last.number, 0),
             Some(last) => (last.number, u32::try_from(last.parts.len()).unwrap_or(u32::MAX)),
         }
     }
@@ -150,7 +158,7 @@ impl Snapshot {
     fn write(&self, suffix: &str) -> String {
         let from = parts_from(&self.listed, self.target_s);
         let with_parts = |place: usize, segment: &StoredSegment| -> Vec<LivePart> {
-            let parts = segment.parts.iter().filter(|_| place >= from);
+            let parts = segment.parts.iter().filter(|_| place >= from && segment.is_in_parts);
             parts
                 .map(|part| LivePart {
                     duration_us: part.duration_us,
@@ -164,6 +172,7 @@ impl Snapshot {
             .listed
             .iter()
             .zip(&parts)
+            .filter(|(segment, _)| segment.is_complete || segment.is_in_parts)
             .map(|(segment, parts)| LiveSegment {
                 number: segment.number,
                 duration_us: segment.duration_us(),
@@ -205,8 +214,7 @@ fn parts_from(listed: &[Arc<StoredSegment>], target_s: u32) -> usize {
 pub(super) struct Window {
     revision: Revision,
     bytes_max: usize,
-    target_s: u32,
-    part_target_us: u64,
+    targets: Option<Targets>,
     discontinuity_sequence: u64,
     inits: VecDeque<(u32, Bytes)>,
     removed: VecDeque<Arc<StoredSegment>>,
@@ -224,8 +232,7 @@ impl Window {
         Self {
             revision,
             bytes_max,
-            target_s: TARGET_S,
-            part_target_us: 0,
+            targets: None,
             discontinuity_sequence: 0,
             inits: VecDeque::new(),
             removed: VecDeque::new(),
@@ -238,23 +245,35 @@ impl Window {
         }
     }
 
-    /// Says how long parts are at most. Later ones do not change it (rfc8216bis s4.4.3.7).
-    pub(super) fn begin(&mut self, part_target_us: u64, target_s: u32) {
-        if self.part_target_us == 0 {
-            self.part_target_us = part_target_us;
-            self.target_s = target_s.max(TARGET_S);
-        }
+    /// The first segment has this number.
+    pub(super) fn number_from(&mut self, number: u64) {
+        self.next_number = number;
     }
 
-    pub(super) fn target_us(&self) -> u64 {
-        u64::from(self.target_s) * 1_000_000
+    /// Says how long parts and segments are at most. Later targets do not change it (RFC 8216
+    /// s6.2.1).
+    pub(super) fn begin(&mut self, targets: Targets) {
+        self.targets.get_or_insert(targets);
     }
 
-    pub(super) fn part_target_us(&self) -> u64 {
-        self.part_target_us
+    /// How long parts and segments are at most, once it is known.
+    pub(super) fn targets(&self) -> Option<Targets> {
+        self.targets
     }
 
-    /// A segment is not longer: the oldest could not make room for it.
+    fn target_s(&self) -> u32 {
+        self.targets.map_or(TARGET_S, |targets| targets.segment_s)
+    }
+
+    fn target_us(&self) -> u64 {
+        u64::from(self.target_s()) * 1_000_000
+    }
+
+    fn part_target_us(&self) -> u64 {
+        self.targets.map_or(0, |targets| targets.part_us)
+    }
+
+    /// Bytes of a segment at most: for a larger one the oldest segments could not make room.
     pub(super) fn segment_bytes_max(&self) -> usize {
         self.bytes_max / 4
     }
@@ -278,6 +297,7 @@ impl Window {
             Some(last) => Arc::make_mut(last).parts.push(part),
             None => {
                 let (number, init) = (self.next_number, self.next_init.saturating_sub(1));
+                let is_in_parts = part.duration_us <= self.part_target_us();
                 self.next_number += 1;
                 self.listed.push_back(Arc::new(StoredSegment {
                     number,
@@ -285,6 +305,7 @@ impl Window {
                     is_discontinuous,
                     utc_ms,
                     parts: vec![part],
+                    is_in_parts,
                     is_complete: false,
                 }));
             }
@@ -318,13 +339,14 @@ impl Window {
     pub(super) fn snapshot(&self, multivariant: Option<Multivariant>) -> Snapshot {
         Snapshot {
             revision: Some(self.revision),
-            target_s: self.target_s,
-            part_target_us: self.part_target_us,
+            target_s: self.target_s(),
+            part_target_us: self.part_target_us(),
             discontinuity_sequence: self.discontinuity_sequence,
             inits: self.inits.iter().cloned().collect(),
             removed: self.removed.iter().cloned().collect(),
             listed: self.listed.iter().cloned().collect(),
             multivariant,
+            next_number: self.next_number,
             is_ended: self.is_ended,
             text: OnceLock::new(),
         }
@@ -374,8 +396,6 @@ impl Window {
     }
 }
 
-/// Seconds of a segment at most, where pictures come more often.
-pub(super) const TARGET_S: u32 = 4;
 /// Target durations of segments that stay listed; three at least (RFC 8216 s6.2.2).
 const LISTED_TARGETS: u64 = 4;
 /// Sixteen seconds have eleven segments of the shortest usual length. A source whose configuration
@@ -392,7 +412,7 @@ mod tests {
 
     fn window(bytes_max: usize) -> Window {
         let mut window = Window::new(Revision(1), bytes_max);
-        window.begin(500_000, 1);
+        window.begin(Targets { part_us: 500_000, segment_s: 4 });
         window.push_init(vec![1]);
         window
     }
@@ -443,6 +463,24 @@ mod tests {
     }
 
     #[test]
+    fn very_short_segments_are_bounded_by_their_number() {
+        let mut window = window(1 << 20);
+        for _ in 0..1_000 {
+            window.push_part(part(1_000, 1), true, None);
+            window.push_init(vec![1]);
+            window.end_segment();
+            let segments = (window.listed.len(), window.removed.len());
+            assert!(segments.0 <= SEGMENTS_MAX && segments.1 <= SEGMENTS_MAX, "{segments:?}");
+            assert!(window.inits.len() <= 2 * SEGMENTS_MAX + 1, "{}", window.inits.len());
+        }
+        let snapshot = window.snapshot(None);
+        assert_eq!(snapshot.listed.len(), SEGMENTS_MAX);
+        let breaks = snapshot.discontinuity_sequence + SEGMENTS_MAX as u64;
+        assert_eq!(breaks, 1_000, "those that left the list are counted");
+        assert_eq!(window.evicted, 1_000 - SEGMENTS_MAX as u64);
+    }
+
+    #[test]
     fn part_is_there_when_it_is_listed_or_its_segment_is_over() {
         let mut window = window(1 << 20);
         assert_eq!(window.snapshot(None).next_part(), (0, 0));
@@ -455,5 +493,29 @@ mod tests {
         let snapshot = window.snapshot(None);
         assert!(snapshot.has(0, Some(7)) && snapshot.has(0, None) && snapshot.is_playable());
         assert_eq!(snapshot.next_part(), (1, 0));
+    }
+
+    #[test]
+    fn segment_with_a_long_picture_is_listed_without_parts_when_it_is_complete() {
+        let mut window = window(1 << 20);
+        window.push_part(part(500_000, 1), false, None);
+        window.end_segment();
+        window.push_part(part(2_000_000, 1), false, None);
+        let snapshot = window.snapshot(None);
+        assert!(!snapshot.has(1, Some(0)), "it is not told how long it is");
+        assert_eq!(snapshot.next_part(), (1, 0));
+        let text = String::from_utf8(snapshot.playlist("").to_vec()).unwrap();
+        assert!(
+            text.ends_with(
+                "-0.m4s\n#EXT-X-PRELOAD-HINT:TYPE=PART,URI=\"main-0000000000000001-1.0.m4s\"\n"
+            ),
+            "{text}"
+        );
+        window.end_segment();
+        let snapshot = window.snapshot(None);
+        assert!(snapshot.has(1, Some(0)) && snapshot.next_part() == (2, 0));
+        let text = String::from_utf8(snapshot.playlist("").to_vec()).unwrap();
+        assert!(text.contains("#EXTINF:2.000000,\nmain-0000000000000001-1.m4s\n"), "{text}");
+        assert!(!text.contains("#EXT-X-PART:DURATION=2"), "{text}");
     }
 }

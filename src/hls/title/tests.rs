@@ -104,6 +104,35 @@ fn segments_begin_at_the_first_sync_sample_behind_four_seconds() {
     assert_eq!(plan.start_s, 0);
 }
 
+/// Caches keep segments by their names for a year. When this fails, `PLAN_VERSION` is to be raised,
+/// and then the hash below.
+#[test]
+fn bytes_of_a_title_are_those_of_this_version() {
+    let asset = title(500, &[50, 100, 120, 225, 400], 1_000, 312);
+    let plan = TitlePlan::new(&asset, IDENTITY).unwrap();
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(plan.init(Rendition::MAIN).unwrap());
+    for number in 0..plan.ends_us.len() as u64 {
+        let SegmentPlan { head, ranges } =
+            plan.segment(&asset, Rendition::MAIN, number).unwrap().unwrap();
+        hasher.update(&head);
+        ranges.iter().for_each(|(offset, bytes)| {
+            hasher.update(&[offset.to_be_bytes(), bytes.to_be_bytes()].concat());
+        });
+    }
+    let hash = hasher.finalize().to_hex();
+    assert_eq!((PLAN_VERSION, &hash[..16]), (1, "5eb43cabcfdd6625"));
+}
+
+#[test]
+fn names_change_with_the_file_and_with_the_version_of_the_cuts() {
+    let other = FileIdentity { bytes: 4, ..IDENTITY };
+    let revisions = [revision(IDENTITY, 1), revision(IDENTITY, 2), revision(other, 1)];
+    assert!(revisions[0] != revisions[1] && revisions[0] != revisions[2]);
+    let plan = TitlePlan::new(&title(9, &[], 9, 0), IDENTITY).unwrap();
+    assert_eq!(plan.revision(), revision(IDENTITY, PLAN_VERSION));
+}
+
 #[test]
 fn decode_times_before_the_start_move_the_timeline_by_whole_seconds() {
     let asset = title(100, &[], 200, 312);
@@ -175,10 +204,13 @@ proptest! {
         let plan = TitlePlan::new(&asset, IDENTITY).unwrap();
         prop_assert!(plan.ends_us.windows(2).all(|pair| pair[0] < pair[1]), "{:?}", plan.ends_us);
         let mut bytes: Vec<(u64, u64)> = Vec::new();
+        let mut samples = 0;
         for number in 0..plan.ends_us.len() as u64 {
             let segment = plan.segment(&asset, Rendition::MAIN, number).unwrap().unwrap();
             bytes.extend(segment.ranges);
+            samples += plan.samples_of(Rendition::MAIN, number);
         }
+        prop_assert_eq!(samples, asset.tracks.iter().map(|track| track.index.count()).sum::<u32>());
         prop_assert_eq!(plan.segment(&asset, Rendition::MAIN, plan.ends_us.len() as u64).unwrap(), None);
         bytes.sort_unstable();
         let all: u64 = asset.tracks.iter().flat_map(|track| track.index.iter(0, u32::MAX)).map(|s| u64::from(s.bytes)).sum();

@@ -99,6 +99,7 @@ impl Leaves {
         let question = Question {
             action: Action::Read,
             path: asked.path.into(),
+            protocol: "hls",
             peer: ip.to_canonical(),
             user_agent: user_agent(asked),
             shown,

@@ -40,14 +40,24 @@ pub(super) async fn answer(
     let mut live = watch(hls, path).await?;
     match asked.resource {
         Resource::Multivariant => {
-            let now = wait(&mut live, WAIT_MAX, |now| now.multivariant().is_some()).await?;
+            let is_there = |now: &Snapshot| now.multivariant().is_some() || now.is_ended();
+            let now = wait(&mut live, WAIT_MAX, is_there).await?;
             let text = now.multivariant().map(|playlist| playlist.text(&asked.suffix));
-            let text = text.ok_or_else(nothing_yet)?;
+            let Some(text) = text else { return Err(over(hls, path).await) };
             whole(asked, leave, (PLAYLIST, Keep::Seconds(1)), text.into())
         }
-        Resource::Media(Rendition::MAIN) => playlist(&mut live, asked, leave).await,
+        Resource::Media(Rendition::MAIN) => {
+            let wanted = Wanted::read(asked.query)?;
+            let is_there = |now: &Snapshot| now.is_playable() || now.is_ended();
+            let now = wait(&mut live, WAIT_MAX, is_there).await?;
+            if !now.is_playable() {
+                return Err(over(hls, path).await);
+            }
+            playlist(&mut live, &now, wanted, (asked, leave)).await
+        }
         Resource::Init { rendition: Rendition::MAIN, revision, number } => {
-            let now = wait(&mut live, WAIT_MAX, |now| now.init(number).is_some()).await?;
+            // A playlist names it when it is there: there is nothing to be waited for.
+            let now = current(&live);
             check(&now, revision)?;
             let init = now.init(number).cloned().ok_or_else(gone)?;
             whole(asked, leave, (SEGMENT, Keep::ForEver), init)
@@ -71,7 +81,8 @@ pub(super) async fn answer(
             let is_next = (segment, part) == (next_segment, next_part)
                 || (part == 0 && segment == next_segment + 1);
             if is_next {
-                wait(&mut live, WAIT_MAX, |now| now.has(segment, Some(part))).await?;
+                let is_there = |now: &Snapshot| now.has(segment, Some(part)) || now.is_ended();
+                wait(&mut live, WAIT_MAX, is_there).await?;
             }
             let now = current(&live);
             let found = now.segment(segment).and_then(|of| of.parts.get(part as usize));
@@ -100,13 +111,18 @@ async fn watch(hls: &Hls, path: &str) -> Result<watch::Receiver<Arc<Snapshot>>, 
     })
 }
 
+/// Why a path has ended before there was anything to play: what is wrong with it, where something
+/// is.
+async fn over(hls: &Hls, path: &str) -> Problem {
+    watch(hls, path).await.err().unwrap_or_else(has_ended)
+}
+
 async fn playlist(
     live: &mut watch::Receiver<Arc<Snapshot>>,
-    asked: &Asked<'_>,
-    leave: Leave,
+    now: &Snapshot,
+    wanted: Wanted,
+    (asked, leave): (&Asked<'_>, Leave),
 ) -> Result<Response, Problem> {
-    let wanted = Wanted::read(asked.query)?;
-    let now = wait(live, WAIT_MAX, |now| now.is_playable() || now.is_ended()).await?;
     let Some((segment, part)) = wanted.at else {
         // Half a part: who does not wait for parts may be told a little late.
         return whole(asked, leave, (PLAYLIST, Keep::Seconds(0)), now.playlist(&asked.suffix));
@@ -165,7 +181,7 @@ async fn wait(
     let found = timeout(patience, live.wait_for(|now| is_it(now))).await;
     match found {
         Ok(Ok(now)) => Ok(Arc::clone(&now)),
-        Ok(Err(_ended)) => Err(Problem::not_found("the live path has ended")),
+        Ok(Err(_ended)) => Err(has_ended()),
         Err(_late) => Err(nothing_yet()),
     }
 }
@@ -188,6 +204,10 @@ fn slices(segment: &StoredSegment, from: u64, to: u64) -> Vec<Bytes> {
         (!range.is_empty()).then(|| part.bytes.slice(range))
     });
     parts.collect()
+}
+
+fn has_ended() -> Problem {
+    Problem::not_found("the live path has ended")
 }
 
 fn gone() -> Problem {

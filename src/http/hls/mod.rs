@@ -1,7 +1,7 @@
 //! HLS for viewers: playlists, segments and a page with a player, on a thread of its own.
 //!
 //! ```text
-//! request -> leave (`access` rules) -> resource --title--> plan, ranges of its file
+//! request -> drained? -> leave (`access` rules) -> resource --title--> plan, ranges of its file
 //!                                         |------live---> snapshot, waited for where it is to come
 //!                                         `------page---> page.html, player.js, player.css
 //! ```
@@ -46,6 +46,7 @@ use crate::base::names::{Name, without_empty_segments};
 use crate::config::hls::HlsConfig;
 use crate::hls::resource::Resource;
 use crate::metrics::cells::HLS;
+use crate::session::draining::ViewerAway;
 use leave::{Leave, Leaves};
 use titles::Titles;
 pub use view::{HlsView, LiveRefusal};
@@ -161,6 +162,9 @@ impl Hls {
         if token.as_ref().is_some_and(|token| token.expose().len() > TOKEN_BYTES_MAX) {
             return Err(Problem::bad_request("the token is too long"));
         }
+        if let Some(answer) = self.turn_away(&resource, uri)? {
+            return Ok(answer);
+        }
         let suffix = token.map_or_else(String::new, |token| bytes::token_suffix(&token));
         let is_head = method == Method::HEAD;
         let mut asked = Asked { path: &path, resource, query, headers, is_head, suffix };
@@ -174,13 +178,47 @@ impl Hls {
             Resource::Style => return Ok(page::style()),
             _ => {}
         }
-        match Name::parse(&path) {
+        let answer = match Name::parse(&path) {
             Name::Clip => titles::answer(self, None, &asked, leave).await,
             Name::Title(title) => titles::answer(self, Some(title), &asked, leave).await,
             Name::Live(path) => live::answer(self, path, &asked, leave).await,
             Name::Root | Name::Library | Name::Nothing => Err(no_path(&path)),
+        };
+        if answer.is_ok() && !begins(&asked.resource) {
+            HLS.seen_ns.set(self.view.now().0);
+        }
+        answer
+    }
+
+    /// The answer to a viewer who is not taken because the server is drained: as of RTSP, before
+    /// anybody asks who it is.
+    fn turn_away(&self, resource: &Resource, uri: &Uri) -> Result<Option<Response>, Problem> {
+        let Some(drain) = self.view.drain() else { return Ok(None) };
+        let asked = uri.path_and_query().map_or("/", |asked| asked.as_str());
+        let away = drain.turn_viewer_away(asked, begins(resource), self.view.now());
+        let Some(away) = away else { return Ok(None) };
+        HLS.turned_away.add(1);
+        match away {
+            ViewerAway::To(location) => moved(&location).map(Some),
+            ViewerAway::Later(wait) => Err(Problem::unavailable_for(
+                "the server is drained for maintenance, and takes no new viewers",
+                wait,
+            )),
         }
     }
+}
+
+/// Whether viewers begin with this.
+fn begins(resource: &Resource) -> bool {
+    matches!(resource, Resource::Page | Resource::Multivariant)
+}
+
+fn moved(location: &str) -> Result<Response, Problem> {
+    let location = HeaderValue::from_str(location)
+        .map_err(|_| Problem::bad_request("the path cannot be a header"))?;
+    let no_store = HeaderValue::from_static("no-store");
+    let headers = [(header::LOCATION, location), (header::CACHE_CONTROL, no_store)];
+    Ok((StatusCode::FOUND, headers).into_response())
 }
 
 /// The page of a path is below it, so that relative names are those of the path.

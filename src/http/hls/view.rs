@@ -14,6 +14,7 @@ use crate::hls::live::{LiveError, Snapshot};
 use crate::library::title::Title;
 use crate::live::core::message::RefusedError;
 use crate::poll::task::OpenFailure;
+use crate::session::draining::Drain;
 
 /// The appliance as viewers see it.
 pub trait HlsView: Send + Sync + 'static {
@@ -31,6 +32,9 @@ pub trait HlsView: Send + Sync + 'static {
 
     /// The time.
     fn now(&self) -> Mono;
+
+    /// The order to take no new viewers, if there is one.
+    fn drain(&self) -> Option<Arc<Drain>>;
 
     /// Has a live path made into segments, or finds that it is; who asks again keeps it so.
     fn watch_live(

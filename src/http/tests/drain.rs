@@ -26,6 +26,7 @@ impl Fake {
         DrainState {
             state: if order.is_some() { "draining" } else { "serving" },
             sessions: 4,
+            hls: true,
             deadline_s: order.as_ref().and_then(|order| order.after).map(|after| after.as_secs()),
             redirect: redirect.urls().map(str::to_owned).collect(),
             exit: order.is_some_and(|order| order.exits),
@@ -36,16 +37,16 @@ impl Fake {
 #[test]
 fn order_is_given_shown_and_taken_back() {
     let server = Running::start(&Fake::new(Shard::Answers, true));
-    let serving = json!({ "state": "serving", "sessions": 4, "deadline_s": null, "redirect": [],
+    let serving = json!({ "state": "serving", "sessions": 4, "hls": true, "deadline_s": null, "redirect": [],
         "exit": false });
     assert_eq!(server.request("GET /v1/drain").json(), serving);
     let order = r#"{"deadline_s": 600, "redirect": ["rtsp://b:8554"], "exit": true}"#;
     let answer = server.post("/v1/drain", order);
-    let draining = json!({ "state": "draining", "sessions": 4, "deadline_s": 600,
+    let draining = json!({ "state": "draining", "sessions": 4, "hls": true, "deadline_s": 600,
         "redirect": ["rtsp://b:8554"], "exit": true });
     assert_eq!((answer.status, answer.json()), (200, draining.clone()));
     assert_eq!(server.request("GET /v1/drain").json(), draining);
-    assert!(server.post("/v1/drain", r#"{"redirect": ["http://b"]}"#).is_problem(400));
+    assert!(server.post("/v1/drain", r#"{"redirect": ["ftp://b"]}"#).is_problem(400));
     assert_eq!(server.request("GET /v1/drain").json(), draining, "a wrong order changes nothing");
     let answer = server.request("POST /v1/undrain");
     assert_eq!((answer.status, answer.json()), (200, serving));

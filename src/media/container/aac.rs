@@ -5,7 +5,7 @@
 //! the extension's rate, otherwise the core's. RFC 3640 s4.1 wants the RTP clock to be the rate of
 //! the output, and that is also what FFmpeg announces.
 
-use crate::media::aac_config::ConfigBits;
+use crate::media::aac_config::{ConfigBits, channels};
 
 /// What a stream's announcement needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -82,16 +82,6 @@ fn extension_rate(mut bits: ConfigBits<'_>) -> Option<u32> {
         bits.take(1)?;
     }
     None
-}
-
-fn channels(config: u32) -> Option<u16> {
-    match config {
-        1..=6 => u16::try_from(config).ok(),
-        7 | 12 | 14 => Some(8),
-        11 => Some(7),
-        13 => Some(24),
-        _ => None,
-    }
 }
 
 const SBR: u32 = 5;

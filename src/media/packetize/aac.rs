@@ -81,7 +81,7 @@ fn push_au_headers(
 /// Ticks of the RTP clock in one AU, from an AudioSpecificConfig (ISO 14496-3 s1.6.2.1): the
 /// decoder puts out 1,024 or 960 samples at the core's rate, twice as many with SBR. `None` when
 /// the configuration does not say, or the RTP clock is not a whole multiple of the core's rate.
-pub(super) fn au_duration_ticks(config: &[u8], clock_rate_hz: u32) -> Option<u32> {
+pub(crate) fn au_duration_ticks(config: &[u8], clock_rate_hz: u32) -> Option<u32> {
     let mut bits = ConfigBits::new(config);
     let mut object_type = bits.object_type()?;
     let core_rate_hz = bits.sample_rate_hz()?;

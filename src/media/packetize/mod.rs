@@ -41,6 +41,7 @@ mod vp9;
 
 use std::fmt;
 
+pub(crate) use aac::au_duration_ticks;
 pub use error::{JpegFault, SampleFault, WindowError};
 pub use format::payload_format;
 pub use job::{WindowJob, window_count, window_of_sample, window_of_sync};

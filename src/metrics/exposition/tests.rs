@@ -90,6 +90,7 @@ fn names_and_types_are_the_documented_ones() {
     headend_hls_requests_total counter
     headend_hls_segments_evicted_total counter
     headend_hls_sent_bytes_total counter
+    headend_hls_turned_away_total counter
     headend_images gauge
     headend_images_bytes gauge
     headend_images_made_total counter

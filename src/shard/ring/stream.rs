@@ -213,6 +213,12 @@ impl<K: Kernel> Ring<K> {
         self.files.set_kernel_tls(slot);
     }
 
+    /// Whether what is sent on a slot is encrypted by the kernel.
+    #[must_use]
+    pub fn has_kernel_tls(&self, slot: FileSlot) -> bool {
+        self.files.is_open(slot) && self.files.has_kernel_tls(slot.index())
+    }
+
     fn queue_stream(&mut self, index: u32) {
         let has_kernel_tls = {
             let file = self.memory.streams.slot(index).file;

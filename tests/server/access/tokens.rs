@@ -16,21 +16,21 @@ use crate::support::server::{Options, Server};
 
 const SECRET: &[u8] = b"thirty-two bytes of a secret ...";
 
-fn now_s() -> u64 {
+pub(super) fn now_s() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()
 }
 
-fn key_set(id: &str) -> String {
+pub(super) fn key_set(id: &str) -> String {
     let secret = URL_SAFE_NO_PAD.encode(SECRET);
     json!({ "keys": [{ "kty": "oct", "kid": id, "k": secret }] }).to_string()
 }
 
-fn signed(id: &str, claims: &Value) -> String {
+pub(super) fn signed(id: &str, claims: &Value) -> String {
     let header = Header { kid: Some(id.to_owned()), ..Header::new(Algorithm::HS256) };
     encode(&header, claims, &EncodingKey::from_secret(SECRET).unwrap()).unwrap()
 }
 
-fn claims(action: &str, path: &str) -> Value {
+pub(super) fn claims(action: &str, path: &str) -> Value {
     json!({
         "sub": "ann",
         "exp": now_s() + 600,
