@@ -75,6 +75,7 @@ fn messages_are_told_apart() {
     }
 }
 
+#[expect(clippy::too_many_lines, reason = "a line for each field")]
 fn sample() -> ShardRecord {
     let address = |text: &str| text.parse::<SocketAddr>().unwrap();
     let stream = |transport, place| StreamRecord {

@@ -94,7 +94,7 @@ fn assert_same_title(what: &str, got: &[Rtp], all: &[Rtp]) {
 }
 
 fn assert_ended_well(old: &mut Server) {
-    let status = old.wait(PATIENCE).expect("the old server ends");
+    let status = old.wait(PATIENCE).unwrap();
     assert_eq!(status.code(), Some(0), "{}", old.log());
 }
 

@@ -365,8 +365,8 @@ impl StreamSlots {
 
     /// The send of a file whose result is not told.
     fn under_way(&self, file: FileSlot) -> Option<u32> {
-        let is_it = |send: &Box<StreamSlot>| send.file == file && !send.has_result;
-        self.slots.iter().position(is_it).and_then(|index| u32::try_from(index).ok())
+        let place = self.slots.iter().position(|send| send.file == file && !send.has_result);
+        place.and_then(|index| u32::try_from(index).ok())
     }
 
     fn grow(&mut self) -> u32 {

@@ -122,7 +122,7 @@ fn failure(task: &Task, fate: Fate) -> Option<Outcome> {
         _ => WindowFailure::Unreadable("Input/output error".to_owned()),
     };
     match &task.work {
-        Work::Open { .. } => Some(Outcome::Opened(Err(match fate {
+        Work::Open { .. } | Work::Adopt(_) => Some(Outcome::Opened(Err(match fate {
             Fate::Short => OpenFailure::Unplayable("it ends early".to_owned()),
             _ => OpenFailure::Unavailable("Input/output error".to_owned()),
         }))),
