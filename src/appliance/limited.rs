@@ -12,7 +12,7 @@ use super::limits::{OfAddresses, Titles, of_addresses};
 use crate::base::addresses::{Addresses, Whose};
 use crate::config::Config;
 use crate::config::limits::LimitsConfig;
-use crate::http::FEEDS_MAX;
+use crate::http::feeds_max;
 use crate::metrics::cells::{ADMIN, HLS, LIVE, LOG};
 use crate::metrics::descriptors::open_descriptors;
 use crate::metrics::limits::{Limit, Used};
@@ -288,7 +288,12 @@ fn of_http(limits: &LimitsConfig, shared: &OfAddresses) -> Vec<Limit> {
 fn of_browsers(config: &Config, shared: &OfAddresses) -> Vec<Limit> {
     let process = |read: fn() -> u64| Used::Process(Box::new(read));
     vec![
-        row("dashboard_feeds", "", FEEDS_MAX, process(|| ADMIN.feeds.value())),
+        row(
+            "dashboard_feeds",
+            "limits.admin_connections_max",
+            feeds_max(config.limits.admin_connections_max),
+            process(|| ADMIN.feeds.value()),
+        ),
         row(
             "hls_connections_per_address",
             "hls.connections_per_address_max",

@@ -7,7 +7,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use crate::base::url_path;
 
 /// Source addresses of the default routes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -66,15 +66,11 @@ pub fn rtsp_url(addr: SocketAddr, path: &str) -> String {
     format!("rtsp://{addr}/{}", encode_path(path))
 }
 
-/// A path inside a URL (RFC 3986 s3.3): everything but unreserved characters and slashes is
-/// encoded, so that the URL survives being pasted into a shell.
+/// A path inside a URL; a leading slash does not matter.
 #[must_use]
 pub fn encode_path(path: &str) -> String {
-    utf8_percent_encode(path.trim_start_matches('/'), ENCODED).to_string()
+    url_path::encode_path(path.trim_start_matches('/'))
 }
-
-const ENCODED: &AsciiSet =
-    &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~').remove(b'/');
 
 const DOCUMENTATION_V4: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
 const DOCUMENTATION_V6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1);

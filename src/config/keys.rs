@@ -29,7 +29,7 @@ pub static KEYS: &[Key<Config>] = &[
     key!("server.state_dir", state_dir = folder() => folder,
         "folder that keeps edits of playlists; without one they end with the server"),
     key!("server.redirect", redirect = redirect() => redirect,
-        "servers that clients are sent to while this one is drained: rtsp://HOST:PORT, rtsps://.."),
+        "servers that clients are sent to while this one is drained: rtsp://HOST:PORT, rtsps://.., http://.. for HLS"),
     key!("server.rebalance", rebalances = auto_or_off() => auto_or_off,
         "sessions move from a shard that is much busier than another: auto (a few at a time), off"),
     key!("server.takeover", takeover = takeover() => text,

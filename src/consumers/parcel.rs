@@ -277,7 +277,7 @@ impl Sessions {
                 true
             }
             PackedSession::Reader(reader) => {
-                live.readers.unpack(cx, &mut live.hub, *reader, connection).is_ok()
+                live.readers.unpack(cx, &mut live.hub, *reader, connection)
             }
         }
     }

@@ -93,6 +93,8 @@ pub struct RtspConnection {
     is_closing: bool,
     /// Its key of the wheel: the next look at whether it does anything.
     idle_timer: Timer,
+    /// When that look was due on a shard that the connection has left.
+    look_due: Option<Mono>,
 }
 
 /// What a connection that begins takes of what its address may have.
@@ -165,6 +167,7 @@ impl RtspConnection {
             taking: Taking::default(),
             is_closing: false,
             idle_timer: Timer::NONE,
+            look_due: None,
         }
     }
 

@@ -40,9 +40,10 @@ mod problem;
 mod server;
 mod slow;
 pub mod view;
+mod word;
 
 pub use caller::{Bearers, Retired};
-pub use dashboard::FEEDS_MAX;
+pub use dashboard::feeds_max;
 pub use server::{Intake, Remote, Tls};
 pub use view::{
     ApplianceView, DrainRequest, DrainState, LogLine, Reload, ReloadError, ReloadReport, TitleEntry,
@@ -124,7 +125,7 @@ fn spawn_api(
     Builder::new().name("control".into()).spawn(move || {
         let served = runtime.block_on(async move {
             tokio::spawn(beside);
-            let feed = Feed::new(shutdown.clone());
+            let feed = Feed::new(shutdown.clone(), feeds_max(intake.connections_max()));
             tokio::spawn(feed.clone().sample(api.cells()));
             server::serve(listener, None, routes(api, feed, operators), intake, shutdown).await
         });

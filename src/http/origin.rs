@@ -4,7 +4,8 @@
 //! - `Host` must be a name that no stranger can have in the DNS: an address, `localhost`, a name
 //!   without a dot, or the name of this machine. A page whose own name is led to this address
 //!   (DNS rebinding) sends its own name there. A request with a token may name any host.
-//! - `Origin`, where there is one, must be `http://` and that host.
+//! - `Origin`, where there is one, must name that host and port, by either scheme: a proxy speaks
+//!   TLS with browsers and HTTP with this server, and passes `Host` on.
 //! - `Sec-Fetch-Site`, where there is one, must not be another site's, but for a page that is
 //!   opened by a link: nobody else can read it.
 //!
@@ -29,13 +30,31 @@ pub(super) fn check_page(headers: &HeaderMap, method: &Method) -> Result<(), Pro
         Some(_) if is_link => {}
         Some(_) => return Err(refused()),
     }
-    let Some(origin) = headers.get(header::ORIGIN) else { return Ok(()) };
-    let host = headers.get(header::HOST).map(HeaderValue::as_bytes);
-    if host.is_some() && origin.as_bytes().strip_prefix(b"http://") == host {
-        return Ok(());
-    }
-    Err(refused())
+    if is_own(headers) { Ok(()) } else { Err(refused()) }
 }
+
+/// Whether `Origin`, where there is one, is that of a page of this server.
+pub(super) fn is_own(headers: &HeaderMap) -> bool {
+    let Some(origin) = headers.get(header::ORIGIN) else { return true };
+    let (Ok(origin), Some(Ok(host))) =
+        (origin.to_str(), headers.get(header::HOST).map(HeaderValue::to_str))
+    else {
+        return false;
+    };
+    SCHEMES.iter().any(|(scheme, port)| {
+        let named = origin.strip_prefix(scheme).and_then(|named| place(named, *port));
+        named.is_some_and(|named| place(host, *port) == Some(named))
+    })
+}
+
+/// Host and port, which is `port` where none is named.
+fn place(text: &str, port: u16) -> Option<(String, u16)> {
+    let authority: Authority = text.parse().ok().filter(|_| !text.contains('@'))?;
+    Some((authority.host().to_ascii_lowercase(), authority.port_u16().unwrap_or(port)))
+}
+
+/// Schemes of pages, and their ports.
+const SCHEMES: [(&str, u16); 2] = [("http://", 80), ("https://", 443)];
 
 /// Whether the server is asked by a name that nobody else can have.
 pub(super) fn check_host(uri: &Uri, headers: &HeaderMap) -> Result<(), Problem> {

@@ -104,6 +104,11 @@ impl Intake {
         }
     }
 
+    /// Connections at once.
+    pub(super) fn connections_max(&self) -> usize {
+        self.limits.connections_max
+    }
+
     /// Of HLS. A viewer that has paused keeps its connection for a while.
     #[must_use]
     pub fn of_hls(config: &HlsConfig, limits: &LimitsConfig) -> Self {

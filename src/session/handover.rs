@@ -15,7 +15,8 @@
 //! Invariants: an event reaches a session once, in the order in which the home took it; nothing is
 //! sent from the old shard after the session is packed, nor from the new one before it is unpacked.
 //! A move that is not done leaves the session where it was. Bounds: `HELD_MAX` events of a session,
-//! one more is handed back; `MOVES_MAX` moves of a shard at once; `MOVE_TIME_MAX`.
+//! one more is handed back; `MOVES_MAX` moves of a shard at once; `MOVE_TIME_MAX`, of which a
+//! session is frozen for `FREEZE_TIME_MAX`.
 
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
@@ -169,7 +170,11 @@ impl Departure {
             (_, Look { .. }) if now >= self.deadline => {
                 DepartureOutput::Abandon { why: MoveRefusal::Busy, releases }
             }
-            (Step::Preparing, Ready) => self.go(Step::Freezing, DepartureOutput::Freeze),
+            (Step::Preparing, Ready) => {
+                // A client that takes nothing keeps its send under way for as long as it likes.
+                self.deadline = self.deadline.min(now + FREEZE_TIME_MAX);
+                self.go(Step::Freezing, DepartureOutput::Freeze)
+            }
             (Step::Freezing, Look { is_at_rest: true }) if self.is_home => DepartureOutput::Pack,
             (Step::Freezing, Look { is_at_rest: true }) => {
                 self.go(Step::Holding, DepartureOutput::Hold)
@@ -297,6 +302,9 @@ impl<E> Routes<E> {
 pub const MOVES_MAX: usize = 64;
 /// Time for a move, from the first question to the parcel.
 pub const MOVE_TIME_MAX: Duration = Duration::from_secs(1);
+/// Time for a session to come to rest and for its home to hold events, while nothing is heard from
+/// its client and nothing new is sent.
+const FREEZE_TIME_MAX: Duration = Duration::from_millis(250);
 /// Events of a session that wait: commands of a few connections, and reports of a few seconds.
 const HELD_MAX: usize = 64;
 
@@ -354,6 +362,17 @@ mod tests {
                 assert_eq!(output, Abandon { why, releases }, "{inputs:?}");
             }
         }
+    }
+
+    #[test]
+    fn client_that_takes_nothing_is_frozen_for_a_part_of_the_time_of_a_move() {
+        let mut departure = Departure::new(true, START);
+        let ready = START + MOVE_TIME_MAX / 2;
+        assert_eq!(departure.handle(Ready, ready), Freeze);
+        let end = ready + FREEZE_TIME_MAX;
+        assert_eq!(departure.handle(UNREST, Mono(end.0 - 1)), Wait);
+        let busy = Abandon { why: MoveRefusal::Busy, releases: false };
+        assert_eq!(departure.handle(UNREST, end), busy);
     }
 
     #[test]

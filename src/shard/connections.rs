@@ -114,6 +114,8 @@ impl<K: Kernel> Shard<K> {
             let request_due = connection.due(patience).filter(|_| !has_sessions);
             let interval = if has_sessions { interval } else { interval.min(patience) };
             let due = request_due.map_or(now + interval, |due| due.max(now).min(now + interval));
+            // A move does not put it off.
+            let due = connection.take_look_due().map_or(due, |left| due.min(left.max(now)));
             let timer = TimerKey::Connection(key);
             self.sessions.cx.wheel.replace(connection.idle_timer_mut(), due, timer);
         }

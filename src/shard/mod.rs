@@ -52,6 +52,7 @@ pub mod priority;
 pub mod questions;
 pub mod ring;
 mod send;
+mod shed;
 pub mod sockets;
 mod state;
 mod stop;

@@ -10,7 +10,8 @@
 //!
 //! Invariants: a message about a move is never lost: one that an inbox does not take waits, and
 //! those behind it. A parcel that finds no room goes back; one that finds none there either ends
-//! its sessions. Bounds: `MOVES_MAX` departures and as many preparations for each other shard.
+//! its sessions. Bounds: `MOVES_MAX` departures and as many preparations for each other shard,
+//! `ARRIVALS_MAX` parcels that wait, `OUTBOX_MAX` messages behind which events are handed back.
 
 use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
@@ -34,10 +35,13 @@ use crate::session::handover::{
 };
 use crate::shard::questions::Question;
 
+mod room;
+
 /// Takes the outcome of a move; called once.
 pub type MoveReply = Box<dyn FnOnce(Result<ShardId, MoveRefusal>) + Send>;
 
 /// A message about moves between shards.
+#[derive(Debug)]
 pub enum MoveMessage {
     /// To the new shard: sessions will come that read these paths.
     Prepare {
@@ -142,8 +146,10 @@ pub(super) struct Moves {
     /// An inbox did not take the first of them.
     is_stuck: bool,
     numbers: u32,
+    /// Until when a parcel may come that this shard is ready for.
+    promised_until: Mono,
     /// Where `shed` looks next.
-    shed_behind: Option<SessionId>,
+    pub(super) shed_behind: Option<SessionId>,
     /// When the CPU time of the thread was read.
     pub(super) busy_read: Mono,
 }
@@ -186,22 +192,6 @@ impl std::fmt::Debug for Parcel {
     }
 }
 
-impl std::fmt::Debug for MoveMessage {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::Prepare { .. } => "Prepare",
-            Self::Prepared { .. } => "Prepared",
-            Self::Hold { .. } => "Hold",
-            Self::Held { .. } => "Held",
-            Self::Parcel(_) => "Parcel",
-            Self::Settled { .. } => "Settled",
-            Self::Ended { .. } => "Ended",
-            Self::Freed { .. } => "Freed",
-            Self::Report { .. } => "Report",
-        })
-    }
-}
-
 impl Moves {
     /// Whether the shard must not sleep.
     pub(super) fn is_pressing(&self) -> bool {
@@ -211,6 +201,11 @@ impl Moves {
     /// Whether an inbox is full: the next try is soon, and not at once.
     pub(super) fn is_stuck(&self) -> bool {
         self.is_stuck
+    }
+
+    /// Whether a shard that stops must wait for a parcel, or for room in an inbox.
+    pub(super) fn holds_up_the_end(&self, now: Mono) -> bool {
+        !self.outbox.is_empty() || now < self.promised_until
     }
 
     /// When a look at the moves is due.
@@ -270,7 +265,13 @@ impl<K: Kernel> Shard<K> {
             return Some(message);
         }
         let Some(id) = session_of(&message) else { return Some(message) };
-        match self.moves.routes.route(id, message) {
+        let routed = match self.moves.routes.route(id, message) {
+            Routed::To(_, message) if self.moves.outbox.len() >= OUTBOX_MAX => {
+                Routed::Full(message)
+            }
+            routed => routed,
+        };
+        match routed {
             Routed::Here(message) => return Some(message),
             Routed::To(shard, message) => self.moves.outbox.push_back((shard, message)),
             Routed::Held => {}
@@ -306,7 +307,11 @@ impl<K: Kernel> Shard<K> {
         }
     }
 
-    fn check_move(&mut self, id: SessionId, to: ShardId) -> Result<(ShardId, Unit), MoveRefusal> {
+    pub(super) fn check_move(
+        &mut self,
+        id: SessionId,
+        to: ShardId,
+    ) -> Result<(ShardId, Unit), MoveRefusal> {
         if usize::from(to.0) >= self.poller.inboxes().count() {
             return Err(MoveRefusal::NoShard);
         }
@@ -334,24 +339,6 @@ impl<K: Kernel> Shard<K> {
             return Err(MoveRefusal::Busy);
         }
         Ok((home, unit))
-    }
-
-    /// Begins to move some sessions that play to another shard.
-    pub(super) fn shed(&mut self, to: ShardId, count: usize) {
-        let mut left = count;
-        let behind = self.sessions.cx.directory.behind(self.moves.shed_behind);
-        let some: Vec<_> = behind.take(SHED_LOOKS_MAX).collect();
-        self.moves.shed_behind = some.last().map(|(id, _)| *id);
-        for (id, session) in some {
-            if left == 0 {
-                self.moves.shed_behind = Some(id);
-                break;
-            }
-            if self.sessions.plays(session) && self.check_move(id, to).is_ok() {
-                left -= 1;
-                self.begin_move(id, to, Box::new(|_| {}));
-            }
-        }
     }
 
     /// Goes on with moves: once a turn, when nothing that sessions asked for is left undone.
@@ -475,6 +462,9 @@ impl<K: Kernel> Shard<K> {
             let late = (preparation.deadline <= now).then_some(Err(MoveRefusal::NoPath));
             match result.or(late) {
                 Some(result) => {
+                    if result.is_ok() {
+                        self.moves.promised_until = now + MOVE_TIME_MAX;
+                    }
                     let number = preparation.number;
                     self.moves.send(preparation.from, MoveMessage::Prepared { number, result });
                 }
@@ -662,8 +652,10 @@ impl<K: Kernel> Shard<K> {
     pub(super) fn take_connection(&mut self, key: EntryKey) -> Option<Box<RtspConnection>> {
         let consumer = self.net.entries.remove(&mut self.net.ring, key);
         let Some(Consumer::Connection(mut connection)) = consumer else { return None };
-        self.sessions.cx.wheel.cancel(*connection.idle_timer_mut());
-        connection.depart();
+        let timer = *connection.idle_timer_mut();
+        let look_due = self.sessions.cx.wheel.due(timer);
+        self.sessions.cx.wheel.cancel(timer);
+        connection.depart(look_due);
         self.cells.connections.sub(1);
         let _empty = self.sessions.cx.directory.close_connection(key);
         Some(connection)
@@ -671,10 +663,11 @@ impl<K: Kernel> Shard<K> {
 
     /// Takes in a parcel, or keeps it until its packets have come, or sends it back.
     fn take_parcel(&mut self, parcel: Parcel) {
+        let arrivals_max = if parcel.returned.is_none() { ARRIVALS_MAX } else { 2 * ARRIVALS_MAX };
         let fits = match self.sessions.fit(&parcel.packed) {
+            _ if self.moves.arrivals.len() >= arrivals_max => Err(MoveRefusal::TooMany),
             None if self.sessions.cx.now < parcel.deadline => {
-                self.moves.arrivals.push(parcel);
-                return;
+                return self.moves.arrivals.push(parcel);
             }
             None => Err(MoveRefusal::Behind),
             Some(Ok(())) => self.make_room_for(&parcel),
@@ -682,29 +675,11 @@ impl<K: Kernel> Shard<K> {
         };
         match fits {
             Ok(()) => self.unpack(parcel),
-            Err(why) => self.send_back(parcel, why),
-        }
-    }
-
-    /// Whether the parcel's descriptors have places. Sockets of its home are opened here.
-    fn make_room_for(&mut self, parcel: &Parcel) -> Result<(), MoveRefusal> {
-        let rows = 1 + 2 * parcel.files.pairs.len();
-        let count = self.net.entries.table.count();
-        if count + rows > self.net.entries.table.entries_max() || !self.net.ring.has_room(rows) {
-            return Err(MoveRefusal::Full);
-        }
-        if parcel.home == self.id {
-            return Ok(());
-        }
-        for (place, sockets) in &parcel.files.pairs {
-            let home = (parcel.home, *place);
-            if self.sessions.cx.sockets.foreign(home).is_some() {
-                continue;
+            Err(why) => {
+                self.close_unused_pairs(parcel.home, &parcel.files.pairs);
+                self.send_back(parcel, why);
             }
-            let opened = self.net.add_foreign_pair(&mut self.sessions, sockets, home);
-            opened.map_err(|_| MoveRefusal::Full)?;
         }
-        Ok(())
     }
 
     fn send_back(&mut self, mut parcel: Parcel, why: MoveRefusal) {
@@ -749,6 +724,7 @@ impl<K: Kernel> Shard<K> {
                 self.cells.sessions_failed.add(1);
             }
         }
+        self.close_unused_pairs(home, &files.pairs);
         if let Some(key) = key {
             self.watch_connection(key);
             self.wake_connection(key);
@@ -793,5 +769,10 @@ impl<K: Kernel> Shard<K> {
 
 /// Rows of the table that moves leave to clients.
 const ROWS_KEPT: usize = 8;
-/// Sessions that are looked at for some that can move.
-const SHED_LOOKS_MAX: usize = 256;
+/// Parcels that wait here for packets; those that came back have room besides.
+const ARRIVALS_MAX: usize = MOVES_MAX;
+/// Messages behind which no event of a client is queued.
+const OUTBOX_MAX: usize = 1_024;
+
+#[cfg(test)]
+mod tests;

@@ -5,7 +5,8 @@
 //!                      `------------- DRAIN_MAX after Stop -------------'
 //! ```
 //! Sessions are ended with BYE, as many a turn as the ring has sends for. Connections are closed
-//! when their answers are sent. Bounds: `STREAMS_ENDED_A_TURN`; `DRAIN_MAX` for all of it.
+//! when their answers are sent. A session that is on its way from a shard that has not stopped yet
+//! ends when it has come. Bounds: `STREAMS_ENDED_A_TURN`; `DRAIN_MAX` for all of it.
 
 use std::time::Duration;
 
@@ -43,11 +44,13 @@ impl<K: Kernel> Shard<K> {
 
     /// The shard is stopped: everything is sent, or the time for it is over.
     pub(super) fn is_drained(&self) -> bool {
-        let is_late = |since| self.sessions.cx.now.since(since) >= DRAIN_MAX;
+        let now = self.sessions.cx.now;
+        let is_late = |since| now.since(since) >= DRAIN_MAX;
+        let waits = || self.net.entries.has_connections() || self.moves.holds_up_the_end(now);
         match self.phase {
             Phase::Serving => false,
             Phase::Ending { since } => is_late(since),
-            Phase::Draining { since } => is_late(since) || !self.net.entries.has_connections(),
+            Phase::Draining { since } => is_late(since) || !waits(),
         }
     }
 }

@@ -42,15 +42,15 @@ use crate::session::cx::SessionConfig;
 use crate::worker::TaskQueue;
 
 /// A shard with a listener, whose turns the test takes.
-struct Bench {
-    shard: Shard,
+pub(super) struct Bench {
+    pub(super) shard: Shard,
     inbox: Arc<Inbox>,
-    cells: Arc<ShardCells>,
+    pub(super) cells: Arc<ShardCells>,
     address: SocketAddr,
 }
 
 impl Bench {
-    fn new() -> Option<Self> {
+    pub(super) fn new() -> Option<Self> {
         Self::with(|_config| {})
     }
 
@@ -105,7 +105,7 @@ impl Bench {
         }
     }
 
-    fn turn(&mut self) {
+    pub(super) fn turn(&mut self) {
         self.shard.work().unwrap();
         self.shard.net.ring.enter(Some(1_000_000)).unwrap();
     }
@@ -121,7 +121,7 @@ impl Bench {
     }
 
     /// Connections that the shard has accepted.
-    fn connect(&mut self, count: usize) -> Vec<TcpStream> {
+    pub(super) fn connect(&mut self, count: usize) -> Vec<TcpStream> {
         let before = self.cells.connections.value();
         let streams = (0..count).map(|_| TcpStream::connect(self.address).unwrap()).collect();
         let all = before + count as u64;
@@ -130,7 +130,7 @@ impl Bench {
     }
 
     /// The only connection.
-    fn connection(&mut self) -> EntryKey {
+    pub(super) fn connection(&mut self) -> EntryKey {
         let entries = &mut self.shard.net.entries;
         let keys: Vec<_> = entries.table.keys().collect();
         keys.into_iter().find(|key| entries.connection_mut(*key).is_some()).unwrap()

@@ -11,7 +11,8 @@ use crate::support::compare::{assert_same_frames, decoded_frames};
 use crate::support::http::{metric, post_text, sessions};
 use crate::support::live::state;
 use crate::support::players::{
-    assert_read_to_the_end, clip_frames, frames_in, publish, published_frames, read, received,
+    assert_launched_well, assert_read_to_the_end, clip_frames, frames_in, launch, publish,
+    published_frames, read, received, receiver,
 };
 use crate::support::server::{Options, Server};
 use crate::support::wait::until;
@@ -80,7 +81,7 @@ fn ffmpeg_and_gstreamer_decode_a_title_that_moves_while_it_plays() {
 }
 
 #[test]
-fn ffmpeg_reads_a_live_path_to_its_end_while_it_moves() {
+fn ffmpeg_and_gstreamer_read_a_live_path_to_its_end_while_it_moves() {
     let server = serve();
     let outputs = tempfile::tempdir_in(support::scratch()).expect("a folder");
     let to = |name: &str| outputs.path().join(name);
@@ -88,17 +89,32 @@ fn ffmpeg_reads_a_live_path_to_its_end_while_it_moves() {
     until("it is published", || state(&server, "live/a") == "live");
     let transports = ["udp", "tcp"];
     let frames = published_frames("8");
+    let launched = [("gst-udp", "protocols=udp"), ("gst-tcp", "protocols=tcp")];
+    let options = "udp-buffer-size=8000000";
     while_moving(&server, || {
         let mut readers = transports
             .map(|transport| (transport, read(&server.url("live/a"), transport, &to(transport))));
+        let mut pipelines = launched.map(|(name, protocols)| {
+            let more = format!("{protocols} {options}");
+            let pipeline = receiver(&server.url("live/a"), &more, &to(name));
+            (name, launch(&pipeline, &to(name).with_extension("log")))
+        });
         publisher.assert_ends_well("publisher");
         for (transport, reader) in &mut readers {
             reader.assert_ends_well(transport);
+        }
+        for (name, pipeline) in &mut pipelines {
+            assert_launched_well(pipeline, &to(name).with_extension("log"), name);
         }
     });
     for transport in transports {
         let got = frames_in(&to(transport).with_extension("video"));
         assert_read_to_the_end(transport, &got, &frames);
+    }
+    for (name, _) in launched {
+        let file = to(name);
+        let got = decoded_frames(&["-f", "h264", "-i", file.to_str().unwrap()], 0);
+        assert_read_to_the_end(name, &got, &frames);
     }
     assert_moved(&server, 50.0);
 }

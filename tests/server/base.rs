@@ -104,6 +104,45 @@ async fn same_idempotency_key_acts_once_and_another_request_under_it_is_refused(
 }
 
 #[tokio::test]
+async fn jobs_and_nodes_are_found_by_a_word_and_come_page_by_page() {
+    let (_dir, base) = base();
+    let client = base.client();
+    for name in ["edge-1", "edge-2", "hub-1"] {
+        ScriptedNode::new(name).join(&base.joining()).await.unwrap();
+    }
+    let mut ids = Vec::new();
+    for client_ref in ["film-a", "clip", "film-b"] {
+        let job = json!({"targets": "all", "client_ref": client_ref});
+        let (status, job) = client.post("/v1/jobs", &job).await;
+        assert_eq!(status, 201, "{job}");
+        ids.push(job["job_id"].clone());
+    }
+    let names = |page: &Value, list: &str, key: &str| -> Vec<Value> {
+        page[list].as_array().unwrap().iter().map(|entry| entry[key].clone()).collect()
+    };
+    let films = client.found("/v1/jobs?q=FILM").await;
+    assert_eq!(names(&films, "jobs", "client_ref"), ["film-a", "film-b"]);
+    assert_eq!(films["next_cursor"], Value::Null);
+    let first = client.found("/v1/jobs?q=film&limit=1").await;
+    assert_eq!((&names(&first, "jobs", "job_id")[..], &first["next_cursor"]), (&ids[..1], &ids[0]));
+    let next = format!("/v1/jobs?q=film&limit=1&after={}", ids[0].as_str().unwrap());
+    assert_eq!(names(&client.found(&next).await, "jobs", "job_id"), ids[2..]);
+    assert_eq!(client.found("/v1/jobs?q=film&state=closing").await["jobs"], json!([]));
+    assert_eq!(client.found("/v1/jobs?q=open").await["jobs"].as_array().unwrap().len(), 3);
+
+    let page = client.found("/v1/nodes?limit=2").await;
+    assert_eq!(names(&page, "nodes", "node"), ["edge-1", "edge-2"]);
+    assert_eq!(page["next_cursor"], "edge-2");
+    let rest = client.found("/v1/nodes?limit=2&after=edge-2").await;
+    assert_eq!(
+        (&names(&rest, "nodes", "node")[..], &rest["next_cursor"]),
+        (&[json!("hub-1")][..], &Value::Null)
+    );
+    assert_eq!(names(&client.found("/v1/nodes?q=HUB").await, "nodes", "node"), ["hub-1"]);
+    assert_eq!(client.found("/v1/nodes").await["nodes"].as_array().unwrap().len(), 3);
+}
+
+#[tokio::test]
 async fn wrong_requests_are_problems_with_a_reason() {
     let (_dir, base) = base();
     let client = base.client();
@@ -116,6 +155,9 @@ async fn wrong_requests_are_problems_with_a_reason() {
         (client.get("/v1/jobs/17").await, (404, "not_found")),
         (client.get("/v1/jobs?limit=0").await, (400, "bad_query")),
         (client.get("/v1/jobs?state=eaten").await, (400, "bad_query")),
+        (client.get(&format!("/v1/jobs?q={}", "x".repeat(201))).await, (400, "bad_query")),
+        (client.get("/v1/nodes?limit=0").await, (400, "bad_query")),
+        (client.get("/v1/nodes?after=..").await, (400, "bad_query")),
         (client.get(&format!("/v1/jobs/{job}/deliveries?after=x")).await, (400, "bad_query")),
         (client.get(&format!("/v1/jobs/{job}/events?wait=61")).await, (400, "bad_query")),
         (client.get(&format!("/v1/jobs/{job}/commands/1")).await, (404, "unknown_command")),

@@ -28,6 +28,7 @@ mod live_jobs;
 mod moves;
 mod node;
 mod package;
+mod page_questions;
 mod pages;
 mod player_page;
 mod policies;

@@ -2,6 +2,8 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed, and says where")]
 
 use std::collections::HashMap;
+use std::io::{self, Read, Write};
+use std::net::{SocketAddr, TcpStream};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::Path as FilePath;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -21,7 +23,7 @@ use crate::support::secure::{SecureClient, start, url};
 use crate::support::server::{Options, Server, binary};
 use crate::support::session::{Lower, Path, Session, Stream};
 use crate::support::tunnel::Tunnel;
-use crate::support::wait::{PATIENCE, until};
+use crate::support::wait::{PATIENCE, until, until_within};
 use crate::support::{demo_clip, scratch};
 
 const SHARDS: u8 = 3;
@@ -143,7 +145,7 @@ fn player_notices_nothing_of_a_move_and_is_commanded_and_heard_everywhere() {
                 }
                 Path::Tcp { rtcp, .. } => {
                     let bytes = crate::support::publish::interleaved(*rtcp, &report);
-                    std::io::Write::write_all(&mut session.client.stream(), &bytes).unwrap();
+                    session.client.stream().write_all(&bytes).unwrap();
                 }
             }
         }
@@ -202,6 +204,11 @@ fn reader_of_a_live_path_moves_without_a_gap() {
             assert_ports(stream);
         }
         assert_eq!(metric(server.admin, "headend_path_reader_skips_total"), Some(0.0));
+        // What it was sent on all its shards, and of the path once.
+        let info = get_json(server.admin, &format!("/v1/sessions/{}", session.id));
+        let streams = info["streams"].as_array().unwrap().iter();
+        let sent: u64 = streams.map(|stream| stream["packets_sent"].as_u64().unwrap()).sum();
+        assert_eq!(info["reader"]["packets_sent"], sent, "{info}");
         session.request("TEARDOWN", &[]).expect(200);
         until("nothing is away", || metric(server.admin, "headend_sessions_away") == Some(0.0));
     }
@@ -388,3 +395,174 @@ fn session_is_moved_by_the_command_line_and_ended_where_it_is() {
     let unknown = headend(&["session", "move", &session.id, "--shard", "0"]);
     assert_eq!(unknown.status.code(), Some(1), "{unknown:?}");
 }
+
+/// Its place was taken while the parcel was on its way; nobody tells a shard of that before.
+#[test]
+fn session_whose_new_shard_is_full_goes_on_where_it_was() {
+    for lower in [Lower::Udp, Lower::Tcp] {
+        let config = format!("[rtsp]\nsessions_max = 4\n{CONFIG}");
+        let options = Options { shards: "0,1", config: Some(&config), ..Options::default() };
+        let server = Server::start(&options);
+        // No shard is full while another one begins, whichever its connection comes to.
+        let mut all: Vec<Session> = (0..5_u8)
+            .map(|n| {
+                let session = Session::open(server.rtsp, &server.demo_url(), lower);
+                move_to(&server, &session.id, n % 2);
+                session
+            })
+            .collect();
+        all.iter_mut().for_each(|session| drop(session.play(&[])));
+        move_to(&server, &all[4].id, 1);
+        for session in all.iter().take(4) {
+            move_to(&server, &session.id, 0);
+        }
+        let (status, text) = ask(&server, &all[4].id, 0);
+        assert!(status == 503 && text.contains("no room"), "{status}: {text}");
+        assert_eq!(shard_of(&server, &all[4].id), 1);
+        all[4].request("GET_PARAMETER", &[]).expect(200);
+        for session in &mut all {
+            session.receive_until_bye(PATIENCE);
+        }
+        let (last, first) = (&all[4], &all[0]);
+        for (stream, other) in last.streams.iter().zip(&first.streams) {
+            let what = format!("{lower:?} {}", stream.media.kind);
+            assert_same_title(&what, &stream.packets, &other.packets);
+            assert_ports(stream);
+        }
+        assert!(metric(server.admin, "headend_session_moves_refused_total") >= Some(1.0));
+        for session in &mut all {
+            session.request("TEARDOWN", &[]).expect(200);
+        }
+        until("nothing is away", || metric(server.admin, "headend_sessions_away") == Some(0.0));
+    }
+}
+
+/// Asks for moves until nobody answers any more, and counts those that are done.
+fn move_to_the_end(admin: SocketAddr, ids: &[String], moved: &AtomicUsize) {
+    let order = |id: &str, shard: usize| -> io::Result<bool> {
+        let mut stream = TcpStream::connect(admin)?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        let body = format!("{{\"shard\":{shard}}}");
+        let head = format!("Host: {admin}\r\nConnection: close\r\nContent-Length: {}", body.len());
+        write!(stream, "POST /v1/sessions/{id}/move HTTP/1.1\r\n{head}\r\n\r\n{body}")?;
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer)?;
+        if answer.is_empty() {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        Ok(answer.starts_with(b"HTTP/1.1 200"))
+    };
+    for step in 0.. {
+        match order(&ids[step % ids.len()], (step / ids.len()) % usize::from(SHARDS)) {
+            Ok(is_done) => moved.fetch_add(usize::from(is_done), Ordering::Relaxed),
+            Err(_gone) => return,
+        };
+    }
+}
+
+/// A parcel came to a shard that had ended once, and nobody heard of its sessions again.
+#[test]
+fn sessions_that_move_while_the_server_stops_are_ended_by_bye() {
+    let folder = long_title();
+    for _ in 0..3 {
+        let mut server = serve(Some(folder.path()));
+        let url = server.vod_url("long.mp4");
+        let mut all = [Lower::Udp, Lower::Tcp, Lower::Udp, Lower::Tcp]
+            .map(|lower| Session::open(server.rtsp, &url, lower));
+        for session in &mut all {
+            session.play(&[]);
+            session.receive_packets(2, PATIENCE);
+        }
+        let ids = all.each_ref().map(|session| session.id.clone());
+        let (admin, moved) = (server.admin, AtomicUsize::new(0));
+        thread::scope(|scope| {
+            for ids in ids.chunks(2) {
+                scope.spawn(|| move_to_the_end(admin, ids, &moved));
+            }
+            until("sessions move", || moved.load(Ordering::Relaxed) > 20);
+            server.signal_term();
+            for session in &mut all {
+                session.receive_until_bye(PATIENCE);
+            }
+            let status = server.wait(PATIENCE);
+            assert_eq!(status.and_then(|status| status.code()), Some(0));
+        });
+        for stream in all.iter().flat_map(|session| &session.streams) {
+            assert_contiguous(&stream.packets);
+        }
+    }
+}
+
+/// Keeps the shard of a connection busy with small requests, until it is told to stop.
+fn flood(server: &Server, session: &Session, is_over: &AtomicBool) {
+    let request = format!(
+        "GET_PARAMETER {} RTSP/1.0\r\nCSeq: 1000\r\nSession: {}\r\n\r\n",
+        server.demo_url(),
+        session.id
+    );
+    let (requests, mut stream) = (request.repeat(FLOOD), session.client.stream());
+    while !is_over.load(Ordering::Relaxed) {
+        stream.write_all(requests.as_bytes()).unwrap();
+        let (mut answered, mut tail) = (0, Vec::new());
+        while answered < FLOOD {
+            let mut block = [0; 65_536];
+            let bytes = stream.read(&mut block).unwrap();
+            assert!(bytes > 0, "closed");
+            tail.extend_from_slice(&block[..bytes]);
+            answered += tail.windows(4).filter(|end| *end == b"\r\n\r\n").count();
+            // The end of an answer may be cut in two.
+            let kept = tail.len().saturating_sub(3);
+            tail.drain(..kept);
+        }
+    }
+}
+
+#[test]
+fn sessions_move_by_themselves_from_a_shard_that_is_busy_to_one_that_is_not() {
+    let folder = long_title();
+    let config = format!("[server]\nrebalance = \"auto\"\n{CONFIG}");
+    let server = Server::start(&Options {
+        shards: "0,1",
+        folder: Some(folder.path()),
+        config: Some(&config),
+        ..Options::default()
+    });
+    let title = server.vod_url("long.mp4");
+    let flooders: Vec<Session> =
+        (0..4).map(|_| Session::open(server.rtsp, &server.demo_url(), Lower::Tcp)).collect();
+    let mut players: Vec<Session> = [Lower::Udp, Lower::Tcp, Lower::Udp, Lower::Tcp]
+        .map(|lower| Session::open(server.rtsp, &title, lower))
+        .into();
+    for session in flooders.iter().chain(&players) {
+        move_to(&server, &session.id, 0);
+    }
+    for player in &mut players {
+        player.play(&[]);
+        player.receive_packets(2, PATIENCE);
+    }
+    let is_over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let (server, is_over) = (&server, &is_over);
+        for session in &flooders {
+            scope.spawn(move || flood(server, session, is_over));
+        }
+        let moved = catch_unwind(AssertUnwindSafe(|| {
+            until_within(PATIENCE * 3, "some have moved by themselves", || {
+                players.iter_mut().for_each(Session::drain);
+                players.iter().any(|player| shard_of(server, &player.id) == 1)
+            });
+        }));
+        is_over.store(true, Ordering::Relaxed);
+        moved.unwrap_or_else(|panic| resume_unwind(panic));
+    });
+    server.assert_logs("HE-I407");
+    for player in &mut players {
+        player.receive_packets(5, PATIENCE);
+        player.streams.iter().for_each(|stream| assert_contiguous(&stream.packets));
+    }
+    // Those that do not play stay.
+    assert!(flooders.iter().all(|session| shard_of(&server, &session.id) == 0));
+}
+
+/// Requests that are sent at once: their answers fit the socket.
+const FLOOD: usize = 200;

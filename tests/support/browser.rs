@@ -94,6 +94,11 @@ impl Browser {
         self.call("Network.setExtraHTTPHeaders", json!({ "headers": { name: value } }));
     }
 
+    /// Runs a script in each page that is opened from now on, before the page's own.
+    pub(crate) fn run_before_pages(&mut self, script: &str) {
+        self.call("Page.addScriptToEvaluateOnNewDocument", json!({ "source": script }));
+    }
+
     /// Opens a URL.
     pub(crate) fn open(&mut self, url: &str) {
         let opened = self.call("Page.navigate", json!({ "url": url }));

@@ -164,6 +164,16 @@ impl Server {
         kill_process(Pid::from_child(&self.child), Signal::TERM).unwrap();
     }
 
+    /// Stops it where it is, as a machine that hangs.
+    pub(crate) fn pause(&self) {
+        kill_process(Pid::from_child(&self.child), Signal::STOP).unwrap();
+    }
+
+    /// Has it go on.
+    pub(crate) fn wake(&self) {
+        kill_process(Pid::from_child(&self.child), Signal::CONT).unwrap();
+    }
+
     /// Ends it as a crash does, and waits until its process is gone.
     pub(crate) fn kill(&mut self) {
         self.child.kill().unwrap();

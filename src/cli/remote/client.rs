@@ -1,8 +1,10 @@
 //! The HTTP API of a running server, as verbs ask it.
 //!
-//! Bounds: `ANSWER_BYTES_MAX` of an answer, `PAGES_MAX` pages of a list, `PATIENCE` for each.
+//! Bounds: `ANSWER_BYTES_MAX` of an answer, `PAGES_MAX` pages of a list, `PATIENCE` for each; of an
+//! answer that goes on, the silence that the caller bears.
 
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -20,6 +22,8 @@ pub(super) struct Client {
     agent: Agent,
     /// What a server on another machine wants to see.
     token: Option<Secret>,
+    /// The server has answered with 401.
+    is_denied: AtomicBool,
 }
 
 /// What the server says.
@@ -51,7 +55,8 @@ impl Client {
         if !token.as_ref().is_none_or(is_token) {
             return Err(Failure::usage("the token has characters that no token has"));
         }
-        Ok(Self { server, agent: config.into(), token })
+        let is_denied = AtomicBool::new(false);
+        Ok(Self { server, agent: config.into(), token, is_denied })
     }
 
     /// `path` begins with a slash and is encoded.
@@ -59,10 +64,22 @@ impl Client {
         self.read(self.shown(self.agent.get(self.url(path))).call())
     }
 
-    /// A GET whose answer goes on for as long as it is read.
-    pub(super) fn stream(&self, path: &str) -> Result<impl std::io::Read + use<>, Failure> {
+    /// Whether the server does not know the token, or wants one: to ask again is of no use, and
+    /// slows down the address.
+    pub(super) fn is_denied(&self) -> bool {
+        self.is_denied.load(Ordering::Relaxed)
+    }
+
+    /// A GET whose answer goes on for as long as it is read. Reads fail when nothing has come for
+    /// `silence`: a server that hangs closes no connection.
+    pub(super) fn stream(
+        &self,
+        path: &str,
+        silence: Duration,
+    ) -> Result<impl std::io::Read + use<>, Failure> {
         let request = self.shown(self.agent.get(self.url(path)));
-        let request = request.config().timeout_global(None).timeout_connect(Some(PATIENCE)).build();
+        let request = request.config().timeout_global(None).timeout_connect(Some(PATIENCE));
+        let request = request.timeout_per_read(Some(silence)).build();
         let answer = request.call().map_err(|error| self.unreachable(&error))?;
         if answer.status().is_success() {
             return Ok(answer.into_body().into_reader());
@@ -127,6 +144,9 @@ impl Client {
     fn read(&self, answer: Result<Response<Body>, ureq::Error>) -> Result<Answer, Failure> {
         let mut answer = answer.map_err(|error| self.unreachable(&error))?;
         let status = answer.status().as_u16();
+        if status == 401 {
+            self.is_denied.store(true, Ordering::Relaxed);
+        }
         let body = answer.body_mut().with_config().limit(ANSWER_BYTES_MAX).read_to_string();
         let body = body.map_err(|error| self.unreachable(&error))?;
         let value: Value = serde_json::from_str(&body).map_err(|_| {

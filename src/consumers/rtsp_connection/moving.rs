@@ -8,6 +8,7 @@
 
 use super::RtspConnection;
 use super::Waiting;
+use crate::base::time::Mono;
 use crate::base::wheel::Timer;
 use crate::consumers::tunnel::Carries;
 use crate::poll::poll_table::EntryKey;
@@ -43,11 +44,16 @@ impl RtspConnection {
         self.reader.buffered_bytes() > 0
     }
 
-    /// Leaves its shard. Its key of the wheel is cancelled.
-    pub fn depart(&mut self) {
+    /// Leaves its shard. Its key of the wheel is cancelled, which was due at `look_due`.
+    pub fn depart(&mut self, look_due: Option<Mono>) {
         self.beginning.depart();
-        self.idle_timer = Timer::NONE;
+        (self.idle_timer, self.look_due) = (Timer::NONE, look_due);
         self.key = EntryKey { index: u32::MAX, generation: 0 };
+    }
+
+    /// When the next look at the connection was due on the shard that it has left. Once.
+    pub fn take_look_due(&mut self) -> Option<Mono> {
+        self.look_due.take()
     }
 
     /// Has this entry on another shard.

@@ -22,7 +22,7 @@ use crate::dist::chain::ChainHead;
 use crate::dist::ids::{CommandId, CommandKey, ContentId, JobId, NodeName, Stamp};
 use crate::dist::keys::BaseKeys;
 use crate::dist::node::NodeInput;
-use crate::dist::rows::{AnswerRow, Change, CommandRow, ContentRow, Rows};
+use crate::dist::rows::{AnswerRow, Change, CommandRow, ContentRow, JobRow, Rows};
 use crate::dist::token::is_token;
 use crate::dist::uplink::Share;
 use crate::dist::webhook::message::Call;
@@ -263,6 +263,19 @@ impl Book {
         limit: usize,
     ) -> Vec<JobView> {
         self.parts.views(client).jobs(state, after, limit)
+    }
+
+    /// Jobs of the client behind `after` of which `is_found` says so, the oldest first: at most
+    /// `limit`. Where more may be found, behind which job: a search looks at so many jobs only.
+    #[must_use]
+    pub fn find_jobs(
+        &self,
+        client: &str,
+        is_found: impl Fn(&JobRow) -> bool,
+        after: Option<JobId>,
+        limit: usize,
+    ) -> (Vec<JobView>, Option<JobId>) {
+        self.parts.views(client).find_jobs(is_found, after, limit)
     }
 
     /// A command of a job of the client.

@@ -17,9 +17,9 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::json;
 
+use crate::base::url_path::encode_path;
 use crate::dist::book::effects::{About, Effects};
 use crate::dist::book::flows::Flows;
 use crate::dist::book::jobs::Jobs;
@@ -490,12 +490,9 @@ impl<'a> LivePlanner<'a> {
 
 /// URL of a path at a node.
 fn url_at(rtsp: &str, path: &str) -> String {
-    format!("rtsp://{rtsp}/{}", utf8_percent_encode(path, IN_PATH))
+    format!("rtsp://{rtsp}/{}", encode_path(path))
 }
 
-/// RFC 3986 s2.3: unreserved characters stay, and slashes.
-const IN_PATH: &AsciiSet =
-    &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~').remove(b'/');
 /// A stream is planned with this, bytes per second: 8 Mbit/s.
 const STREAM_RATE: u64 = 1_000_000;
 /// As if of a small content: chains are short, because each node adds to the delay.

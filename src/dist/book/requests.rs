@@ -3,9 +3,9 @@
 //! Invariant: a request is checked whole before anything of it is done. A job belongs to the client
 //! (the name of its token) that asked for it: to others it is unknown.
 
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::json;
 
+use crate::base::url_path::encode_path;
 use crate::dist::book::Refusal;
 use crate::dist::book::checks::{
     check_content, check_notify, check_op, check_policy, check_ref, resolve,
@@ -392,10 +392,7 @@ pub(super) fn ctp_url(job: JobId) -> String {
 
 /// Where the bytes of a put go: path on the base.
 fn put_url(job: JobId, path: &str) -> String {
-    let parts = path.split('/').map(|part| utf8_percent_encode(part, IN_PATH).to_string());
-    format!("{}{}", ctp_url(job), parts.collect::<Vec<_>>().join("/"))
+    format!("{}{}", ctp_url(job), encode_path(path))
 }
 
-/// RFC 3986 s2.3: unreserved characters stay.
-const IN_PATH: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 const NS_PER_S_SIGNED: i64 = 1_000_000_000;

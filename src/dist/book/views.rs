@@ -12,7 +12,7 @@ use crate::dist::chain::ChainHead;
 use crate::dist::command::state_of;
 use crate::dist::ids::{CommandId, CommandKey, JobId, NodeName};
 use crate::dist::reflect::ORIGIN_NAME;
-use crate::dist::rows::CommandRow;
+use crate::dist::rows::{CommandRow, JobRow};
 use crate::dist::wire::agent::Receipt;
 use crate::dist::wire::job::{
     CommandState, CommandView, DeliveryState, DeliveryView, JobState, JobView, Totals,
@@ -43,6 +43,28 @@ impl<'a> Views<'a> {
         let jobs = self.jobs.behind(after).filter(|job| job.row.client == self.client);
         let jobs = jobs.filter(|job| state.is_none_or(|state| job.row.state == state));
         jobs.take(page(limit)).map(view_of_job).collect()
+    }
+
+    /// Jobs behind `after` of which `is_found` says so, the oldest first: at most `limit`, among as
+    /// many as a search looks at. Where more may be found, behind which job.
+    pub(super) fn find_jobs(
+        &self,
+        is_found: impl Fn(&JobRow) -> bool,
+        after: Option<JobId>,
+        limit: usize,
+    ) -> (Vec<JobView>, Option<JobId>) {
+        let jobs = self.jobs.behind(after).filter(|job| job.row.client == self.client);
+        let (mut found, mut last) = (Vec::new(), None);
+        for (looked, job) in jobs.enumerate() {
+            if looked == JOB_LOOKS_MAX || found.len() == limit {
+                return (found, last);
+            }
+            last = Some(job.row.id);
+            if is_found(&job.row) {
+                found.push(view_of_job(job));
+            }
+        }
+        (found, None)
     }
 
     pub(super) fn command(&self, key: CommandKey) -> Result<CommandView, Refusal> {
@@ -269,3 +291,6 @@ fn behind(job: &Job, after: Option<CommandId>) -> &[Command] {
     let start = after.map_or(0, |id| usize::try_from(id.0).unwrap_or(usize::MAX));
     job.commands.get(start..).unwrap_or_default()
 }
+
+/// Jobs that a search looks at for one page: the clerk has other things to do.
+const JOB_LOOKS_MAX: usize = 4_096;

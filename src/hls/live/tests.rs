@@ -286,7 +286,8 @@ proptest! {
         let mut muxer = Muxer::new(Revision(1), 4_096);
         muxer.begin(Generation(1), &description("H264/90000")).unwrap();
         for (n, (is_sync, skip, jump, payload)) in (0_u16..).zip(&packets) {
-            let ts = u32::from(n) * 3_600 + if skip.is_multiple_of(9) { *jump } else { 0 };
+            let jump = if skip.is_multiple_of(9) { *jump } else { 0 };
+            let ts = (u32::from(n) * 3_600).wrapping_add(jump);
             let first = if payload[0].is_multiple_of(3) { 0x65 } else { payload[0] };
             let payload = [&[first][..], payload].concat();
             let batch = batch(1, (n.wrapping_add(u16::from(skip.is_multiple_of(7))), ts), *is_sync, &payload);

@@ -4,7 +4,7 @@
 //! gathers one entry more than was asked for: that entry tells whether there is another page.
 //! A search (`q=`) looks at so many entries for a page at most, so a page of it may be short, or
 //! empty, and have a `next_cursor` all the same.
-//! Bounds: the maximum of each [`Page`], and of its looks; `WORD_BYTES_MAX` of a search.
+//! Bounds: the maximum of each [`Page`], and of its looks.
 
 use axum::extract::rejection::QueryRejection;
 
@@ -39,26 +39,6 @@ pub(super) fn cut<T>(
     entries.last().filter(|_| more).map(key).cloned()
 }
 
-/// A word that is looked for, whatever its case.
-#[derive(Debug)]
-pub(super) struct Word(String);
-
-impl Word {
-    /// The `q` of a query; an empty one looks for nothing.
-    pub(super) fn read(asked: Option<&String>) -> Result<Option<Self>, Problem> {
-        let word = asked.map(|word| word.trim().to_lowercase()).unwrap_or_default();
-        if word.len() > WORD_BYTES_MAX {
-            return Err(Problem::bad_request(format!("q has more than {WORD_BYTES_MAX} bytes")));
-        }
-        Ok((!word.is_empty()).then_some(Self(word)))
-    }
-
-    /// Whether one of `texts` has it.
-    pub(super) fn is_in<'a>(&self, texts: impl IntoIterator<Item = &'a str>) -> bool {
-        texts.into_iter().any(|text| text.to_lowercase().contains(&self.0))
-    }
-}
-
 pub(super) fn bad_query(rejection: QueryRejection) -> Problem {
     Problem::bad_request(rejection.body_text())
 }
@@ -74,6 +54,3 @@ pub(super) const SESSION_LOOKS_MAX: usize = 4_096;
 
 /// Titles that a search looks at for one page: a folder is walked once.
 pub(super) const TITLE_LOOKS_MAX: usize = 20_000;
-
-/// Longer than a title's name as a person types it.
-const WORD_BYTES_MAX: usize = 200;

@@ -17,7 +17,7 @@
 //! What an owner does not know is gathered from all shards: the source's numbers, readers
 //! elsewhere.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::Json;
@@ -28,10 +28,10 @@ use axum::http::HeaderMap;
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use tokio::sync::Mutex;
+use tokio::sync::OnceCell;
 use tokio::time::{Instant, timeout};
 
-use super::paging::{self, SESSIONS_PAGE, Word, bad_query};
+use super::paging::{self, SESSIONS_PAGE, bad_query};
 use super::patience::{Patience, shard_silent};
 use super::playlists::Verb;
 use super::watch_pages::WatchPages;
@@ -39,6 +39,7 @@ use super::{Api, Shared, playlists};
 use crate::base::ids::ShardId;
 use crate::base::names::without_empty_segments;
 use crate::http::problem::Problem;
+use crate::http::word::Word;
 use crate::live::core::failover::{
     SWITCH_WAIT, SwitchError, SwitchReport, SwitchRequest, SwitchTo, Timing,
 };
@@ -56,9 +57,34 @@ pub(super) struct PathsQuery {
 }
 
 /// The newest list of all paths. Pages that are open ask for it again and again: shards are asked
-/// once for all of them.
+/// once for all of them. Nobody waits for more than one answer.
 #[derive(Debug, Default)]
-pub(super) struct Recent(Mutex<Option<(Instant, Arc<[PathInfo]>)>>);
+pub(super) struct Recent(Mutex<Option<Arc<Gathering>>>);
+
+/// A list of all paths, or the question for it.
+#[derive(Debug)]
+struct Gathering {
+    begun: Instant,
+    list: OnceCell<Result<Arc<[PathInfo]>, Problem>>,
+}
+
+impl Recent {
+    /// The question that is under way, or was answered with a list `max_age` ago at most; else a
+    /// new one.
+    fn gathering(&self, max_age: Duration) -> Arc<Gathering> {
+        let mut newest = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_of_use = |gathering: &&Arc<Gathering>| match gathering.list.get() {
+            None => true,
+            Some(Ok(_)) => gathering.begun.elapsed() <= max_age,
+            Some(Err(_)) => false,
+        };
+        if let Some(gathering) = newest.as_ref().filter(is_of_use) {
+            return Arc::clone(gathering);
+        }
+        let new = Arc::new(Gathering { begun: Instant::now(), list: OnceCell::new() });
+        Arc::clone(newest.insert(new))
+    }
+}
 
 /// Live paths of all shards, sorted by name.
 pub(super) async fn list(
@@ -89,20 +115,14 @@ fn has_word(info: &PathInfo, word: &Word) -> bool {
 }
 
 /// All paths, as they were `max_age` ago at most. Who asks while somebody else's question is under
-/// way waits for that answer.
+/// way has that answer too, or that refusal.
 async fn all(api: &Api, max_age: Duration) -> Result<Arc<[PathInfo]>, Problem> {
     if max_age.is_zero() {
         return Ok(merge(parts(api, None).await?).into());
     }
-    let mut recent = api.recent_paths.0.lock().await;
-    if let Some((at, paths)) = &*recent
-        && at.elapsed() <= max_age
-    {
-        return Ok(Arc::clone(paths));
-    }
-    let paths: Arc<[PathInfo]> = merge(parts(api, None).await?).into();
-    *recent = Some((Instant::now(), Arc::clone(&paths)));
-    Ok(paths)
+    let gathering = api.recent_paths.gathering(max_age);
+    let gather = || async { Ok(merge(parts(api, None).await?).into()) };
+    gathering.list.get_or_init(gather).await.clone()
 }
 
 /// One live path, or its playlist. A path whose own name ends so is shown where the path in front
@@ -266,4 +286,39 @@ async fn parts(api: &Api, path: Option<&str>) -> Result<Vec<PathPart>, Problem> 
 
 fn no_path(name: &str) -> Problem {
     Problem::not_found(format!("no path `{name}`; GET /v1/paths lists them"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use futures_util::future::join_all;
+    use tokio::task::yield_now;
+
+    use super::*;
+
+    type List = Result<Arc<[PathInfo]>, Problem>;
+
+    /// One asked behind the other once, each for as long as a shard may take.
+    #[tokio::test]
+    async fn those_who_wait_for_the_list_have_one_answer_or_one_refusal() {
+        let (recent, asked) = (&Recent::default(), &AtomicUsize::new(0));
+        let ask = async |max_age, answer: &List| {
+            let gather = || async {
+                asked.fetch_add(1, Ordering::Relaxed);
+                yield_now().await;
+                answer.clone()
+            };
+            recent.gathering(max_age).list.get_or_init(gather).await.clone()
+        };
+        let (minute, silent): (_, List) = (Duration::from_secs(60), Err(shard_silent()));
+        let all = join_all((0..8).map(|_| ask(minute, &silent))).await;
+        assert!(all.iter().all(|answer| *answer == silent));
+        assert_eq!(asked.load(Ordering::Relaxed), 1);
+        let list: List = Ok(Arc::from([]));
+        assert_eq!(ask(minute, &list).await, list, "a refusal is not kept");
+        assert_eq!(ask(minute, &silent).await, list, "a list is");
+        assert_eq!(asked.load(Ordering::Relaxed), 2);
+        assert_eq!(ask(Duration::ZERO, &silent).await, silent, "it is too old");
+    }
 }

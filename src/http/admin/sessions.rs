@@ -14,10 +14,11 @@ use serde_json::{Value, json};
 use tokio::time::timeout;
 
 use super::Shared;
-use super::paging::{self, SESSION_LOOKS_MAX, SESSIONS_PAGE, Word, bad_query};
+use super::paging::{self, SESSION_LOOKS_MAX, SESSIONS_PAGE, bad_query};
 use super::patience::{Patience, shard_silent};
 use crate::base::ids::{SessionId, ShardId};
 use crate::http::problem::Problem;
+use crate::http::word::Word;
 use crate::session::info::SessionInfo;
 
 #[derive(Debug, Deserialize)]

@@ -10,10 +10,11 @@ use serde_json::{Value, json};
 use tokio::time::timeout;
 
 use super::Shared;
-use super::paging::{self, TITLE_LOOKS_MAX, TITLES_PAGE, Word, bad_query};
+use super::paging::{self, TITLE_LOOKS_MAX, TITLES_PAGE, bad_query};
 use super::patience::LISTING_TIMEOUT;
 use super::watch_pages::WatchPages;
 use crate::http::problem::Problem;
+use crate::http::word::Word;
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -7,10 +7,10 @@ use std::net::IpAddr;
 
 use axum::http::uri::Authority;
 use axum::http::{HeaderMap, header};
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Value, json};
 
 use super::Api;
+use crate::base::url_path::encode_path;
 
 /// Where the pages are; `None` inside: HLS is off.
 #[derive(Debug)]
@@ -44,12 +44,8 @@ impl WatchPages {
         let (Some(base), Some(name)) = (&self.0, row[path].as_str()) else { return };
         let page = match name.strip_prefix('/') {
             Some(encoded) => format!("{base}/{encoded}/"),
-            None => format!("{base}/{}/", utf8_percent_encode(name, KEPT)),
+            None => format!("{base}/{}/", encode_path(name)),
         };
         row["page"] = json!(page);
     }
 }
-
-/// RFC 3986 s2.3, and the slashes between segments.
-const KEPT: &AsciiSet =
-    &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~').remove(b'/');

@@ -10,7 +10,7 @@
 //! [`BACKLOG_MAX`] samples behind is ended and counted; a socket that takes nothing is closed by
 //! `server`. A feed ends after [`LIFE_MAX`]; the browser opens another one, and shows its token
 //! again.
-//! Bounds: [`FEEDS_MAX`] feeds, [`HISTORY_MAX`] samples.
+//! Bounds: [`feeds_max`] feeds, [`HISTORY_MAX`] samples.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -41,16 +41,18 @@ struct Shared {
     history: Mutex<VecDeque<Arc<Sample>>>,
     news: broadcast::Sender<Bytes>,
     slots: Arc<Semaphore>,
+    feeds_max: usize,
     shutdown: watch::Receiver<bool>,
 }
 
 impl Feed {
-    /// Without a sample. Feeds end when `shutdown` becomes true.
-    pub(in crate::http) fn new(shutdown: watch::Receiver<bool>) -> Self {
+    /// Without a sample, for `feeds_max` feeds. They end when `shutdown` becomes true.
+    pub(in crate::http) fn new(shutdown: watch::Receiver<bool>, feeds_max: usize) -> Self {
         Self(Arc::new(Shared {
             history: Mutex::default(),
             news: broadcast::Sender::new(BACKLOG_MAX),
-            slots: Arc::new(Semaphore::new(FEEDS_MAX)),
+            slots: Arc::new(Semaphore::new(feeds_max)),
+            feeds_max,
             shutdown,
         }))
     }
@@ -100,7 +102,8 @@ pub(super) async fn open(State(feed): State<Feed>) -> Result<Response, Problem> 
     let Ok(slot) = Arc::clone(&feed.0.slots).try_acquire_owned() else {
         ADMIN.feeds_refused.add(1);
         return Err(Problem::unavailable(format!(
-            "{FEEDS_MAX} pages are open already; close one, or wait"
+            "{} pages are open already; close one, or wait",
+            feed.0.feeds_max
         )));
     };
     let (history, news) = feed.subscribe();
@@ -180,8 +183,15 @@ fn event(kind: &str, data: &impl serde::Serialize) -> Bytes {
     Bytes::from(format!("event: {kind}\ndata: {data}\n\n"))
 }
 
-/// Pages that are shown numbers at once: half of the API's connections, and nobody looks at more.
-pub const FEEDS_MAX: usize = 32;
+/// Pages that are shown numbers at once, where the API has so many connections: half of them are
+/// left for questions.
+#[must_use]
+pub fn feeds_max(connections_max: usize) -> usize {
+    (connections_max / 2).min(FEEDS_MAX)
+}
+
+/// Nobody looks at more.
+const FEEDS_MAX: usize = 32;
 /// A token that does not count any more has its numbers for so long at most.
 const LIFE_MAX: Duration = Duration::from_secs(3_600);
 /// Between two samples.
@@ -208,7 +218,7 @@ mod tests {
 
     fn feed() -> (Feed, watch::Sender<bool>) {
         let (stop, shutdown) = watch::channel(false);
-        (Feed::new(shutdown), stop)
+        (Feed::new(shutdown, feeds_max(64)), stop)
     }
 
     fn sample(at_ms: i64) -> Sample {
@@ -279,6 +289,11 @@ mod tests {
         let (shutdown, end) = (feed.0.shutdown.clone(), Instant::now());
         let mut reader = Reader { open: Open::new(slot), news, shutdown, end };
         assert_eq!(reader.next().await, None);
+    }
+
+    #[test]
+    fn pages_leave_half_of_the_connections_to_questions() {
+        assert_eq!([4, 5, 20, 64, 65_536].map(feeds_max), [2, 2, 10, 32, 32]);
     }
 
     #[tokio::test]

@@ -89,6 +89,7 @@ static FILES: &[File] = &[
     file!(SCRIPT, "dialog.js"),
     file!(SCRIPT, "dom.js"),
     file!(SCRIPT, "feed.js"),
+    file!(SCRIPT, "repeat.js"),
     file!(SCRIPT, "overview.js"),
     file!(SCRIPT, "table.js"),
     file!(SCRIPT, "sessions.js"),

@@ -9,9 +9,10 @@
 //! All else that the page shows and does is the API. The page loads nothing from elsewhere, and a
 //! browser that it tells to do so refuses (`Content-Security-Policy`). Who may see it, and what
 //! pages of others may not, is decided in front of all routes: `operators`, `origin`.
-//! Invariant: what a page shows live comes from the sampler, which reads the cells that shards keep
-//! anyway, once a second for all pages; so no page costs a shard anything.
-//! Bounds: [`FEEDS_MAX`] feeds at once, `feed::HISTORY_MAX` samples, `feed::BACKLOG_MAX` of them
+//! Invariant: figures and plots come from the sampler, which reads the cells that shards keep
+//! anyway, once a second for all pages: they cost no shard anything. A list that somebody sees is a
+//! question to each shard every few seconds, as of any client of the API.
+//! Bounds: [`feeds_max`] feeds at once, `feed::HISTORY_MAX` samples, `feed::BACKLOG_MAX` of them
 //! unread.
 
 use axum::Router;
@@ -25,8 +26,8 @@ mod feed;
 mod files;
 mod sample;
 
-pub use feed::FEEDS_MAX;
 pub(super) use feed::Feed;
+pub use feed::feeds_max;
 
 /// The page's files and its feed.
 pub(super) fn routes(feed: Feed) -> Router {

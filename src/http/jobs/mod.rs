@@ -1,14 +1,14 @@
 //! The HTTP API of a base: jobs for clients, orders and reports for nodes.
 //!
 //! ```text
-//! clients  POST /v1/jobs    GET /v1/jobs?state=&after=&limit=    GET /v1/jobs/{j}
+//! clients  POST /v1/jobs    GET /v1/jobs?q=&state=&after=&limit=    GET /v1/jobs/{j}
 //!          POST /v1/jobs/{j}/end  /cancel  /retry                GET /v1/jobs/{j}/report
 //!          PATCH /v1/jobs/{j}    POST /v1/jobs/{j}/pause  /resume
 //!          POST, GET /v1/jobs/{j}/commands   GET .../commands/{c}   POST .../commands/{c}/cancel
 //!          GET  /v1/jobs/{j}/deliveries?state=&node=&command=&after=&limit=
 //!          GET  /v1/jobs/{j}/notifications                   (who is called back, how far that is)
 //!          GET  /v1/jobs/{j}/events?after=&limit=&wait=    (server-sent events, or long poll)
-//!          GET  /v1/events    GET /v1/nodes  /v1/nodes/{n}    PATCH /v1/nodes/{n}
+//!          GET  /v1/events    GET /v1/nodes?q=&after=&limit=  /v1/nodes/{n}    PATCH /v1/nodes/{n}
 //!          POST /v1/nodes/{n}/query  /repair  /activate  /drain  /undrain  /retire
 //! nodes    POST /agent/v1/hello   GET /agent/v1/orders   POST /agent/v1/reports
 //! anyone   GET  /  /healthz  /readyz  /metrics  /v1/info     (`standby`: of a base that waits)
@@ -34,6 +34,7 @@ use serde_json::{Value, json};
 use super::Bearers;
 use super::clerk::{self, problem};
 use super::dashboard;
+use super::origin;
 use super::problem::Problem;
 use crate::dist::ids::BaseEpoch;
 use crate::dist::wire::agent::EPOCH_HEADER;
@@ -162,14 +163,7 @@ fn with_epoch(mut response: Response, epoch: BaseEpoch) -> Response {
 
 /// Keeps pages of other sites from asking with the password that a browser has kept for this one.
 pub(in crate::http) async fn check_origin(request: Request, next: Next) -> Response {
-    let headers = request.headers();
-    let host = headers.get(header::HOST).map(HeaderValue::as_bytes);
-    let is_own = headers.get(header::ORIGIN).is_none_or(|origin| {
-        let origin = origin.as_bytes();
-        let named = origin.strip_prefix(b"http://").or_else(|| origin.strip_prefix(b"https://"));
-        named.is_some() && named == host
-    });
-    if is_own {
+    if origin::is_own(request.headers()) {
         next.run(request).await
     } else {
         let detail = "a page of another origin may not ask this";

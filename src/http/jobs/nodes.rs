@@ -3,23 +3,49 @@
 //! Every client sees all nodes, since any may be a target of its jobs.
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use axum::response::Response;
 use jiff::Timestamp;
-use serde_json::{Value, json};
+use serde::Deserialize;
+use serde_json::Value;
 
 use super::act::Post;
 use super::ask::Asker;
+use super::paging::{bad_query, limit, page, read_word};
 use super::{Shared, problem};
 use crate::dist::book::{Book, Refusal};
 use crate::dist::ids::{NodeName, Stamp};
 use crate::dist::wire::job::{NodePatch, NodeView};
 use crate::http::problem::Problem;
 
-pub(super) async fn list(asker: Asker) -> Result<Json<Value>, Problem> {
-    let nodes = asker.ask(|book| book.nodes()).await?;
-    Ok(Json(json!({"nodes": nodes})))
+/// `GET /v1/nodes`.
+#[derive(Debug, Deserialize)]
+pub(super) struct ListQuery {
+    q: Option<String>,
+    after: Option<NodeName>,
+    /// `None`: all.
+    limit: Option<usize>,
+}
+
+/// By name: all of them, or page by page.
+pub(super) async fn list(
+    asker: Asker,
+    query: Result<Query<ListQuery>, QueryRejection>,
+) -> Result<Json<Value>, Problem> {
+    let Query(ListQuery { q, after, limit: asked }) = query.map_err(|r| bad_query(&r))?;
+    let limit = asked.map(|asked| limit(Some(asked))).transpose()?.unwrap_or(usize::MAX - 1);
+    let word = read_word(q.as_ref())?;
+    let is_found = |node: &NodeView| {
+        let is_behind = after.as_ref().is_none_or(|after| *after < node.node);
+        let texts = || [node.node.as_str(), node.addr.as_str()];
+        is_behind && word.as_ref().is_none_or(|word| word.is_in(texts()))
+    };
+    let mut nodes = asker.ask(|book| book.nodes()).await?;
+    nodes.retain(is_found);
+    nodes.truncate(limit + 1);
+    Ok(Json(page("nodes", nodes, limit, |node| node.node.to_string())))
 }
 
 pub(super) async fn show(

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use super::problem;
 use crate::http::problem::Problem;
+use crate::http::word::Word;
 
 /// Entries of a page for which `asked` came in the query.
 pub(super) fn limit(asked: Option<usize>) -> Result<usize, Problem> {
@@ -30,6 +31,11 @@ pub(super) fn page<T: serde::Serialize>(
     entries.truncate(limit);
     let next = entries.last().filter(|_| has_more).map(cursor);
     json!({name: entries, "next_cursor": next})
+}
+
+/// The word that is looked for.
+pub(super) fn read_word(asked: Option<&String>) -> Result<Option<Word>, Problem> {
+    Word::read(asked).map_err(|problem| problem.with("reason", json!("bad_query")))
 }
 
 /// What is wrong with a query.

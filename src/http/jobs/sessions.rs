@@ -12,10 +12,11 @@ use tokio::time::Instant;
 use super::act::Post;
 use super::ask::Asker;
 use super::events::{has_news, wait_of};
-use super::paging::{bad_query, limit, page};
+use super::paging::{bad_query, limit, page, read_word};
 use super::{read_id, text_header};
 use crate::dist::book::Book;
 use crate::dist::ids::{JobId, NodeName};
+use crate::dist::rows::JobRow;
 use crate::dist::wire::job::{JobRequest, JobState, JobView, PolicyChange};
 use crate::dist::wire::report::JobReport;
 use crate::http::clerk::unanswered;
@@ -25,6 +26,7 @@ use crate::ledger::clerk::ClerkError;
 /// `GET /v1/jobs`.
 #[derive(Debug, Deserialize)]
 pub(super) struct ListQuery {
+    q: Option<String>,
     state: Option<JobState>,
     after: Option<JobId>,
     limit: Option<usize>,
@@ -50,10 +52,21 @@ pub(super) async fn list(
     asker: Asker,
     query: Result<Query<ListQuery>, QueryRejection>,
 ) -> Result<Json<Value>, Problem> {
-    let Query(ListQuery { state, after, limit: asked }) = query.map_err(|r| bad_query(&r))?;
+    let Query(ListQuery { q, state, after, limit: asked }) = query.map_err(|r| bad_query(&r))?;
     let limit = limit(asked)?;
-    let found = asker.own(move |book, client| Ok(book.jobs(client, state, after, limit + 1)));
-    Ok(Json(page("jobs", found.await?, limit, |job| job.job_id.to_string())))
+    let Some(word) = read_word(q.as_ref())? else {
+        let found = asker.own(move |book, client| Ok(book.jobs(client, state, after, limit + 1)));
+        return Ok(Json(page("jobs", found.await?, limit, |job| job.job_id.to_string())));
+    };
+    let is_found = move |job: &JobRow| {
+        let id = job.id.to_string();
+        let texts =
+            [id.as_str(), job.client_ref.as_deref().unwrap_or_default(), job.state.as_str()];
+        state.is_none_or(|state| job.state == state) && word.is_in(texts)
+    };
+    let found = asker.own(move |book, client| Ok(book.find_jobs(client, is_found, after, limit)));
+    let (jobs, next) = found.await?;
+    Ok(Json(json!({ "jobs": jobs, "next_cursor": next.map(|id| id.to_string()) })))
 }
 
 /// Answers at once, or with `wait` when nothing of the job is open or the wait is over. `ETag` is

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! GET  /  /healthz  /metrics  /v1/info    as a base does: that it runs, and as what
+//! GET  /  of a browser                    the page, which says so and leads to the active base
 //! anything else                           503, reason `standby`, and where the base is
 //! ```
 //! Invariant: nothing is read from the ledger, so nothing that is said is out of date.
@@ -10,6 +11,7 @@ use std::sync::Arc;
 
 use axum::extract::State;
 use axum::http::{HeaderValue, StatusCode, header};
+use axum::middleware::from_fn;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
@@ -17,6 +19,7 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 
 use super::problem;
+use crate::http::dashboard;
 use crate::http::problem::Problem;
 use crate::ledger::lease::LeaseState;
 use crate::metrics::distribution::standby_text;
@@ -34,7 +37,9 @@ pub fn router(state: watch::Receiver<LeaseState>, base_key: String) -> Router {
         .route("/healthz", get(async || "ok\n"))
         .route("/metrics", get(metrics))
         .route("/v1/info", get(info))
+        .merge(dashboard::page_routes())
         .fallback(refuse)
+        .layer(from_fn(dashboard::answer_browsers))
         .with_state(Arc::new(Standby { state, base_key }))
 }
 

@@ -60,15 +60,38 @@ fn page_of_another_site_is_known_by_what_browsers_say_of_it() {
 fn page_of_another_origin_may_not_end_a_path() {
     let fake = Fake::new(Shard::Answers, true);
     let server = Running::start(&fake);
-    for origin in ["http://evil.example", "null", "https://test"] {
+    for origin in [
+        "http://evil.example",
+        "null",
+        "https://evil.example",
+        "https://test.evil.example",
+        "http://test:9997",
+        "https://test:8443",
+        "https://test:80",
+        "http://test:443",
+        "https://evil@test",
+        "https://test/",
+        "ftp://test",
+        "test",
+        "",
+    ] {
         let answer = server.request(&format!("POST /v1/paths/live/b:kick\nOrigin: {origin}"));
         assert!(answer.is_problem(403), "{origin}");
         let answer = server.request(&format!("POST /v1/config:reload\nOrigin: {origin}"));
         assert!(answer.is_problem(403), "{origin}");
     }
     assert!(fake.ended.lock().unwrap().is_empty());
-    let own = server.request("POST /v1/paths/live/b:kick\nOrigin: http://test");
-    assert_eq!(own.status, 200);
+    // By itself, or by a proxy that speaks TLS with the browser.
+    for origin in ["http://test", "https://test", "http://test:80", "https://TEST:443"] {
+        let own = server.request(&format!("POST /v1/paths/live/b:kick\nOrigin: {origin}"));
+        assert_eq!(own.status, 200, "{origin}");
+    }
+    let by_port = |origin: &str| {
+        let line = format!("POST /v1/paths/live/b:kick\nOrigin: {origin}");
+        server.request_as("localhost:8443", &line).status
+    };
+    assert_eq!(by_port("https://localhost:8443"), 200);
+    assert_eq!(by_port("https://localhost"), 403);
 }
 
 #[test]

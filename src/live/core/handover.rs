@@ -14,7 +14,7 @@ use std::sync::Arc;
 use crate::base::carrier::Carrier;
 use crate::live::core::batch::PacketBatch;
 use crate::live::core::path::{LivePath, ReaderKey};
-use crate::live::core::reader::{Cursor, FeedState, Reader, ReaderStream, SkipCounts, To};
+use crate::live::core::reader::{Cursor, FeedState, Reader, ReaderCounts, ReaderStream, To};
 use crate::live::core::retransmit::RetransmitBudget;
 use crate::live::core::ring::BatchRing;
 use crate::live::core::start::Pace;
@@ -27,6 +27,7 @@ pub struct PackedFeed {
     pace: Pace,
     delay_ns: i64,
     epoch: u32,
+    counts: ReaderCounts,
     streams: Vec<PackedFeedStream>,
     /// The newest batch of the ring that was left, and its number there.
     anchor: (u64, Arc<PacketBatch>),
@@ -93,6 +94,7 @@ impl LivePath {
             pace: reader.pace,
             delay_ns: reader.delay_ns,
             epoch: reader.epoch,
+            counts: reader.counts(),
             streams: streams.collect(),
             anchor,
         };
@@ -154,7 +156,7 @@ impl LivePath {
         reader.pace = feed.pace;
         reader.delay_ns = feed.delay_ns;
         reader.epoch = feed.epoch;
-        reader.skipped = SkipCounts::default();
+        reader.elsewhere = feed.counts;
         let to = to.iter().copied().chain(std::iter::repeat(To::Nowhere));
         let streams = feed.streams.iter().zip(to).zip(is_here).map(|((stream, to), is_here)| {
             let mut made = ReaderStream::new(stream.track, stream.clock_rate_hz, stream.needs_sync);

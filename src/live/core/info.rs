@@ -16,6 +16,7 @@ use serde::Serialize;
 use crate::base::carrier::Carrier;
 use crate::live::core::failover::FailoverInfo;
 use crate::live::core::path::{LivePath, PathKey, ReaderKey};
+use crate::live::core::reader::ReaderCounts;
 use crate::live::core::reader::{Reader, SkipReason};
 use crate::live::core::source::SourceCounts;
 use crate::metrics::paths::{DROPS, PathTotals, SKIPS};
@@ -348,7 +349,7 @@ impl LivePath {
     #[must_use]
     pub fn reader_info(&self, key: ReaderKey) -> Option<ReaderInfo> {
         let reader = self.reader(key)?;
-        let (skipped, (packets_sent, payload_bytes_sent)) = (reader.skipped(), reader.sent());
+        let ReaderCounts { skipped, sent: (packets_sent, payload_bytes_sent) } = reader.counts();
         let skips = |reason: SkipReason| skipped.skips[reason as usize];
         Some(ReaderInfo {
             packets_sent,

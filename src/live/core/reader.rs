@@ -48,6 +48,23 @@ pub struct SkipCounts {
     pub packets: u64,
 }
 
+/// Counters of a reader.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct ReaderCounts {
+    /// Counters of skips.
+    pub skipped: SkipCounts,
+    /// RTP packets and payload bytes sent.
+    pub sent: (u64, u64),
+}
+
+impl SkipCounts {
+    fn plus(&self, more: &Self) -> Self {
+        let [a, b, c] = more.skips;
+        let [x, y, z] = self.skips;
+        Self { skips: [x + a, y + b, z + c], packets: self.packets + more.packets }
+    }
+}
+
 /// State of a reader's feed: the picture of the module.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FeedState {
@@ -77,6 +94,8 @@ pub struct Reader {
     /// Number of skips and starts: a run from an earlier epoch is not put back.
     pub(crate) epoch: u32,
     pub(crate) skipped: SkipCounts,
+    /// What it was sent and skipped on shards that it has left: the path's counters have it there.
+    pub(crate) elsewhere: ReaderCounts,
     /// Packets and payload bytes of streams that were removed from the reader.
     pub(crate) left: (u64, u64),
     /// The reader is in the path's queue of ready readers.
@@ -204,6 +223,7 @@ impl Reader {
             delay_ns: 0,
             epoch: 0,
             skipped: SkipCounts::default(),
+            elsewhere: ReaderCounts::default(),
             left: (0, 0),
             is_queued: false,
             ticket: 0,
@@ -229,6 +249,17 @@ impl Reader {
             (packets + stream.packets_sent, bytes + stream.payload_bytes_sent)
         };
         self.streams.iter().fold(self.left, sum)
+    }
+
+    /// What it was sent and skipped since its session began, on whatever shard.
+    #[must_use]
+    pub fn counts(&self) -> ReaderCounts {
+        let ReaderCounts { skipped, sent } = self.elsewhere;
+        let here = self.sent();
+        ReaderCounts {
+            skipped: skipped.plus(&self.skipped),
+            sent: (sent.0 + here.0, sent.1 + here.1),
+        }
     }
 
     /// Moves all streams to where a start begins.

@@ -148,17 +148,15 @@ impl Readers {
         Ok(path.fit(&packed.feed))
     }
 
-    /// Takes a reader in that fits, whose connection has this entry here.
-    ///
-    /// # Errors
-    /// The reader, when the path has as many as it may, or it does not fit any more.
+    /// Takes a reader in that fits, whose connection has this entry here. False: the path has as
+    /// many as it may, or the reader does not fit any more; it has ended.
     pub fn unpack(
         &mut self,
         cx: &mut Cx,
         hub: &mut Hub,
         packed: PackedReader,
         connection: Option<EntryKey>,
-    ) -> Result<u32, Box<PackedReader>> {
+    ) -> bool {
         let now = cx.now;
         let id = packed.id();
         let place = self.table.vacant_key();
@@ -173,7 +171,7 @@ impl Readers {
             let Fit::By(by) = path.fit(&packed.feed) else { return None };
             path.unpack_reader(&packed.feed, by, place as u64, &to)
         });
-        let Some(key) = entered else { return Err(Box::new(packed)) };
+        let Some(key) = entered else { return false };
         let streams = packed.streams.into_iter().zip(&transports);
         let streams = streams.map(|((track, outgoing), transport)| {
             let mut outgoing = outgoing.unpack();
@@ -203,6 +201,6 @@ impl Readers {
         hub.paths.queue(key);
         hub.is_ready = true;
         self.wake_reader(cx, index, now);
-        Ok(index)
+        true
     }
 }

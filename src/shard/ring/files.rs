@@ -60,6 +60,8 @@ struct FileEntry {
     stream_busy: bool,
     /// Ways that are being ended, and not armed again.
     ends: [bool; Arm::ALL.len()],
+    /// Ways that the ring has cancelled, and that have not completed yet.
+    cancels: [bool; Arm::ALL.len()],
     /// Stream sends may end early, and are gone on with.
     has_kernel_tls: bool,
 }
@@ -117,14 +119,19 @@ impl Files {
         if let Some(entry) = self.entries.get_mut(index as usize) {
             entry.armed[arm.place()] = false;
             entry.ends[arm.place()] = false;
+            entry.cancels[arm.place()] = false;
         }
     }
 
     /// Marks a way of a slot as being ended. False: it is not armed, or it is marked already.
     pub(super) fn begin_end(&mut self, slot: FileSlot, arm: Arm) -> bool {
         let Some(entry) = self.open_mut(slot) else { return false };
-        let is_armed = entry.armed[arm.place()];
-        is_armed && !std::mem::replace(&mut entry.ends[arm.place()], true)
+        let place = arm.place();
+        if !entry.armed[place] || entry.ends[place] {
+            return false;
+        }
+        (entry.ends[place], entry.cancels[place]) = (true, true);
+        true
     }
 
     /// Takes the mark of `begin_end` back.
@@ -145,6 +152,12 @@ impl Files {
     /// Whether a stream send is under way on a slot.
     pub(super) fn is_streaming(&self, slot: FileSlot) -> bool {
         self.open(slot).is_some_and(|entry| entry.stream_busy)
+    }
+
+    /// Whether the ring has cancelled the way that has completed now. Once.
+    pub(super) fn take_cancelled(&mut self, index: u32, arm: Arm) -> bool {
+        let entry = self.entries.get_mut(index as usize);
+        entry.is_some_and(|entry| std::mem::take(&mut entry.cancels[arm.place()]))
     }
 
     /// Whether so many more files have slots.

@@ -169,6 +169,7 @@ impl<K: Kernel> Ring<K> {
         let has_ended = !cqueue::more(cqe.flags());
         let is_closing = self.files.is_closing(index);
         let is_ending = self.files.is_ending(index, arm);
+        let is_ours = has_ended && self.files.take_cancelled(index, arm);
         let token = self.files.token(index, arm);
         let result = match u32::try_from(cqe.result()) {
             Ok(value) => Ok(value),
@@ -177,7 +178,7 @@ impl<K: Kernel> Ring<K> {
         let completion = match arm {
             // No client is concerned, and none is told.
             _ if result == Err(libc::ECANCELED) => {
-                self.stats.cancelled += u64::from(!is_closing && !is_ending);
+                self.stats.cancelled += u64::from(!is_closing && !is_ours);
                 None
             }
             Arm::Accept => Some(Completion::Accepted { token, result: accepted(cqe.result()) }),
@@ -190,6 +191,8 @@ impl<K: Kernel> Ring<K> {
             let is_done = arm == Arm::Receive && completion.is_some();
             if is_closing || is_ending || is_done {
                 self.files.end_arm(index, arm);
+            } else if is_ours && result == Err(libc::ECANCELED) {
+                self.queue_arm(index, arm);
             } else {
                 self.arm_again(index, arm, result);
             }

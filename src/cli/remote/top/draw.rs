@@ -17,7 +17,8 @@ use ratatui::widgets::{Axis, Block, Chart, Dataset, GraphType, Paragraph, Row, T
 use serde_json::Value;
 
 use super::super::{path, session, table};
-use super::screen::{Mode, Screen, VIEWS, View};
+use super::screen::{Choice, Mode, Screen, VIEWS, View};
+use crate::base::short::short;
 
 /// Draws everything.
 pub(super) fn draw(frame: &mut Frame<'_>, screen: &Screen) {
@@ -30,6 +31,11 @@ pub(super) fn draw(frame: &mut Frame<'_>, screen: &Screen) {
     .areas(frame.area());
     frame.render_widget(header(screen), head);
     frame.render_widget(tabs(screen), views);
+    if let Mode::Choose { choices, selected, .. } = &screen.mode {
+        draw_choices(frame, choices, *selected, body);
+        frame.render_widget(footer(screen), foot);
+        return;
+    }
     match screen.view {
         View::Overview => overview(frame, screen, body),
         View::Sessions => rows(frame, screen, body, &session::HEADS, session::row),
@@ -65,6 +71,13 @@ fn footer(screen: &Screen) -> Line<'static> {
             Line::from(format!("{question} y yes, any other key no")).yellow().bold()
         }
         Mode::Search => Line::from(format!("/{}_  Enter: keep it, Esc: drop it", screen.word)),
+        Mode::Choose { title, .. } => {
+            Line::from(format!("{title}   up, down, Enter: this one, Esc: none")).yellow()
+        }
+        Mode::Number { peer, digits, .. } => {
+            Line::from(format!("channel for {peer}: {digits}_  Enter: this one, Esc: none"))
+                .yellow()
+        }
         Mode::Browse if !screen.message.is_empty() => Line::from(screen.message.clone()).yellow(),
         Mode::Browse => {
             let word = match screen.word.as_str() {
@@ -74,9 +87,8 @@ fn footer(screen: &Screen) -> Line<'static> {
             let more = if screen.has_more { "   there are more: search" } else { "" };
             let keys = match screen.view {
                 View::Overview | View::Warnings => "q leave   Tab next view   r reload",
-                View::Sessions | View::Paths => {
-                    "q leave   Tab next view   / search   k kick   r reload"
-                }
+                View::Sessions => "q leave   Tab next view   / search   k kick   t tune   r reload",
+                View::Paths => "q leave   Tab next view   / search   k kick   s switch   r reload",
             };
             Line::from(format!("{keys}{word}{more}")).dim()
         }
@@ -259,6 +271,13 @@ fn rows(
     frame.render_stateful_widget(table, area, &mut state);
 }
 
+fn draw_choices(frame: &mut Frame<'_>, choices: &[Choice], selected: usize, area: Rect) {
+    let rows = choices.iter().map(|choice| Row::new([choice.label.clone()]));
+    let table = Table::new(rows, [Constraint::Fill(1)]).row_highlight_style(Modifier::REVERSED);
+    let mut state = TableState::default().with_selected(selected);
+    frame.render_stateful_widget(table, area, &mut state);
+}
+
 const WARNING_HEADS: [&str; 3] = ["TIME", "CODE", "TEXT"];
 
 fn warning(line: &Value) -> Vec<String> {
@@ -266,22 +285,6 @@ fn warning(line: &Value) -> Vec<String> {
     let at =
         at.map(|at| at.to_zoned(jiff::tz::TimeZone::system()).strftime("%H:%M:%S").to_string());
     vec![at.unwrap_or_default(), table::text(&line["code"]), table::text(&line["text"])]
-}
-
-/// Three digits, with k, M or G.
-fn short(value: f64) -> String {
-    let (scaled, unit) = match value.abs() {
-        v if v >= 1e9 => (value / 1e9, "G"),
-        v if v >= 1e6 => (value / 1e6, "M"),
-        v if v >= 1e4 => (value / 1e3, "k"),
-        _ => (value, ""),
-    };
-    let digits = match scaled.abs() {
-        v if v >= 100.0 || v == 0.0 => 0,
-        v if v >= 10.0 => 1,
-        _ => 2,
-    };
-    format!("{scaled:.digits$}{unit}")
 }
 
 #[expect(
@@ -344,8 +347,7 @@ mod tests {
     #[test]
     fn overview_has_figures_and_charts_with_their_newest_values() {
         let text = drawn(&screen(), 120, 34);
-        for part in ["vm 0.1.0", "live", "12.0 Mb/s", "2.25 ms", "p99 2.25", "s1 3.00", "udp 1500"]
-        {
+        for part in ["vm 0.1.0", "live", "12.0 Mb/s", "2.25 ms", "p99 2.25", "s1 3 ", "udp 1500"] {
             assert!(text.contains(part), "{part}: {text}");
         }
         for title in ["sessions", "Mbit/s", "packets/s", "late, ms", "CPU, %", "loss, %"] {

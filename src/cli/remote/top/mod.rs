@@ -2,11 +2,11 @@
 //!
 //! ```text
 //! keys ------------> screen (what is shown, what is asked) --> draw --> terminal
-//! watch: feed, lists --^            `--Ask--> watch: list, kick, reload
+//! watch: feed, lists --^            `--Ask--> watch: list, kick, switch, tune, reload
 //! ```
 //! `screen` and `draw` are plain code; the terminal and the threads that ask the server are here
 //! and in `watch`. The terminal is as it was when the program ends, by a key, a signal or a panic.
-//! With `--json` nothing is drawn: each sample of the feed is a line.
+//! With `--json` nothing is drawn: each sample of the feed is a line, while somebody reads.
 //! Bounds: those of `watch` on what waits, `screen::SAMPLES_MAX` samples, `screen::ROWS_MAX` rows.
 
 use std::ffi::OsString;
@@ -17,6 +17,8 @@ use std::time::{Duration, Instant};
 
 use ratatui::DefaultTerminal;
 use ratatui::crossterm::event::{self, Event, KeyEventKind};
+use rustix::event::{PollFd, PollFlags, Timespec};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
 
 use super::super::args::RemoteArgs;
 use super::super::{Exit, Failure};
@@ -45,14 +47,19 @@ pub(super) fn run(
     }
     let info = watch::info(&client)?;
     let is_ended = Arc::new(AtomicBool::new(false));
-    for signal in [signal_hook::consts::SIGTERM, signal_hook::consts::SIGHUP] {
+    for signal in [SIGTERM, SIGHUP, SIGINT, SIGQUIT] {
         signal_hook::flag::register(signal, Arc::clone(&is_ended))?;
     }
     let watch = Watch::start(client)?;
     let mut terminal = ratatui::try_init()?;
     let shown = show(&mut terminal, &watch, Screen::new(&info), &is_ended);
-    ratatui::try_restore()?;
-    shown.map(|()| Exit::Ok)
+    let restored = ratatui::try_restore();
+    shown?;
+    // A terminal that is gone is as it may be.
+    match wait_for_input(Duration::ZERO)? {
+        true => restored.map(|()| Exit::Ok).map_err(Failure::from),
+        false => Ok(Exit::Ok),
+    }
 }
 
 fn show(
@@ -64,14 +71,20 @@ fn show(
     let mut asked: Option<Instant> = None;
     while !is_ended.load(Ordering::Relaxed) {
         while let Some(news) = watch.next() {
-            screen.hear(news);
+            match news {
+                News::Denied(why) => return Err(Failure::runtime(why)),
+                news => screen.hear(news),
+            }
         }
         if asked.is_none_or(|at| at.elapsed() >= LIST_EVERY) {
             asked = Some(Instant::now());
-            screen.wanted().into_iter().for_each(|ask| watch.ask(ask));
+            screen.wanted().into_iter().for_each(|ask| watch.list(ask));
         }
         terminal.draw(|frame| draw::draw(frame, &screen))?;
-        if !event::poll(REDRAW_EVERY)? {
+        if !wait_for_input(REDRAW_EVERY)? {
+            return Ok(());
+        }
+        if !event::poll(Duration::ZERO)? {
             continue;
         }
         let Event::Key(key) = event::read()? else { continue };
@@ -81,7 +94,11 @@ fn show(
         match screen.press(key) {
             Act::Quit => return Ok(()),
             Act::Stay => {}
-            Act::Ask(ask) => watch.ask(ask),
+            Act::Ask(ask) => {
+                if !watch.act(ask) {
+                    screen.hear(News::Told(TOO_MUCH.to_owned()));
+                }
+            }
             // What is shown now was not asked for yet.
             Act::List => asked = None,
         }
@@ -89,23 +106,84 @@ fn show(
     Ok(())
 }
 
-/// A line of JSON for each sample, the newest of the history first.
+/// Waits for a key, for at most `time`. False: the terminal is gone. crossterm reads the end of a
+/// terminal again and again, whatever time it is given, so it is not asked then.
+fn wait_for_input(time: Duration) -> io::Result<bool> {
+    let stdin = io::stdin();
+    let mut waited = [PollFd::new(&stdin, PollFlags::IN)];
+    let time = Timespec::try_from(time).map_err(io::Error::other)?;
+    match rustix::event::poll(&mut waited, Some(&time)) {
+        Ok(_) => {}
+        Err(rustix::io::Errno::INTR) => return Ok(true),
+        Err(error) => return Err(error.into()),
+    }
+    let gone = PollFlags::HUP | PollFlags::ERR | PollFlags::NVAL;
+    Ok(!waited[0].revents().intersects(gone))
+}
+
+/// A line of JSON for each sample. A feed that the server ends, as it does after an hour, is
+/// followed by another one, whose history has what was missed between the two.
 fn print_samples(client: &super::Client, out: &mut impl Write) -> Result<Exit, Failure> {
-    let told = watch::read_feed(client, &mut |news| match news {
-        News::Sample(sample) => {
-            let written = writeln!(out, "{sample}").and_then(|()| out.flush());
-            // Who reads has had enough.
-            written.is_ok()
+    let mut newest: Option<i64> = None;
+    loop {
+        let (mut has_had_enough, mut is_new) = (false, false);
+        watch::read_feed(client, watch::SILENCE, &mut |news| {
+            let samples = match news {
+                News::History(samples) if newest.is_some() => samples,
+                News::Sample(sample) => vec![sample],
+                _ => Vec::new(),
+            };
+            for sample in samples {
+                let at_ms = sample["at_ms"].as_i64();
+                if at_ms <= newest {
+                    continue;
+                }
+                (newest, is_new) = (at_ms, true);
+                has_had_enough |= writeln!(out, "{sample}").and_then(|()| out.flush()).is_err();
+            }
+            !has_had_enough
+        })?;
+        if has_had_enough {
+            return Ok(Exit::Ok);
         }
-        _ => true,
-    });
-    match told {
-        Ok(()) => Ok(Exit::Ok),
-        Err(failure) => Err(failure),
+        if !is_new {
+            return Err(Failure::runtime("the server ends each feed at once"));
+        }
     }
 }
+
+const TOO_MUCH: &str = "not done: too much is under way already; wait, and do it again";
 
 /// Between two drawings, and at most until a key counts.
 const REDRAW_EVERY: Duration = Duration::from_millis(200);
 /// Between two questions for the list that is shown.
 const LIST_EVERY: Duration = Duration::from_secs(2);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::agent::testing::{Scripted, serve};
+
+    /// It ended with the first feed, after an hour.
+    #[test]
+    fn lines_go_on_when_a_feed_ends_and_none_is_missing_or_there_twice() {
+        let feed = |history: &str, samples: &[i64]| {
+            let at = |at_ms: &i64| format!("event: sample\ndata: {{\"at_ms\":{at_ms}}}\n\n");
+            let samples: String = samples.iter().map(at).collect();
+            let text = format!("event: history\ndata: {history}\n\n{samples}");
+            Scripted::new("200 OK", text.leak())
+        };
+        let (addr, thread) = serve(vec![
+            feed(r#"[{"at_ms":1}]"#, &[2, 3]),
+            feed(r#"[{"at_ms":2},{"at_ms":3},{"at_ms":4}]"#, &[5]),
+            feed(r#"[{"at_ms":5}]"#, &[]),
+        ]);
+        let client = super::super::Client::new(addr, None).unwrap();
+        let mut out = Vec::new();
+        let ended = print_samples(&client, &mut out).unwrap_err();
+        assert!(ended.message.contains("at once"), "{ended}");
+        let lines: Vec<String> = String::from_utf8(out).unwrap().lines().map(Into::into).collect();
+        assert_eq!(lines, [2, 3, 4, 5].map(|at_ms| format!("{{\"at_ms\":{at_ms}}}")));
+        assert_eq!(thread.join().unwrap().len(), 3);
+    }
+}

@@ -1,17 +1,19 @@
 //! What `headend top` shows, and what keys do to it.
 //!
 //! ```text
-//! 1-4, Tab  another view     up, down  another row     /  a word to look for
-//! k  kick   r  reload        y  yes, to a question     any other key: no     q, Esc  leave
+//! 1-4, Tab  another view    up, down  another row    /  a word to look for    q, Esc  leave
+//! k  kick    s  switch: up, down, Enter    t  tune: digits, Enter    r  reload
+//! y  yes, to a question      any other key: no
 //! ```
 //! Nothing is done to the server without a `y`. Bounds: [`SAMPLES_MAX`], [`ROWS_MAX`],
-//! `WORD_CHARS_MAX`.
+//! `WORD_CHARS_MAX`, `DIGITS_MAX`.
 
 use std::collections::VecDeque;
 
 use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use serde_json::Value;
 
+use super::super::super::printable;
 use super::super::table;
 use super::watch::{Ask, News};
 
@@ -38,11 +40,32 @@ pub(super) enum Mode {
     Browse,
     /// They are letters of a word.
     Search,
+    /// They choose one of these.
+    Choose {
+        title: String,
+        choices: Vec<Choice>,
+        selected: usize,
+    },
+    /// They are digits of a channel for a session.
+    Number {
+        session: String,
+        peer: String,
+        digits: String,
+    },
     /// `y` has it done.
     Confirm {
         question: String,
         ask: Ask,
     },
+}
+
+/// What can be done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Choice {
+    /// What it is called.
+    pub(super) label: String,
+    question: String,
+    ask: Ask,
 }
 
 /// What comes of a key.
@@ -119,12 +142,14 @@ impl Screen {
                 let chosen = self.chosen();
                 self.rows = rows;
                 self.has_more = has_more;
-                let again = self.rows.iter().position(|row| key_of(row) == chosen);
+                let again = chosen.and_then(|key| {
+                    self.rows.iter().position(|row| key_of(row).as_ref() == Some(&key))
+                });
                 let last = self.rows.len().saturating_sub(1);
                 self.selected = again.unwrap_or(self.selected).min(last);
             }
             News::Rows(..) => {}
-            News::Told(what) => self.message = what,
+            News::Told(what) | News::Denied(what) => self.message = what,
         }
     }
 
@@ -144,7 +169,16 @@ impl Screen {
         match std::mem::replace(&mut self.mode, Mode::Browse) {
             Mode::Browse => self.browse(key.code),
             Mode::Search => self.search(key.code),
-            Mode::Confirm { ask, .. } if key.code == KeyCode::Char('y') => Act::Ask(ask),
+            Mode::Choose { title, choices, selected } => {
+                self.choose(key.code, title, choices, selected)
+            }
+            Mode::Number { session, peer, digits } => {
+                self.enter_number(key.code, session, peer, digits)
+            }
+            Mode::Confirm { ask, .. } if key.code == KeyCode::Char('y') => {
+                "under way".clone_into(&mut self.message);
+                Act::Ask(ask)
+            }
             Mode::Confirm { .. } => Act::Stay,
         }
     }
@@ -167,6 +201,8 @@ impl Screen {
                 self.mode = Mode::Search;
             }
             KeyCode::Char('k') => self.ask_to_kick(),
+            KeyCode::Char('s') if self.view == View::Paths => self.ask_to_switch(),
+            KeyCode::Char('t') if self.view == View::Sessions => self.ask_to_tune(),
             KeyCode::Char('r') => {
                 let question = "read the configuration again?".to_owned();
                 self.mode = Mode::Confirm { question, ask: Ask::Reload };
@@ -212,6 +248,94 @@ impl Screen {
         self.mode = Mode::Confirm { question, ask };
     }
 
+    fn ask_to_switch(&mut self) {
+        let Some(path) = self.chosen() else { return };
+        let failover = &self.rows[self.selected]["failover"];
+        let sources = failover["sources"].as_array().map(Vec::as_slice).unwrap_or_default();
+        if sources.is_empty() {
+            "this path has no other source".clone_into(&mut self.message);
+            return;
+        }
+        let known = sources.iter().filter_map(|source| {
+            let to = source["path"].as_str()?.to_owned();
+            let [name, state] = ["name", "state"].map(|key| table::text(&source[key]));
+            Some((format!("{name} ({}): {state}", printable(&to)), to))
+        });
+        let auto = ("the best that sends".to_owned(), "auto".to_owned());
+        let shown = printable(&path);
+        let mut choices = Vec::new();
+        for (label, to) in known.chain([auto]) {
+            for (at, when) in TIMES {
+                let label = format!("{label}, {when}");
+                let question = format!("feed {shown} from {label}?");
+                let ask = Ask::Switch { path: path.clone(), to: to.clone(), at };
+                choices.push(Choice { label, question, ask });
+            }
+        }
+        let title = format!("another source for {shown}");
+        self.mode = Mode::Choose { title, choices, selected: 0 };
+    }
+
+    fn choose(
+        &mut self,
+        key: KeyCode,
+        title: String,
+        mut choices: Vec<Choice>,
+        selected: usize,
+    ) -> Act {
+        let last = choices.len().saturating_sub(1);
+        let selected = match key {
+            KeyCode::Down => (selected + 1).min(last),
+            KeyCode::Up => selected.saturating_sub(1),
+            KeyCode::Home => 0,
+            KeyCode::End => last,
+            KeyCode::Enter if selected <= last && !choices.is_empty() => {
+                let Choice { question, ask, .. } = choices.swap_remove(selected);
+                self.mode = Mode::Confirm { question, ask };
+                return Act::Stay;
+            }
+            KeyCode::Esc | KeyCode::Char('q') => return Act::Stay,
+            _ => selected,
+        };
+        self.mode = Mode::Choose { title, choices, selected };
+        Act::Stay
+    }
+
+    fn ask_to_tune(&mut self) {
+        let Some(session) = self.chosen() else { return };
+        let row = &self.rows[self.selected];
+        if !row["channel"].is_object() {
+            "this session plays no channel of a line-up".clone_into(&mut self.message);
+            return;
+        }
+        let (peer, digits) = (table::text(&row["peer"]), String::new());
+        self.mode = Mode::Number { session, peer, digits };
+    }
+
+    fn enter_number(
+        &mut self,
+        key: KeyCode,
+        session: String,
+        peer: String,
+        mut digits: String,
+    ) -> Act {
+        match key {
+            KeyCode::Esc => return Act::Stay,
+            KeyCode::Backspace => drop(digits.pop()),
+            KeyCode::Char(digit @ '0'..='9') if digits.len() < DIGITS_MAX => digits.push(digit),
+            KeyCode::Enter => {
+                if let Some(channel) = digits.parse().ok().filter(|channel| *channel > 0) {
+                    let question = format!("tune {peer} to channel {channel}?");
+                    self.mode = Mode::Confirm { question, ask: Ask::Tune { session, channel } };
+                    return Act::Stay;
+                }
+            }
+            _ => {}
+        }
+        self.mode = Mode::Number { session, peer, digits };
+        Act::Stay
+    }
+
     /// Which of [`VIEWS`] is shown.
     pub(super) fn place(&self) -> usize {
         VIEWS.iter().position(|(view, _)| *view == self.view).unwrap_or_default()
@@ -230,10 +354,18 @@ impl Screen {
     }
 }
 
-/// Tells rows of a list apart.
+/// Tells rows of a list apart. A line of the log has no name.
 fn key_of(row: &Value) -> Option<String> {
-    row["id"].as_str().or_else(|| row["path"].as_str()).map(str::to_owned)
+    let name = row["id"].as_str().or_else(|| row["path"].as_str());
+    let line = || Some(format!("{} {}", row["at_ms"].as_i64()?, row["text"].as_str()?));
+    name.map(str::to_owned).or_else(line)
 }
+
+/// When a path is switched.
+const TIMES: [(&str, &str); 2] =
+    [("keyframe", "at its next key frame"), ("now", "now, from its newest key frame")];
+/// Of the number of a channel, 1 to 999.
+const DIGITS_MAX: usize = 3;
 
 /// As many as the server keeps: five minutes.
 pub(super) const SAMPLES_MAX: usize = 300;
@@ -280,6 +412,82 @@ mod tests {
         press(&mut screen, KeyCode::Char('1'));
         press(&mut screen, KeyCode::Char('k'));
         assert_eq!(screen.mode, Mode::Browse, "nothing is chosen in the overview");
+    }
+
+    #[test]
+    fn source_is_chosen_confirmed_and_asked_for() {
+        let mut screen = Screen::new(&json!({}));
+        press(&mut screen, KeyCode::Char('3'));
+        let source = |name: &str| json!({ "name": name, "path": name, "state": "good" });
+        let failover = json!({ "sources": [source("live/a"), source("live/b")] });
+        let rows = vec![json!({ "path": "tv", "failover": failover }), json!({ "path": "cam" })];
+        screen.hear(News::Rows(Ask::Paths(String::new()), rows, false));
+        press(&mut screen, KeyCode::Char('s'));
+        let Mode::Choose { choices, .. } = &screen.mode else { panic!("{:?}", screen.mode) };
+        assert_eq!(choices.len(), 6);
+        assert_eq!(choices[2].label, "live/b (live/b): good, at its next key frame");
+        for key in [KeyCode::Down, KeyCode::Down, KeyCode::Char('x')] {
+            assert_eq!(press(&mut screen, key), Act::Stay);
+        }
+        assert_eq!(press(&mut screen, KeyCode::Enter), Act::Stay, "not without a yes");
+        let asked = press(&mut screen, KeyCode::Char('y'));
+        let switch = |to: &str, at| Ask::Switch { path: "tv".to_owned(), to: to.to_owned(), at };
+        assert_eq!(asked, Act::Ask(switch("live/b", "keyframe")));
+        press(&mut screen, KeyCode::Char('s'));
+        press(&mut screen, KeyCode::End);
+        press(&mut screen, KeyCode::Enter);
+        assert_eq!(press(&mut screen, KeyCode::Char('y')), Act::Ask(switch("auto", "now")));
+        press(&mut screen, KeyCode::Char('s'));
+        assert_eq!(press(&mut screen, KeyCode::Esc), Act::Stay);
+        assert_eq!(screen.mode, Mode::Browse);
+        press(&mut screen, KeyCode::Down);
+        press(&mut screen, KeyCode::Char('s'));
+        assert_eq!((&screen.mode, screen.message.is_empty()), (&Mode::Browse, false));
+    }
+
+    #[test]
+    fn channel_is_typed_confirmed_and_asked_for_where_there_is_a_line_up() {
+        let mut screen = with_sessions();
+        press(&mut screen, KeyCode::Char('t'));
+        assert_eq!((&screen.mode, screen.message.is_empty()), (&Mode::Browse, false));
+        let row = json!({ "id": "A", "peer": "192.0.2.7:5000", "channel": { "number": 1 } });
+        screen.hear(News::Rows(Ask::Sessions(String::new()), vec![row], false));
+        press(&mut screen, KeyCode::Char('t'));
+        for key in ['q', '2', '0', '1', '9', 'k'] {
+            assert_eq!(press(&mut screen, KeyCode::Char(key)), Act::Stay);
+        }
+        press(&mut screen, KeyCode::Backspace);
+        press(&mut screen, KeyCode::Enter);
+        assert!(
+            matches!(&screen.mode, Mode::Confirm { question, .. } if question.contains("channel 20"))
+        );
+        let tune = Ask::Tune { session: "A".to_owned(), channel: 20 };
+        assert_eq!(press(&mut screen, KeyCode::Char('y')), Act::Ask(tune));
+        press(&mut screen, KeyCode::Char('t'));
+        for key in [KeyCode::Char('0'), KeyCode::Enter] {
+            press(&mut screen, key);
+            assert!(matches!(screen.mode, Mode::Number { .. }), "there is no channel 0");
+        }
+        press(&mut screen, KeyCode::Esc);
+        assert_eq!(screen.mode, Mode::Browse);
+    }
+
+    /// The first line was chosen again with each answer.
+    #[test]
+    fn warnings_are_scrolled_and_the_chosen_one_stays_chosen() {
+        let mut screen = Screen::new(&json!({}));
+        press(&mut screen, KeyCode::Char('4'));
+        let line = |at_ms: i64| json!({ "at_ms": at_ms, "text": "x" });
+        screen.hear(News::Rows(Ask::Warnings, vec![line(3), line(2), line(1)], false));
+        press(&mut screen, KeyCode::Down);
+        press(&mut screen, KeyCode::Down);
+        screen.hear(News::Rows(Ask::Warnings, vec![line(3), line(2), line(1)], false));
+        assert_eq!(screen.selected, 2);
+        screen.hear(News::Rows(Ask::Warnings, vec![line(4), line(3), line(2), line(1)], false));
+        assert_eq!(screen.selected, 3, "a newer one came");
+        // Rows that have no names stay where they are.
+        screen.hear(News::Rows(Ask::Warnings, vec![json!({}), json!({}), json!({})], false));
+        assert_eq!(screen.selected, 2);
     }
 
     #[test]

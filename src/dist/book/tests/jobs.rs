@@ -1,6 +1,7 @@
 //! Jobs and commands: from the request to the end, withdrawal and retry.
 
 use super::*;
+use crate::dist::rows::JobRow;
 use crate::dist::wire::agent::NodeOrder;
 use crate::dist::wire::job::{CommandState, JobState, NodeState, Reason};
 
@@ -64,6 +65,30 @@ fn same_client_ref_is_the_same_job_and_another_clients_is_not() {
     assert_eq!(unknown, Refusal::UnknownJob(first.job_id));
     assert_eq!(rig.book.jobs(CLIENT, None, None, 0), [first]);
     assert!(rig.book.is_job_of("other", other.job_id));
+}
+
+#[test]
+fn job_is_found_among_thousands_page_by_page() {
+    let mut rig = Rig::with_nodes(&["a"]);
+    for number in 0..5_000 {
+        let client_ref = Some(format!("film{number:04}"));
+        let request = JobRequest { client_ref, ..job_request(Targets::All) };
+        rig.book.request_job(CLIENT, request, rig.at).unwrap();
+    }
+    let find = |word: &'static str, after, limit| {
+        let is_found =
+            move |job: &JobRow| job.client_ref.as_deref().is_some_and(|name| name.contains(word));
+        let (jobs, next) = rig.book.find_jobs(CLIENT, is_found, after, limit);
+        (jobs.into_iter().map(|job| job.client_ref.unwrap()).collect::<Vec<_>>(), next)
+    };
+    // A search looks at so many for a page, and goes on with the next one.
+    let (none, next) = find("film4999", None, 10);
+    assert!(none.is_empty() && next.is_some());
+    assert_eq!(find("film4999", next, 10), (vec!["film4999".to_owned()], None));
+    let (first, next) = find("film001", None, 6);
+    assert_eq!((first.len(), first[5].as_str()), (6, "film0015"));
+    assert_eq!(find("film001", next, 6).0, ["film0016", "film0017", "film0018", "film0019"]);
+    assert_eq!(rig.book.find_jobs("other", |_| true, None, 10).0, []);
 }
 
 #[test]

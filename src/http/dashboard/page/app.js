@@ -6,14 +6,15 @@ import { createConnect } from "./connect.js";
 import { el } from "./dom.js";
 import { openFeed } from "./feed.js";
 import { createHealth } from "./health.js";
-import { createJobs, createNodeJobs, createNodes } from "./jobs.js";
+import { createJobs, createNodeJobs, createNodes, createStandby } from "./jobs.js";
 import { createOverview } from "./overview.js";
 import { createPaths } from "./paths.js";
+import { createRepeater } from "./repeat.js";
 import { createSessions } from "./sessions.js";
 import { createTitles } from "./titles.js";
 
 const AGAIN_MS = 3000;
-const STATES = { live: "live", paused: "paused", lost: "no connection" };
+const STATES = { live: "live", paused: "paused", lost: "no connection", active: "active", standby: "stands by" };
 
 const byId = (id) => document.getElementById(id);
 let info = {};
@@ -21,7 +22,14 @@ let shown = null;
 
 /** The views of what answers here: a server, or a base. */
 function viewsOf() {
+  if (info.base_key && info.role === "standby") {
+    const standby = createStandby();
+    standby.tell(info);
+    watchBase(standby.tell);
+    return [["standby", "Standby", standby]];
+  }
   if (info.base_key) {
+    watchBase(() => {});
     return [
       ["jobs", "Jobs", createJobs()],
       ["nodes", "Nodes", createNodes()],
@@ -46,7 +54,23 @@ function viewsOf() {
   return views;
 }
 
+/** Asks a base what it is, again and again: it may take over, or be followed by another one. */
+function watchBase(tell) {
+  const ask = async () => {
+    try {
+      const found = await get("/v1/info", {}, AbortSignal.timeout(AGAIN_MS));
+      if (found.role !== info.role) location.reload();
+      setState(found.role === "standby" ? "standby" : "active");
+      tell(found);
+    } catch {
+      setState("lost");
+    }
+  };
+  createRepeater(ask, () => AGAIN_MS).start();
+}
+
 function setState(state) {
+  document.body.classList.toggle("stale", state === "lost");
   const place = byId("state");
   place.className = `state ${state}`;
   place.textContent = STATES[state];
@@ -95,18 +119,18 @@ async function start() {
   } catch (error) {
     setState("lost");
     byId("main").replaceChildren(el("p", { class: "none", text: `${error.message}; trying again` }));
-    setTimeout(start, AGAIN_MS);
     return;
   }
+  opening.stop();
   const what = info.base_key ? "base" : info.role === "node" ? "node" : "server";
   byId("host").textContent = [info.host, what, info.version].filter(Boolean).join(" \u00b7 ");
   if (info.may === "read") byId("host").textContent += " \u00b7 read only";
-  if (info.base_key) byId("state").textContent = info.role === "standby" ? "stands by" : "active";
   const views = viewsOf();
   byId("tabs").replaceChildren(...views.map(([id, title]) => el("a", { href: `#${id}`, text: title })));
   addEventListener("hashchange", () => show(views));
   show(views);
 }
 
+const opening = createRepeater(start, () => AGAIN_MS);
 chooseTheme();
-start();
+opening.start();

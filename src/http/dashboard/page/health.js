@@ -2,6 +2,7 @@
 
 import { get } from "./api.js";
 import { clock, count, el } from "./dom.js";
+import { createRepeater } from "./repeat.js";
 
 const REFRESH_MS = 5000;
 const LEVELS = { fail: "bad", warn: "warn", tip: "", error: "bad" };
@@ -22,11 +23,9 @@ export function createHealth(onAlerts) {
     block("This machine", "as headend doctor saw it when the server started", startup, checks),
     block("Limits, the fullest first", "what strangers can use up; headend limits shows all", limits),
   );
-  let timer = null;
   let isShown = false;
 
   const load = async () => {
-    clearTimeout(timer);
     try {
       const [doctor, log, used] = await Promise.all([get("/v1/doctor"), get("/v1/log"), get("/v1/limits")]);
       showChecks(checks, doctor.checks ?? []);
@@ -36,11 +35,10 @@ export function createHealth(onAlerts) {
     } catch (error) {
       lines.replaceChildren(el("p", { class: "none", text: error.message }));
     }
-    // Seldom while another view is shown: the overview has its sentences from here.
-    if (!document.hidden || isShown) timer = setTimeout(load, isShown ? REFRESH_MS : 6 * REFRESH_MS);
   };
-  document.addEventListener("visibilitychange", () => document.hidden || load());
-  load();
+  // Seldom while another view is shown: the overview has its sentences from here.
+  const repeater = createRepeater(load, () => (isShown ? REFRESH_MS : 6 * REFRESH_MS));
+  repeater.start();
   return {
     element,
     /** Warnings of the start-up text. */
@@ -49,7 +47,7 @@ export function createHealth(onAlerts) {
     },
     show() {
       isShown = true;
-      load();
+      repeater.now();
     },
     hide() {
       isShown = false;

@@ -1,5 +1,5 @@
 // Jobs of distribution: how far each is, and who feeds whom. Shown by a base at its own address; a
-// server that is a node says where its base is.
+// server that is a node, and a base that stands by, say where that is.
 
 import { get } from "./api.js";
 import { bytes, clock, el } from "./dom.js";
@@ -10,16 +10,13 @@ const DELIVERIES_MAX = 1000;
 
 /** Jobs, newest last, with the tree of each that is open. */
 export function createJobs() {
-  const trees = new Map();
   return createTable({
     noun: "jobs",
     refreshMs: REFRESH_MS,
     key: (job) => job.job_id,
-    load: async ({ q, cursor, limit }) => {
-      const found = await get("/v1/jobs", { after: cursor, limit });
-      const word = q.toLowerCase();
-      const rows = found.jobs.filter((job) => [job.job_id, job.client_ref ?? "", job.state].some((text) => text.toLowerCase().includes(word)));
-      return { rows, next: found.next_cursor };
+    load: async ({ q, cursor, limit, signal }) => {
+      const found = await get("/v1/jobs", { q, after: cursor, limit }, signal);
+      return { rows: found.jobs, next: found.next_cursor };
     },
     columns: [
       { label: "Job", text: (j) => j.job_id },
@@ -30,9 +27,8 @@ export function createJobs() {
       { label: "Nodes", isNumber: true, text: (j) => String(j.servers.length) },
       { label: "Asked for", isNumber: true, text: (j) => clock(j.created_at_ns / 1e6) },
     ],
-    detail: (job) => {
-      const place = trees.get(job.job_id) ?? el("pre", { class: "tree", text: "loading" });
-      trees.set(job.job_id, place);
+    detail: (job, before) => {
+      const place = before ?? el("pre", { class: "tree", text: "loading" });
       showTree(place, job.job_id);
       return place;
     },
@@ -45,9 +41,9 @@ export function createNodes() {
     noun: "nodes",
     refreshMs: REFRESH_MS,
     key: (node) => node.node,
-    load: async ({ q, cursor, limit }) => {
-      const found = await get("/v1/nodes", { after: cursor, limit });
-      return { rows: found.nodes.filter(({ node, addr }) => `${node} ${addr}`.includes(q)), next: found.next_cursor };
+    load: async ({ q, cursor, limit, signal }) => {
+      const found = await get("/v1/nodes", { q, after: cursor, limit }, signal);
+      return { rows: found.nodes, next: found.next_cursor };
     },
     columns: [
       { label: "Node", text: (n) => n.node },
@@ -68,18 +64,41 @@ export function createNodeJobs(base) {
   return { element, show() {}, hide() {} };
 }
 
+/** Of a base that stands by: what it waits for. */
+export function createStandby() {
+  const element = el("section", { class: "card" });
+  const tell = ({ active, database, taking_over: taken }) => {
+    const url = active && new URL(`${location.protocol}//${active.addr}/`);
+    const text = taken
+      ? "This base takes over: it reads the ledger."
+      : database
+        ? `This base stands by, and the database of its ledger does not answer: ${database}`
+        : "This base stands by. Jobs and nodes are shown by the one that is active:";
+    const link = url ? el("p", {}, el("a", { href: url.href, text: url.href, rel: "noopener" })) : null;
+    element.replaceChildren(...[el("h2", { text: "Standby" }), el("p", { text }), link].filter(Boolean));
+  };
+  return { element, tell, show() {}, hide() {} };
+}
+
 function stateKind({ state }) {
   if (state === "completed") return "good";
   return state.includes("fail") || state === "cancelled" ? "bad" : state === "paused" ? "warn" : "";
 }
 
+/** Trees whose deliveries are being asked for: a large one takes longer than until the next time. */
+const asking = new WeakSet();
+
 async function showTree(place, job) {
+  if (asking.has(place)) return;
+  asking.add(place);
   try {
     const found = await get(`/v1/jobs/${encodeURIComponent(job)}/deliveries`, { limit: DELIVERIES_MAX });
     place.textContent = treeOf(found.deliveries).join("\n") || "no deliveries yet";
     if (found.next_cursor) place.textContent += `\n(the first ${DELIVERIES_MAX} deliveries)`;
   } catch (error) {
     place.textContent = error.message;
+  } finally {
+    asking.delete(place);
   }
 }
 

@@ -17,11 +17,11 @@ export function createPaths(mayAct, mayReload) {
     refreshMs: REFRESH_MS,
     tools: [reloads],
     key: (path) => path.path,
-    load: async ({ q, cursor, limit }) => {
+    load: async ({ q, cursor, limit, signal }) => {
       reloads.disabled = !mayAct() || !mayReload();
       reloads.title = mayReload() ? "" : "the server was started without a configuration file";
       // All pages that are open share one list that is this old at most.
-      const found = await get("/v1/paths", { q, cursor, limit, max_age_s: 2 });
+      const found = await get("/v1/paths", { q, cursor, limit, max_age_s: 2 }, signal);
       return { rows: found.paths, next: found.next_cursor };
     },
     columns: [

@@ -13,8 +13,8 @@ export function createSessions(mayAct) {
     noun: "sessions",
     refreshMs: REFRESH_MS,
     key: (session) => session.id,
-    load: async ({ q, cursor, limit }) => {
-      const found = await get("/v1/sessions", { q, cursor, limit });
+    load: async ({ q, cursor, limit, signal }) => {
+      const found = await get("/v1/sessions", { q, cursor, limit }, signal);
       return { rows: found.sessions, next: found.next_cursor };
     },
     columns: [

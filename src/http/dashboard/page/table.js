@@ -1,12 +1,14 @@
 // A table of a list of the API: search, pages, details, actions.
 //
-//   load({ q, cursor, limit }) --> { rows, next }     key(row) tells rows apart
+//   load({ q, cursor, limit, signal }) --> { rows, next }     key(row) tells rows apart
+//   detail(row, before) --> element, which may be the one before
 //
-// The server finds and pages; only the rows of one page are here. While it is shown and nobody
-// leafs, the page is asked for again every few seconds. Rows are kept by their key, so that focus,
+// The server finds and pages; only the rows of one page are here. While it is shown and seen, the
+// page is asked for again every few seconds. Rows are kept by their key, so that focus,
 // an open row and a selection stay. On a phone each row is a card: `data-label` names its cells.
 
 import { el } from "./dom.js";
+import { createRepeater } from "./repeat.js";
 
 const PAGE_ROWS = 50;
 const TYPING_MS = 350;
@@ -37,25 +39,24 @@ export function createTable({ noun, columns, load, key, actions = [], detail, re
   );
   const known = new Map();
   let state = { cursor: null, page: 1, next: null };
-  let isShown = false;
-  let timer = null;
-  let asked = 0;
+  let asked = new AbortController();
 
   const fetchPage = async () => {
-    clearTimeout(timer);
-    const number = (asked += 1);
+    // A question that is under way is taken back: this one's answer counts.
+    asked.abort();
+    asked = new AbortController();
+    const { signal } = asked;
     try {
-      const found = await load({ q: search.value.trim(), cursor: state.cursor, limit: PAGE_ROWS });
-      // A later question is under way: its answer counts.
-      if (number !== asked) return;
+      const found = await load({ q: search.value.trim(), cursor: state.cursor, limit: PAGE_ROWS, signal });
+      if (signal.aborted) return;
       state.next = found.next;
       fill(found.rows);
     } catch (error) {
-      if (number !== asked) return;
+      if (signal.aborted) return;
       shown.textContent = error.message;
     }
-    if (isShown && refreshMs) timer = setTimeout(fetchPage, refreshMs);
   };
+  const repeater = createRepeater(fetchPage, () => refreshMs ?? 0);
   const fill = (rows) => {
     const stays = new Set(rows.map(key));
     for (const [id, row] of known) {
@@ -65,7 +66,7 @@ export function createTable({ noun, columns, load, key, actions = [], detail, re
     }
     rows.forEach((data, index) => {
       const id = key(data);
-      const row = known.get(id) ?? createRow(columns, actions, detail, () => fetchPage());
+      const row = known.get(id) ?? createRow(columns, actions, detail, repeater.now);
       known.set(id, row);
       row.update(data);
       if (body.children[index * row.height] !== row.line) body.insertBefore(row.line, body.children[index * row.height] ?? null);
@@ -84,7 +85,7 @@ export function createTable({ noun, columns, load, key, actions = [], detail, re
   };
   const goTo = (cursor, page) => {
     state = { cursor, page, next: null };
-    fetchPage();
+    repeater.now();
   };
   let typing = null;
   search.addEventListener("input", () => {
@@ -93,19 +94,8 @@ export function createTable({ noun, columns, load, key, actions = [], detail, re
   });
   first.addEventListener("click", () => goTo(null, 1));
   next.addEventListener("click", () => state.next && goTo(state.next, state.page + 1));
-  refresh.addEventListener("click", fetchPage);
-  return {
-    element,
-    refresh: fetchPage,
-    show() {
-      isShown = true;
-      fetchPage();
-    },
-    hide() {
-      isShown = false;
-      clearTimeout(timer);
-    },
-  };
+  refresh.addEventListener("click", repeater.now);
+  return { element, refresh: repeater.now, show: repeater.start, hide: repeater.stop };
 }
 
 /** A row, and the one with its details below it. */
@@ -113,6 +103,11 @@ function createRow(columns, actions, detail, refresh) {
   let data = null;
   const inner = detail ? el("td", { colspan: columns.length + (actions.length > 0 ? 1 : 0) }) : null;
   const details = detail ? el("tr", { class: "details", hidden: true }, inner) : null;
+  const fillDetails = () => {
+    const before = inner.firstElementChild;
+    const element = detail(data, before);
+    if (element !== before) inner.replaceChildren(element);
+  };
   const cells = columns.map(({ label, isNumber, isMain }, index) => {
     const cell = el("td", { "data-label": label, class: isNumber ? "number" : isMain ? "main" : "" });
     if (index === 0 && detail) {
@@ -120,7 +115,7 @@ function createRow(columns, actions, detail, refresh) {
       toggle.addEventListener("click", () => {
         details.hidden = !details.hidden;
         toggle.setAttribute("aria-expanded", String(!details.hidden));
-        if (!details.hidden) inner.replaceChildren(detail(data));
+        if (!details.hidden) fillDetails();
       });
       cell.append(toggle);
     }
@@ -154,7 +149,7 @@ function createRow(columns, actions, detail, refresh) {
       button.disabled = action.isAllowed ? !action.isAllowed() : false;
       button.setAttribute("aria-label", `${action.label} ${columns[0].text(row)}`);
     }
-    if (details && !details.hidden) inner.replaceChildren(detail(row));
+    if (details && !details.hidden) fillDetails();
   };
   const remove = () => {
     line.remove();

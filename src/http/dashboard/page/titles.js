@@ -11,8 +11,8 @@ export function createTitles(rtspUrl) {
   return createTable({
     noun: "titles",
     key: (title) => title.name,
-    load: async ({ q, cursor, limit }) => {
-      const found = await get("/v1/vod", { q, cursor, limit });
+    load: async ({ q, cursor, limit, signal }) => {
+      const found = await get("/v1/vod", { q, cursor, limit }, signal);
       return { rows: found.titles, next: found.next_cursor };
     },
     columns: [

@@ -176,6 +176,9 @@ fn end_of_a_receive_that_is_taken_back_leaves_the_connection_heard() {
     ring.end_receive(slot);
     ring.keep_receiving(slot);
     ring.arm_receive(slot, 1);
+    assert!(settle(&mut ring).is_empty());
+    assert_eq!(ring.stats().cancelled, 0, "not by the kernel itself");
+    assert_eq!(ring.stats().pauses, 0, "it is heard at once");
     client.write_all(b"x").unwrap();
     assert_eq!(received(reap(&mut ring, 1).remove(0)), (1, b"x".to_vec()));
 }
