@@ -101,75 +101,82 @@ fn assert_ended_well(old: &mut Server) {
 #[test]
 fn player_of_a_title_notices_nothing_whatever_the_number_of_shards() {
     let all = witness();
-    for (before, after) in [("1", "1"), ("3", "2"), ("1", "3")] {
-        let site = Site::new("");
-        let mut old = site.start(before);
-        let mut players = [Lower::Udp, Lower::Tcp, Lower::Udp]
-            .map(|to| Session::open(old.rtsp, &old.demo_url(), to));
-        for player in &mut players {
-            player.play(&[]);
-            player.receive_packets(5, PATIENCE);
+    thread::scope(|scope| {
+        for (before, after) in [("1", "1"), ("3", "2"), ("1", "3")] {
+            let all = &all;
+            scope.spawn(move || play_over_a_takeover(before, after, all));
         }
-        let new = site.take_over(after, "--takeover");
-        assert_eq!((new.rtsp, new.admin), (old.rtsp, old.admin), "the same ports");
-        assert_ended_well(&mut old);
-        assert_eq!(sessions(new.admin).len(), players.len());
-        for player in &mut players {
-            player.receive_packets(3, PATIENCE);
-            // By its own connection, and by another one.
-            player.request("GET_PARAMETER", &[]).expect(200);
-            if let Path::Udp(_) = player.streams[0].path {
-                let mut other = Client::connect(new.rtsp);
-                let header = [("Session", player.id.as_str())];
-                other.request("GET_PARAMETER", &player.base, &header).expect(200);
-            }
-        }
-        // Reports find their streams.
-        for player in &mut players {
-            for stream in &player.streams {
-                let last = stream.packets.last().unwrap();
-                let report = receiver_report(7, last.ssrc, last.seq.into());
-                match &stream.path {
-                    Path::Udp(pair) => {
-                        let mut to = player.client.stream().peer_addr().unwrap();
-                        to.set_port(stream.server_ports().1);
-                        pair.rtcp.send_to(&report, to).unwrap();
-                    }
-                    Path::Tcp { rtcp, .. } => {
-                        let bytes = crate::support::publish::interleaved(*rtcp, &report);
-                        player.client.stream().write_all(&bytes).unwrap();
-                    }
-                }
-            }
-            until("its reports are heard", || {
-                let info = get_json(new.admin, &format!("/v1/sessions/{}", player.id));
-                let mut streams = info["streams"].as_array().unwrap().iter();
-                streams.all(|stream| stream["packets_lost"] == 5)
-            });
-        }
-        for (n, player) in players.iter_mut().enumerate() {
-            player.receive_until_bye(PATIENCE);
-            for (stream, of_all) in player.streams.iter().zip(&all.streams) {
-                let what = format!("{before} to {after}, {n}: {}", stream.media.kind);
-                assert_same_title(&what, &stream.packets, &of_all.packets);
-                assert_eq!(stream.packets.len(), of_all.packets.len(), "{what}");
-                if let Path::Udp(_) = stream.path {
-                    let (rtp, rtcp) = stream.server_ports();
-                    for (is_rtp, from) in &stream.senders {
-                        assert_eq!(from.port(), if *is_rtp { rtp } else { rtcp }, "{what}");
-                    }
-                }
-            }
-            player.request("TEARDOWN", &[]).expect(200);
-        }
-        until("no session is left", || metric(new.admin, "headend_sessions").unwrap() < 0.5);
-        drop(players);
-        // A new player finds all as it was.
-        let mut next = Session::open(new.rtsp, &new.demo_url(), Lower::Udp);
-        next.play(&[]);
-        next.receive_packets(5, PATIENCE);
-        assert_eq!(metric(new.admin, "headend_panics_total"), Some(0.0));
+    });
+}
+
+fn play_over_a_takeover(before: &str, after: &str, all: &Session) {
+    let site = Site::new("");
+    let mut old = site.start(before);
+    let mut players =
+        [Lower::Udp, Lower::Tcp, Lower::Udp].map(|to| Session::open(old.rtsp, &old.demo_url(), to));
+    for player in &mut players {
+        player.play(&[]);
+        player.receive_packets(5, PATIENCE);
     }
+    let new = site.take_over(after, "--takeover");
+    assert_eq!((new.rtsp, new.admin), (old.rtsp, old.admin), "the same ports");
+    assert_ended_well(&mut old);
+    assert_eq!(sessions(new.admin).len(), players.len());
+    for player in &mut players {
+        player.receive_packets(3, PATIENCE);
+        // By its own connection, and by another one.
+        player.request("GET_PARAMETER", &[]).expect(200);
+        if let Path::Udp(_) = player.streams[0].path {
+            let mut other = Client::connect(new.rtsp);
+            let header = [("Session", player.id.as_str())];
+            other.request("GET_PARAMETER", &player.base, &header).expect(200);
+        }
+    }
+    // Reports find their streams.
+    for player in &mut players {
+        for stream in &player.streams {
+            let last = stream.packets.last().unwrap();
+            let report = receiver_report(7, last.ssrc, last.seq.into());
+            match &stream.path {
+                Path::Udp(pair) => {
+                    let mut to = player.client.stream().peer_addr().unwrap();
+                    to.set_port(stream.server_ports().1);
+                    pair.rtcp.send_to(&report, to).unwrap();
+                }
+                Path::Tcp { rtcp, .. } => {
+                    let bytes = crate::support::publish::interleaved(*rtcp, &report);
+                    player.client.stream().write_all(&bytes).unwrap();
+                }
+            }
+        }
+        until("its reports are heard", || {
+            let info = get_json(new.admin, &format!("/v1/sessions/{}", player.id));
+            let mut streams = info["streams"].as_array().unwrap().iter();
+            streams.all(|stream| stream["packets_lost"] == 5)
+        });
+    }
+    for (n, player) in players.iter_mut().enumerate() {
+        player.receive_until_bye(PATIENCE);
+        for (stream, of_all) in player.streams.iter().zip(&all.streams) {
+            let what = format!("{before} to {after}, {n}: {}", stream.media.kind);
+            assert_same_title(&what, &stream.packets, &of_all.packets);
+            assert_eq!(stream.packets.len(), of_all.packets.len(), "{what}");
+            if let Path::Udp(_) = stream.path {
+                let (rtp, rtcp) = stream.server_ports();
+                for (is_rtp, from) in &stream.senders {
+                    assert_eq!(from.port(), if *is_rtp { rtp } else { rtcp }, "{what}");
+                }
+            }
+        }
+        player.request("TEARDOWN", &[]).expect(200);
+    }
+    until("no session is left", || metric(new.admin, "headend_sessions").unwrap() < 0.5);
+    drop(players);
+    // A new player finds all as it was.
+    let mut next = Session::open(new.rtsp, &new.demo_url(), Lower::Udp);
+    next.play(&[]);
+    next.receive_packets(5, PATIENCE);
+    assert_eq!(metric(new.admin, "headend_panics_total"), Some(0.0));
 }
 
 #[test]
