@@ -9,7 +9,7 @@ use super::v1::{Fd, PairRecord, ShardRecord, TitleRecord};
 
 /// What the new process says.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "message", rename_all = "snake_case")]
+#[serde(rename_all = "snake_case")]
 pub enum ToOld {
     /// It wants to take over.
     Hello(Hello),
@@ -26,7 +26,7 @@ pub enum ToOld {
 
 /// What the old process says.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "message", rename_all = "snake_case")]
+#[serde(rename_all = "snake_case")]
 pub enum ToNew {
     /// What there is to be taken over.
     Offer(Offer),

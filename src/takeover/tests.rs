@@ -43,7 +43,7 @@ fn fields_that_are_not_known_are_passed_over_and_missing_ones_have_defaults() {
 fn what_cannot_be_understood_is_an_error() {
     for (text, part) in [
         (r#"{ "units": [] }"#, "missing field `shard`"),
-        (r#"{ "shard": 0, "units": [{ "sessions": [{ "role": "juggler" }] }] }"#, "juggler"),
+        (r#"{ "shard": 0, "units": [{ "sessions": [{ "juggler": {} }] }] }"#, "juggler"),
         (r#"{ "shard": 300 }"#, "300"),
     ] {
         let error = serde_json::from_str::<ShardRecord>(text).unwrap_err().to_string();

@@ -108,9 +108,11 @@ pub struct ConnectionRecord {
     pub nonce: Option<String>,
 }
 
-/// A session of a client.
+/// A session of a client, by its role.
+///
+/// The tag stands outside: one inside would have all of a record read twice.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "role", rename_all = "snake_case")]
+#[serde(rename_all = "snake_case")]
 pub enum SessionRecord {
     /// A player of a title.
     Title(Box<TitleSessionRecord>),

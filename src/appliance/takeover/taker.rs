@@ -48,13 +48,15 @@ pub(in crate::appliance) struct TakenOver {
     pub(in crate::appliance) sessions: usize,
     /// How long nothing was sent.
     pub(in crate::appliance) gap: Duration,
+    /// The last part of it: everything had been received.
+    pub(in crate::appliance) taken_in: Duration,
 }
 
 impl TakenOver {
     pub(in crate::appliance) fn log(&self) {
-        let gap_ms = u64::try_from(self.gap.as_millis()).unwrap_or(u64::MAX);
-        let sessions = self.sessions;
-        tracing::info!(code = "HE-I413", sessions, gap_ms, "the server is taken over");
+        let ms = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        let (sessions, gap_ms, taken_in_ms) = (self.sessions, ms(self.gap), ms(self.taken_in));
+        tracing::info!(code = "HE-I413", sessions, gap_ms, taken_in_ms, "the server is taken over");
     }
 }
 
@@ -148,6 +150,7 @@ impl Claim {
         for (record, files) in records {
             shards.add(poller, record, Files::new(files), &mut opened)?;
         }
+        let received_ns = monotonic_ns();
         let sessions = shards.take_in(poller)?;
         if let Err(error) = self.wire.send(&ToOld::Taken, &[], MESSAGE_MAX) {
             return Err(match self.wire.receive::<ToNew>(MESSAGE_MAX) {
@@ -161,7 +164,8 @@ impl Claim {
             let _hangs = push_patiently(inbox, begin);
         }
         let now_ns = monotonic_ns();
-        Ok(TakenOver { sessions, gap: Duration::from_nanos(now_ns.saturating_sub(frozen_ns)) })
+        let since = |ns: u64| Duration::from_nanos(now_ns.saturating_sub(ns));
+        Ok(TakenOver { sessions, gap: since(frozen_ns), taken_in: since(received_ns) })
     }
 
     /// What all shards have told.

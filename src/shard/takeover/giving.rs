@@ -5,14 +5,14 @@
 //!  Freeze  sends end: what the kernel has not taken goes back to its connection
 //!  record  by reference: nothing of the sessions changes
 //! ```
-//! A send that its client does not take is cut, so nobody is waited for. Bounds: `QUIET_MAX`,
+//! A send that its client does not take within `SEND_PATIENCE` is cut, so nobody is waited for. Bounds: `QUIET_MAX`,
 //! `FREEZING_MAX`.
 
 use std::collections::HashMap;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use super::{Answer, FREEZING_MAX, Given, HELD_MAX, Held, QUIET_MAX, Step};
+use super::{Answer, FREEZING_MAX, Given, HELD_MAX, Held, QUIET_MAX, SEND_PATIENCE, Step};
 use crate::base::time::Mono;
 use crate::consumers::parcel::Unit;
 use crate::consumers::takeover::LeftBehind;
@@ -219,8 +219,9 @@ impl<K: Kernel> Shard<K> {
     fn look_at_freezing(&mut self) {
         let Step::Freezing { since, .. } = &self.takeover.step else { return };
         let since: Mono = *since;
-        let is_over = !self.is_sending_still();
-        let is_late = self.sessions.cx.now.since(since) >= FREEZING_MAX;
+        let taken = self.sessions.cx.now.since(since);
+        let is_over = !self.is_sending_still(taken >= SEND_PATIENCE);
+        let is_late = taken >= FREEZING_MAX;
         if !is_over && !is_late {
             return;
         }
@@ -235,8 +236,8 @@ impl<K: Kernel> Shard<K> {
         }
     }
 
-    /// Ends sends that are under way; whether there are any, or something is received.
-    fn is_sending_still(&mut self) -> bool {
+    /// Whether something is sent or received. With `cuts` sends end whose clients do not take them.
+    fn is_sending_still(&mut self, cuts: bool) -> bool {
         let mut is_sending = self.net.ring.has_unsent_runs()
             || !self.unsent.is_empty()
             || !self.sessions.cx.out.is_empty();
@@ -248,7 +249,9 @@ impl<K: Kernel> Shard<K> {
         }
         for key in self.net.entries.connections() {
             if let Some(link) = self.net.entries.link(key).filter(|link| link.is_sending) {
-                self.net.ring.end_send(link.slot);
+                if cuts {
+                    self.net.ring.end_send(link.slot);
+                }
                 is_sending = true;
             }
         }

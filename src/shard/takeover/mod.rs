@@ -224,3 +224,5 @@ const STILL_STEP: std::time::Duration = std::time::Duration::from_millis(100);
 /// How long requests may take that were at hand, and sends that were under way.
 const QUIET_MAX: std::time::Duration = std::time::Duration::from_secs(2);
 const FREEZING_MAX: std::time::Duration = std::time::Duration::from_millis(500);
+/// How long a send may take that is not cut: what is cut is copied twice, and that takes longer.
+const SEND_PATIENCE: std::time::Duration = std::time::Duration::from_millis(4);
