@@ -12,8 +12,8 @@
 //! 4  access  sandbox             who may do what; what the process itself may do
 //! 5  poll  router  live/core     PollTable, events, tasks; an event router; live paths without
 //!                                RTSP
-//! 6  session  dist  hls          what RTSP sessions of all roles share; distribution, plain; HLS
-//!                                without HTTP
+//! 6  session  dist  hls  whep    what RTSP sessions of all roles share; distribution, plain; HLS
+//!                                and WHEP without HTTP
 //! 7  vod  live  store  ledger  pki
 //!                                players of titles; readers and sources of live paths; files of
 //!                                contents; what the base keeps; certificates
@@ -144,6 +144,9 @@
 //! live path: `appliance::hls` listens to it as a guest of the shards, and [`hls::live`] makes
 //! parts of its batches.
 //!
+//! The same below a second: `http::hls` takes an offer of WHEP to `appliance::hls`, whose batches
+//! [`whep`] gives to the connections of its viewers; `appliance::hls::datagrams` has their socket.
+//!
 //! A multicast group: `live::multicast::member` answers SETUP and keeps the members ->
 //! `live::multicast::sender` is a reader of the path on its owner's shard ->
 //! `shard::sockets::groups` has the sockets.
@@ -181,4 +184,5 @@ pub mod shard;
 pub mod store;
 pub mod takeover;
 pub mod vod;
+pub mod whep;
 pub mod worker;

@@ -16,6 +16,7 @@ use crate::http::feeds_max;
 use crate::metrics::cells::{ADMIN, HLS, LIVE, LOG};
 use crate::metrics::descriptors::open_descriptors;
 use crate::metrics::limits::{Limit, Used};
+use crate::metrics::whep::WHEP;
 use crate::poll::task::TaskClass;
 use crate::session::shares::{HELD_PIECE_BYTES, Shares};
 use crate::worker::TaskQueue;
@@ -284,7 +285,7 @@ fn of_http(limits: &LimitsConfig, shared: &OfAddresses) -> Vec<Limit> {
     ]
 }
 
-/// What browsers are shown: feeds of the page for operators, and HLS.
+/// What browsers are shown: feeds of the page for operators, HLS and WebRTC.
 fn of_browsers(config: &Config, shared: &OfAddresses) -> Vec<Limit> {
     let process = |read: fn() -> u64| Used::Process(Box::new(read));
     vec![
@@ -317,6 +318,18 @@ fn of_browsers(config: &Config, shared: &OfAddresses) -> Vec<Limit> {
             "hls.path_memory",
             config.hls.path_bytes_max.saturating_mul(config.hls.paths_max),
             process(|| HLS.live_bytes.value()),
+        ),
+        row(
+            "webrtc_viewers",
+            "webrtc.viewers_max",
+            config.webrtc.viewers_max,
+            process(|| WHEP.viewers.value()),
+        ),
+        row(
+            "webrtc_viewers_per_address",
+            "webrtc.viewers_per_address_max",
+            usize::try_from(shared.viewers.limit().remote).unwrap_or(usize::MAX),
+            most_of(&shared.viewers),
         ),
     ]
 }

@@ -168,17 +168,19 @@ pub(super) struct OfAddresses {
     pub(super) peers: Intake,
     /// Of viewers of HLS.
     pub(super) hls: Intake,
+    /// Of viewers by WebRTC.
+    pub(super) viewers: Arc<Addresses>,
     /// Logins that have failed.
     pub(super) throttle: Arc<Throttle>,
 }
 
 pub(super) fn of_addresses(config: &Config, shard_count: usize) -> OfAddresses {
-    let make = |max: Option<u32>, each: usize| {
-        let total = each.saturating_mul(shard_count);
+    let make_of = |max: Option<u32>, total: usize| {
         let usual = AddressLimit::share_of(total);
         let limit = max.map_or(usual, |max| usual.with_remote(max));
         Arc::new(Addresses::new(limit, total))
     };
+    let make = |max, each: usize| make_of(max, each.saturating_mul(shard_count));
     OfAddresses {
         connections: make(config.connections_per_address_max, config.poll_entries_max),
         sessions: make(config.sessions_per_address_max, config.sessions_max),
@@ -188,6 +190,7 @@ pub(super) fn of_addresses(config: &Config, shard_count: usize) -> OfAddresses {
         admin: Intake::of_admin(&config.limits),
         peers: Intake::of_distribution(&config.limits),
         hls: Intake::of_hls(&config.hls, &config.limits),
+        viewers: make_of(config.webrtc.viewers_per_address_max, config.webrtc.viewers_max),
         throttle: Arc::default(),
     }
 }

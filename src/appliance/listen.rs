@@ -5,7 +5,7 @@
 //! again, for `CLOSING_MAX` in all.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
@@ -27,6 +27,8 @@ pub struct GivesWay {
     pub rtp: bool,
     /// That of HLS.
     pub hls: bool,
+    /// That of WebRTC.
+    pub webrtc: bool,
 }
 
 /// Sockets of one shard.
@@ -53,6 +55,8 @@ pub(super) struct Sockets {
     pub(super) http_addrs: Vec<SocketAddr>,
     /// HLS, and what its listeners are bound to.
     pub(super) hls: (Vec<TcpListener>, Vec<SocketAddr>),
+    /// WebRTC; none without HLS.
+    pub(super) webrtc: Vec<UdpSocket>,
     /// RTP port of shard 0.
     pub(super) rtp_port: u16,
     /// Address of the RTP sockets.
@@ -99,6 +103,8 @@ pub(super) fn open(
     }
     let pairs = pairs?;
     let hls = open_hls(&patience, &config.hls.listen, gives_way.hls, &mut warnings, inherited)?;
+    let wanted = if hls.is_empty() { &[][..] } else { &config.webrtc.listen };
+    let webrtc = open_webrtc(&patience, wanted, gives_way.webrtc, &mut warnings, inherited)?;
     let hls_addrs = hls.iter().filter_map(|hls| hls.local_addr().ok()).collect();
     let rtp_port = pairs.first().map_or(0, |pair| pair.rtp_port);
     let of_shard = |(listeners, pair)| ShardSockets { listeners, pair };
@@ -110,6 +116,7 @@ pub(super) fn open(
         rtsps_addrs,
         http_addrs,
         hls: (hls, hls_addrs),
+        webrtc,
         rtp_port,
         pair_host,
         warnings,
@@ -224,6 +231,54 @@ fn open_hls(
         listeners.push(opened);
     }
     Ok(listeners)
+}
+
+/// The sockets of WebRTC.
+fn open_webrtc(
+    patience: &Patience,
+    wanted: &[SocketAddr],
+    gives_way: bool,
+    warnings: &mut Vec<String>,
+    inherited: &mut Inherited,
+) -> Result<Vec<UdpSocket>, RunError> {
+    let open = |wanted: SocketAddr| {
+        bind_udp(wanted).or_else(|error| match without_ipv6(wanted, &error) {
+            Some(v4) => bind_udp(v4),
+            None => Err(error),
+        })
+    };
+    let mut sockets = Vec::with_capacity(wanted.len());
+    for wanted in wanted {
+        if let Some((_, taken)) = inherited.take_listeners(inherited::WEBRTC, *wanted) {
+            sockets.extend(taken.into_iter().map(UdpSocket::from));
+            continue;
+        }
+        let opened = match patience.open(WEBRTC, *wanted, || open(*wanted)) {
+            Err(refused) if gives_way => {
+                let free = open(SocketAddr::new(wanted.ip(), 0))
+                    .and_then(|free| Ok((free.local_addr()?, free)));
+                let Ok((addr, free)) = free else { return Err(refused) };
+                warnings.push(instead(&refused.to_string(), &addr));
+                free
+            }
+            opened => opened?,
+        };
+        sockets.push(opened);
+    }
+    Ok(sockets)
+}
+
+fn bind_udp(addr: SocketAddr) -> io::Result<UdpSocket> {
+    use socket2::{Domain, Protocol, Socket, Type};
+    let socket = Socket::new(Domain::for_address(addr), Type::DGRAM, Some(Protocol::UDP))?;
+    if addr.is_ipv6() {
+        socket.set_only_v6(false)?;
+    }
+    // A key picture goes to all viewers at once; the kernel gives what it allows.
+    let _refused = socket.set_send_buffer_size(WEBRTC_BUFFER_BYTES);
+    let _refused = socket.set_recv_buffer_size(WEBRTC_BUFFER_BYTES);
+    socket.bind(&addr.into())?;
+    Ok(socket.into())
 }
 
 fn instead(taken: &str, addr: &SocketAddr) -> String {
@@ -353,7 +408,7 @@ impl Patience {
 }
 
 fn protocol_of(what: &str) -> Protocol {
-    if what == "RTP" { Protocol::Udp } else { Protocol::Tcp }
+    if ["RTP", WEBRTC].contains(&what) { Protocol::Udp } else { Protocol::Tcp }
 }
 
 fn refused(what: &str, addr: SocketAddr, error: &io::Error) -> RunError {
@@ -373,6 +428,7 @@ fn refused_by(
             RTSPS => "rtsp.tls.listen",
             HTTP => "rtsp.http.listen",
             HLS => "hls.listen",
+            WEBRTC => "webrtc.listen",
             _ => "--listen",
         };
         let holder = holder().map_or_else(
@@ -389,6 +445,9 @@ fn refused_by(
 const RTSPS: &str = "RTSPS";
 const HTTP: &str = "HTTP tunnel";
 const HLS: &str = "HLS";
+const WEBRTC: &str = "WebRTC";
+/// Of the sockets of WebRTC, each way: 20 ms of 1.6 Gbit/s.
+const WEBRTC_BUFFER_BYTES: usize = 4 << 20;
 /// Connections that wait to be accepted; the kernel has a limit of its own (`somaxconn`).
 const BASE_BACKLOG: i32 = 4_096;
 /// Viewers of one event come at one moment.

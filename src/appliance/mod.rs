@@ -285,6 +285,7 @@ fn serve(
     let ports: Vec<u16> = prepared.sockets.shards.iter().map(|s| s.pair.rtp_port).collect();
     let Sockets { shards, admin, rtsp_addrs, rtp_port, pair_host, .. } = prepared.sockets;
     let (hls, hls_addrs) = prepared.sockets.hls;
+    let webrtc = prepared.sockets.webrtc;
     let admin_addr = admin.local_addr().map_err(system("the admin listener has no address"))?;
     let (ended, has_ended) = mpsc::channel();
     let (shared, limited) = limited::begin(&config, titles, cpus.shards.len(), &pool.queue());
@@ -318,7 +319,8 @@ fn serve(
     let taken = prepared.claim.map(|claim| claim.finish(&poller, &ports)).transpose();
     taken.map_err(RunError::Takeover)?.inspect(takeover::TakenOver::log);
     let around = (&poller, pool.queue(), Arc::clone(&shared.throttle), paths);
-    let hls = hls::start(&config.hls, shared.hls, (hls, guest_wake), around, shutdown.clone())?;
+    let (of_browsers, listening) = ((shared.hls, shared.viewers), (hls, webrtc, guest_wake));
+    let hls = hls::start(&config, of_browsers, listening, around, shutdown.clone())?;
     let http = (admin, operators, shared.admin.clone());
     let control = start_control(http, &view, shutdown, &poller, (end.clone(), early))?;
     let _door = takeover::give(prepared.door.zip(kept), (&poller, &stop, end))?;

@@ -243,6 +243,18 @@ mod tests {
         # why: sixteen seconds listed and sixteen kept, of 16 Mbit/s
         path_memory = "64MiB"
 
+        [webrtc]
+        # UDP addresses of WebRTC (WHEP at http://HOST:8888/PATH/whep), 1 to 64; off = no WebRTC
+        listen = ["[::]:8189"]
+        # IP addresses that browsers send to, up to 64; none = the one that they reached HLS by
+        hosts = []
+        # viewers by WebRTC at once, 1 to 65536; then 503
+        # why: each has packets of its own: 256 of 4 Mbit/s are 1 Gbit/s
+        viewers_max = 256
+        # viewers by WebRTC of one address of another host: auto (a quarter of all), or count
+        # why: as of HLS
+        viewers_per_address_max = "auto"
+
         [vod]
         # folder that is served under /vod; without one the built-in clip is
         # root = "..."
@@ -396,6 +408,12 @@ mod tests {
         connections_per_address_max = "auto"  # default
         paths_max = 64  # default
         path_memory = "64MiB"  # default
+
+        [webrtc]
+        listen = ["[::]:8189"]  # default
+        hosts = []  # default
+        viewers_max = 256  # default
+        viewers_per_address_max = "auto"  # default
 
         [vod]
         root = '/a "b"'  # file

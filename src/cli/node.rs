@@ -126,6 +126,7 @@ fn gives_way(loaded: &Loaded) -> GivesWay {
         admin: is_default("admin.listen"),
         rtp: is_default("rtsp.udp.rtp"),
         hls: is_default("hls.listen"),
+        webrtc: is_default("webrtc.listen"),
     }
 }
 

@@ -12,8 +12,9 @@ pub(super) fn run(args: &ServeArgs) -> Result<Exit, Failure> {
     let early = EarlyHangup::watch()?;
     let loaded = args.load(std::env::vars_os())?;
     // A second server on one machine serves pages all the same, elsewhere.
-    let is_default = loaded.origin("hls.listen") == Origin::Default;
-    let gives_way = GivesWay { hls: is_default, ..GivesWay::default() };
+    let is_default = |key| loaded.origin(key) == Origin::Default;
+    let (hls, webrtc) = (is_default("hls.listen"), is_default("webrtc.listen"));
+    let gives_way = GivesWay { hls, webrtc, ..GivesWay::default() };
     let config = loaded.config;
     if let Some(root) = &config.media_root {
         check_root(root)?;

@@ -46,6 +46,7 @@ pub mod takeover;
 mod user_file;
 pub mod value;
 pub mod value_error;
+pub mod webrtc;
 
 pub use cpus::CpuList;
 pub use error::ConfigError;
@@ -66,6 +67,7 @@ use secure::{HttpConfig, SrtpMode, TlsConfig};
 use takeover::TakeoverConfig;
 use value::Setting;
 use value_error::ValueError;
+use webrtc::WebrtcConfig;
 
 /// Everything `headend serve` needs to know, checked and with defaults filled in.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -87,6 +89,8 @@ pub struct Config {
     pub http: HttpConfig,
     /// HLS.
     pub hls: HlsConfig,
+    /// WebRTC.
+    pub webrtc: WebrtcConfig,
     /// Which CPUs run a shard.
     pub shards: CpuList,
     /// Which CPUs run a worker.
@@ -160,6 +164,7 @@ impl Default for Config {
             tls: TlsConfig::default(),
             http: HttpConfig::default(),
             hls: HlsConfig::default(),
+            webrtc: WebrtcConfig::default(),
             shards: CpuList::Auto,
             workers: CpuList::Auto,
             shard_priority: ShardPriority::Normal,

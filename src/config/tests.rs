@@ -3,6 +3,7 @@
 use super::*;
 use crate::config::hls::HlsConfig;
 use crate::config::image_memory::ImageMemory;
+use crate::config::webrtc::WebrtcConfig;
 
 fn load_file(text: &str) -> Result<Loaded, ConfigError> {
     load(Some(("headend.toml", text)), [], &[])
@@ -92,6 +93,11 @@ fn file_sets_every_key() {
         connections_per_address_max = 17
         paths_max = 18
         path_memory = "19MiB"
+        [webrtc]
+        listen = "off"
+        hosts = "203.0.113.7"
+        viewers_max = 20
+        viewers_per_address_max = 21
     "#;
     let loaded = load_file(text).unwrap();
     let paths = Arc::clone(&loaded.config.paths);
@@ -124,6 +130,12 @@ fn file_sets_every_key() {
             connections_per_address_max: Some(17),
             paths_max: 18,
             path_bytes_max: 19 << 20,
+        },
+        webrtc: WebrtcConfig {
+            listen: Vec::new(),
+            hosts: vec!["203.0.113.7".parse().unwrap()],
+            viewers_max: 20,
+            viewers_per_address_max: Some(21),
         },
         shards: CpuList::Cpus(vec![0, 1, 2, 3, 8]),
         workers: CpuList::Count(2),

@@ -4,7 +4,7 @@
 //! are taken where they read better.
 
 use std::borrow::Cow;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -246,6 +246,12 @@ impl Setting {
             return Err(ValueError::TooMany { found: texts.len(), max: ADDRESSES_MAX });
         }
         Ok(texts.into_iter().map(str::to_owned).collect())
+    }
+
+    /// Up to `ADDRESSES_MAX` addresses without a port.
+    pub(super) fn ips(&self) -> Result<Vec<IpAddr>, ValueError> {
+        let ip = |text: String| text.parse().map_err(|_| ValueError::Ip { text });
+        self.names()?.into_iter().map(ip).collect()
     }
 
     /// Who is believed at `rtsps://`.

@@ -27,6 +27,12 @@ pub enum ValueError {
         /// What was found.
         text: String,
     },
+    /// Not an IP address without a port.
+    #[error("`{text}` is not an IP address like `203.0.113.7` or `2001:db8::7`")]
+    Ip {
+        /// What was found.
+        text: String,
+    },
     /// A list that must not be empty is.
     #[error("needs at least one value")]
     Empty,

@@ -178,6 +178,8 @@ pub struct Tls {
 pub struct Remote {
     /// Its address.
     pub addr: SocketAddr,
+    /// The own address that it came to.
+    pub local: Option<IpAddr>,
     /// Its certificate, if it has shown that of a node.
     pub node: Option<NodeCertificate>,
 }
@@ -250,7 +252,8 @@ impl Listener for Front {
                 (connection, addr) = self.limited.accept(), if self.handshakes.has_room() =>
                 {
                     let Some(tls) = self.tls.clone() else {
-                        let remote = Remote { addr, node: None };
+                        let local = local_ip(&connection);
+                        let remote = Remote { addr, local, node: None };
                         return self.timed((Stream::Plain(connection), remote));
                     };
                     self.handshakes.begin(tls, connection, addr);
@@ -260,7 +263,7 @@ impl Listener for Front {
     }
 
     fn local_addr(&self) -> io::Result<Self::Addr> {
-        Ok(Remote { addr: self.limited.listener.local_addr()?, node: None })
+        Ok(Remote { addr: self.limited.listener.local_addr()?, local: None, node: None })
     }
 }
 
@@ -317,8 +320,9 @@ impl Handshakes {
 
 /// `None` when it fails, or takes too long.
 async fn handshake(tls: Tls, connection: Connection, addr: SocketAddr) -> Option<(Stream, Remote)> {
-    if let (Some(reached), Ok(own)) = (&tls.reached, connection.stream.local_addr()) {
-        reached(own.ip().to_canonical());
+    let local = local_ip(&connection);
+    if let (Some(reached), Some(own)) = (&tls.reached, local) {
+        reached(own);
     }
     let shaken = async {
         let mut first = [0];
@@ -347,7 +351,12 @@ async fn handshake(tls: Tls, connection: Connection, addr: SocketAddr) -> Option
     let stream = timeout(HANDSHAKE_MAX, shaken).await.ok()??;
     let shown = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
     let node = shown.and_then(NodeCertificate::read);
-    Some((Stream::Tls(Box::new(stream)), Remote { addr, node }))
+    Some((Stream::Tls(Box::new(stream)), Remote { addr, local, node }))
+}
+
+/// The own address that a connection came to.
+fn local_ip(connection: &Connection) -> Option<IpAddr> {
+    connection.stream.local_addr().ok().map(|own| own.ip().to_canonical())
 }
 
 /// Says to a client of plain HTTP what is wrong.

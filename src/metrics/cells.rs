@@ -112,6 +112,10 @@ impl Drop for Share {
 pub struct SharedCounter(AtomicU64);
 
 impl SharedCounter {
+    pub(super) const fn new() -> Self {
+        Self(AtomicU64::new(0))
+    }
+
     /// Adds `n`.
     pub fn add(&self, n: u64) {
         self.0.fetch_add(n, Relaxed);
@@ -274,6 +278,10 @@ impl CertificateCell {
 pub struct SharedGauge(AtomicU64);
 
 impl SharedGauge {
+    pub(super) const fn new() -> Self {
+        Self(AtomicU64::new(0))
+    }
+
     /// Replaces the number.
     pub fn set(&self, value: u64) {
         self.0.store(value, Relaxed);

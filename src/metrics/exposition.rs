@@ -1,7 +1,7 @@
 //! All metrics as text, for `GET /metrics`.
 //!
 //! ```text
-//! cells --FAMILIES--> MetricFamily (labels, sums) --Registry--> sorted --TextEncoder--> text
+//! cells --families--> MetricFamily (labels, sums) --Registry--> sorted --TextEncoder--> text
 //! tables of paths --PathSeries--------^
 //! ```
 //! Of the cells nothing is kept between scrapes, of the paths what `path_families` says.
@@ -20,13 +20,14 @@ use prometheus::proto::{
 use prometheus::{Registry, TextEncoder};
 
 use super::cells::{ADMIN, CERTIFICATE, HLS, LOG, ShardCells, TASK_KINDS, WorkerCells};
-use super::families::{FAMILIES, Family, Read};
+use super::families::{Family, Read, families};
 use super::histogram::HistogramValue;
 use super::limits::{self, Limit, LimitState};
 use super::path_families::PathSeries;
 use super::paths::PathTallies;
 use super::process::{PROCESS, as_f64, major_faults};
 use super::requests::METHODS;
+use super::whep::WHEP;
 
 /// Content type of the text.
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -105,7 +106,7 @@ impl Appliance {
         build: BuildInfo,
         cells: Box<dyn Fn() -> CellSet + Send + Sync>,
     ) -> Result<Self, prometheus::Error> {
-        let descs = FAMILIES.iter().map(|f| desc(f.name, f.help, f.read.label_names()));
+        let descs = families().map(|f| desc(f.name, f.help, f.read.label_names()));
         Ok(Self { build, cells, descs: descs.collect::<Result<_, _>>()? })
     }
 }
@@ -126,7 +127,7 @@ impl Collector for Appliance {
         // Two families have them.
         let limits = limits::states(&cells);
         let family = |family| collect_family(family, &self.build, &cells, &limits);
-        FAMILIES.iter().map(family).collect()
+        families().map(family).collect()
     }
 }
 
@@ -186,6 +187,7 @@ fn collect_family(
             .collect(),
         Read::Admin(read) => vec![number(&[], read(&ADMIN).value())],
         Read::Hls(read) => vec![number(&[], read(&HLS).value())],
+        Read::Whep(read) => vec![number(&[], read(&WHEP).value())],
     };
     family_of(family.name, family.help, kind, metrics)
 }

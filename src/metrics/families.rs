@@ -11,7 +11,9 @@ use super::cells::{
     TASK_KINDS, TLS_FAILURES, TLS_WAYS, TUNNEL_REFUSALS, WorkerCells,
 };
 use super::histogram::HistogramValue;
+use super::hls::HLS_FAMILIES;
 use super::limits::LimitState;
+use super::whep::{WHEP_FAMILIES, WhepCells};
 use crate::base::carrier::Lower;
 
 /// One metric.
@@ -65,6 +67,8 @@ pub(super) enum Read {
     Admin(fn(&AdminCells) -> &SharedCounter),
     /// Counter without labels.
     Hls(fn(&HlsCells) -> &SharedCounter),
+    /// Counter without labels.
+    Whep(fn(&WhepCells) -> &SharedCounter),
 }
 
 impl Read {
@@ -85,6 +89,7 @@ impl Read {
             | Self::Worker(_)
             | Self::Admin(_)
             | Self::Hls(_)
+            | Self::Whep(_)
             | Self::Log(_) => MetricType::COUNTER,
         }
     }
@@ -106,6 +111,7 @@ impl Read {
             | Self::Worker(_)
             | Self::Admin(_)
             | Self::Hls(_)
+            | Self::Whep(_)
             | Self::Log(_)
             | Self::WorkerGauge(_) => &[],
         }
@@ -114,7 +120,11 @@ impl Read {
 
 /// Every metric of the appliance itself but those of single paths, which are in
 /// [`super::path_families`]; `process_*` are in [`super::process`].
-pub(super) static FAMILIES: &[Family] = &[
+pub(super) fn families() -> impl Iterator<Item = &'static Family> {
+    FAMILIES.iter().chain(HLS_FAMILIES).chain(WHEP_FAMILIES)
+}
+
+static FAMILIES: &[Family] = &[
     row("headend_build_info", "What is running; always 1.", Read::BuildInfo),
     row("headend_ready", "1 when the appliance answers players.", Read::Ready),
     // Limits on what strangers can grow.
@@ -143,48 +153,6 @@ pub(super) static FAMILIES: &[Family] = &[
         "headend_admin_feeds_dropped_total",
         "Feeds of the dashboard ended because their page did not read.",
         Read::Admin(|admin| &admin.feeds_dropped),
-    ),
-    // HLS.
-    row("headend_hls_requests_total", "Requests of HLS.", Read::Hls(|hls| &hls.requests)),
-    row(
-        "headend_hls_connections_refused_total",
-        "Connections of HLS refused because a limit was reached.",
-        Read::Hls(|hls| &hls.http.connections_refused),
-    ),
-    row(
-        "headend_hls_requests_timed_out_total",
-        "Connections of HLS ended because their request did not come in time.",
-        Read::Hls(|hls| &hls.http.requests_timed_out),
-    ),
-    row(
-        "headend_hls_logins_failed_total",
-        "Requests of HLS whose name, password or token was wrong.",
-        Read::Hls(|hls| &hls.logins_failed),
-    ),
-    row(
-        "headend_hls_sent_bytes_total",
-        "Bytes of playlists, segments and parts given to connections.",
-        Read::Hls(|hls| &hls.sent_bytes),
-    ),
-    row(
-        "headend_hls_parts_total",
-        "Parts of live paths that were made, each once for all viewers.",
-        Read::Hls(|hls| &hls.parts),
-    ),
-    row(
-        "headend_hls_frames_lost_total",
-        "Frames of live paths left out of HLS because packets of them are missing.",
-        Read::Hls(|hls| &hls.frames_lost),
-    ),
-    row(
-        "headend_hls_segments_evicted_total",
-        "Segments dropped early because the memory of their path was full.",
-        Read::Hls(|hls| &hls.segments_evicted),
-    ),
-    row(
-        "headend_hls_turned_away_total",
-        "Requests of HLS redirected or refused because the server is drained.",
-        Read::Hls(|hls| &hls.turned_away),
     ),
     // Sessions and connections.
     row(
@@ -765,7 +733,7 @@ pub(super) static FAMILIES: &[Family] = &[
     ),
 ];
 
-const fn row(name: &'static str, help: &'static str, read: Read) -> Family {
+pub(super) const fn row(name: &'static str, help: &'static str, read: Read) -> Family {
     Family { name, help, read }
 }
 
@@ -781,7 +749,7 @@ mod tests {
 
     #[test]
     fn names_follow_the_guide() {
-        for family in FAMILIES {
+        for family in families() {
             let (name, kind) = (family.name, family.read.kind());
             assert!(name.starts_with("headend_"), "{name}");
             assert!(family.help.ends_with('.'), "{name}");

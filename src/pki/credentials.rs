@@ -44,6 +44,18 @@ impl ResolvesClientCert for Credentials {
     }
 }
 
+/// A certificate for connections whose other side knows its fingerprint (DTLS of WebRTC), and its
+/// key: ECDSA on P-256, both DER.
+///
+/// # Errors
+/// `Unmade`.
+pub fn peer_certificate() -> Result<(Vec<u8>, Vec<u8>), PkiError> {
+    let unmade = |error: rcgen::Error| PkiError::Unmade(error.to_string());
+    let key = KeyPair::generate().map_err(unmade)?;
+    let made = CertificateParams::default().self_signed(&key).map_err(unmade)?;
+    Ok((made.der().to_vec(), key.serialize_der()))
+}
+
 /// The request of a node for a certificate, as PEM.
 ///
 /// # Errors

@@ -76,7 +76,8 @@ pub struct Offer {
 /// A listening socket.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Offered {
-    /// What clients speak there: `rtsp`, `rtsps`, `http` (tunnels), `admin`, `hls`, `takeover`.
+    /// What clients speak there: `rtsp`, `rtsps`, `http` (tunnels), `admin`, `hls`,
+    /// `webrtc` (datagrams), `takeover`.
     pub speaks: String,
     /// Address; `None` for `takeover`.
     #[serde(default)]

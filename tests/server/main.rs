@@ -48,3 +48,4 @@ mod top;
 mod trick_modes;
 mod tunnel;
 mod webhooks;
+mod whep;

@@ -8,11 +8,14 @@
 )]
 
 use crate::support::browser::Browser;
+use crate::support::http;
+use crate::support::live::wait_until_described;
 use crate::support::media::title;
 use crate::support::players::publish_file;
 use crate::support::process::run;
 use crate::support::server::{Options, Server};
 use crate::support::wait::until;
+use crate::support::whep::{OFFER, post, publish_low_latency};
 use crate::support::{demo_clip, folder_with, hls};
 
 fn server() -> Server {
@@ -151,6 +154,80 @@ fn live_path_plays_near_its_newest_part() {
     browser.until(&format!("{behind} < 8"));
     until_playing(&mut browser);
     assert_own(&mut browser, &server);
+}
+
+fn data(browser: &mut Browser, name: &str) -> String {
+    let value = browser.eval(&format!("document.documentElement.dataset.{name}"));
+    value.as_str().unwrap_or_default().to_owned()
+}
+
+#[test]
+fn live_path_plays_by_webrtc_with_its_sound() {
+    let server = server();
+    let _publisher = publish_low_latency(&server, "libopus");
+    let mut browser = open(&server, "live/a/");
+    until_playing(&mut browser);
+    assert_eq!(data(&mut browser, "player"), "whep");
+    place_in(&of_clip(), &shown(&mut browser));
+    until_playing(&mut browser);
+    // The time is told, and not judged: other tests share the machine.
+    println!("first picture after {} ms", data(&mut browser, "firstPicture"));
+    browser.until(
+        "document.querySelector('video').srcObject.getAudioTracks().some((one) => !one.muted)",
+    );
+    assert_eq!(browser.eval("document.getElementById('left-out').textContent"), "");
+    assert_own(&mut browser, &server);
+    let sessions = || {
+        let (_, text) = http::get(server.admin, "/metrics");
+        assert!(text.contains("headend_whep_not_connected_total 0\n"), "{text}");
+        text.contains("headend_whep_sessions_total 1\n")
+    };
+    assert!(sessions());
+    // A page that is left ends its session.
+    browser.open("about:blank");
+    until("the session is over", || {
+        let limits = http::list(http::get_json(server.admin, "/v1/limits"));
+        limits.iter().any(|row| row["what"] == "webrtc_viewers" && row["used"] == 0)
+    });
+}
+
+#[test]
+fn sound_that_webrtc_does_not_have_is_left_out_and_the_page_says_so() {
+    let server = server();
+    let _publisher = publish_low_latency(&server, "aac");
+    let mut browser = open(&server, "live/a/");
+    until_playing(&mut browser);
+    assert_eq!(data(&mut browser, "player"), "whep");
+    place_in(&of_clip(), &shown(&mut browser));
+    let left_out = browser.eval("document.getElementById('left-out').textContent");
+    assert!(left_out.as_str().unwrap().contains("AAC sound"), "{left_out}");
+    browser.click("document.getElementById('by-hls')");
+    browser.until("document.documentElement.dataset.player === 'mse'");
+    until_playing(&mut browser);
+}
+
+#[test]
+fn path_that_webrtc_cannot_play_is_played_by_hls() {
+    let server = Server::start(&Options { hls: "127.0.0.1:0", webrtc: "off", ..Options::USUAL });
+    let _publisher = publish_low_latency(&server, "aac");
+    let mut browser = open(&server, "live/a/");
+    browser.until("document.documentElement.dataset.player === 'mse'");
+    until_playing(&mut browser);
+}
+
+/// The clip itself has B-frames: Chromium shows the first two pictures of each group by WebRTC.
+#[test]
+fn path_with_b_frames_is_played_by_hls() {
+    let server = server();
+    let clip = demo_clip();
+    let _publisher = publish_file(&clip, &server.url("live/a"), "tcp", &["-stream_loop", "-1"]);
+    wait_until_described(&server, "live/a");
+    let mut browser = open(&server, "live/a/");
+    browser.until("document.documentElement.dataset.player === 'mse'");
+    until_playing(&mut browser);
+    let refused = post(server.hls(), "live/a", "", OFFER);
+    assert_eq!(refused.status, 415);
+    assert!(refused.text().contains("B-frames"), "{}", refused.text());
 }
 
 #[test]

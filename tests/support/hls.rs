@@ -28,10 +28,26 @@ impl Answer {
 
 /// Asks once, on a connection of its own. `headers`: lines that end with CRLF.
 pub(crate) fn ask(hls: SocketAddr, method: &str, path: &str, headers: &str) -> Answer {
+    ask_with(hls, method, path, headers, "")
+}
+
+/// The same with a body.
+pub(crate) fn ask_with(
+    hls: SocketAddr,
+    method: &str,
+    path: &str,
+    headers: &str,
+    body: &str,
+) -> Answer {
     let mut stream = TcpStream::connect_timeout(&hls, PATIENCE).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
     let host = if headers.contains("Host:") { String::new() } else { format!("Host: {hls}\r\n") };
-    write!(stream, "{method} {path} HTTP/1.1\r\n{host}{headers}Connection: close\r\n\r\n").unwrap();
+    let length = match body.len() {
+        0 => String::new(),
+        bytes => format!("Content-Length: {bytes}\r\n"),
+    };
+    let lines = format!("{host}{headers}{length}Connection: close\r\n\r\n");
+    write!(stream, "{method} {path} HTTP/1.1\r\n{lines}{body}").unwrap();
     let mut all = Vec::new();
     stream.read_to_end(&mut all).unwrap();
     read_answer(&all, method)

@@ -74,6 +74,7 @@ pub(crate) mod server;
 pub(crate) mod session;
 pub(crate) mod tunnel;
 pub(crate) mod wait;
+pub(crate) mod whep;
 
 use std::path::{Path, PathBuf};
 

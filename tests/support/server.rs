@@ -34,6 +34,8 @@ pub(crate) struct Options<'a> {
     pub(crate) as_ordinary_user: bool,
     /// `hls.listen`.
     pub(crate) hls: &'a str,
+    /// `webrtc.listen`, which counts with HLS only.
+    pub(crate) webrtc: &'a str,
 }
 
 impl Options<'static> {
@@ -48,6 +50,7 @@ impl Options<'static> {
         without_realtime: false,
         as_ordinary_user: false,
         hls: "off",
+        webrtc: "127.0.0.1:0",
     };
 }
 
@@ -264,6 +267,7 @@ pub(crate) fn command(options: &Options<'_>, files: &Path) -> Command {
     command.args(["--listen", options.listen, "--admin", options.admin, "--rtp-port", "0"]);
     command.args(["--shards", options.shards, "--workers", "1"]);
     command.env("HEADEND__HLS__LISTEN", options.hls);
+    command.env("HEADEND__WEBRTC__LISTEN", options.webrtc);
     command
 }
 

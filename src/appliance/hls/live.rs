@@ -1,16 +1,19 @@
-//! The loop that keeps live paths: it listens to those that somebody watches, and makes segments of
-//! them.
+//! The loop that keeps live paths: it listens to those that somebody watches, makes segments of
+//! them for HLS, and gives their batches to viewers by WebRTC.
 //!
 //! ```text
-//!  first request --Subscribe--> owner --Subscribed, Batch, Lost, Resumed, Ended--> Muxer
-//!                                                                                    |
-//!  request ---------------------> watch::Receiver <--------- Snapshot, for each part-'
+//!  first request --Subscribe--> owner --Subscribed, Batch, Lost, Resumed, Ended--> Muxer, Whep
+//!                                                                                    |     |
+//!  request ---------------------> watch::Receiver <--------- Snapshot, for each part-'     |
+//!  offer -----------------------> answer                       datagrams <-> sockets <-----'
 //!  nobody asks for `IDLE` ------> Unsubscribe, gone
 //!  refused, ended --------------> told for a while, then the next request begins anew
 //! ```
-//! Messages to owners are repeated as those of shards are (`live::renew`).
-//! Bounds: `paths_max` paths; `WAITERS_MAX` requests that wait for the owner of one path;
-//! `MESSAGES_A_ROUND` messages before requests have their turn.
+//! A path is made into segments while somebody asks for them; for viewers by WebRTC alone it is
+//! not. Messages to owners are repeated as those of shards are (`live::renew`).
+//! Bounds: `paths_max` paths; `WAITERS_MAX` requests and `OFFERS_MAX` offers of WHEP that wait for
+//! the owner of one path;
+//! `MESSAGES_A_ROUND` messages, and `ROUND_MAX`, before requests have their turn.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -20,15 +23,16 @@ use jiff::Timestamp;
 use rand::Rng as _;
 use tokio::net::UnixStream;
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::time::{Instant, interval};
+use tokio::time::{Instant, sleep_until};
 
-use super::{Front, LiveAnswer, LiveAsked};
+use super::viewers::{OfferWaiter, Viewers};
+use super::{Asked, Front, LiveAnswer};
 use crate::base::random;
 use crate::config::hls::HlsConfig;
 use crate::config::paths::PathTable;
 use crate::hls::live::{LiveError, Muxer, Snapshot};
 use crate::hls::resource::Revision;
-use crate::http::hls::{HlsView as _, LiveRefusal};
+use crate::http::hls::{HlsView as _, LiveRefusal, WhepRefusal};
 use crate::live::core::batch::{Generation, PacketBatch};
 use crate::live::core::description::Description;
 use crate::live::core::message::{
@@ -46,6 +50,7 @@ pub(super) struct Live {
     paths_max: usize,
     path_bytes_max: usize,
     paths: HashMap<Arc<str>, Watched>,
+    viewers: Viewers,
     /// Memory of each path's segments at the last look, all together.
     bytes: u64,
 }
@@ -53,12 +58,29 @@ pub(super) struct Live {
 /// A path that somebody watches.
 struct Watched {
     state: State,
+    segments: Segments,
     muxer: Muxer,
     snapshots: watch::Sender<Arc<Snapshot>>,
     /// Requests that wait for the owner's answer.
     waiters: Vec<oneshot::Sender<LiveAnswer>>,
+    /// Offers that do.
+    offers: Vec<OfferWaiter>,
     asked: Instant,
     bytes: u64,
+}
+
+/// Whether a path is made into segments.
+enum Segments {
+    /// Nobody asks for them.
+    Off,
+    /// From the owner's next answer on.
+    Wanted,
+    On,
+    /// It cannot be shown, and is not tried again until then.
+    Refused {
+        why: LiveError,
+        until: Instant,
+    },
 }
 
 enum State {
@@ -80,18 +102,23 @@ enum State {
 }
 
 impl Live {
-    pub(super) fn new(config: &HlsConfig, poller: Arc<Poller<Inbox>>, front: Arc<Front>) -> Self {
+    pub(super) fn new(
+        config: &HlsConfig,
+        poller: Arc<Poller<Inbox>>,
+        front: Arc<Front>,
+        viewers: Viewers,
+    ) -> Self {
         let shard_count = u8::try_from(poller.inboxes().count()).unwrap_or(u8::MAX);
         let (paths_max, path_bytes_max) = (config.paths_max, config.path_bytes_max);
         let paths = HashMap::new();
-        Self { poller, shard_count, front, paths_max, path_bytes_max, paths, bytes: 0 }
+        Self { poller, shard_count, front, paths_max, path_bytes_max, paths, viewers, bytes: 0 }
     }
 
     /// Until its runtime ends.
     pub(super) async fn run(
         mut self,
         (inbox, wake): (Arc<Inbox>, std::os::unix::net::UnixStream),
-        mut asked: mpsc::Receiver<LiveAsked>,
+        mut asked: mpsc::Receiver<Asked>,
     ) {
         let wake = UnixStream::from_std(wake);
         let wake = match wake {
@@ -101,22 +128,30 @@ impl Live {
                 return;
             }
         };
-        let mut tick = interval(TICK);
+        if let Err(error) = self.viewers.open() {
+            tracing::error!(code = "HE-E408", %error, "the sockets of WebRTC cannot be used");
+        }
+        let mut tick = Instant::now() + TICK;
         loop {
-            while let Ok((path, answer)) = asked.try_recv() {
-                self.handle_asked(&path, answer, Instant::now());
+            // Also while there is always something to read.
+            if tick <= Instant::now() {
+                self.handle_tick(Instant::now());
+                tick = Instant::now() + TICK;
             }
-            let is_rest = self.read_inbox(&inbox, Instant::now());
+            while let Ok(asked) = asked.try_recv() {
+                self.handle(asked, Instant::now());
+            }
+            let is_rest = self.read_inbox(&inbox, Instant::now()) | self.viewers.work();
+            self.ask_for_starts();
             if is_rest || !inbox.announce_sleep() {
                 tokio::task::yield_now().await;
                 continue;
             }
             tokio::select! {
                 _ = woken(&wake) => {}
-                Some((path, answer)) = asked.recv() => {
-                    self.handle_asked(&path, answer, Instant::now());
-                }
-                _ = tick.tick() => self.handle_tick(Instant::now()),
+                Some(asked) = asked.recv() => self.handle(asked, Instant::now()),
+                () = sleep_until(tick) => {}
+                () = self.viewers.due() => {}
             }
             inbox.announce_awake();
         }
@@ -125,7 +160,7 @@ impl Live {
     /// True: there is more.
     fn read_inbox(&mut self, inbox: &Inbox, now: Instant) -> bool {
         let mut left = MESSAGES_A_ROUND;
-        while left > 0 {
+        while left > 0 && now.elapsed() < ROUND_MAX {
             let mut is_empty = true;
             if let Some(done) = inbox.pop_outcome() {
                 self.front.handle_done(done);
@@ -162,49 +197,114 @@ impl Live {
         }
     }
 
+    fn handle(&mut self, asked: Asked, now: Instant) {
+        match asked {
+            Asked::Segments { path, answer } => self.handle_asked(&path, answer, now),
+            Asked::Offer(waiter) => self.handle_offer(waiter, now),
+            Asked::End { path, id, answer } => {
+                let _gone = answer.send(self.viewers.end(&path, &id));
+            }
+        }
+    }
+
     fn handle_asked(&mut self, path: &str, answer: oneshot::Sender<LiveAnswer>, now: Instant) {
+        let watched = match self.watched(path, now) {
+            Ok(watched) => watched,
+            Err(refusal) => {
+                let _gone = answer.send(Err(refusal));
+                return;
+            }
+        };
+        watched.asked = now;
+        match (&watched.state, &watched.segments) {
+            (State::Over { why: Some(error), .. }, _) => {
+                let _gone = answer.send(Err(error.clone().into()));
+            }
+            (_, Segments::Refused { why, until }) if *until > now => {
+                let _gone = answer.send(Err(why.clone().into()));
+            }
+            (State::Over { why: None, .. }, _) | (State::Here { .. }, Segments::On) => {
+                let _gone = answer.send(Ok(watched.snapshots.subscribe()));
+            }
+            (State::Requested { .. }, _) | (State::Here { .. }, Segments::Wanted) => {
+                watched.want_segments(answer);
+            }
+            (State::Here { .. }, Segments::Off | Segments::Refused { .. }) => {
+                watched.want_segments(answer);
+                // The newest group comes with the answer.
+                self.request(&path.into(), subscribe());
+            }
+        }
+    }
+
+    fn handle_offer(&mut self, waiter: OfferWaiter, now: Instant) {
+        if self.viewers.is_off() {
+            waiter.refuse(WhepRefusal::Off);
+            return;
+        }
+        let path: Arc<str> = waiter.offer.path.as_str().into();
+        let is_known = self.viewers.has(&path);
+        let is_refused =
+            |watched: &Watched| matches!(watched.state, State::Over { why: Some(_), .. });
+        if self.paths.get(&path).is_some_and(is_refused) {
+            // What HLS cannot show WebRTC may.
+            self.remove(&path);
+        }
+        let watched = match self.watched(&path, now) {
+            Ok(watched) => watched,
+            Err(refusal) => {
+                waiter.refuse(refusal.into());
+                return;
+            }
+        };
+        match watched.state {
+            State::Here { .. } if is_known => self.viewers.accept(&path, waiter),
+            State::Over { .. } => waiter.refuse(LiveRefusal::from(RefusedError::NoSource).into()),
+            State::Here { .. } | State::Requested { .. } => {
+                let is_here = matches!(watched.state, State::Here { .. });
+                watched.offers.retain(|waiter| !waiter.answer.is_closed());
+                if watched.offers.len() < OFFERS_MAX {
+                    watched.offers.push(waiter);
+                }
+                if is_here {
+                    self.request(&path, subscribe());
+                }
+            }
+        }
+    }
+
+    /// A path that somebody asks for; its owner is asked for one that nobody asked for before.
+    fn watched(&mut self, path: &str, now: Instant) -> Result<&mut Watched, LiveRefusal> {
         let is_past =
             |watched: &Watched| matches!(watched.state, State::Over { until, .. } if until <= now);
         if self.paths.get(path).is_some_and(is_past) {
             self.remove(path);
         }
-        if let Some(watched) = self.paths.get_mut(path) {
-            watched.asked = now;
-            match &watched.state {
-                State::Requested { .. } if watched.waiters.len() < WAITERS_MAX => {
-                    watched.waiters.push(answer);
-                }
-                State::Requested { .. } => {}
-                State::Over { why: Some(error), .. } => {
-                    let _gone = answer.send(Err(error.clone().into()));
-                }
-                State::Here { .. } | State::Over { why: None, .. } => {
-                    let _gone = answer.send(Ok(watched.snapshots.subscribe()));
-                }
-            }
-            return;
-        }
-        let table: Arc<PathTable> = self.front.paths();
-        if !table.find(path).lineup.is_empty() {
-            let _gone = answer.send(Err(LiveRefusal::Lineup));
-            return;
-        }
-        if self.paths.len() >= self.paths_max {
-            let _gone = answer.send(Err(LiveRefusal::TooMany { max: self.paths_max }));
-            return;
-        }
         let name: Arc<str> = path.into();
-        let watched = Watched {
-            state: State::Requested { next: now + FIRST_REPEAT, wait: FIRST_REPEAT },
-            muxer: self.muxer(Timestamp::now().as_second()),
-            snapshots: watch::Sender::default(),
-            waiters: vec![answer],
-            asked: now,
-            bytes: 0,
-        };
-        self.paths.insert(Arc::clone(&name), watched);
-        HLS.live_paths.set(self.paths.len() as u64);
-        self.request(&name, subscribe());
+        if !self.paths.contains_key(path) {
+            let table: Arc<PathTable> = self.front.paths();
+            if !table.find(path).lineup.is_empty() {
+                return Err(LiveRefusal::Lineup);
+            }
+            if self.paths.len() >= self.paths_max {
+                return Err(LiveRefusal::TooMany { max: self.paths_max });
+            }
+            self.request(&name, subscribe());
+        }
+        let count = self.paths.len() as u64 + 1;
+        let muxer = self.muxer(Timestamp::now().as_second());
+        let watched = self.paths.entry(name).or_insert_with(|| {
+            HLS.live_paths.set(count);
+            Watched::new(muxer, now)
+        });
+        Ok(watched)
+    }
+
+    /// Asks the sources of paths whose viewers need a key frame.
+    fn ask_for_starts(&mut self) {
+        for path in self.viewers.take_wants_sync() {
+            self.request(&path, OwnerRequest::WantSync);
+        }
     }
 
     /// For a run that begins at these seconds since 1970.
@@ -233,29 +333,41 @@ impl Live {
         let is_beginning =
             watched.muxer.has_begun() || !matches!(notification, Notification::Batch(_));
         match notification {
-            // An answer to a request that was repeated.
-            Notification::Subscribed { .. } if matches!(watched.state, State::Here { .. }) => {}
+            // It may be the answer to a request that was repeated.
             Notification::Subscribed { generation, description, snapshot } => {
-                watched.begin(&path, generation, description, &snapshot, now);
+                if matches!(watched.segments, Segments::Wanted) {
+                    watched.begin(&path, generation, &description, &snapshot, now);
+                }
+                let offers = std::mem::take(&mut watched.offers);
+                self.viewers.begin(&path, (generation, &*description, &*snapshot), offers);
+                watched.state = State::Here { generation, description };
             }
             Notification::Resumed { generation, description } => {
-                watched.begin(&path, generation, description, &[], now);
+                if !matches!(watched.segments, Segments::Off) {
+                    watched.begin(&path, generation, &description, &[], now);
+                }
+                let offers = std::mem::take(&mut watched.offers);
+                self.viewers.begin(&path, (generation, &*description, &[]), offers);
+                watched.state = State::Here { generation, description };
             }
-            Notification::Batch(batch) => watched.feed(&path, &batch, now),
+            Notification::Batch(batch) => {
+                watched.feed(&path, &batch, now);
+                self.viewers.handle_batch(&path, &batch);
+            }
             Notification::Described { generation, description } => {
+                self.viewers.describe(&path, generation);
                 if let State::Here { generation: known, description: of } = &mut watched.state {
                     (*known, *of) = (generation, description);
                 }
             }
-            Notification::NotThere(why) => {
-                self.let_go(&path, why);
-                return;
-            }
+            Notification::NotThere(why) => return self.let_go(&path, why),
             Notification::Ended if matches!(watched.state, State::Requested { .. }) => {
-                self.let_go(&path, RefusedError::NoSource);
-                return;
+                return self.let_go(&path, RefusedError::NoSource);
             }
-            Notification::Ended => watched.end(None, now + ENDED_KEPT),
+            Notification::Ended => {
+                self.viewers.end_path(&path);
+                watched.end(None, now + ENDED_KEPT);
+            }
             // Viewers wait for a successor of the source.
             Notification::Lost
             | Notification::Granted { .. }
@@ -265,12 +377,14 @@ impl Live {
             | Notification::Joined { .. } => {}
         }
         watched.answer_waiters();
-        match &watched.state {
+        let is_viewed = self.viewers.is_watched(&path) || !watched.offers.is_empty();
+        match &watched.segments {
             // It is not heard while it cannot be shown.
-            State::Over { why: Some(_), .. } => {
+            Segments::Refused { why, until } if !is_viewed => {
+                watched.state = State::Over { why: Some(why.clone()), until: *until };
                 self.request(&path, OwnerRequest::Unsubscribe { shard: GUEST });
             }
-            State::Here { .. } if is_beginning && !watched.muxer.has_begun() => {
+            Segments::On if is_beginning && watched.is_without_start() => {
                 self.request(&path, OwnerRequest::WantSync);
             }
             _ => {}
@@ -284,6 +398,9 @@ impl Live {
             for waiter in watched.waiters.drain(..) {
                 let _gone = waiter.send(Err(why.into()));
             }
+            for waiter in watched.offers.drain(..) {
+                waiter.refuse(LiveRefusal::from(why).into());
+            }
         }
         self.remove(path);
         self.note_memory();
@@ -294,18 +411,24 @@ impl Live {
             self.end_all(now);
         }
         let mut requests = Vec::new();
-        let mut over = Vec::new();
+        let (mut over, mut idle) = (Vec::new(), Vec::new());
         for (path, watched) in &mut self.paths {
             watched.count();
             let is_idle = now.duration_since(watched.asked) >= IDLE
                 && watched.snapshots.receiver_count() == 0;
+            let is_viewed = self.viewers.is_watched(path) || !watched.offers.is_empty();
+            if !is_viewed {
+                self.viewers.forget(path);
+            } else if is_idle && matches!(watched.segments, Segments::On) {
+                idle.push(Arc::clone(path));
+            }
             match &mut watched.state {
                 State::Over { until, .. }
                     if *until <= now && watched.snapshots.receiver_count() == 0 =>
                 {
                     over.push(Arc::clone(path));
                 }
-                _ if is_idle => over.push(Arc::clone(path)),
+                _ if is_idle && !is_viewed => over.push(Arc::clone(path)),
                 State::Requested { next, wait } if *next <= now => {
                     *wait = (*wait * 2).min(REPEAT_MAX);
                     *next = now + *wait;
@@ -315,12 +438,22 @@ impl Live {
                     let (generation, description) = (*generation, Arc::clone(description));
                     let listen = OwnerRequest::Listen { shard: GUEST, generation, description };
                     requests.push((Arc::clone(path), listen));
+                    if matches!(watched.segments, Segments::Wanted) || !watched.offers.is_empty() {
+                        // The answer was lost.
+                        requests.push((Arc::clone(path), subscribe()));
+                    }
                 }
                 State::Requested { .. } | State::Over { .. } => {}
             }
         }
         for path in over {
             self.remove(&path);
+        }
+        for path in idle {
+            let muxer = self.muxer(Timestamp::now().as_second());
+            if let Some(watched) = self.paths.get_mut(&path) {
+                watched.stop_segments(muxer);
+            }
         }
         for (path, request) in requests {
             self.request(&path, request);
@@ -333,6 +466,7 @@ impl Live {
         let mut ended = Vec::new();
         for (path, watched) in &mut self.paths {
             if matches!(watched.state, State::Here { .. }) {
+                self.viewers.end_path(path);
                 watched.end(None, now + ENDED_KEPT);
                 ended.push(Arc::clone(path));
             }
@@ -344,6 +478,7 @@ impl Live {
 
     fn remove(&mut self, path: &str) {
         let Some((name, watched)) = self.paths.remove_entry(path) else { return };
+        self.viewers.end_path(path);
         if !matches!(watched.state, State::Over { .. }) {
             self.request(&name, OwnerRequest::Unsubscribe { shard: GUEST });
         }
@@ -368,19 +503,54 @@ impl Live {
 }
 
 impl Watched {
+    /// Its owner is asked.
+    fn new(muxer: Muxer, now: Instant) -> Self {
+        Self {
+            state: State::Requested { next: now + FIRST_REPEAT, wait: FIRST_REPEAT },
+            segments: Segments::Off,
+            muxer,
+            snapshots: watch::Sender::default(),
+            waiters: Vec::new(),
+            offers: Vec::new(),
+            asked: now,
+            bytes: 0,
+        }
+    }
+
+    /// A full list drops the answer, which is how that is told.
+    fn want_segments(&mut self, answer: oneshot::Sender<LiveAnswer>) {
+        self.segments = Segments::Wanted;
+        if self.waiters.len() < WAITERS_MAX {
+            self.waiters.push(answer);
+        }
+    }
+
+    /// Nobody asks for segments any more, though the path is watched by WebRTC.
+    fn stop_segments(&mut self, muxer: Muxer) {
+        self.segments = Segments::Off;
+        self.muxer = muxer;
+        self.snapshots = watch::Sender::default();
+        self.count();
+    }
+
+    /// Whether segments wait for a key frame to begin with.
+    fn is_without_start(&self) -> bool {
+        matches!(self.state, State::Here { .. }) && !self.muxer.has_begun()
+    }
+
     fn begin(
         &mut self,
         path: &str,
         generation: Generation,
-        description: Arc<Description>,
+        description: &Description,
         snapshot: &[Arc<PacketBatch>],
         now: Instant,
     ) {
-        let begun = self.muxer.begin(generation, &description);
+        let begun = self.muxer.begin(generation, description);
         let begun = begun.and_then(|()| self.muxer.handle_snapshot(snapshot));
         match begun {
             Ok(_) => {
-                self.state = State::Here { generation, description };
+                self.segments = Segments::On;
                 self.publish();
             }
             Err(error) => self.refuse(path, error, now),
@@ -388,7 +558,7 @@ impl Watched {
     }
 
     fn feed(&mut self, path: &str, batch: &PacketBatch, now: Instant) {
-        if !matches!(self.state, State::Here { .. }) {
+        if !matches!((&self.state, &self.segments), (State::Here { .. }, Segments::On)) {
             return;
         }
         match self.muxer.handle_batch(batch) {
@@ -398,10 +568,12 @@ impl Watched {
         }
     }
 
-    /// It is no longer shown.
+    /// It is no longer shown; who waits for a part is told by the last snapshot.
     fn refuse(&mut self, path: &str, error: LiveError, now: Instant) {
         tracing::info!(code = "HE-I408", path, %error, "a live path cannot be shown in a browser");
-        self.end(Some(error), now + REFUSED_KEPT);
+        self.muxer.end();
+        self.publish();
+        self.segments = Segments::Refused { why: error, until: now + REFUSED_KEPT };
     }
 
     /// Who waits for a part is told by the last snapshot.
@@ -416,11 +588,14 @@ impl Watched {
         if matches!(self.state, State::Requested { .. }) {
             return;
         }
+        let refusal = match &self.segments {
+            Segments::Refused { why, .. } => Some(why.clone()),
+            Segments::Wanted if matches!(self.state, State::Here { .. }) => return,
+            _ => None,
+        };
         for waiter in self.waiters.drain(..) {
-            let answer = match &self.state {
-                State::Over { why: Some(error), .. } => Err(error.clone().into()),
-                _ => Ok(self.snapshots.subscribe()),
-            };
+            let snapshots = self.snapshots.subscribe();
+            let answer = refusal.clone().map_or(Ok(snapshots), |why| Err(why.into()));
             let _gone = waiter.send(answer);
         }
     }
@@ -465,8 +640,12 @@ const NUMBERS_BEGIN_S: i64 = 1_577_836_800;
 const TICK: Duration = Duration::from_secs(1);
 /// Messages of each kind in a round of the loop.
 const MESSAGES_A_ROUND: usize = 256;
+/// Time of a round: a batch for many viewers by WebRTC takes milliseconds.
+const ROUND_MAX: Duration = Duration::from_millis(5);
 /// Requests that wait for the owner of one path.
 const WAITERS_MAX: usize = 4_096;
+/// Offers of WHEP that wait for the owner of one path.
+const OFFERS_MAX: usize = 64;
 
 #[cfg(test)]
 mod tests;

@@ -1,10 +1,11 @@
-//! HLS put together: its thread, and how it reaches shards and workers.
+//! HLS and WebRTC put together: their thread, and how it reaches shards and workers.
 //!
 //! ```text
 //!  thread "hls": HTTP (`http::hls`) --open, judge--> TaskQueue --> workers --.
-//!                   |  `--watch--> live --Subscribe--> owners of paths      |
-//!                   |               ^                                       |
-//!                   '--snapshots----'<---batches, answers-- inbox of the guest
+//!                   |  `--watch, offer--> live --Subscribe--> owners of paths
+//!                   |                      ^ ^                              |
+//!                   '--snapshots, answers--' |<-batches, answers-- inbox of the guest
+//!  browsers <--RTP, ICE, DTLS--> datagrams --' viewers (`whep`)
 //! ```
 //! To shards the thread is a guest: an inbox with an id of its own, which listens to paths as a
 //! shard with readers does (`Poller::with_guest`). So a viewer costs a shard nothing, and a path
@@ -12,10 +13,12 @@
 //! Invariant: a question is answered once, or its sender is dropped. Bounds: `WAITING_MAX` tasks
 //! under way, `ASKED_MAX` requests for live paths that wait for the loop.
 
+mod datagrams;
 mod live;
+mod viewers;
 
 use std::collections::HashMap;
-use std::net::TcpListener;
+use std::net::{TcpListener, UdpSocket};
 use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -28,23 +31,37 @@ use super::RunError;
 use super::system;
 use crate::access::question::{Answer, Question};
 use crate::access::throttle::Throttle;
+use crate::base::addresses::Addresses;
 use crate::base::time::Mono;
-use crate::config::hls::HlsConfig;
+use crate::config::Config;
 use crate::config::paths::PathTable;
 use crate::hls::live::Snapshot;
 use crate::http::Intake;
-use crate::http::hls::{HlsView, LiveRefusal};
+use crate::http::hls::{HlsView, LiveRefusal, OfferAsked};
 use crate::library::title::Title;
 use crate::metrics::cells::HLS;
+use crate::metrics::whep::WHEP;
+use crate::pki::credentials;
 use crate::poll::poller::{GUEST, Poller};
 use crate::poll::task::{OpenFailure, Outcome, Task, TaskClass, TaskDone, TaskOwner, Work};
 use crate::session::draining::{Drain, DrainOrder};
 use crate::shard::inbox::Inbox;
+use crate::whep::{Identity, Limits};
 use crate::worker::TaskQueue;
 use live::Live;
+use viewers::{OfferAnswer, OfferWaiter, Viewers};
 
 type LiveAnswer = Result<watch::Receiver<Arc<Snapshot>>, LiveRefusal>;
-type LiveAsked = (String, oneshot::Sender<LiveAnswer>);
+
+/// What handlers of requests ask the loop of live paths.
+enum Asked {
+    /// Segments of a path.
+    Segments { path: String, answer: oneshot::Sender<LiveAnswer> },
+    /// A session of WHEP.
+    Offer(OfferWaiter),
+    /// The end of one.
+    End { path: String, id: String, answer: oneshot::Sender<bool> },
+}
 
 /// What the thread works with: shards, workers, failed logins, and what is said of paths.
 type Around<'a> = (&'a Arc<Poller<Inbox>>, Arc<TaskQueue>, Arc<Throttle>, Arc<PathTable>);
@@ -52,9 +69,9 @@ type Around<'a> = (&'a Arc<Poller<Inbox>>, Arc<TaskQueue>, Arc<Throttle>, Arc<Pa
 /// Starts HLS, where it is configured: `wake` becomes readable when the guest's inbox has
 /// something. It ends with `shutdown`.
 pub(super) fn start(
-    config: &HlsConfig,
-    intake: Intake,
-    (listeners, wake): (Vec<TcpListener>, Option<UnixStream>),
+    config: &Config,
+    (intake, viewers): (Intake, Arc<Addresses>),
+    (listeners, sockets, wake): (Vec<TcpListener>, Vec<UdpSocket>, Option<UnixStream>),
     (poller, queue, throttle, paths): Around<'_>,
     shutdown: watch::Receiver<bool>,
 ) -> Result<Option<JoinHandle<()>>, RunError> {
@@ -68,9 +85,12 @@ pub(super) fn start(
         drain: ArcSwapOption::empty(),
         asks,
     });
-    let live = Live::new(config, Arc::clone(poller), Arc::clone(&front));
+    let limits = Limits { viewers_max: config.webrtc.viewers_max, addresses: viewers };
+    let sockets = (sockets, config.webrtc.hosts.clone());
+    let viewers = Viewers::new(identity()?, limits, sockets);
+    let live = Live::new(&config.hls, Arc::clone(poller), Arc::clone(&front), viewers);
     let beside = live.run((inbox, wake), asked);
-    let settings = (config.clone(), intake);
+    let settings = (config.hls.clone(), intake);
     let started = crate::http::hls::spawn(listeners, front, settings, shutdown, beside);
     started.map(Some).map_err(system("the HLS thread does not start"))
 }
@@ -82,7 +102,7 @@ pub(super) struct Front {
     paths: ArcSwap<PathTable>,
     waiting: Mutex<Waiting>,
     drain: ArcSwapOption<Drain>,
-    asks: mpsc::Sender<LiveAsked>,
+    asks: mpsc::Sender<Asked>,
 }
 
 /// Who waits for the outcome of a task.
@@ -171,15 +191,36 @@ impl HlsView for Front {
     fn watch_live(&self, path: &str) -> oneshot::Receiver<LiveAnswer> {
         let (answer, receiver) = oneshot::channel();
         // A full queue drops the sender.
-        let _full = self.asks.try_send((path.to_owned(), answer));
+        let _full = self.asks.try_send(Asked::Segments { path: path.to_owned(), answer });
+        receiver
+    }
+
+    fn offer(&self, offer: OfferAsked) -> oneshot::Receiver<OfferAnswer> {
+        let (answer, receiver) = oneshot::channel();
+        let _full = self.asks.try_send(Asked::Offer(OfferWaiter { offer, answer }));
+        receiver
+    }
+
+    fn end_session(&self, path: &str, id: &str) -> oneshot::Receiver<bool> {
+        let (answer, receiver) = oneshot::channel();
+        let (path, id) = (path.to_owned(), id.to_owned());
+        let _full = self.asks.try_send(Asked::End { path, id, answer });
         receiver
     }
 }
 
-/// Whether somebody watches: has asked for something lately that viewers ask for again and again.
+/// Who the server is to browsers, until it ends.
+fn identity() -> Result<Identity, RunError> {
+    let made = credentials::peer_certificate();
+    let (certificate, key) = made.map_err(|error| RunError::Config(error.to_string()))?;
+    Ok(Identity::new(certificate, key))
+}
+
+/// Whether somebody watches: has a session of WebRTC, or has asked for something lately that
+/// viewers ask for again and again.
 pub(super) fn has_viewers() -> bool {
     let seen = HLS.seen_ns.value();
-    seen > 0 && monotonic() < Mono(seen) + VIEWER_MAX
+    WHEP.viewers.value() > 0 || seen > 0 && monotonic() < Mono(seen) + VIEWER_MAX
 }
 
 /// The clock of the shards.

@@ -19,7 +19,7 @@ use tokio::sync::watch;
 use super::super::end::End;
 use super::super::reload::push_patiently;
 use super::door::Door;
-use super::inherited::{ADMIN, HLS, TAKEOVER, spelled};
+use super::inherited::{ADMIN, HLS, TAKEOVER, WEBRTC, spelled};
 use super::wire::{Wire, WireError};
 use super::{BEGIN_MAX, MESSAGE_MAX, PREPARE_MAX, QUIET_MAX, RECORD_MAX, TAKE_MAX};
 use crate::appliance::listen::Sockets;
@@ -57,6 +57,9 @@ impl Kept {
             std::iter::once((ADMIN, &sockets.admin)).chain(hls.iter().map(|one| (HLS, one)))
         {
             kept.listeners.push((speaks, listener.local_addr()?, listener.try_clone()?.into()));
+        }
+        for socket in &sockets.webrtc {
+            kept.listeners.push((WEBRTC, socket.local_addr()?, socket.try_clone()?.into()));
         }
         Ok(kept)
     }

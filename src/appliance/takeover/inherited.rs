@@ -71,6 +71,7 @@ pub(in crate::appliance) fn spelled(speaks: Speaks) -> &'static str {
 
 pub(in crate::appliance) const ADMIN: &str = "admin";
 pub(in crate::appliance) const HLS: &str = "hls";
+pub(in crate::appliance) const WEBRTC: &str = "webrtc";
 pub(super) const TAKEOVER: &str = "takeover";
 
 #[cfg(test)]

@@ -107,7 +107,7 @@ pub(super) fn allow_origin(config: &HlsConfig, asked: &HeaderMap, headers: &mut 
     };
     let Some(value) = value else { return };
     headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, value);
-    let exposed = HeaderValue::from_static("Content-Length, Content-Range");
+    let exposed = HeaderValue::from_static("Content-Length, Content-Range, Location");
     headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, exposed);
 }
 

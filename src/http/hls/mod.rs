@@ -3,7 +3,8 @@
 //! ```text
 //! request -> drained? -> leave (`access` rules) -> resource --title--> plan, ranges of its file
 //!                                         |------live---> snapshot, waited for where it is to come
-//!                                         `------page---> page.html, player.js, player.css
+//!                                         |------page---> page.html, player.js, player.css
+//!                                         `------offer--> answer, a session (WHEP)
 //! ```
 //! | file | what is there |
 //! |---|---|
@@ -11,6 +12,7 @@
 //! | `leave` | whether a client may: the rules, Basic, tokens |
 //! | `titles` | playlists and segments of titles |
 //! | `live` | playlists, parts and segments of live paths; what waits for them |
+//! | `whep` | offers of WebRTC, and the end of sessions |
 //! | `bytes` | bodies, ranges, headers for caches and other origins |
 //!
 //! Shards are asked for nothing but batches of paths that somebody watches (`appliance::hls`), so
@@ -24,6 +26,7 @@ mod live;
 mod page;
 mod titles;
 mod view;
+mod whep;
 
 use std::future::Future;
 use std::io;
@@ -32,6 +35,7 @@ use std::sync::Arc;
 use std::thread::{Builder, JoinHandle};
 
 use axum::Router;
+use axum::body::Body;
 use axum::extract::{ConnectInfo, State};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
@@ -49,7 +53,8 @@ use crate::metrics::cells::HLS;
 use crate::session::draining::ViewerAway;
 use leave::{Leave, Leaves};
 use titles::Titles;
-pub use view::{HlsView, LiveRefusal};
+pub use view::{HlsView, LiveRefusal, OfferAsked, WhepRefusal};
+use whep::Target;
 
 /// What requests are answered with.
 struct Hls {
@@ -119,12 +124,23 @@ async fn answer(
     method: Method,
     uri: Uri,
     headers: HeaderMap,
+    body: Body,
 ) -> Response {
     HLS.requests.add(1);
+    let decoded = percent_decode_str(uri.path()).decode_utf8().ok();
+    let target = decoded.and_then(|decoded| Target::read(&decoded));
     let mut response = if method == Method::OPTIONS {
-        bytes::preflight()
+        target.as_ref().map_or_else(bytes::preflight, Target::preflight)
     } else {
-        match hls.answer(&remote, &method, &uri, &headers).await {
+        let answered = match &target {
+            Some(target) => {
+                let (remote, method, uri, headers) = (&remote, &method, &uri, &headers);
+                let request = whep::Request { remote, method, uri, headers, body };
+                whep::answer(&hls, target, request).await
+            }
+            None => hls.answer(&remote, &method, &uri, &headers).await,
+        };
+        match answered {
             Ok(response) => response,
             Err(problem) => {
                 let mut response = problem.into_response();
@@ -158,14 +174,10 @@ impl Hls {
             return redirect(uri, &without_empty_segments(&decoded));
         };
         let query = uri.query();
-        let token = Shown::token_in(query);
-        if token.as_ref().is_some_and(|token| token.expose().len() > TOKEN_BYTES_MAX) {
-            return Err(Problem::bad_request("the token is too long"));
-        }
+        let suffix = suffix_of(query)?;
         if let Some(answer) = self.turn_away(&resource, uri)? {
             return Ok(answer);
         }
-        let suffix = token.map_or_else(String::new, |token| bytes::token_suffix(&token));
         let is_head = method == Method::HEAD;
         let mut asked = Asked { path: &path, resource, query, headers, is_head, suffix };
         let leave = self.leaves.ask(&*self.view, &asked, remote.addr.ip()).await?;
@@ -206,6 +218,15 @@ impl Hls {
             )),
         }
     }
+}
+
+/// What goes behind URIs for a token in a query.
+fn suffix_of(query: Option<&str>) -> Result<String, Problem> {
+    let token = Shown::token_in(query);
+    if token.as_ref().is_some_and(|token| token.expose().len() > TOKEN_BYTES_MAX) {
+        return Err(Problem::bad_request("the token is too long"));
+    }
+    Ok(token.map_or_else(String::new, |token| bytes::token_suffix(&token)))
 }
 
 /// Whether viewers begin with this.

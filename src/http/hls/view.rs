@@ -1,7 +1,8 @@
-//! What HLS asks of the appliance, which implements [`HlsView`].
+//! What HLS and WHEP ask of the appliance, which implements [`HlsView`].
 //!
 //! Invariant: nothing here blocks; an answer that does not come drops its sender.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use tokio::sync::{oneshot, watch};
@@ -15,6 +16,7 @@ use crate::library::title::Title;
 use crate::live::core::message::RefusedError;
 use crate::poll::task::OpenFailure;
 use crate::session::draining::Drain;
+use crate::whep::{OfferError, Opened};
 
 /// The appliance as viewers see it.
 pub trait HlsView: Send + Sync + 'static {
@@ -41,6 +43,40 @@ pub trait HlsView: Send + Sync + 'static {
         &self,
         path: &str,
     ) -> oneshot::Receiver<Result<watch::Receiver<Arc<Snapshot>>, LiveRefusal>>;
+
+    /// Opens a session of WHEP.
+    fn offer(&self, offer: OfferAsked) -> oneshot::Receiver<Result<Opened, WhepRefusal>>;
+
+    /// Ends one. False: there is none of that id on the path.
+    fn end_session(&self, path: &str, id: &str) -> oneshot::Receiver<bool>;
+}
+
+/// An offer of WHEP.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OfferAsked {
+    /// Name of the live path.
+    pub path: String,
+    /// The SDP of the browser.
+    pub sdp: String,
+    /// Address of the browser.
+    pub from: IpAddr,
+    /// Address of this server that the request came to.
+    pub local: IpAddr,
+}
+
+/// Why a session of WHEP does not begin.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum WhepRefusal {
+    /// The path cannot be watched.
+    #[error("{0}")]
+    Live(#[from] LiveRefusal),
+    /// The offer is not accepted.
+    #[error("{0}")]
+    Offer(#[from] OfferError),
+    /// It is not configured.
+    #[error("WebRTC is off (webrtc.listen)")]
+    Off,
 }
 
 /// Why a live path cannot be watched.

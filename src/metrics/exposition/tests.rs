@@ -38,7 +38,7 @@ fn about(text: &str, name: &str) -> String {
 fn every_name_has_help_type_and_a_sample_from_the_first_scrape() {
     let (shards, workers) = two_shards();
     let text = exposition(&shards, &workers).text(Vec::new()).unwrap();
-    for family in FAMILIES {
+    for family in families() {
         let name = family.name;
         assert!(text.contains(&format!("# HELP {name} ")), "{name}");
         assert!(text.contains(&format!("# TYPE {name} ")), "{name}");
@@ -201,6 +201,17 @@ fn names_and_types_are_the_documented_ones() {
     headend_uring_overflows_total counter
     headend_uring_pauses_total counter
     headend_uring_refusals_total counter
+    headend_whep_datagrams_strange_total counter
+    headend_whep_datagrams_unsent_total counter
+    headend_whep_keyframe_requests_total counter
+    headend_whep_not_connected_total counter
+    headend_whep_packets_left_out_total counter
+    headend_whep_panics_total counter
+    headend_whep_rtp_packets_sent_total counter
+    headend_whep_rtp_payload_bytes_sent_total counter
+    headend_whep_sessions_total counter
+    headend_whep_skips_total counter
+    headend_whep_viewers_refused_total counter
     headend_window_waits_total counter
     headend_windows_built_total counter
     headend_windows_cached gauge

@@ -34,7 +34,7 @@ impl Bench {
             drain: ArcSwapOption::empty(),
             asks: mpsc::channel(1).0,
         });
-        let live = Live::new(&HlsConfig::default(), poller, front);
+        let live = Live::new(&HlsConfig::default(), poller, front, Viewers::off());
         Self { live, owner, now: Instant::now() }
     }
 

@@ -1,11 +1,13 @@
 // Plays the path of this page: a title by the browser's own HLS where it has that, else by Media
 // Source Extensions, which get the playlist's segments (fragmented MP4) one after the other. Live
-// paths the other way round: Chromium's own HLS stays six seconds behind, parts of half a second
-// do not.
+// paths by WebRTC (WHEP), below a second behind, where the browser and the path have it; else by
+// HLS the other way round: Chromium's own HLS stays six seconds behind, parts of half a second do
+// not.
 //
 //   index.m3u8 -> CODECS, media playlist -> initialization, segments or parts -> SourceBuffer
+//   offer -> whep -> answer -> RTP
 //
-// ?player=mse and ?player=native choose one of the two; ?token=.. goes to every request.
+// ?player=whep, =mse and =native choose one of the three; ?token=.. goes to every request.
 // States are in `document.documentElement.dataset.state`: loading, playing, ended, error.
 "use strict";
 
@@ -45,15 +47,7 @@ async function get(url, options) {
       await pause(1000 * (Number(answer.headers.get("Retry-After")) || 1));
       continue;
     }
-    let detail = answer.statusText;
-    try {
-      detail = (await answer.json()).detail || detail;
-    } catch (notJson) {
-      // The status has to do.
-    }
-    const failure = new Failure(`${detail} (${answer.status})`);
-    failure.status = answer.status;
-    throw failure;
+    throw await failureOf(answer);
   }
 }
 
@@ -373,7 +367,132 @@ async function playNatively() {
   video.src = "index.m3u8" + suffix;
 }
 
-video.addEventListener("playing", () => say("playing", "Playing"));
+// A session of WHEP until it is over; `Failure` when it does not begin.
+async function playByWebRtc(isAgain) {
+  const peer = new RTCPeerConnection();
+  for (const kind of ["video", "audio"]) peer.addTransceiver(kind, { direction: "recvonly" });
+  const stream = new MediaStream();
+  peer.addEventListener("track", (event) => stream.addTrack(event.track));
+  let session = null;
+  const leave = () => {
+    if (session) fetch(session, { method: "DELETE", keepalive: true }).catch(() => {});
+    session = null;
+    peer.close();
+  };
+  window.addEventListener("pagehide", leave, { once: true });
+  try {
+    await peer.setLocalDescription(await peer.createOffer());
+    // No candidate of ours is waited for: the server finds this browser by its first datagram.
+    const headers = { "Content-Type": "application/sdp" };
+    const answer = await fetch("whep" + suffix, {
+      method: "POST", headers, body: peer.localDescription.sdp, credentials: "same-origin",
+    });
+    if (!answer.ok) throw await failureOf(answer);
+    session = answer.headers.get("Location");
+    const leftOut = answer.headers.get("Headend-Left-Out");
+    document.getElementById("left-out").textContent =
+      leftOut ? `Left out: ${leftOut} sound, which WebRTC does not have. HLS has it.` : "";
+    await peer.setRemoteDescription({ type: "answer", sdp: await answer.text() });
+    video.srcObject = stream;
+    video.play().catch(() => {});
+    await connected(peer, isAgain ? 10_000 : 4_000);
+    document.getElementById("latency").textContent = "by WebRTC";
+    await Promise.race([gone(peer), pictures(peer)]);
+    await gone(peer);
+  } finally {
+    window.removeEventListener("pagehide", leave);
+    leave();
+    video.srcObject = null;
+  }
+}
+
+async function failureOf(answer) {
+  let detail = answer.statusText;
+  try {
+    detail = (await answer.json()).detail || detail;
+  } catch (notJson) {
+    // The status has to do.
+  }
+  const failure = new Failure(`${detail} (${answer.status})`);
+  failure.status = answer.status;
+  return failure;
+}
+
+function connected(peer, ms) {
+  return new Promise((done, failed) => {
+    const refuse = () => failed(new Failure("No connection by UDP came up."));
+    const timer = setTimeout(refuse, ms);
+    const look = () => {
+      if (peer.connectionState === "connected") done();
+      else if (["failed", "closed"].includes(peer.connectionState)) refuse();
+      else return;
+      clearTimeout(timer);
+      peer.removeEventListener("connectionstatechange", look);
+    };
+    peer.addEventListener("connectionstatechange", look);
+    look();
+  });
+}
+
+// The server closes DTLS when a path ends; a server that is gone is noticed by ICE.
+function gone(peer) {
+  return new Promise((done) => {
+    const look = () => {
+      if (["failed", "closed", "disconnected"].includes(peer.connectionState)) done();
+    };
+    peer.addEventListener("connectionstatechange", look);
+    for (const { transport } of peer.getReceivers()) {
+      transport?.addEventListener("statechange", () => {
+        if (transport.state === "closed" || transport.state === "failed") done();
+      });
+    }
+    look();
+  });
+}
+
+// Pictures are decoded soon, or something between the server and this screen does not take them.
+// Sound alone has none.
+async function pictures(peer) {
+  const isWanted = peer.getTransceivers().some(({ currentDirection, receiver }) =>
+    currentDirection === "recvonly" && receiver.track.kind === "video");
+  for (let waited = 0; isWanted && waited < 8_000; waited += 250) {
+    await pause(250);
+    if (["failed", "closed"].includes(peer.connectionState)) return;
+    const found = [...(await peer.getStats()).values()];
+    if (found.some(({ type, framesDecoded }) => type === "inbound-rtp" && framesDecoded > 0)) return;
+  }
+  if (isWanted) throw new Failure("No picture comes by WebRTC.");
+}
+
+// By WebRTC as long as that works. A path that has ended says so, when it has not come back for a
+// while; all else is left to HLS.
+async function playLowLatency() {
+  let absent = 0;
+  for (let times = 0; ; times++) {
+    try {
+      await playByWebRtc(times > 0);
+      absent = 0;
+    } catch (error) {
+      console.debug(error);
+      if (times > 0 && error.status === 404) {
+        if (absent++ === 6) return say("ended", "The end");
+        await pause(2000);
+        continue;
+      }
+      if (chosen === "whep") throw error;
+      document.getElementById("left-out").textContent = "";
+      return playByHls();
+    }
+    say("loading", "Waiting for data");
+    await pause(1000);
+  }
+}
+
+video.addEventListener("playing", () => {
+  say("playing", "Playing");
+  // Milliseconds from the beginning of the page to its first picture.
+  document.documentElement.dataset.firstPicture ??= Math.round(performance.now());
+});
 video.addEventListener("waiting", () => say("loading", "Waiting for data"));
 video.addEventListener("ended", () => say("ended", "The end"));
 video.addEventListener("error", () => {
@@ -388,8 +507,21 @@ const isNative = video.canPlayType("application/vnd.apple.mpegurl") !== "";
 const isTitle = /^\/+(vod\/|demo\/*$)/.test(location.pathname);
 const prefersNative = isNative && (isTitle || !(window.MediaSource || window.ManagedMediaSource));
 const wantsNative = chosen === "native" || (prefersNative && chosen !== "mse");
-const play = wantsNative ? playNatively : playByMediaSource;
-document.documentElement.dataset.player = play === playNatively ? "native" : "mse";
+const wantsWebRtc =
+  chosen === "whep" || (!chosen && !isTitle && "RTCPeerConnection" in window);
+const playByHls = () => {
+  document.documentElement.dataset.player = wantsNative ? "native" : "mse";
+  return wantsNative ? playNatively() : playByMediaSource();
+};
+const play = wantsWebRtc ? playLowLatency : playByHls;
+if (wantsWebRtc) document.documentElement.dataset.player = "whep";
+if (!isTitle) {
+  for (const player of ["whep", "mse"]) {
+    const link = document.getElementById(player === "whep" ? "by-whep" : "by-hls");
+    link.href = `?${new URLSearchParams([...query, ["player", player]])}`;
+  }
+  document.getElementById("choice").hidden = false;
+}
 play().catch((error) => {
   console.debug(error);
   say("error", error instanceof Failure ? error.message : `The player failed: ${error.message}`);

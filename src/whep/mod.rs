@@ -1,0 +1,121 @@
+//! WHEP (draft-ietf-wish-whep): live paths in a browser below a second, by WebRTC, without sockets
+//! and without HTTP.
+//!
+//! ```text
+//!  offer --open--> answer                            batches of a path (as HLS gets them)
+//!                                                       | lane, stream: once a path
+//!  datagrams --ufrag, address--> viewer --+             v
+//!  time -------------------------------> |  <---------- packets
+//!                                         '--datagrams--> Sink          asks for key frames
+//! ```
+//! [`Whep`] is all of it: `open` and `close` sessions, `handle_*` what comes, `next_timeout` says
+//! when to come again. What it has to send goes to a [`Sink`] at once, so nothing is queued here
+//! that the socket does not take. str0m does ICE, DTLS, SRTP and retransmissions of each
+//! viewer; H.264 and Opus of the path are forwarded as they came, all viewers getting the same
+//! payloads.
+//!
+//! | file | what is there |
+//! |---|---|
+//! | `service` | paths, viewers, and for whom a datagram is |
+//! | `format` | which tracks a browser gets |
+//! | `lane` | a track: numbers, parameter sets, packets that fit a datagram |
+//! | `stream` | a path: its tracks, and the newest group for who comes |
+//! | `viewer` | a viewer: its connection, and where it is |
+//! | `clock` | times of a viewer who begins in the past |
+//! | `stun` | the name in a STUN request |
+//! | `crypto` | ciphers for str0m, of crates that are linked anyway |
+//!
+//! Plain code: no descriptor, clock or thread; moments are arguments. Invariant: a viewer that is
+//! slow, leaves or breaks costs the others nothing. Bounds: `viewers_max` viewers and a share of
+//! them for an address; `CONNECT_MAX` for ICE and DTLS; see `viewer` and `stream`.
+
+mod clock;
+mod crypto;
+mod format;
+mod lane;
+mod service;
+mod stream;
+mod stun;
+#[cfg(test)]
+mod tests;
+mod viewer;
+
+use std::net::SocketAddr;
+
+pub use crypto::Identity;
+pub use format::NotSent;
+pub use service::{Limits, Offer, Opened, Whep};
+
+/// A datagram to be sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Datagram<'a> {
+    /// Address of the server that the browser knows.
+    pub from: SocketAddr,
+    /// Address of the browser.
+    pub to: SocketAddr,
+    /// Contents.
+    pub bytes: &'a [u8],
+}
+
+/// Where datagrams go; what it cannot send is lost, and asked for again by the browser.
+pub type Sink<'s> = dyn FnMut(Datagram<'_>) + 's;
+
+/// Why a session is over.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum End {
+    /// The browser closed the connection, or says nothing more by ICE.
+    #[error("the viewer has left")]
+    Left,
+    /// DELETE.
+    #[error("the viewer has ended its session")]
+    Deleted,
+    /// ICE or DTLS did not come up.
+    #[error("no connection by UDP came up; is the port of webrtc.listen open to this viewer?")]
+    NotConnected,
+    /// Nothing was heard for too long.
+    #[error("the viewer has gone silent")]
+    Silent,
+    /// The path ended, or goes on with other tracks.
+    #[error("the path has ended, or another source brings other tracks")]
+    PathEnded,
+    /// The path cannot be sent after all.
+    #[error("{0}")]
+    NotSent(#[from] NotSent),
+    /// The connection is broken.
+    #[error("the connection is broken: {0}")]
+    Failed(String),
+}
+
+/// Why an offer is not accepted.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum OfferError {
+    /// It is no SDP.
+    #[error("the offer cannot be read: {0}")]
+    Syntax(String),
+    /// It is no offer of WebRTC.
+    #[error("the offer cannot be answered: {0}")]
+    Refused(String),
+    /// It has no section for what the path has.
+    #[error("the offer does not take {0}, which this path has")]
+    NoCodec(&'static str),
+    /// The path has no codec of browsers.
+    #[error("{0}")]
+    NotSent(#[from] NotSent),
+    /// The path is not there any more.
+    #[error("the path has ended")]
+    NoPath,
+    /// The server has as many viewers as it may have.
+    #[error("{max} viewers are here already (webrtc.viewers_max)")]
+    TooMany {
+        /// How many that is.
+        max: usize,
+    },
+    /// The address has.
+    #[error("the address has as many viewers as one may have (webrtc.viewers_per_address_max)")]
+    AddressFull,
+    /// No socket can be reached by this viewer.
+    #[error("there is no address for datagrams that this viewer could reach; see webrtc.listen")]
+    NoCandidate,
+}

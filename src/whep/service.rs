@@ -1,0 +1,447 @@
+//! All paths and viewers, and for whom a datagram is.
+//!
+//! ```text
+//!  STUN request --USERNAME--> viewer, whose address is noted
+//!  anything else --address--> viewer
+//! ```
+//! A viewer's datagrams go to an address only that has answered a request of ours (RFC 8445 s7.2.5,
+//! RFC 7675): who can forge an address has nothing sent there but a few requests.
+//! Invariants: a name, an address and an id lead to one viewer that is there; a panic while one
+//! viewer is driven ends that viewer. Bounds: `TUPLES_MAX` addresses a viewer; `SECTIONS_MAX` of
+//! an offer; `REORDERED_MAX`.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::Instant;
+
+use slab::Slab;
+
+use crate::base::addresses::Addresses;
+use crate::live::core::batch::{Generation, PacketBatch};
+use crate::live::core::description::Description;
+use crate::metrics::whep::WHEP;
+use crate::whep::crypto::Identity;
+use crate::whep::format::NotSent;
+use crate::whep::lane::Packet;
+use crate::whep::stream::Stream;
+use crate::whep::viewer::{Happened, NAME_DIGITS, Viewer, random_name};
+use crate::whep::{End, OfferError, Sink, stun};
+
+/// How many viewers there may be.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// All together.
+    pub viewers_max: usize,
+    /// Of each address.
+    pub addresses: Arc<Addresses>,
+}
+
+/// What a browser asks for.
+#[derive(Debug, Clone, Copy)]
+pub struct Offer<'a> {
+    /// Its SDP.
+    pub sdp: &'a str,
+    /// Its address.
+    pub from: IpAddr,
+    /// Addresses of the server that it may send datagrams to.
+    pub candidates: &'a [SocketAddr],
+}
+
+/// A session that was opened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Opened {
+    /// Names it in URLs; nobody can guess it.
+    pub id: String,
+    /// SDP for the browser.
+    pub answer: String,
+    /// Sound of the path that is not sent: its codec.
+    pub left_out: Option<String>,
+}
+
+/// All of WHEP: see the module `whep`.
+#[derive(Debug)]
+pub struct Whep {
+    identity: Identity,
+    limits: Limits,
+    paths: HashMap<Arc<str>, Watched>,
+    viewers: Slab<Viewer>,
+    by_name: HashMap<String, usize>,
+    by_tuple: HashMap<SocketAddr, usize>,
+    by_id: HashMap<String, usize>,
+    /// Paths with B-frames, and their source: who comes next need not find out again.
+    reordered: HashMap<Arc<str>, Generation>,
+    /// Packets of the newest batch; kept for its storage.
+    fresh: Vec<Packet>,
+}
+
+#[derive(Debug)]
+struct Watched {
+    stream: Stream,
+    viewers: Vec<usize>,
+}
+
+impl Whep {
+    /// Nobody yet.
+    #[must_use]
+    pub fn new(identity: Identity, limits: Limits) -> Self {
+        Self {
+            identity,
+            limits,
+            paths: HashMap::new(),
+            viewers: Slab::new(),
+            by_name: HashMap::new(),
+            by_tuple: HashMap::new(),
+            by_id: HashMap::new(),
+            reordered: HashMap::new(),
+            fresh: Vec::new(),
+        }
+    }
+
+    /// Takes a path that somebody wants to watch, with the newest group that it has kept.
+    ///
+    /// # Errors
+    /// WebRTC has no codec for it.
+    pub fn begin(
+        &mut self,
+        path: &Arc<str>,
+        generation: Generation,
+        description: &Description,
+        snapshot: &[Arc<PacketBatch>],
+    ) -> Result<(), NotSent> {
+        if self.reordered.get(path) == Some(&generation) {
+            return Err(NotSent::Reordered);
+        }
+        let mut stream = Stream::new(generation, description)?;
+        for batch in snapshot {
+            stream.push(batch, &mut self.fresh);
+            self.fresh.clear();
+        }
+        if stream.is_reordered() {
+            self.note_reordered(path, generation);
+            return Err(NotSent::Reordered);
+        }
+        self.paths.insert(Arc::clone(path), Watched { stream, viewers: Vec::new() });
+        Ok(())
+    }
+
+    /// Whether the path is known.
+    #[must_use]
+    pub fn has(&self, path: &str) -> bool {
+        self.paths.contains_key(path)
+    }
+
+    /// Whether anybody watches the path.
+    #[must_use]
+    pub fn is_watched(&self, path: &str) -> bool {
+        self.paths.get(path).is_some_and(|watched| !watched.viewers.is_empty())
+    }
+
+    /// Forgets a path that nobody watches.
+    pub fn forget(&mut self, path: &str) {
+        if !self.is_watched(path) {
+            self.paths.remove(path);
+        }
+    }
+
+    /// The path has this source from now on, unless it is the one that it has. Who cannot go on
+    /// with another one is ended.
+    pub fn resume(
+        &mut self,
+        path: &str,
+        generation: Generation,
+        description: &Description,
+        now: Instant,
+        out: &mut Sink<'_>,
+    ) {
+        let Some(watched) = self.paths.get_mut(path) else { return };
+        if watched.stream.generation() == generation {
+            return;
+        }
+        if !watched.stream.resume(generation, description) {
+            self.end_path(path, now, out);
+            return;
+        }
+        for key in watched.viewers.clone() {
+            self.drive(key, now, out, |viewer, _| viewer.wait_for_start());
+        }
+    }
+
+    /// The source has changed its description of the same tracks.
+    pub fn describe(&mut self, path: &str, generation: Generation) {
+        if let Some(watched) = self.paths.get_mut(path) {
+            watched.stream.set_generation(generation);
+        }
+    }
+
+    /// The path has ended.
+    pub fn end_path(&mut self, path: &str, now: Instant, out: &mut Sink<'_>) {
+        let Some(watched) = self.paths.get(path) else { return };
+        for key in watched.viewers.clone() {
+            self.end(key, &End::PathEnded, now, out);
+        }
+        self.paths.remove(path);
+    }
+
+    /// Takes packets of a path.
+    pub fn handle_batch(
+        &mut self,
+        path: &str,
+        batch: &PacketBatch,
+        now: Instant,
+        out: &mut Sink<'_>,
+    ) {
+        let Some(watched) = self.paths.get_mut(path) else { return };
+        let mut fresh = std::mem::take(&mut self.fresh);
+        watched.stream.push(batch, &mut fresh);
+        WHEP.packets_left_out.add(watched.stream.take_left_out());
+        if watched.stream.is_reordered() {
+            let generation = watched.stream.generation();
+            for key in std::mem::take(&mut watched.viewers) {
+                self.end(key, &NotSent::Reordered.into(), now, out);
+            }
+            self.note_reordered(&path.into(), generation);
+            fresh.clear();
+            self.fresh = fresh;
+            return;
+        }
+        if !fresh.is_empty() {
+            for key in watched.viewers.clone() {
+                self.drive(key, now, out, |viewer, out| viewer.push(&fresh, now, out));
+            }
+        }
+        fresh.clear();
+        self.fresh = fresh;
+    }
+
+    /// Opens a session on a path that [`Whep::begin`] has taken.
+    ///
+    /// # Errors
+    /// See [`OfferError`].
+    pub fn open(
+        &mut self,
+        path: &Arc<str>,
+        offer: Offer<'_>,
+        now: Instant,
+    ) -> Result<Opened, OfferError> {
+        let Some(watched) = self.paths.get_mut(path) else { return Err(OfferError::NoPath) };
+        if watched.stream.is_reordered() {
+            return Err(NotSent::Reordered.into());
+        }
+        if offer.candidates.is_empty() {
+            return Err(OfferError::NoCandidate);
+        }
+        if offer.sdp.lines().filter(|line| line.starts_with("m=")).count() > SECTIONS_MAX {
+            let why = format!("there are more than {SECTIONS_MAX} sections");
+            return Err(OfferError::Refused(why));
+        }
+        let max = self.limits.viewers_max;
+        if self.viewers.len() >= max {
+            WHEP.viewers_refused.add(1);
+            return Err(OfferError::TooMany { max });
+        }
+        let place = self.limits.addresses.enter(offer.from).map_err(|_| {
+            WHEP.viewers_refused.add(1);
+            OfferError::AddressFull
+        })?;
+        let name = random_name(NAME_DIGITS);
+        let formats = watched.stream.formats();
+        let made = catch_unwind(AssertUnwindSafe(|| {
+            Viewer::new(
+                (Arc::clone(path), formats),
+                (offer.sdp, &name),
+                (offer.from, place),
+                offer.candidates,
+                &self.identity,
+                now,
+            )
+        }));
+        let panicked = |_| {
+            WHEP.panics.add(1);
+            Err(OfferError::Refused("it breaks the library of WebRTC".to_owned()))
+        };
+        let (viewer, answer) = made.unwrap_or_else(panicked)?;
+        let left_out = formats.left_out.clone();
+        let id = viewer.id.clone();
+        let key = self.viewers.insert(viewer);
+        self.by_name.insert(name, key);
+        self.by_id.insert(id.clone(), key);
+        watched.viewers.push(key);
+        WHEP.sessions.add(1);
+        WHEP.viewers.set(self.viewers.len() as u64);
+        Ok(Opened { id, answer, left_out })
+    }
+
+    /// Ends a session. False: there is none of that id on the path.
+    pub fn close(&mut self, path: &str, id: &str, now: Instant, out: &mut Sink<'_>) -> bool {
+        let Some(key) = self.by_id.get(id).copied() else { return false };
+        if self.viewers.get(key).is_none_or(|viewer| &*viewer.path != path) {
+            return false;
+        }
+        self.end(key, &End::Deleted, now, out);
+        true
+    }
+
+    /// Takes a datagram that came from `source` to `destination`.
+    pub fn handle_datagram(
+        &mut self,
+        (source, destination): (SocketAddr, SocketAddr),
+        bytes: &[u8],
+        now: Instant,
+        out: &mut Sink<'_>,
+    ) {
+        let is_stun = stun::is_stun(bytes);
+        let key = match stun::local_name(bytes) {
+            Some(name) => self.by_name.get(name).copied().filter(|key| self.may_note(*key, source)),
+            // Answers of STUN have no name.
+            None => self.by_tuple.get(&source).copied(),
+        };
+        let mut is_accepted = false;
+        if let Some(key) = key {
+            let way = (source, destination);
+            self.drive(key, now, out, |viewer, out| {
+                let happened = viewer.handle_datagram(way, bytes, now, out);
+                is_accepted = happened.is_accepted;
+                happened
+            });
+        }
+        match key {
+            Some(key) if is_accepted && is_stun => self.note_tuple(key, source),
+            _ if is_accepted => {}
+            _ => WHEP.datagrams_strange.add(1),
+        }
+    }
+
+    /// When [`Whep::handle_timeout`] is due; `None`: nobody is here.
+    #[must_use]
+    pub fn next_timeout(&self) -> Option<Instant> {
+        self.viewers.iter().map(|(_, viewer)| viewer.timeout()).min()
+    }
+
+    /// Time has passed.
+    pub fn handle_timeout(&mut self, now: Instant, out: &mut Sink<'_>) {
+        let due = self.viewers.iter().filter(|(_, viewer)| viewer.timeout() <= now);
+        let due: Vec<usize> = due.map(|(key, _)| key).collect();
+        for key in due {
+            self.drive(key, now, out, |viewer, out| viewer.handle_timeout(now, out));
+        }
+    }
+
+    /// Paths whose source is to be asked for a key frame.
+    pub fn take_wants_sync(&mut self) -> Vec<Arc<str>> {
+        let taken = self.paths.iter_mut().map(|(path, of)| (path, of.stream.take_wants_sync()));
+        taken.filter(|(_, wants)| *wants).map(|(path, _)| Arc::clone(path)).collect()
+    }
+
+    /// Numbers of addresses that viewers of a path have.
+    #[cfg(test)]
+    pub(super) fn addresses_of(&self, path: &str) -> Vec<usize> {
+        let of_path = self.viewers.iter().filter(|(_, viewer)| &*viewer.path == path);
+        of_path.map(|(_, viewer)| viewer.tuples.len()).collect()
+    }
+
+    fn note_reordered(&mut self, path: &Arc<str>, generation: Generation) {
+        if self.reordered.len() >= REORDERED_MAX {
+            self.reordered.clear();
+        }
+        self.reordered.insert(Arc::clone(path), generation);
+    }
+
+    /// Whether an address may be one of a viewer's: str0m keeps each that it hears of.
+    fn may_note(&self, key: usize, source: SocketAddr) -> bool {
+        self.viewers.get(key).is_some_and(|viewer| {
+            viewer.tuples.contains(&source) || viewer.tuples.len() < TUPLES_MAX
+        })
+    }
+
+    /// An address of a viewer. One of a viewer that is connected stays that viewer's.
+    fn note_tuple(&mut self, key: usize, source: SocketAddr) {
+        let Some(viewer) = self.viewers.get_mut(key) else { return };
+        if !viewer.tuples.contains(&source) {
+            viewer.tuples.push(source);
+        }
+        let other = self.by_tuple.get(&source).and_then(|other| self.viewers.get(*other));
+        if other.is_none_or(|other| !other.is_connected()) {
+            self.by_tuple.insert(source, key);
+        }
+    }
+
+    /// Has a viewer do something, and does what follows from it.
+    fn drive(
+        &mut self,
+        key: usize,
+        now: Instant,
+        out: &mut Sink<'_>,
+        act: impl FnOnce(&mut Viewer, &mut Sink<'_>) -> Happened,
+    ) {
+        let Some(viewer) = self.viewers.get_mut(key) else { return };
+        let (packets, bytes) = viewer.sent;
+        let ran = catch_unwind(AssertUnwindSafe(|| act(viewer, out)));
+        let happened = ran.unwrap_or_else(|_| {
+            WHEP.panics.add(1);
+            let end = Some(End::Failed("the library of WebRTC failed".to_owned()));
+            Happened { end, ..Happened::default() }
+        });
+        WHEP.packets_sent.add(viewer.sent.0.saturating_sub(packets));
+        WHEP.payload_bytes_sent.add(viewer.sent.1.saturating_sub(bytes));
+        WHEP.keyframe_requests.add(happened.keyframe_requests);
+        WHEP.skips.add(happened.skips);
+        if let Some(end) = happened.end {
+            self.end(key, &end, now, out);
+            return;
+        }
+        let path = Arc::clone(&viewer.path);
+        let Some(watched) = self.paths.get_mut(&path) else { return };
+        if happened.wants_sync {
+            watched.stream.want_sync(now);
+        }
+        if happened.is_connected {
+            let begun = viewer.begin(watched.stream.group(), now);
+            if begun.wants_sync {
+                watched.stream.want_sync(now);
+            }
+            let (from, after) = (viewer.from, now.duration_since(viewer.opened));
+            let after_ms = u64::try_from(after.as_millis()).unwrap_or(u64::MAX);
+            let path = &*path;
+            tracing::info!(code = "HE-I414", path, %from, after_ms, "a viewer watches by WebRTC");
+        }
+    }
+
+    fn end(&mut self, key: usize, why: &End, now: Instant, out: &mut Sink<'_>) {
+        let Some(mut viewer) = self.viewers.try_remove(key) else { return };
+        if !matches!(why, End::Failed(_)) {
+            // Whoever is there is told; a panic on the way out harms nobody any more.
+            let _panicked = catch_unwind(AssertUnwindSafe(|| viewer.close(now, out)));
+        }
+        self.by_name.retain(|_, of| *of != key);
+        self.by_id.remove(&viewer.id);
+        for tuple in &viewer.tuples {
+            if self.by_tuple.get(tuple) == Some(&key) {
+                self.by_tuple.remove(tuple);
+            }
+        }
+        if let Some(watched) = self.paths.get_mut(&viewer.path) {
+            watched.viewers.retain(|other| *other != key);
+        }
+        WHEP.viewers.set(self.viewers.len() as u64);
+        let (path, from) = (&*viewer.path, viewer.from);
+        if viewer.is_connected() {
+            let (packets, _) = viewer.sent;
+            tracing::info!(
+                code = "HE-I415", path, %from, packets, %why,
+                "a viewer by WebRTC is gone"
+            );
+        } else if *why != End::Deleted {
+            WHEP.not_connected.add(1);
+            tracing::warn!(code = "HE-W516", path, %from, %why, "a viewer by WebRTC never came");
+        }
+    }
+}
+
+/// Paths that are known to have B-frames.
+const REORDERED_MAX: usize = 1_024;
+/// Addresses of one viewer: a browser tries a few, and a telephone has others now and then.
+const TUPLES_MAX: usize = 16;
+/// Sections (`m=`) of an offer: a browser that only watches has two.
+const SECTIONS_MAX: usize = 8;
