@@ -5,8 +5,8 @@
 //!  Freeze  sends end: what the kernel has not taken goes back to its connection
 //!  record  by reference: nothing of the sessions changes
 //! ```
-//! A send that its client does not take within `SEND_PATIENCE` is cut, so nobody is waited for. Bounds: `QUIET_MAX`,
-//! `FREEZING_MAX`.
+//! A send that its client does not take within `SEND_PATIENCE` is cut, so nobody is waited for.
+//! Bounds: `QUIET_MAX`, `FREEZING_MAX`.
 
 use std::collections::HashMap;
 use std::os::fd::OwnedFd;
