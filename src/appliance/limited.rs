@@ -140,8 +140,8 @@ fn of_shards(config: &Config) -> Vec<Limit> {
 /// Counts of one kind.
 type OfShares = fn(&Shares) -> &Arc<Addresses>;
 
-/// What the address of another host has that has most of what each shard has: a quarter of what the
-/// key says, at most.
+/// For each shard: the most that one address of another host has. An address may have a quarter of
+/// what the key says, and `addresses::SHARE_MIN` at least.
 fn of_shares(shares: &Arc<[Arc<Shares>]>) -> Vec<Limit> {
     let held = HELD_PIECE_BYTES as u64;
     let all: [([&'static str; 2], OfShares, u64); 6] = [

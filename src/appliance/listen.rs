@@ -142,12 +142,7 @@ fn open_listeners(
             addrs.push(bound);
             continue;
         }
-        let bound = patience.open(what, *wanted, || {
-            probe(*wanted).or_else(|error| match without_ipv6(*wanted, &error) {
-                Some(v4) => probe(v4),
-                None => Err(error),
-            })
-        })?;
+        let bound = patience.open(what, *wanted, || bind_any(*wanted, probe))?;
         for listeners in of_shards.iter_mut() {
             let listener = listen_tcp(bound).map_err(|error| refused(what, bound, &error))?;
             listeners.push((speaks, listener));
@@ -185,17 +180,51 @@ fn open_admin(
     gives_way: bool,
     warnings: &mut Vec<String>,
 ) -> Result<TcpListener, RunError> {
-    let refused = match patience.open("admin", wanted, || TcpListener::bind(wanted)) {
+    open_or_free(patience, "admin", wanted, gives_way, warnings, TcpListener::bind)
+}
+
+/// Opens `wanted` by `bind`; where it gives way and is taken, the same address on a free port.
+fn open_or_free<S: Bound>(
+    patience: &Patience,
+    what: &str,
+    wanted: SocketAddr,
+    gives_way: bool,
+    warnings: &mut Vec<String>,
+    bind: impl Fn(SocketAddr) -> io::Result<S>,
+) -> Result<S, RunError> {
+    let refused = match patience.open(what, wanted, || bind(wanted)) {
         Err(refused) if gives_way => refused,
         opened => return opened,
     };
-    let open_free = || {
-        let free = TcpListener::bind(SocketAddr::new(wanted.ip(), 0))?;
-        Ok::<_, io::Error>((free.local_addr()?, free))
-    };
-    let Ok((addr, free)) = open_free() else { return Err(refused) };
+    let free = bind(SocketAddr::new(wanted.ip(), 0)).and_then(|free| Ok((free.bound()?, free)));
+    let Ok((addr, free)) = free else { return Err(refused) };
     warnings.push(instead(&refused.to_string(), &addr));
     Ok(free)
+}
+
+/// A socket that has an address.
+trait Bound {
+    fn bound(&self) -> io::Result<SocketAddr>;
+}
+
+impl Bound for TcpListener {
+    fn bound(&self) -> io::Result<SocketAddr> {
+        self.local_addr()
+    }
+}
+
+impl Bound for UdpSocket {
+    fn bound(&self) -> io::Result<SocketAddr> {
+        self.local_addr()
+    }
+}
+
+/// Binds `addr`; every address of IPv4 where the machine has no IPv6.
+fn bind_any<S>(addr: SocketAddr, bind: impl Fn(SocketAddr) -> io::Result<S>) -> io::Result<S> {
+    bind(addr).or_else(|error| match without_ipv6(addr, &error) {
+        Some(v4) => bind(v4),
+        None => Err(error),
+    })
 }
 
 /// The listeners of HLS.
@@ -206,31 +235,12 @@ fn open_hls(
     warnings: &mut Vec<String>,
     inherited: &mut Inherited,
 ) -> Result<Vec<TcpListener>, RunError> {
-    let open = |wanted: SocketAddr| {
-        listen_backlog(wanted, HLS_BACKLOG).or_else(|error| match without_ipv6(wanted, &error) {
-            Some(v4) => listen_backlog(v4, HLS_BACKLOG),
-            None => Err(error),
-        })
+    let bind = |addr| bind_any(addr, |addr| listen_backlog(addr, HLS_BACKLOG));
+    let open = |addr: &SocketAddr| match inherited.take_listener(inherited::HLS, *addr) {
+        Some(listener) => Ok(listener),
+        None => open_or_free(patience, HLS, *addr, gives_way, warnings, bind),
     };
-    let mut listeners = Vec::with_capacity(wanted.len());
-    for wanted in wanted {
-        if let Some(listener) = inherited.take_listener(inherited::HLS, *wanted) {
-            listeners.push(listener);
-            continue;
-        }
-        let opened = match patience.open(HLS, *wanted, || open(*wanted)) {
-            Err(refused) if gives_way => {
-                let free = open(SocketAddr::new(wanted.ip(), 0))
-                    .and_then(|free| Ok((free.local_addr()?, free)));
-                let Ok((addr, free)) = free else { return Err(refused) };
-                warnings.push(instead(&refused.to_string(), &addr));
-                free
-            }
-            opened => opened?,
-        };
-        listeners.push(opened);
-    }
-    Ok(listeners)
+    wanted.iter().map(open).collect()
 }
 
 /// The sockets of WebRTC.
@@ -241,29 +251,13 @@ fn open_webrtc(
     warnings: &mut Vec<String>,
     inherited: &mut Inherited,
 ) -> Result<Vec<UdpSocket>, RunError> {
-    let open = |wanted: SocketAddr| {
-        bind_udp(wanted).or_else(|error| match without_ipv6(wanted, &error) {
-            Some(v4) => bind_udp(v4),
-            None => Err(error),
-        })
-    };
+    let bind = |addr| bind_any(addr, bind_udp);
     let mut sockets = Vec::with_capacity(wanted.len());
     for wanted in wanted {
-        if let Some((_, taken)) = inherited.take_listeners(inherited::WEBRTC, *wanted) {
-            sockets.extend(taken.into_iter().map(UdpSocket::from));
-            continue;
+        match inherited.take_listeners(inherited::WEBRTC, *wanted) {
+            Some((_, taken)) => sockets.extend(taken.into_iter().map(UdpSocket::from)),
+            None => sockets.push(open_or_free(patience, WEBRTC, *wanted, gives_way, warnings, bind)?),
         }
-        let opened = match patience.open(WEBRTC, *wanted, || open(*wanted)) {
-            Err(refused) if gives_way => {
-                let free = open(SocketAddr::new(wanted.ip(), 0))
-                    .and_then(|free| Ok((free.local_addr()?, free)));
-                let Ok((addr, free)) = free else { return Err(refused) };
-                warnings.push(instead(&refused.to_string(), &addr));
-                free
-            }
-            opened => opened?,
-        };
-        sockets.push(opened);
     }
     Ok(sockets)
 }
@@ -300,12 +294,7 @@ fn listen_backlog(addr: SocketAddr, backlog: i32) -> io::Result<TcpListener> {
 /// The listener of a base: the whole fleet may connect at once after a restart.
 pub(super) fn open_base(wanted: SocketAddr) -> Result<TcpListener, RunError> {
     let listen = |addr| listen_backlog(addr, BASE_BACKLOG);
-    Patience::new().open("base", wanted, || {
-        listen(wanted).or_else(|error| match without_ipv6(wanted, &error) {
-            Some(v4) => listen(v4),
-            None => Err(error),
-        })
-    })
+    Patience::new().open("base", wanted, || bind_any(wanted, listen))
 }
 
 /// Finds out whether an address can be had by us alone: shards share a port with SO_REUSEPORT, and

@@ -30,6 +30,12 @@ pub fn without_empty_segments(path: &str) -> String {
     name
 }
 
+/// A name as somebody wrote it, without slashes and white space behind it.
+#[must_use]
+pub fn without_end(text: &str) -> &str {
+    text.trim_end_matches(|c: char| c == '/' || c.is_whitespace())
+}
+
 /// Whether a path may have this name: what stands in a URL behind the host, decoded, without
 /// slashes around it.
 #[must_use]

@@ -252,7 +252,7 @@ mod tests {
         # why: each has packets of its own: 256 of 4 Mbit/s are 1 Gbit/s
         viewers_max = 256
         # viewers by WebRTC of one address of another host: auto (a quarter of all), or count
-        # why: as of HLS
+        # why: a quarter serves an office behind one address
         viewers_per_address_max = "auto"
 
         [vod]

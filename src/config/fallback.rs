@@ -10,7 +10,7 @@
 
 use super::section::{PATTERN, REST};
 use super::source::{SourceAddress, SourceAddressError, without_secret};
-use crate::base::names::Name;
+use crate::base::names::{Name, without_end};
 
 /// One entry of `fallback`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -88,7 +88,7 @@ impl FallbackSource {
     pub fn parse(text: &str) -> Result<Self, FallbackError> {
         let text = text.trim();
         let form = || FallbackError::Form { text: without_secret(text) };
-        match Name::parse(text) {
+        match Name::parse(without_end(text)) {
             name if name.is_of_titles() => Ok(Self::Address(SourceAddress::parse(text)?)),
             _ if text.contains([':', '?', '@']) => match SourceAddress::parse(text) {
                 Ok(address) => Ok(Self::Address(address)),
@@ -215,6 +215,14 @@ mod tests {
         let nine = ["a", "b", "c", "d", "e", "f", "g", "h", "i"];
         assert_eq!(parse_fallbacks(&nine[..8]).unwrap().len(), FALLBACKS_MAX);
         assert_eq!(refuse(&nine), ValueError::TooMany { found: 9, max: 8 });
+    }
+
+    #[test]
+    fn slashes_and_white_space_behind_a_name_are_no_part_of_it() {
+        let named = |text: &str| FallbackSource::parse(text).map(|entry| entry.to_string()).ok();
+        assert_eq!(named("vod/x.mp4 / "), Some("vod/x.mp4".to_owned()));
+        assert_eq!(named("live/b /"), Some("live/b".to_owned()));
+        assert_eq!((named("vod/ /"), named("vod /")), (None, None));
     }
 
     proptest! {

@@ -121,7 +121,7 @@ pub static KEYS: &[Key<Config>] = &[
     key!("webrtc.viewers_per_address_max",
         webrtc.viewers_per_address_max = count_or_auto() => count_or_auto,
         "viewers by WebRTC of one address of another host: auto (a quarter of all), or count",
-        why "as of HLS"),
+        why "a quarter serves an office behind one address"),
     key!("vod.root", media_root = folder() => folder,
         "folder that is served under /vod; without one the built-in clip is"),
     key!("vod.lag_budget", lag_budget = duration(Duration::ZERO, HOUR) => duration,

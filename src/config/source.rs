@@ -14,7 +14,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use crate::base::host::Host;
-use crate::base::names::{CLIP_NAME, Name, is_path_name};
+use crate::base::names::{CLIP_NAME, Name, is_path_name, without_end};
 use crate::base::secrets::shown_url;
 use crate::rtsp::source_url::{SourceUrl, SourceUrlError, parse_source_url};
 
@@ -148,7 +148,7 @@ impl SourceAddress {
         let scheme = text.split_once(':').map(|(scheme, _)| scheme.to_ascii_lowercase());
         match scheme.as_deref() {
             None if text == "publish" => Ok(Self::Publish),
-            _ if Name::parse(text).is_of_titles() => Self::parse_title(text),
+            _ if Name::parse(without_end(text)).is_of_titles() => Self::parse_title(text),
             Some("rtsp" | "rtsps") => match parse_source_url(text)? {
                 url if url.lacks_zone() => Err(SourceAddressError::Zone { host: url.host }),
                 url => Ok(Self::Rtsp(url)),
@@ -167,13 +167,14 @@ impl SourceAddress {
 
     /// The clip, or a title; not the folder of titles, and no name that leads out of it.
     fn parse_title(text: &str) -> Result<Self, SourceAddressError> {
-        let is_title = match Name::parse(text) {
+        let written = without_end(text);
+        let is_title = match Name::parse(written) {
             // Inside the server that name is the clip's.
             Name::Title(name) => is_path_name(name) && name != CLIP_NAME,
             name => name == Name::Clip,
         };
         let error = || SourceAddressError::Title { text: text.to_owned() };
-        is_title.then(|| Self::Title(text.trim_end_matches('/').to_owned())).ok_or_else(error)
+        is_title.then(|| Self::Title(written.to_owned())).ok_or_else(error)
     }
 
     /// Whether it is fetched, not published.

@@ -167,11 +167,11 @@ pub struct DrainRequest {
 /// How far a server is drained, as `GET /v1/drain` shows it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct DrainState {
-    /// `serving`, `draining`, or `drained`: neither a session nor a viewer by HLS is left.
+    /// `serving`, `draining`, or `drained`: no session and no viewer by HLS or WebRTC is left.
     pub state: &'static str,
     /// Sessions that are left.
     pub sessions: u64,
-    /// Viewers by HLS are left.
+    /// Viewers by HLS or WebRTC are left.
     pub hls: bool,
     /// Seconds until they are ended; `None`: they may stay.
     pub deadline_s: Option<u64>,

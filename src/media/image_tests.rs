@@ -3,7 +3,6 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::base::time::Npt;
 use crate::media::window::WindowBuilder;
 
 /// A packet of a test: marker, and its pieces, each inline or at a place in the file.
@@ -27,16 +26,8 @@ fn window_of(frames: &[Vec<Made>]) -> PacketWindow {
             }
             builder.end_packet(*marker);
         }
-        builder.end_frame(Frame {
-            due: Npt::ZERO,
-            npt: Npt::ZERO,
-            rtp_ticks: i64::try_from(number).unwrap() * 3_600 - 1_800,
-            sample_index: 0,
-            packet_index: 0,
-            packet_count: 0,
-            is_sync: true,
-            is_disposable: false,
-        });
+        let rtp_ticks = i64::try_from(number).unwrap() * 3_600 - 1_800;
+        builder.end_frame(Frame { rtp_ticks, ..Frame::SYNC });
     }
     builder.finish()
 }

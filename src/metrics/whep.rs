@@ -1,4 +1,4 @@
-//! Numbers about WHEP, which is one for the process, and their metrics.
+//! Counters of WHEP for the whole process, and their metrics.
 
 use super::cells::{SharedCounter, SharedGauge};
 use super::families::{Family, Read, row};
@@ -32,7 +32,7 @@ pub struct WhepCells {
     pub not_connected: SharedCounter,
     /// RTP packets given to viewers.
     pub packets_sent: SharedCounter,
-    /// Their payloads.
+    /// Bytes of the payloads of `packets_sent`.
     pub payload_bytes_sent: SharedCounter,
     /// Packets of paths that came twice or too late, or could not be cut.
     pub packets_left_out: SharedCounter,
@@ -72,7 +72,7 @@ pub(super) static WHEP_FAMILIES: &[Family] = &[
     ),
     row(
         "headend_whep_rtp_payload_bytes_sent_total",
-        "Bytes of their payloads.",
+        "Payload bytes of RTP packets given to viewers of WHEP, without retransmissions.",
         Read::Whep(|whep| &whep.payload_bytes_sent),
     ),
     row(

@@ -15,8 +15,9 @@
 //! Invariants: an event reaches a session once, in the order in which the home took it; nothing is
 //! sent from the old shard after the session is packed, nor from the new one before it is unpacked.
 //! A move that is not done leaves the session where it was. Bounds: `HELD_MAX` events of a session,
-//! one more is handed back; `MOVES_MAX` moves of a shard at once; `MOVE_TIME_MAX`, of which a
-//! session is frozen for `FREEZE_TIME_MAX`.
+//! one more is handed back; `MOVES_MAX` moves of a shard at once; `MOVE_TIME_MAX` from the
+//! first question to the parcel, frozen for `FREEZE_TIME_MAX` of it. A parcel waits for
+//! `MOVE_TIME_MAX` at most on each of two shards.
 
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;

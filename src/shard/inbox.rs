@@ -303,8 +303,8 @@ impl std::fmt::Debug for Message {
 const MESSAGES_MAX: usize = 4_096;
 /// Batches that wait: a few tenths of a second of a hundred paths.
 const LIVE_PACKETS_MAX: usize = 4_096;
-/// Batches that wait for a guest, whose thread other threads go before: they are held in memory
-/// until it reads them. A tenth of a second of sixty cameras.
+/// Batches that wait for a guest, whose thread has a lower priority: they are held in memory until
+/// it reads them. A tenth of a second of sixty cameras.
 const GUEST_PACKETS_MAX: usize = 256;
 
 #[cfg(test)]

@@ -16,7 +16,9 @@
 use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::time::Duration;
 
+use super::dispatch::shard_count;
 use super::inbox::Message;
 use super::ring::kernel::Kernel;
 use super::sockets::UdpPair;
@@ -205,7 +207,7 @@ impl Moves {
 
     /// Whether a shard that stops must wait for a parcel, or for room in an inbox.
     pub(super) fn holds_up_the_end(&self, now: Mono) -> bool {
-        !self.outbox.is_empty() || now < self.promised_until
+        !self.outbox.is_empty() || !self.arrivals.is_empty() || now < self.promised_until
     }
 
     /// When a look at the moves is due.
@@ -312,7 +314,8 @@ impl<K: Kernel> Shard<K> {
         id: SessionId,
         to: ShardId,
     ) -> Result<(ShardId, Unit), MoveRefusal> {
-        if usize::from(to.0) >= self.poller.inboxes().count() {
+        // A guest has an inbox too, and takes no sessions.
+        if to.0 >= shard_count(&self.poller) {
             return Err(MoveRefusal::NoShard);
         }
         let unit = self.sessions.unit_of(id)?;
@@ -627,6 +630,8 @@ impl<K: Kernel> Shard<K> {
             returned: None,
             deadline: self.sessions.cx.now + MOVE_TIME_MAX,
         };
+        // It may come back, at the end of its time at the other shard.
+        self.moves.promised_until = self.moves.promised_until.max(parcel.deadline + RETURN_MAX);
         // Pairs of the home that nobody uses any more are closed.
         self.settle();
         self.moves.send(leaving.to, MoveMessage::Parcel(Box::new(parcel)));
@@ -769,6 +774,8 @@ impl<K: Kernel> Shard<K> {
 
 /// Rows of the table that moves leave to clients.
 const ROWS_KEPT: usize = 8;
+/// Time for a parcel to come back, when its time at the other shard is over.
+const RETURN_MAX: Duration = Duration::from_millis(100);
 /// Parcels that wait here for packets; those that came back have room besides.
 const ARRIVALS_MAX: usize = MOVES_MAX;
 /// Messages behind which no event of a client is queued.

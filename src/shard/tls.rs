@@ -68,6 +68,10 @@ impl<K: Kernel> Shard<K> {
         };
         let socket = self.net.ring.fd(link.slot);
         if let Err(error) = ktls::set_protocol(socket) {
+            if error.raw_os_error() == Some(libc::ENOTCONN) {
+                // The client has closed its side: that says nothing of the kernel.
+                return;
+            }
             // The kernel may have lost the module, or the process its leave to load it.
             self.tls.by_kernel = false;
             return self.net.warnings.once("HE-W618", KERNEL_REFUSES, &error);

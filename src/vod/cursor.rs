@@ -389,16 +389,8 @@ mod tests {
         for sample_index in samples {
             builder.push_inline(&[0]);
             builder.end_packet(true);
-            builder.end_frame(Frame {
-                due: Npt(i64::from(sample_index)),
-                npt: Npt(i64::from(sample_index)),
-                rtp_ticks: 0,
-                sample_index,
-                packet_index: 0,
-                packet_count: 0,
-                is_sync: true,
-                is_disposable: false,
-            });
+            let due = Npt(i64::from(sample_index));
+            builder.end_frame(Frame { due, npt: due, sample_index, ..Frame::SYNC });
         }
         Arc::new(builder.finish())
     }

@@ -630,20 +630,8 @@ mod tests {
                 builder.end_packet(false);
             });
             let due = Npt(i64::from(sample_index) * 40_000_000);
-            let (packet_index, packet_count) = (0, 0);
-            let (is_sync, is_disposable) = (true, false);
             let rtp_ticks = i64::from(sample_index) * 3_600;
-            let npt = due;
-            builder.end_frame(Frame {
-                due,
-                npt,
-                rtp_ticks,
-                sample_index,
-                packet_index,
-                packet_count,
-                is_sync,
-                is_disposable,
-            });
+            builder.end_frame(Frame { due, npt: due, rtp_ticks, sample_index, ..Frame::SYNC });
         }
         let window = Arc::new(builder.finish());
         let frame = window.frames()[0];

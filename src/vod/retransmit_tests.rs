@@ -4,7 +4,6 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::base::ids::Ssrc;
-use crate::base::time::Npt;
 use crate::media::window::{Frame, WindowBuilder};
 
 const NOW: Mono = Mono(1_000_000_000_000);
@@ -18,16 +17,7 @@ fn window(packets: u32, bytes: usize) -> Arc<PacketWindow> {
         builder.push_inline(&content);
         builder.end_packet(false);
     }
-    builder.end_frame(Frame {
-        due: Npt(0),
-        npt: Npt(0),
-        rtp_ticks: 0,
-        sample_index: 0,
-        packet_index: 0,
-        packet_count: 0,
-        is_sync: true,
-        is_disposable: false,
-    });
+    builder.end_frame(Frame::SYNC);
     let window = builder.finish();
     window.mark_pages_seen(NOW);
     Arc::new(window)

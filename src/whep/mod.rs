@@ -64,7 +64,7 @@ pub type Sink<'s> = dyn FnMut(Datagram<'_>) + 's;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum End {
-    /// The browser closed the connection, or says nothing more by ICE.
+    /// The browser closed the connection.
     #[error("the viewer has left")]
     Left,
     /// DELETE.
@@ -73,7 +73,7 @@ pub enum End {
     /// ICE or DTLS did not come up.
     #[error("no connection by UDP came up; is the port of webrtc.listen open to this viewer?")]
     NotConnected,
-    /// Nothing was heard for too long.
+    /// It answers no requests of ICE any more.
     #[error("the viewer has gone silent")]
     Silent,
     /// The path ended, or goes on with other tracks.

@@ -168,13 +168,6 @@ impl Whep {
         }
     }
 
-    /// The source has changed its description of the same tracks.
-    pub fn describe(&mut self, path: &str, generation: Generation) {
-        if let Some(watched) = self.paths.get_mut(path) {
-            watched.stream.set_generation(generation);
-        }
-    }
-
     /// The path has ended.
     pub fn end_path(&mut self, path: &str, now: Instant, out: &mut Sink<'_>) {
         let Some(watched) = self.paths.get(path) else { return };
@@ -231,6 +224,11 @@ impl Whep {
         }
         if offer.candidates.is_empty() {
             return Err(OfferError::NoCandidate);
+        }
+        let mut sections = offer.sdp.lines().filter_map(|line| line.strip_prefix("m="));
+        if sections.any(|of| !of.starts_with("audio ") && !of.starts_with("video ")) {
+            let why = "a section is neither audio nor video".to_owned();
+            return Err(OfferError::Refused(why));
         }
         if offer.sdp.lines().filter(|line| line.starts_with("m=")).count() > SECTIONS_MAX {
             let why = format!("there are more than {SECTIONS_MAX} sections");
@@ -295,7 +293,7 @@ impl Whep {
         let key = match stun::local_name(bytes) {
             Some(name) => self.by_name.get(name).copied().filter(|key| self.may_note(*key, source)),
             // Answers of STUN have no name.
-            None => self.by_tuple.get(&source).copied(),
+            None => self.by_tuple.get(&source).copied().filter(|key| self.may_map(*key, bytes)),
         };
         let mut is_accepted = false;
         if let Some(key) = key {
@@ -307,7 +305,10 @@ impl Whep {
             });
         }
         match key {
-            Some(key) if is_accepted && is_stun => self.note_tuple(key, source),
+            Some(key) if is_accepted && is_stun => {
+                self.note_tuple(key, source);
+                self.note_mapped(key, bytes);
+            }
             _ if is_accepted => {}
             _ => WHEP.datagrams_strange.add(1),
         }
@@ -341,6 +342,22 @@ impl Whep {
         of_path.map(|(_, viewer)| viewer.tuples.len()).collect()
     }
 
+    /// Numbers of addresses of the server that answers of a path's viewers have named.
+    #[cfg(test)]
+    pub(super) fn mapped_of(&self, path: &str) -> Vec<usize> {
+        let of_path = self.viewers.iter().filter(|(_, viewer)| &*viewer.path == path);
+        of_path.map(|(_, viewer)| viewer.mapped.len()).collect()
+    }
+
+    /// Leaves no room for further ones.
+    #[cfg(test)]
+    pub(super) fn fill_mapped(&mut self, path: &str) {
+        for (_, viewer) in self.viewers.iter_mut().filter(|(_, viewer)| &*viewer.path == path) {
+            let room = TUPLES_MAX - viewer.mapped.len();
+            viewer.mapped.extend((0..room).map(|_| (9, [0; 2], [0; 16])));
+        }
+    }
+
     fn note_reordered(&mut self, path: &Arc<str>, generation: Generation) {
         if self.reordered.len() >= REORDERED_MAX {
             self.reordered.clear();
@@ -353,6 +370,27 @@ impl Whep {
         self.viewers.get(key).is_some_and(|viewer| {
             viewer.tuples.contains(&source) || viewer.tuples.len() < TUPLES_MAX
         })
+    }
+
+    /// Whether an answer of STUN, if it is one, may name the address of the server that it names:
+    /// str0m keeps each.
+    fn may_map(&self, key: usize, bytes: &[u8]) -> bool {
+        if !stun::is_answer(bytes) {
+            return true;
+        }
+        let (Some(viewer), Some(mapped)) = (self.viewers.get(key), stun::mapped(bytes)) else {
+            return false;
+        };
+        viewer.mapped.contains(&mapped) || viewer.mapped.len() < TUPLES_MAX
+    }
+
+    fn note_mapped(&mut self, key: usize, bytes: &[u8]) {
+        let (Some(viewer), Some(mapped)) = (self.viewers.get_mut(key), stun::mapped(bytes)) else {
+            return;
+        };
+        if !viewer.mapped.contains(&mapped) {
+            viewer.mapped.push(mapped);
+        }
     }
 
     /// An address of a viewer. One of a viewer that is connected stays that viewer's.
@@ -426,15 +464,15 @@ impl Whep {
         }
         WHEP.viewers.set(self.viewers.len() as u64);
         let (path, from) = (&*viewer.path, viewer.from);
-        if viewer.is_connected() {
+        if !viewer.is_connected() && matches!(why, End::NotConnected | End::Failed(_)) {
+            WHEP.not_connected.add(1);
+            tracing::warn!(code = "HE-W516", path, %from, %why, "a viewer by WebRTC never came");
+        } else {
             let (packets, _) = viewer.sent;
             tracing::info!(
                 code = "HE-I415", path, %from, packets, %why,
                 "a viewer by WebRTC is gone"
             );
-        } else if *why != End::Deleted {
-            WHEP.not_connected.add(1);
-            tracing::warn!(code = "HE-W516", path, %from, %why, "a viewer by WebRTC never came");
         }
     }
 }

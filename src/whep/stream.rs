@@ -89,11 +89,6 @@ impl Stream {
         self.generation
     }
 
-    /// The source has changed its description of the same tracks.
-    pub(super) fn set_generation(&mut self, generation: Generation) {
-        self.generation = generation;
-    }
-
     /// Adds the packets that viewers get of a batch.
     pub(super) fn push(&mut self, batch: &PacketBatch, out: &mut Vec<Packet>) {
         if batch.generation() != self.generation {

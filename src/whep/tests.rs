@@ -151,6 +151,11 @@ impl Rig {
         (rtc, addr, offer.to_sdp_string(), pending)
     }
 
+    /// Datagrams that were nobody's, of all tests.
+    fn strange(&self) -> u64 {
+        crate::metrics::whep::WHEP.datagrams_strange.value()
+    }
+
     fn open(&mut self, sdp: &str, from: IpAddr) -> Result<Opened, OfferError> {
         let candidates = [SERVER.parse().unwrap()];
         let offer = Offer { sdp, from, candidates: &candidates };
@@ -493,6 +498,31 @@ fn viewer_has_few_addresses_and_takes_none_of_another_one() {
     let mut numbers = rig.clients[1].numbers();
     numbers.sort_unstable();
     assert!(numbers.len() >= 75 && numbers.windows(2).all(|two| two[1] == two[0] + 1));
+}
+
+/// str0m keeps each address that an answer names.
+#[test]
+fn answers_name_few_addresses_of_the_server() {
+    let mut rig = Rig::new(&description("H264/90000", ""), &[]);
+    rig.join(&[MediaKind::Video]);
+    rig.connect();
+    assert_eq!(rig.whep.mapped_of("live/a"), [1], "its own answers");
+    let (client, to) = (rig.clients[0].addr, SERVER.parse().unwrap());
+    let strange = rig.strange();
+    for port in 0..100_u16 {
+        let mut answer = vec![1, 1, 0, 12, 0x21, 0x12, 0xa4, 0x42];
+        answer.extend_from_slice(&[7; 12]);
+        answer.extend_from_slice(&[0, 0x20, 0, 8, 0, 1]);
+        answer.extend_from_slice(&port.to_be_bytes());
+        answer.extend_from_slice(&[1, 2, 3, 4]);
+        rig.whep.handle_datagram((client, to), &answer, rig.now, &mut |_| ());
+    }
+    assert_eq!(rig.whep.mapped_of("live/a"), [1], "without integrity they count for nothing");
+    assert!(rig.strange() >= strange + 100);
+    rig.whep.fill_mapped("live/a");
+    // Now that there is no room, its real answers that name the known address still count.
+    rig.run(60_000);
+    assert!(rig.whep.is_watched("live/a"));
 }
 
 /// Who has seen a request of STUN go by cannot have datagrams sent elsewhere.

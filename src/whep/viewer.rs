@@ -33,7 +33,7 @@ use crate::whep::clock::ViewerClock;
 use crate::whep::crypto::Identity;
 use crate::whep::format::Formats;
 use crate::whep::lane::Packet;
-use crate::whep::{Datagram, End, OfferError, Sink};
+use crate::whep::{Datagram, End, OfferError, Sink, stun};
 
 /// See the module.
 pub(super) struct Viewer {
@@ -43,6 +43,8 @@ pub(super) struct Viewer {
     pub(super) from: IpAddr,
     /// Addresses that its requests of STUN have come from.
     pub(super) tuples: Vec<SocketAddr>,
+    /// Addresses of the server that its answers of STUN have named.
+    pub(super) mapped: Vec<stun::Mapped>,
     pub(super) opened: Instant,
     /// Packets and payload bytes that were sent.
     pub(super) sent: (u64, u64),
@@ -55,6 +57,7 @@ pub(super) struct Viewer {
     burst_packets: usize,
     /// A moment and the path's time that belongs to it.
     anchor: Option<(Instant, i64)>,
+    /// It has answered a request of ICE, so that more may be sent (RFC 7675 s5.1).
     heard: Instant,
     rtc_timeout: Instant,
     _place: AddressPlace,
@@ -142,6 +145,7 @@ impl Viewer {
             id: random_name(ID_DIGITS),
             from,
             tuples: Vec::new(),
+            mapped: Vec::new(),
             opened: now,
             sent: (0, 0),
             rtc,
@@ -239,7 +243,9 @@ impl Viewer {
             return happened;
         }
         happened.is_accepted = true;
-        self.heard = now;
+        if stun::is_answer(bytes) {
+            self.heard = now;
+        }
         let handled = self.rtc.handle_input(input);
         self.drain(handled.err(), &mut happened, out);
         happened
@@ -463,7 +469,10 @@ impl Viewer {
                 happened.keyframe_requests += 1;
                 happened.wants_sync = true;
             }
-            Event::IceConnectionStateChange(IceConnectionState::Disconnected) | Event::Closed => {
+            Event::IceConnectionStateChange(IceConnectionState::Disconnected) => {
+                happened.end.get_or_insert(End::Silent);
+            }
+            Event::Closed => {
                 happened.end.get_or_insert(End::Left);
             }
             _ => {}
@@ -525,8 +534,8 @@ fn first_number() -> u64 {
 
 /// Time for ICE and DTLS.
 pub(super) const CONNECT_MAX: Duration = Duration::from_secs(15);
-/// Browsers ask every five seconds whether they may go on sending (RFC 7675 s5.1), and give up
-/// after thirty.
+/// Who answers no request of ICE for so long is sent nothing more (RFC 7675 s5.1). str0m asks every
+/// few seconds.
 const SILENCE_MAX: Duration = Duration::from_secs(30);
 /// Packets that wait for a viewer: a group, and as many again.
 const BEHIND_MAX: usize = 20_480;

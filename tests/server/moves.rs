@@ -437,8 +437,12 @@ fn session_whose_new_shard_is_full_goes_on_where_it_was() {
     }
 }
 
-/// Asks for moves until nobody answers any more, and counts those that are done.
-fn move_to_the_end(admin: SocketAddr, ids: &[String], moved: &AtomicUsize) {
+/// Asks for moves until nobody answers or the test is over, and counts those that are done.
+fn move_to_the_end(
+    admin: SocketAddr,
+    ids: &[String],
+    (moved, is_over): (&AtomicUsize, &AtomicBool),
+) {
     let order = |id: &str, shard: usize| -> io::Result<bool> {
         let mut stream = TcpStream::connect(admin)?;
         stream.set_read_timeout(Some(PATIENCE))?;
@@ -453,6 +457,9 @@ fn move_to_the_end(admin: SocketAddr, ids: &[String], moved: &AtomicUsize) {
         Ok(answer.starts_with(b"HTTP/1.1 200"))
     };
     for step in 0.. {
+        if is_over.load(Ordering::Relaxed) {
+            return;
+        }
         match order(&ids[step % ids.len()], (step / ids.len()) % usize::from(SHARDS)) {
             Ok(is_done) => moved.fetch_add(usize::from(is_done), Ordering::Relaxed),
             Err(_gone) => return,
@@ -474,18 +481,23 @@ fn sessions_that_move_while_the_server_stops_are_ended_by_bye() {
             session.receive_packets(2, PATIENCE);
         }
         let ids = all.each_ref().map(|session| session.id.clone());
-        let (admin, moved) = (server.admin, AtomicUsize::new(0));
+        let admin = server.admin;
+        let (moved, is_over) = (AtomicUsize::new(0), AtomicBool::new(false));
         thread::scope(|scope| {
             for ids in ids.chunks(2) {
-                scope.spawn(|| move_to_the_end(admin, ids, &moved));
+                scope.spawn(|| move_to_the_end(admin, ids, (&moved, &is_over)));
             }
-            until("sessions move", || moved.load(Ordering::Relaxed) > 20);
-            server.signal_term();
-            for session in &mut all {
-                session.receive_until_bye(PATIENCE);
-            }
-            let status = server.wait(PATIENCE);
-            assert_eq!(status.and_then(|status| status.code()), Some(0));
+            let ended = catch_unwind(AssertUnwindSafe(|| {
+                until("sessions move", || moved.load(Ordering::Relaxed) > 20);
+                server.signal_term();
+                for session in &mut all {
+                    session.receive_until_bye(PATIENCE);
+                }
+                let status = server.wait(PATIENCE);
+                assert_eq!(status.and_then(|status| status.code()), Some(0));
+            }));
+            is_over.store(true, Ordering::Relaxed);
+            ended.unwrap_or_else(|panic| resume_unwind(panic));
         });
         for stream in all.iter().flat_map(|session| &session.streams) {
             assert_contiguous(&stream.packets);

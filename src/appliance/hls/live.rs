@@ -355,9 +355,11 @@ impl Live {
                 self.viewers.handle_batch(&path, &batch);
             }
             Notification::Described { generation, description } => {
-                self.viewers.describe(&path, generation);
-                if let State::Here { generation: known, description: of } = &mut watched.state {
-                    (*known, *of) = (generation, description);
+                // Of another source `Resumed` tells, also when it was lost once.
+                if let State::Here { generation: known, description: of } = &mut watched.state
+                    && *known == generation
+                {
+                    *of = description;
                 }
             }
             Notification::NotThere(why) => return self.let_go(&path, why),

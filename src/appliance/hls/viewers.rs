@@ -162,10 +162,6 @@ impl Viewers {
         whep.resume(path, generation, of, Instant::now(), &mut out);
     }
 
-    pub(super) fn describe(&mut self, path: &str, generation: Generation) {
-        self.whep.describe(path, generation);
-    }
-
     pub(super) fn end_path(&mut self, path: &str) {
         let Self { whep, datagrams, .. } = self;
         whep.end_path(path, Instant::now(), &mut |datagram| send(datagrams.as_ref(), datagram));

@@ -581,7 +581,7 @@ pub(super) mod tests {
         let orders = [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]];
         for order in orders {
             let errors = [unreachable(true), standby.clone(), unreachable(false)];
-            let (base, _) = (Base::new("http://a:1,http://b:1,http://c:1", "t", None).unwrap(), ());
+            let base = Base::new("http://a:1,http://b:1,http://c:1", "t", None).unwrap();
             let asked = std::cell::Cell::new(0);
             let told = base.first::<()>(|_| {
                 let at = asked.replace(asked.get() + 1);

@@ -62,7 +62,7 @@ fn write_state(state: &Value, out: &mut impl Write) -> io::Result<()> {
         count => format!("{count} sessions are left"),
     };
     if state["hls"] == true {
-        left += ", and viewers by HLS";
+        left += ", and viewers by HLS or WebRTC";
     }
     if state["state"] == "serving" {
         return writeln!(out, "the server takes new sessions");
@@ -118,7 +118,7 @@ mod tests {
         write_state(&state, &mut out).unwrap();
         write_state(&json!({ "state": "serving", "sessions": 1 }), &mut out).unwrap();
         insta::assert_snapshot!(String::from_utf8(out).unwrap(), @r"
-        the server takes no new sessions; 2 sessions are left, and viewers by HLS
+        the server takes no new sessions; 2 sessions are left, and viewers by HLS or WebRTC
         they are ended in 600 s
         clients are sent to rtsp://b:8554
         the server ends when none is left

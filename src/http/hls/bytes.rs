@@ -107,7 +107,8 @@ pub(super) fn allow_origin(config: &HlsConfig, asked: &HeaderMap, headers: &mut 
     };
     let Some(value) = value else { return };
     headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, value);
-    let exposed = HeaderValue::from_static("Content-Length, Content-Range, Location");
+    let exposed =
+        HeaderValue::from_static("Content-Length, Content-Range, Location, Headend-Left-Out");
     headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, exposed);
 }
 

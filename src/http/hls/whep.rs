@@ -21,6 +21,7 @@ use super::view::{LiveRefusal, OfferAsked, WhepRefusal};
 use super::{Asked, Hls, HlsConfig, Problem, Remote, check_host, suffix_of};
 use crate::base::names::{Name, without_empty_segments};
 use crate::hls::resource::Resource;
+use crate::http::origin::is_own;
 use crate::live::core::message::RefusedError;
 use crate::whep::{OfferError, Opened};
 
@@ -190,13 +191,9 @@ fn refused(path: &str, refusal: &WhepRefusal) -> Problem {
 /// A page of another origin opens no session here, unless `hls.allow_origin` names it: a session
 /// costs more than the answer, which it could not read anyway.
 fn check_origin(config: &HlsConfig, headers: &HeaderMap) -> Result<(), Problem> {
-    let Some(origin) = headers.get(header::ORIGIN) else { return Ok(()) };
-    let is_allowed = |known: &String| known == "*" || known.as_bytes() == origin.as_bytes();
-    let host = headers.get(header::HOST).map(HeaderValue::as_bytes);
-    let named = ["http://", "https://"]
-        .iter()
-        .find_map(|scheme| origin.as_bytes().strip_prefix(scheme.as_bytes()));
-    if (host.is_some() && named == host) || config.allow_origin.iter().any(is_allowed) {
+    let origin = headers.get(header::ORIGIN).map(HeaderValue::as_bytes);
+    let is_allowed = |known: &String| known == "*" || Some(known.as_bytes()) == origin;
+    if is_own(headers) || config.allow_origin.iter().any(is_allowed) {
         return Ok(());
     }
     Err(Problem::forbidden("a page of another origin may not ask this; see hls.allow_origin"))

@@ -54,7 +54,11 @@ pub(super) fn run(
     let mut terminal = ratatui::try_init()?;
     let shown = show(&mut terminal, &watch, Screen::new(&info), &is_ended);
     let restored = ratatui::try_restore();
+    let is_all_done = watch.finish();
     shown?;
+    if !is_all_done {
+        return Err(Failure::runtime("the server has not answered all that was confirmed"));
+    }
     // A terminal that is gone is as it may be.
     match wait_for_input(Duration::ZERO)? {
         true => restored.map(|()| Exit::Ok).map_err(Failure::from),
@@ -69,6 +73,7 @@ fn show(
     is_ended: &AtomicBool,
 ) -> Result<(), Failure> {
     let mut asked: Option<Instant> = None;
+    let mut wait = REDRAW_EVERY;
     while !is_ended.load(Ordering::Relaxed) {
         while let Some(news) = watch.next() {
             match news {
@@ -81,10 +86,13 @@ fn show(
             screen.wanted().into_iter().for_each(|ask| watch.list(ask));
         }
         terminal.draw(|frame| draw::draw(frame, &screen))?;
-        if !wait_for_input(REDRAW_EVERY)? {
+        if !wait_for_input(wait)? {
             return Ok(());
         }
-        if !event::poll(Duration::ZERO)? {
+        // Keys that came together are read together, and asked for one by one.
+        let has_key = event::poll(Duration::ZERO)?;
+        wait = if has_key { Duration::ZERO } else { REDRAW_EVERY };
+        if !has_key {
             continue;
         }
         let Event::Key(key) = event::read()? else { continue };
@@ -129,15 +137,16 @@ fn print_samples(client: &super::Client, out: &mut impl Write) -> Result<Exit, F
         let (mut has_had_enough, mut is_new) = (false, false);
         watch::read_feed(client, watch::SILENCE, &mut |news| {
             let samples = match news {
-                News::History(samples) if newest.is_some() => samples,
+                News::History(mut samples) if newest.is_some() => {
+                    samples.retain(|sample| sample["at_ms"].as_i64() > newest);
+                    samples
+                }
+                // The clock may have been set back.
                 News::Sample(sample) => vec![sample],
                 _ => Vec::new(),
             };
             for sample in samples {
                 let at_ms = sample["at_ms"].as_i64();
-                if at_ms <= newest {
-                    continue;
-                }
                 (newest, is_new) = (at_ms, true);
                 has_had_enough |= writeln!(out, "{sample}").and_then(|()| out.flush()).is_err();
             }

@@ -7,9 +7,9 @@
 
 use std::io::{BufRead, BufReader, Read};
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread::{self, Builder};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
@@ -68,12 +68,14 @@ pub(super) enum News {
     Denied(String),
 }
 
-/// The threads. They end with the process.
+/// The threads. They end with the process, which waits for actions by `finish`.
 #[derive(Debug)]
 pub(super) struct Watch {
     news: Receiver<News>,
     lists: SyncSender<Ask>,
     acts: SyncSender<Ask>,
+    /// Closed by the thread of actions when it ends.
+    acts_end: Receiver<()>,
 }
 
 impl Watch {
@@ -81,12 +83,18 @@ impl Watch {
         let (tell, news) = sync_channel(NEWS_MAX);
         let (lists, lists_asked) = sync_channel(1);
         let (acts, acts_asked) = sync_channel(ACTS_MAX);
-        for (name, asked) in [("lists", lists_asked), ("acts", acts_asked)] {
+        let (is_there, acts_end) = sync_channel(1);
+        for (name, asked, is_there) in
+            [("lists", lists_asked, None), ("acts", acts_asked, Some(is_there))]
+        {
             let (client, tell) = (Arc::clone(&client), tell.clone());
-            Builder::new().name(name.into()).spawn(move || serve(&client, asked, &tell))?;
+            Builder::new().name(name.into()).spawn(move || {
+                serve(&client, asked, &tell);
+                drop(is_there);
+            })?;
         }
         Builder::new().name("feed".into()).spawn(move || follow(&client, &tell))?;
-        Ok(Self { news, lists, acts })
+        Ok(Self { news, lists, acts, acts_end })
     }
 
     pub(super) fn next(&self) -> Option<News> {
@@ -101,6 +109,21 @@ impl Watch {
     /// Has something done. False: it is not, because too much is under way.
     pub(super) fn act(&self, ask: Ask) -> bool {
         self.acts.try_send(ask).is_ok()
+    }
+
+    /// Waits until the server has answered all actions. False: it has not in time.
+    pub(super) fn finish(self) -> bool {
+        let Self { news, acts, acts_end, .. } = self;
+        drop(acts);
+        let until = Instant::now() + FINISH_MAX;
+        while Instant::now() < until {
+            match acts_end.recv_timeout(FINISH_STEP) {
+                Err(RecvTimeoutError::Disconnected) | Ok(()) => return true,
+                // Who tells what became of it must not wait for a reader.
+                Err(RecvTimeoutError::Timeout) => while news.try_recv().is_ok() {},
+            }
+        }
+        false
     }
 }
 
@@ -247,6 +270,9 @@ fn told(done: Result<Answer, Failure>, what: impl FnOnce(&Value) -> String) -> N
 const NEWS_MAX: usize = 256;
 /// Each is confirmed by a key, and takes milliseconds unless something hangs.
 const ACTS_MAX: usize = 16;
+/// One action takes milliseconds, or the patience of a request.
+const FINISH_MAX: Duration = Duration::from_secs(30);
+const FINISH_STEP: Duration = Duration::from_millis(20);
 /// Samples come once a second.
 pub(super) const SILENCE: Duration = Duration::from_secs(5);
 /// Until a feed that broke off is read again.
