@@ -63,6 +63,7 @@ impl Client {
         let is_local = command.reply_to.shard == cx.shard;
         Self {
             connection: is_local.then_some(command.reply_to.entry),
+            id: SessionId::new(cx.ids_of(command), random::rng().next_u64()),
             user_agent: command.request.header("User-Agent").map(clip),
             user: command.given.user.clone(),
             _admitted: Some(admitted),

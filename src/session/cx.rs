@@ -218,6 +218,19 @@ impl Cx {
         id.home(self.shard_count)
     }
 
+    /// The shard in the id of the session that a command is for. A new session is in company with
+    /// those that were made on its connection before: their home is the same for any number of
+    /// shards, so another process can take the connection over.
+    pub(crate) fn ids_of(&self, command: &Command) -> ShardId {
+        if let Some(id) = command.session {
+            return id.shard();
+        }
+        let is_local = command.reply_to.shard == self.shard;
+        let before = is_local.then(|| self.directory.ids_on(command.reply_to.entry)).flatten();
+        let is_home = |ids: &ShardId| SessionId::new(*ids, 0).home(self.shard_count) == self.shard;
+        before.filter(is_home).unwrap_or(self.shard)
+    }
+
     /// Counts a packet that is not sent again.
     pub(crate) fn count_refusal(&self, refusal: RtxRefusal) {
         self.cells.rtx_refused[refusal as usize].add(1);

@@ -176,7 +176,8 @@ impl<K: Kernel> Shard<K> {
     /// command again (reference 001).
     pub(super) fn execute_with_new_pair(&mut self, command: Command) {
         let reply_to = command.reply_to;
-        if !self.net.add_free_pair(&mut self.sessions) {
+        let ids = self.sessions.cx.ids_of(&command);
+        if !self.net.add_free_pair(&mut self.sessions, ids) {
             self.respond(reply_to, command.response(Status::ServiceUnavailable));
             return;
         }

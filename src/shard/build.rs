@@ -122,7 +122,7 @@ impl<K: Kernel> Shard<K> {
         let mut net =
             Network::new(config.id, Arc::clone(&config.cells), (ring, entries), config.pair_host);
         match config.waits {
-            true => net.add_waiting_pair(&mut sessions, config.pair)?,
+            true => net.add_waiting_pair(&mut sessions, config.pair, None)?,
             false => net.add_pair(&mut sessions, config.pair)?,
         };
         let mut shard = Self {
