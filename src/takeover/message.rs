@@ -65,7 +65,8 @@ pub struct Offer {
     /// Listening sockets.
     #[serde(default)]
     pub listeners: Vec<Offered>,
-    /// The first pair of UDP sockets of each shard.
+    /// The pairs of UDP sockets of all shards, each with the shard in the ids of its sessions: the
+    /// first of a shard comes before its others.
     #[serde(default)]
     pub pairs: Vec<PairRecord>,
     /// Titles that are played.

@@ -27,30 +27,26 @@ use crate::consumers::takeover::LeftBehind;
 use crate::library::title::Title;
 use crate::poll::poller::Poller;
 use crate::shard::inbox::{Inbox, Message};
-use crate::shard::sockets::local_addr;
+use crate::shard::sockets::{UdpPair, local_addr};
 use crate::shard::takeover::{Answer, Given, TakeoverMessage};
 use crate::takeover::v1::{Fd, PairRecord, TitleRecord};
 use crate::takeover::{Hello, Offer, Offered, ToNew, ToOld};
 
-/// Duplicates of the sockets that every takeover is offered.
+/// Duplicates of the listening sockets, which every takeover is offered.
 #[derive(Debug)]
 pub(in crate::appliance) struct Kept {
     listeners: Vec<(&'static str, SocketAddr, OwnedFd)>,
-    /// RTP port, and both sockets, of each shard.
-    pairs: Vec<(u16, [OwnedFd; 2])>,
 }
 
 impl Kept {
     /// Duplicates the sockets.
     pub(in crate::appliance) fn of(sockets: &Sockets) -> std::io::Result<Self> {
-        let mut kept = Self { listeners: Vec::new(), pairs: Vec::new() };
+        let mut kept = Self { listeners: Vec::new() };
         for shard in &sockets.shards {
             for (speaks, listener) in &shard.listeners {
                 let addr = local_addr(listener)?;
                 kept.listeners.push((spelled(*speaks), addr, listener.try_clone()?));
             }
-            let pair = &shard.pair;
-            kept.pairs.push((pair.rtp_port, [pair.rtp.try_clone()?, pair.rtcp.try_clone()?]));
         }
         let (hls, _) = &sockets.hls;
         for (speaks, listener) in
@@ -152,6 +148,9 @@ impl Giver {
 
     fn offer(&self, wire: &Wire, hello: &Hello) -> Result<(), String> {
         let version = hello.common_version()?;
+        let open = self.ask_all(MESSAGE_MAX, |answer| TakeoverMessage::Pairs { answer })?;
+        let open: Vec<Vec<(u8, UdpPair)>> = open.into_iter().collect::<Result<_, _>>()?;
+        let open: Vec<(u8, UdpPair)> = open.into_iter().flatten().collect();
         let mut files: Vec<BorrowedFd<'_>> = Vec::new();
         let mut add = |file| {
             files.push(file);
@@ -166,9 +165,9 @@ impl Giver {
         let socket = add(door.as_fd());
         listeners.push(Offered { speaks: TAKEOVER.to_owned(), addr: None, socket });
         let mut pairs = Vec::new();
-        for (shard, (rtp_port, [rtp, rtcp])) in (0_u8..).zip(&self.kept.pairs) {
+        for (shard, UdpPair { rtp, rtcp, rtp_port }) in &open {
             let (rtp, rtcp) = (add(rtp.as_fd()), add(rtcp.as_fd()));
-            pairs.push(PairRecord { shard, rtp_port: *rtp_port, rtp, rtcp });
+            pairs.push(PairRecord { shard: *shard, rtp_port: *rtp_port, rtp, rtcp });
         }
         let titles = self.titles()?;
         let mut records = Vec::new();

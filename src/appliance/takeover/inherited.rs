@@ -11,7 +11,7 @@ use crate::shard::sockets::UdpPair;
 pub(in crate::appliance) struct Inherited {
     /// What clients speak there, the address, the socket.
     pub(super) listeners: Vec<(String, SocketAddr, OwnedFd)>,
-    /// Number of the shard, and its first pair.
+    /// Pairs of a shard, by the shard in the ids of their sessions; its first one comes first.
     pub(super) pairs: Vec<(u8, UdpPair)>,
 }
 
@@ -48,7 +48,7 @@ impl Inherited {
             usize::from(*of) == shard && (port == 0 || pair.rtp_port == port)
         };
         let place = self.pairs.iter().position(is_it)?;
-        Some(self.pairs.swap_remove(place).1)
+        Some(self.pairs.remove(place).1)
     }
 }
 

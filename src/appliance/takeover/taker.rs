@@ -5,7 +5,7 @@
 //! ```
 //! Any failure ends this process with a sentence, and the other one goes on.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -19,7 +19,7 @@ use super::door::Door;
 use super::inherited::{Inherited, TAKEOVER};
 use super::wire::{Wire, WireError};
 use super::{MESSAGE_MAX, PREPARE_MAX, QUIET_MAX, RECORD_MAX, TAKE_MAX, TakeoverAsk};
-use crate::base::ids::{SessionId, ShardId};
+use crate::base::ids::ShardId;
 use crate::base::time::Mono;
 use crate::library::title::{Adopted, FileIdentity, Title};
 use crate::poll::poller::Poller;
@@ -27,8 +27,9 @@ use crate::poll::task::OpenFailure;
 use crate::rtp::WireBase;
 use crate::shard::inbox::{Inbox, Message};
 use crate::shard::sockets::UdpPair;
-use crate::shard::takeover::{Answer, Taken, TakenUnit, TakeoverMessage};
-use crate::takeover::v1::{Fd, SessionRecord, ShardRecord, TitleRecord, UnitRecord};
+use crate::shard::takeover::shares::{Files, Shares};
+use crate::shard::takeover::{Answer, TakeoverMessage};
+use crate::takeover::v1::{ShardRecord, TitleRecord};
 use crate::takeover::{Hello, Offer, ToNew, ToOld};
 
 /// A takeover that the old process has agreed to.
@@ -146,12 +147,12 @@ impl Claim {
         self.wire.send(&ToOld::Freeze, &[], MESSAGE_MAX).map_err(|error| error.to_string())?;
         let records = self.records()?;
         let frozen_ns = records.iter().map(|(record, _)| record.frozen_ns).min().unwrap_or(0);
-        let mut shards = Shares::new(ports);
+        let mut shares = Shares::new(ports);
         for (record, files) in records {
-            shards.add(poller, record, Files::new(files), &mut opened)?;
+            add(poller, record, Files::new(files), (&mut opened, &mut shares))?;
         }
         let received_ns = monotonic_ns();
-        let sessions = shards.take_in(poller)?;
+        let sessions = take_in(shares, poller)?;
         if let Err(error) = self.wire.send(&ToOld::Taken, &[], MESSAGE_MAX) {
             return Err(match self.wire.receive::<ToNew>(MESSAGE_MAX) {
                 Ok((ToNew::Refused { why }, _)) => refused(&why),
@@ -185,20 +186,6 @@ impl Claim {
             }
         }
         Err("the running server sends something that cannot be".to_owned())
-    }
-}
-
-/// Descriptors of a message, each of which is taken once.
-struct Files(Vec<Option<OwnedFd>>);
-
-impl Files {
-    fn new(files: Vec<OwnedFd>) -> Self {
-        Self(files.into_iter().map(Some).collect())
-    }
-
-    fn take(&mut self, fd: Fd) -> Result<OwnedFd, String> {
-        let place = self.0.get_mut(fd.0 as usize).and_then(Option::take);
-        place.ok_or_else(|| "a record names a descriptor that is not there".to_owned())
     }
 }
 
@@ -249,122 +236,50 @@ fn open(
     Ok(())
 }
 
-/// What each shard gets.
-struct Shares {
-    of: Vec<Taken>,
-    /// Port of the first pair of each shard.
-    first: Vec<u16>,
-    /// Ports whose pairs are on their way.
-    ports: HashSet<u16>,
+/// Adds what a shard has told, when the titles that were opened since the offer are open, too.
+fn add(
+    poller: &Poller<Inbox>,
+    record: ShardRecord,
+    mut files: Files,
+    (opened, shares): (&mut Opened, &mut Shares),
+) -> Result<(), String> {
+    let titles = record.titles.iter().map(|title| to_open(title.clone(), &mut files));
+    let titles: Vec<Arc<Adopted>> = titles.collect::<Result<_, _>>()?;
+    let keys: Vec<Key> = titles
+        .iter()
+        .map(|title| Ok((title.name.clone(), FileIdentity::of(&title.file)?)))
+        .collect::<std::io::Result<_>>()
+        .map_err(|error| error.to_string())?;
+    open(poller, titles, opened, TAKE_MAX)?;
+    let titles: Option<Vec<Arc<Title>>> =
+        keys.iter().map(|key| opened.get(key).map(Arc::clone)).collect();
+    let titles = titles.ok_or("a title that is played does not open here")?.into();
+    shares.add(record, &mut files, &titles)
 }
 
-impl Shares {
-    fn new(first: &[u16]) -> Self {
-        let of = first.iter().map(|_| Taken::default()).collect();
-        Self { of, first: first.to_vec(), ports: HashSet::new() }
+/// Has the shards take in what is theirs; returns the number of sessions.
+fn take_in(shares: Shares, poller: &Poller<Inbox>) -> Result<usize, String> {
+    let answers: Vec<mpsc::Receiver<Result<usize, String>>> = poller
+        .inboxes()
+        .zip(shares.finish())
+        .map(|(inbox, taken)| {
+            let (answer, answered) = mpsc::channel();
+            let answer: Answer<Result<usize, String>> = Box::new(move |result| {
+                let _nobody_waits = answer.send(result);
+            });
+            let message = TakeoverMessage::Take { taken, answer };
+            let _hangs = push_patiently(inbox, Message::Takeover(Box::new(message)));
+            answered
+        })
+        .collect();
+    let until = Instant::now() + TAKE_MAX;
+    let mut sessions = 0;
+    for answered in answers {
+        let left = until.saturating_duration_since(Instant::now());
+        let result = answered.recv_timeout(left);
+        sessions += result.map_err(|_| "a shard did not answer in time".to_owned())??;
     }
-
-    fn count(&self) -> u8 {
-        u8::try_from(self.of.len()).unwrap_or(u8::MAX)
-    }
-
-    fn add(
-        &mut self,
-        poller: &Poller<Inbox>,
-        record: ShardRecord,
-        mut files: Files,
-        opened: &mut Opened,
-    ) -> Result<(), String> {
-        let ShardRecord { shard, titles, pairs, units, datagrams, .. } = record;
-        let titles = titles.into_iter().map(|title| to_open(title, &mut files));
-        let titles: Vec<Arc<Adopted>> = titles.collect::<Result<_, _>>()?;
-        let keys: Vec<Key> = titles
-            .iter()
-            .map(|title| Ok((title.name.clone(), FileIdentity::of(&title.file)?)))
-            .collect::<std::io::Result<_>>()
-            .map_err(|error| error.to_string())?;
-        // Those that were opened since the offer.
-        open(poller, titles, opened, TAKE_MAX)?;
-        let titles: Option<Vec<Arc<Title>>> =
-            keys.iter().map(|key| opened.get(key).map(Arc::clone)).collect();
-        let titles: Arc<[Arc<Title>]> =
-            titles.ok_or("a title that is played does not open here")?.into();
-        let ports: Arc<[u16]> = pairs.iter().map(|pair| pair.rtp_port).collect();
-        let used = used_pairs(&units);
-        for (at, pair) in (0_u32..).zip(pairs) {
-            let place = usize::from(pair.shard % self.count());
-            let (rtp, rtcp) = (files.take(pair.rtp)?, files.take(pair.rtcp)?);
-            let is_first = self.first.get(place) == Some(&pair.rtp_port);
-            if used.contains(&at) && !is_first && self.ports.insert(pair.rtp_port) {
-                let sockets = UdpPair { rtp, rtcp, rtp_port: pair.rtp_port };
-                self.share(place)?.pairs.push(sockets);
-            }
-            for one in datagrams.iter().filter(|one| one.pair == at) {
-                let datagram = (pair.rtp_port, one.is_rtcp, one.from, one.bytes.0.clone());
-                self.share(place)?.datagrams.push(datagram);
-            }
-        }
-        for record in units {
-            let place = usize::from(self.home_of(&record, shard)?.0);
-            let socket = match &record.connection {
-                Some(connection) => Some(files.take(connection.socket)?),
-                None => None,
-            };
-            let (titles, ports) = (Arc::clone(&titles), Arc::clone(&ports));
-            let unit = TakenUnit { record, socket, titles, ports };
-            self.share(place)?.units.push(unit);
-        }
-        Ok(())
-    }
-
-    fn share(&mut self, place: usize) -> Result<&mut Taken, String> {
-        self.of.get_mut(place).ok_or_else(|| "there is no shard".to_owned())
-    }
-
-    /// Where a unit goes: the home of its sessions.
-    fn home_of(&self, unit: &UnitRecord, shard: u8) -> Result<ShardId, String> {
-        let Some(session) = unit.sessions.first() else { return Ok(ShardId(shard % self.count())) };
-        let SessionRecord::Title(session) = session;
-        let id = SessionId::parse(&session.client.id);
-        id.map(|id| id.home(self.count())).ok_or_else(|| "a session has no id".to_owned())
-    }
-
-    /// Has the shards take in what is theirs; returns the number of sessions.
-    fn take_in(self, poller: &Poller<Inbox>) -> Result<usize, String> {
-        let answers: Vec<mpsc::Receiver<Result<usize, String>>> = poller
-            .inboxes()
-            .zip(self.of)
-            .map(|(inbox, taken)| {
-                let (answer, answered) = mpsc::channel();
-                let answer: Answer<Result<usize, String>> = Box::new(move |result| {
-                    let _nobody_waits = answer.send(result);
-                });
-                let message = TakeoverMessage::Take { taken, answer };
-                let _hangs = push_patiently(inbox, Message::Takeover(Box::new(message)));
-                answered
-            })
-            .collect();
-        let until = Instant::now() + TAKE_MAX;
-        let mut sessions = 0;
-        for answered in answers {
-            let left = until.saturating_duration_since(Instant::now());
-            let result = answered.recv_timeout(left);
-            sessions += result.map_err(|_| "a shard did not answer in time".to_owned())??;
-        }
-        Ok(sessions)
-    }
-}
-
-/// Pairs that sessions of these units send by, by their places in the record.
-fn used_pairs(units: &[UnitRecord]) -> HashSet<u32> {
-    use crate::takeover::v1::TransportRecord;
-    let sessions = units.iter().flat_map(|unit| &unit.sessions);
-    let streams = sessions.flat_map(|SessionRecord::Title(session)| &session.streams);
-    let pairs = streams.filter_map(|stream| match stream.rtp.transport {
-        TransportRecord::Udp { pair, .. } => Some(pair),
-        TransportRecord::Tcp { .. } => None,
-    });
-    pairs.collect()
+    Ok(sessions)
 }
 
 /// The clock of the records.
