@@ -58,6 +58,8 @@ struct FileEntry {
     armed: [bool; Arm::ALL.len()],
     tokens: [u32; Arm::ALL.len()],
     stream_busy: bool,
+    /// Slot of the stream send that was begun last.
+    stream: u32,
     /// Ways that are being ended, and not armed again.
     ends: [bool; Arm::ALL.len()],
     /// Ways that the ring has cancelled, and that have not completed yet.
@@ -149,9 +151,16 @@ impl Files {
         self.entries.get(index as usize).is_some_and(|entry| entry.ends[arm.place()])
     }
 
-    /// Whether a stream send is under way on a slot.
-    pub(super) fn is_streaming(&self, slot: FileSlot) -> bool {
-        self.open(slot).is_some_and(|entry| entry.stream_busy)
+    /// The stream send that is under way on a slot.
+    pub(super) fn stream(&self, slot: FileSlot) -> Option<u32> {
+        self.open(slot).filter(|entry| entry.stream_busy).map(|entry| entry.stream)
+    }
+
+    /// Notes which stream send was begun.
+    pub(super) fn note_stream(&mut self, index: u32, stream: u32) {
+        if let Some(entry) = self.entries.get_mut(index as usize) {
+            entry.stream = stream;
+        }
     }
 
     /// Whether the ring has cancelled the way that has completed now. Once.

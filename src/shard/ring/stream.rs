@@ -59,8 +59,6 @@ struct StreamSlot {
     taken_bytes: usize,
     /// It is to end, whether all is taken or not.
     is_cut: bool,
-    /// Its result is told, and its notice is waited for.
-    has_result: bool,
 }
 
 /// A send that takes bytes and packets. Dropped without `submit`, it sends nothing.
@@ -77,6 +75,7 @@ impl<K: Kernel> Ring<K> {
             return None;
         }
         let index = self.memory.streams.take(slot, token);
+        self.files.note_stream(slot.index(), index);
         Some(StreamSend { ring: self, index, is_submitted: false })
     }
 
@@ -125,9 +124,8 @@ impl<K: Kernel> Ring<K> {
             self.end_op(file.index());
             return None;
         }
-        match has_notice {
-            true => self.memory.streams.slot(index).has_result = true,
-            false => self.memory.streams.give_back(index),
+        if !has_notice {
+            self.memory.streams.give_back(index);
         }
         self.files.end_stream(file.index());
         self.end_op(file.index());
@@ -141,13 +139,15 @@ impl<K: Kernel> Ring<K> {
     }
 
     /// Ends the send of a connection, if one is under way. It completes soon: as a whole, or with
-    /// `StreamCut`.
+    /// `StreamCut`. What is to end already is not ended twice.
     pub fn end_send(&mut self, slot: FileSlot) {
-        if !self.files.is_streaming(slot) {
-            return;
+        let Some(index) = self.files.stream(slot) else { return };
+        if !std::mem::replace(&mut self.memory.streams.slot(index).is_cut, true) {
+            self.cancel_send(slot, index);
         }
-        let Some(index) = self.memory.streams.under_way(slot) else { return };
-        self.memory.streams.slot(index).is_cut = true;
+    }
+
+    fn cancel_send(&mut self, slot: FileSlot, index: u32) {
         let sent = OpKey::new(Op::Stream, index).as_user_data();
         let entry = opcode::AsyncCancel2::new(types::CancelBuilder::user_data(sent)).build();
         self.queue_file_op(entry, OpKey::new(Op::Cancel, slot.index()));
@@ -173,9 +173,8 @@ impl<K: Kernel> Ring<K> {
             let result = stream_result(result, left).map(|sent| sent.saturating_add(before));
             Completion::StreamSent { token, result }
         };
-        match has_notice {
-            true => self.memory.streams.slot(index).has_result = true,
-            false => self.memory.streams.give_back(index),
+        if !has_notice {
+            self.memory.streams.give_back(index);
         }
         self.files.end_stream(file.index());
         self.end_op(file.index());
@@ -201,7 +200,7 @@ impl<K: Kernel> Ring<K> {
         if self.files.is_open(file) {
             self.queue_stream(index);
             if self.memory.streams.slot(index).is_cut {
-                self.end_send(file);
+                self.cancel_send(file, index);
             }
         } else {
             self.memory.streams.give_back(index);
@@ -359,14 +358,8 @@ impl StreamSlots {
         let index = self.free.pop().unwrap_or_else(|| self.grow());
         let send = self.slot(index);
         (send.file, send.token, send.is_untaken, send.taken_bytes) = (file, token, false, 0);
-        (send.is_cut, send.has_result) = (false, false);
+        send.is_cut = false;
         index
-    }
-
-    /// The send of a file whose result is not told.
-    fn under_way(&self, file: FileSlot) -> Option<u32> {
-        let place = self.slots.iter().position(|send| send.file == file && !send.has_result);
-        place.and_then(|index| u32::try_from(index).ok())
     }
 
     fn grow(&mut self) -> u32 {
@@ -379,7 +372,6 @@ impl StreamSlots {
             is_untaken: false,
             taken_bytes: 0,
             is_cut: false,
-            has_result: false,
         }));
         // One slot a connection at most, and connections are counted in 32 bits.
         u32::try_from(self.slots.len() - 1).unwrap_or(u32::MAX)
