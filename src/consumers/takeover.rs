@@ -10,11 +10,11 @@ use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 use std::sync::Arc;
 
-use crate::base::ids::SessionId;
 use crate::consumers::parcel::Unit;
 use crate::consumers::sessions::Sessions;
 use crate::library::title::Title;
 use crate::poll::poll_table::EntryKey;
+use crate::rtsp::request::Request;
 use crate::session::directory::SessionRef;
 use crate::session::handover::MoveRefusal;
 use crate::takeover::v1::SessionRecord;
@@ -46,6 +46,17 @@ impl LeftBehind {
         self.counts.values().sum()
     }
 
+    /// What there is more of than in another list; `None`: nothing.
+    #[must_use]
+    pub fn more_than(&self, other: &Self) -> Option<Self> {
+        let more = self.counts.iter().filter_map(|(what, count)| {
+            let before = other.counts.get(what).copied().unwrap_or(0);
+            (*count > before).then(|| (*what, count - before))
+        });
+        let counts: BTreeMap<_, _> = more.collect();
+        (!counts.is_empty()).then_some(Self { counts })
+    }
+
     fn note(&mut self, why: MoveRefusal) {
         let what = match why {
             MoveRefusal::Tls => "over TLS",
@@ -55,6 +66,7 @@ impl LeftBehind {
             MoveRefusal::NoPath => "of a reader of a live path",
             MoveRefusal::Lineup => "of a line-up",
             MoveRefusal::Multicast => "of a multicast group",
+            MoveRefusal::Busy => "with a request at hand",
             _ => "with ports of several shards",
         };
         *self.counts.entry(what).or_default() += 1;
@@ -76,21 +88,26 @@ impl Sessions {
     /// here, so its session is missing; `check_takeover` tells that by the connection.
     #[must_use]
     pub fn units(&self, connections: &[EntryKey]) -> Vec<Unit> {
-        let directory = &self.cx.directory;
         let mut seen = HashSet::new();
         let mut units: Vec<Unit> = Vec::with_capacity(connections.len());
         for entry in connections {
-            let sessions = directory.of_connection(*entry).iter();
-            let sessions = sessions.filter_map(|session| Some((self.id_of(*session)?, *session)));
-            let sessions: Vec<(SessionId, SessionRef)> = sessions.collect();
-            seen.extend(sessions.iter().map(|(id, _)| *id));
-            units.push(Unit { connection: Some(*entry), sessions });
+            let unit = self.unit_on(*entry);
+            seen.extend(unit.sessions.iter().map(|(id, _)| *id));
+            units.push(unit);
         }
-        let others = directory.behind(None).filter(|(id, session)| {
+        let others = self.cx.directory.behind(None).filter(|(id, session)| {
             !matches!(session, SessionRef::Publisher(_)) && !seen.contains(id)
         });
         units.extend(others.map(|one| Unit { connection: None, sessions: vec![one] }));
         units
+    }
+
+    /// A connection with its sessions, but for those of publishers.
+    #[must_use]
+    pub fn unit_on(&self, connection: EntryKey) -> Unit {
+        let sessions = self.cx.directory.of_connection(connection).iter();
+        let sessions = sessions.filter_map(|session| Some((self.id_of(*session)?, *session)));
+        Unit { connection: Some(connection), sessions: sessions.collect() }
     }
 
     /// Whether a unit can be handed over, as far as its sessions are concerned.
@@ -109,7 +126,29 @@ impl Sessions {
         if unit.sessions.iter().any(is_reader) {
             return Err(MoveRefusal::NoPath);
         }
-        self.check_move(unit).map(|_home| ())
+        self.check_move(unit)?;
+        self.check_ids(unit)?;
+        let is_busy = unit.sessions.iter().any(|(_, session)| !self.is_quiet(*session));
+        if is_busy { Err(MoveRefusal::Busy) } else { Ok(()) }
+    }
+
+    /// Whether the sessions of a unit, and their pairs, stay together for any number of shards.
+    fn check_ids(&self, unit: &Unit) -> Result<(), MoveRefusal> {
+        let (own, sockets) = (self.cx.shard, &self.cx.sockets);
+        let ids = unit.sessions.first().map(|(id, _)| id.shard());
+        let are_same = unit.sessions.iter().all(|(id, _)| Some(id.shard()) == ids);
+        let is_theirs = |pair: u16| match sockets.home_of(pair, own) {
+            Some((home, _)) if home == own => sockets.ids_of(pair, own) == ids,
+            _ => true,
+        };
+        let is_one = are_same && self.pairs_of(unit).into_iter().all(is_theirs);
+        if is_one { Ok(()) } else { Err(MoveRefusal::SeveralHomes) }
+    }
+
+    /// The request of a connection that is held until its path is there.
+    #[must_use]
+    pub fn held_request(&self, connection: EntryKey) -> Option<&Request> {
+        self.live.readers.held.of(connection).map(|command| &command.request)
     }
 
     /// Notes a unit that cannot go.
@@ -134,15 +173,14 @@ impl Sessions {
 
     /// Whether no command of a session is under way.
     #[must_use]
-    pub fn are_quiet(&self) -> bool {
-        let mut all = self.cx.directory.behind(None);
-        all.all(|(_, session)| match session {
+    pub fn is_quiet(&self, session: SessionRef) -> bool {
+        match session {
             SessionRef::Title(key) => self.vod.players.is_quiet(key),
             SessionRef::Reader(_) | SessionRef::Publisher(_) => true,
-        })
+        }
     }
 
-    /// Records of the sessions of a unit that can go; `None`: it cannot after all.
+    /// Records of the sessions of a unit; `None`: `check_takeover` has refused it.
     pub fn record(
         &self,
         unit: &Unit,

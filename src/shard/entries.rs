@@ -144,6 +144,21 @@ impl Entries {
             .collect()
     }
 
+    /// Keys of sockets at which datagrams are received.
+    pub(super) fn receivers(&mut self) -> Vec<EntryKey> {
+        let keys: Vec<EntryKey> = self.table.keys().collect();
+        let is_receiver = |consumer: &Consumer| match consumer {
+            Consumer::Rtp(_) | Consumer::Rtcp(_) | Consumer::Input(_) | Consumer::Group(_) => true,
+            Consumer::Listener(_)
+            | Consumer::Connection(_)
+            | Consumer::Camera(_)
+            | Consumer::Inbox => false,
+        };
+        let is_it =
+            |key: &EntryKey| self.table.consumer_mut(*key).is_some_and(|it| is_receiver(it));
+        keys.into_iter().filter(is_it).collect()
+    }
+
     /// Enters a UDP socket of another shard, by which datagrams are sent: none are received.
     ///
     /// # Errors

@@ -194,6 +194,7 @@ impl<K: Kernel> Shard<K> {
         let due =
             self.sessions.cx.wheel.next_due().into_iter().chain(self.sessions.live.next_due());
         let due = due.chain(self.drain_due()).chain(self.moves.next_due());
+        let due = due.chain(self.takeover.next_due(now));
         Some(due.fold(now + limit, Mono::min))
     }
 

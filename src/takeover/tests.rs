@@ -153,6 +153,7 @@ fn sample() -> ShardRecord {
                 is_rtsp: true,
                 input: Bytes(b"OPTIONS".to_vec()),
                 output: Bytes(vec![b'$', 2, 0, 1, 255]),
+                is_closing: false,
                 accepted_ns: 1,
                 has_asked: true,
                 begun_ns: Some(2),

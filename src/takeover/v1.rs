@@ -90,6 +90,9 @@ pub struct ConnectionRecord {
     /// Bytes that are still to be sent, first of all.
     #[serde(default)]
     pub output: Bytes,
+    /// It is closed when they are sent.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub is_closing: bool,
     /// When it was accepted.
     pub accepted_ns: u64,
     /// It has made a request.
@@ -456,4 +459,9 @@ pub struct DatagramRecord {
     pub from: SocketAddr,
     /// The datagram.
     pub bytes: Bytes,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+fn is_false(value: &bool) -> bool {
+    !value
 }

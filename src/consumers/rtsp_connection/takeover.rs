@@ -3,14 +3,19 @@
 //! ```text
 //!  old process: quiet --record--> ConnectionRecord --resumed--> new process: its input is handled
 //! ```
-//! What was read and not worked through goes along as bytes, as if it had not been read. Leave that
+//! What was read and not worked through goes along as bytes, as if it had not been read. So does a
+//! request that waits for a title, for leave or for a path: it has had no effect yet. Leave that
 //! was given is asked for again; the nonce of challenges stays, so the client has not to be asked.
-//! Invariant: bytes of the client are handled once, and answers are sent once.
+//! A connection that ends when its answers are sent does so in the new process.
+//! Invariants: bytes of the client are handled once, and answers are sent once; what passes
+//! `check_takeover` and waits for nothing else is recorded.
 
 use super::{Places, RtspConnection, Waiting};
 use crate::base::time::Mono;
 use crate::consumers::tunnel::Carries;
+use crate::rtsp::request::Request;
 use crate::session::cx::Cx;
+use crate::session::handover::MoveRefusal;
 use crate::takeover::exact::Bytes;
 use crate::takeover::v1::{ConnectionRecord, Fd};
 
@@ -21,30 +26,63 @@ impl RtspConnection {
         matches!(self.waiting, Waiting::Nothing) || self.is_closing
     }
 
-    /// For another process; `None`: it is not handed over.
+    /// Whether the connection can be handed over.
+    ///
+    /// # Errors
+    /// `Tls`, `Tunnel`; `Srtp`: keys were told that the other process does not have.
+    pub fn check_takeover(&self) -> Result<(), MoveRefusal> {
+        if self.tls.is_some() {
+            return Err(MoveRefusal::Tls);
+        }
+        if self.media_keys.are_used() {
+            return Err(MoveRefusal::Srtp);
+        }
+        match &self.carries {
+            Carries::Rtsp | Carries::Unknown(_) => Ok(()),
+            Carries::Up(_) | Carries::Down(_) | Carries::Nothing => Err(MoveRefusal::Tunnel),
+        }
+    }
+
+    /// The request at hand, if it has had no effect yet: another process may work through it.
     #[must_use]
-    pub fn record(&self, socket: Fd) -> Option<ConnectionRecord> {
-        let can_go = self.tls.is_none() && !self.media_keys.are_used() && !self.is_closing;
-        let input = match &self.carries {
-            Carries::Rtsp if can_go => self.reader.unread()?,
-            Carries::Unknown(first) if can_go => first.clone(),
-            _ => return None,
+    pub fn request_at_hand(&self) -> Option<&Request> {
+        match &self.waiting {
+            Waiting::Nothing | Waiting::Answer(_) => None,
+            Waiting::Leave(waits) => Some(&waits.request),
+            Waiting::Title(waits) => Some(&waits.request),
+            Waiting::Channel(waits) => Some(&waits.request),
+        }
+    }
+
+    /// For another process, which works through the request at hand again.
+    #[must_use]
+    pub fn record(&self, socket: Fd, at_hand: Option<&Request>) -> ConnectionRecord {
+        let unread = match &self.carries {
+            Carries::Unknown(first) => Some(first.clone()),
+            _ => self.reader.unread(),
         };
+        let is_closing = self.is_closing || unread.is_none();
+        let mut input = at_hand.map(Request::to_bytes).unwrap_or_default();
+        input.extend(unread.unwrap_or_default());
+        if is_closing {
+            input.clear();
+        }
         let (accepted, has_asked, begun) = self.beginning.so_far();
-        Some(ConnectionRecord {
+        ConnectionRecord {
             socket,
             peer: self.peer,
             local: self.local,
             is_rtsp: matches!(self.carries, Carries::Rtsp),
             input: Bytes(input),
             output: Bytes(self.output.clone()),
+            is_closing,
             accepted_ns: accepted.0,
             has_asked,
             begun_ns: begun.map(|at| at.0),
             heard_ns: self.heard.0,
             served_ns: self.served.0,
             nonce: self.login.nonce().map(str::to_owned),
-        })
+        }
     }
 
     /// As another process has told. `input` of the record is to be given to it as what is received.
@@ -57,6 +95,7 @@ impl RtspConnection {
             made.carries = Carries::Rtsp;
         }
         made.output.clone_from(&record.output.0);
+        made.is_closing = record.is_closing;
         made.heard = Mono(record.heard_ns);
         made.served = Mono(record.served_ns);
         if let Some(nonce) = &record.nonce {

@@ -3,59 +3,31 @@
 //! ```text
 //!  Quiet   receives of RTSP connections end; streams go on; requests at hand are answered
 //!  Freeze  sends end: what the kernel has not taken goes back to its connection
-//!  record  by reference: nothing of the sessions changes
+//!  record  by reference: nothing of the sessions changes (`recording`)
 //! ```
-//! A send that its client does not take within `SEND_PATIENCE` is cut, so nobody is waited for.
-//! Bounds: `QUIET_MAX`, `FREEZING_MAX`.
+//! A request that is not answered within `REQUEST_PATIENCE` goes along if it waits for a title, for
+//! leave or for a path, so strangers who wait for a source on demand keep nobody. A send that its
+//! client does not take within `SEND_PATIENCE` is cut, if its connection goes along: what is sent
+//! on others goes on, and is nobody else's. Datagrams stay in the kernel or are kept: the old
+//! process has them again when it goes on.
+//! Bounds: `QUIET_MAX`, `FREEZING_MAX`; those of `waits`.
 
-use std::collections::HashMap;
-use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::time::Duration;
 
-use super::{Answer, FREEZING_MAX, Given, HELD_MAX, Held, QUIET_MAX, SEND_PATIENCE, Step};
-use crate::base::time::Mono;
-use crate::consumers::parcel::Unit;
+use super::waits::{FreezingWaits, LOOKS_A_TURN, QuietWaits, are_done};
+use super::{Answer, FREEZING_MAX, Freezing, Given, HELD_MAX, Held, QUIET_MAX, Quiet};
+use super::{REQUEST_PATIENCE, SEND_PATIENCE, Step};
 use crate::consumers::takeover::LeftBehind;
-use crate::library::title::Title;
+use crate::poll::consumer::Event;
 use crate::poll::poll_table::{EntryKey, Polling};
 use crate::session::handover::MoveRefusal;
 use crate::shard::inbox::Message;
 use crate::shard::ring::RingError;
 use crate::shard::ring::kernel::Kernel;
 use crate::shard::state::Shard;
-use crate::takeover::exact::Bytes;
-use crate::takeover::v1::{DatagramRecord, Fd, PairRecord, ShardRecord, TitleRecord, UnitRecord};
-
-/// A record that is being made.
-struct Making {
-    record: ShardRecord,
-    files: Vec<OwnedFd>,
-    /// Places of titles in the record.
-    titles: HashMap<*const Title, u32>,
-    open: Vec<Arc<Title>>,
-    /// Places in the record of pairs, by their places here.
-    pairs: HashMap<u16, u32>,
-}
-
-impl Making {
-    fn add_file(&mut self, file: OwnedFd) -> Fd {
-        self.files.push(file);
-        Fd(u32::try_from(self.files.len() - 1).unwrap_or(u32::MAX))
-    }
-}
 
 impl<K: Kernel> Shard<K> {
-    pub(super) fn titles_in_play(&self) -> Vec<Arc<Title>> {
-        let mut titles: Vec<Arc<Title>> = Vec::new();
-        let mut seen = HashMap::new();
-        for title in self.sessions.vod.players.titles() {
-            if seen.insert(Arc::as_ptr(title), ()).is_none() {
-                titles.push(Arc::clone(title));
-            }
-        }
-        titles
-    }
-
     /// Reads no request any more.
     pub(super) fn begin_quiet(&mut self, answer: Answer<Result<LeftBehind, String>>) {
         if self.phase.is_stopping() {
@@ -65,111 +37,135 @@ impl<K: Kernel> Shard<K> {
             return answer(Err("another program takes over already".to_owned()));
         }
         self.net.entries.is_quiet = true;
-        for key in self.net.entries.listeners() {
-            if let Some(link) = self.net.entries.link(key) {
+        let listeners = self.net.entries.listeners();
+        for key in &listeners {
+            if let Some(link) = self.net.entries.link(*key) {
                 self.net.ring.end_arrivals(link.slot);
             }
         }
-        for key in self.net.entries.connections() {
-            let Some(link) = self.net.entries.link(key) else { continue };
-            self.net.entries.table.suspend(key);
-            self.net.ring.end_receive(link.slot);
-        }
+        let connections = self.net.entries.connections();
+        let waits = QuietWaits {
+            to_end: connections.clone(),
+            listeners,
+            connections,
+            sessions: self.sessions.cx.directory.behind(None).map(|(_, session)| session).collect(),
+        };
         let since = self.sessions.cx.now;
-        self.takeover.step = Step::Quiet { since, answer: Some(answer) };
+        let told = LeftBehind::default();
+        self.takeover.step = Step::Quiet(Quiet { since, waits, told, answer: Some(answer) });
     }
 
     /// Answers when no request is at hand: once a turn.
     pub(in crate::shard) fn look_at_quiet(&mut self) {
-        let Step::Quiet { since, answer: Some(_) } = &self.takeover.step else { return };
-        let since = *since;
-        let busy = self.what_is_under_way();
-        let is_late = self.sessions.cx.now.since(since) >= QUIET_MAX;
+        let Step::Quiet(quiet) = &mut self.takeover.step else { return };
+        if quiet.answer.is_none() {
+            return;
+        }
+        let (since, mut waits) = (quiet.since, std::mem::take(&mut quiet.waits));
+        let taken = self.sessions.cx.now.since(since);
+        let busy = self.what_is_under_way(&mut waits, taken);
         let result = match busy {
-            None => Ok(self.left_behind()),
-            Some(what) if is_late => Err(format!("{what} for too long; try again")),
-            Some(_) => return,
+            None => Some(Ok(self.left_behind())),
+            Some(what) if taken >= QUIET_MAX => {
+                Some(Err(format!("{what} for too long; try again")))
+            }
+            Some(_) => None,
         };
-        if let Step::Quiet { answer, .. } = &mut self.takeover.step
-            && let Some(answer) = answer.take()
-        {
+        let Step::Quiet(quiet) = &mut self.takeover.step else { return };
+        quiet.waits = waits;
+        let Some(result) = result else { return };
+        if let Ok(left) = &result {
+            quiet.told = left.clone();
+        }
+        if let Some(answer) = quiet.answer.take() {
             answer(result);
         }
     }
 
     /// What cannot be recorded yet; `None`: nothing.
-    fn what_is_under_way(&mut self) -> Option<&'static str> {
+    fn what_is_under_way(
+        &mut self,
+        waits: &mut QuietWaits,
+        taken: Duration,
+    ) -> Option<&'static str> {
+        for _ in 0..LOOKS_A_TURN {
+            let Some(key) = waits.to_end.pop() else { break };
+            if let Some(link) = self.net.entries.link(key) {
+                self.net.entries.table.suspend(key);
+                self.net.ring.end_receive(link.slot);
+            }
+        }
         if self.arrivals.has_connections() || !self.refused.is_empty() {
             return Some("requests waited");
         }
         if !self.moves.is_quiet() {
             return Some("a session was being moved");
         }
-        if !self.sessions.are_quiet() {
+        let is_quiet = |session| self.sessions.is_quiet(session);
+        if !are_done(&mut waits.sessions, is_quiet) {
             return Some("a player waited for its title");
         }
-        for key in self.net.entries.listeners() {
-            if self.net.entries.link(key).is_some_and(|link| self.net.ring.has_arrivals(link.slot))
-            {
-                return Some("connections were being accepted");
-            }
+        let net = &self.net;
+        let accepts_none = |key| match net.entries.link(key) {
+            Some(link) => !net.ring.has_arrivals(link.slot),
+            None => true,
+        };
+        if !are_done(&mut waits.listeners, accepts_none) {
+            return Some("connections were being accepted");
         }
-        for key in self.net.entries.connections() {
-            let Some(link) = self.net.entries.link(key) else { continue };
-            let connection = self.net.entries.connection_mut(key);
-            if connection.is_some_and(|connection| !connection.is_quiet()) {
-                return Some("a request was at hand");
-            }
-            if self.net.ring.is_receiving(link.slot) {
-                return Some("bytes were being received");
-            }
+        let is_late = taken >= REQUEST_PATIENCE;
+        if !waits.to_end.is_empty()
+            || !are_done(&mut waits.connections, |key| self.is_done(key, is_late))
+        {
+            return Some("a request was at hand");
         }
         None
     }
 
-    /// Sessions that cannot be handed over.
-    fn left_behind(&mut self) -> LeftBehind {
-        let mut left = LeftBehind::default();
-        for unit in self.units() {
-            if let Err(why) = self.check_unit(&unit) {
-                self.sessions.leave(&unit, why, &mut left);
-            }
+    /// Whether nothing of a connection keeps it from being recorded. When it is late, nobody waits
+    /// for one that cannot be, nor for a request that goes along.
+    fn is_done(&mut self, key: EntryKey, is_late: bool) -> bool {
+        let Some(link) = self.net.entries.link(key) else { return true };
+        let is_receiving = self.net.ring.is_receiving(link.slot);
+        let Some(connection) = self.net.entries.connection_mut(key) else { return true };
+        if is_receiving || connection.is_quiet() || !is_late {
+            return !is_receiving && connection.is_quiet();
         }
-        self.sessions.leave_publishers(&mut left);
-        left
-    }
-
-    fn units(&mut self) -> Vec<Unit> {
-        let connections = self.net.entries.connections();
-        self.sessions.units(&connections)
-    }
-
-    fn check_unit(&mut self, unit: &Unit) -> Result<(), MoveRefusal> {
-        if let Some(key) = unit.connection {
-            let connection = self.net.entries.connection_mut(key).ok_or(MoveRefusal::Busy)?;
-            match connection.check_move() {
-                // It has said nothing yet.
-                Err(MoveRefusal::Tunnel) if connection.is_beginning() => {}
-                checked => checked?,
-            }
-        }
-        self.sessions.check_takeover(unit)
+        let unit = self.sessions.unit_on(key);
+        self.check_unit(&unit) != Err(MoveRefusal::Busy)
     }
 
     /// Ends what is sent and received.
     pub(super) fn begin_freeze(&mut self, answer: Answer<Result<Given, String>>) {
-        if !matches!(self.takeover.step, Step::Quiet { .. }) || self.phase.is_stopping() {
-            return answer(Err("the server stops, or was not made quiet".to_owned()));
-        }
-        let since = self.sessions.cx.now;
-        self.takeover.step = Step::Freezing { since, answer: Some(answer) };
+        let told = match &self.takeover.step {
+            Step::Quiet(quiet) if quiet.answer.is_none() && !self.phase.is_stopping() => {
+                quiet.told.clone()
+            }
+            _ => return answer(Err("the server stops, or was not made quiet".to_owned())),
+        };
         self.arrivals.hold_datagrams();
-        for place in self.sessions.cx.sockets.places() {
-            if let Some(pair) = self.net.pairs.get(place).copied() {
-                self.net.ring.end_arrivals(pair.rtp);
-                self.net.ring.end_arrivals(pair.rtcp);
+        let mut sockets = self.net.entries.receivers();
+        // By those of other shards is only sent.
+        sockets.retain(|key| {
+            let link = self.net.entries.link(*key);
+            let armed = link.filter(|link| self.net.ring.has_arrivals(link.slot));
+            armed.inspect(|link| self.net.ring.end_arrivals(link.slot)).is_some()
+        });
+        self.takeover.unheard.clone_from(&sockets);
+        let mut sends = Vec::new();
+        for unit in self.units() {
+            let is_sending =
+                |key: &EntryKey| self.net.entries.link(*key).is_some_and(|link| link.is_sending);
+            if let Some(key) = unit.connection.filter(is_sending)
+                && self.check_unit(&unit).is_ok()
+            {
+                sends.push(key);
             }
         }
+        let waits = FreezingWaits { sockets, sends, has_cut: false };
+        let since = self.sessions.cx.now;
+        let freezing = Freezing { since, waits, told, answer };
+        self.takeover.step = Step::Freezing(Box::new(freezing));
     }
 
     /// A turn in which nothing is sent.
@@ -182,7 +178,7 @@ impl<K: Kernel> Shard<K> {
         }
         self.arrivals.hold_datagrams();
         self.reap()?;
-        if matches!(self.takeover.step, Step::Freezing { .. }) {
+        if matches!(self.takeover.step, Step::Freezing(_)) {
             // RTCP that found no free send in the turn before.
             self.sessions.cx.out.append(&mut self.unsent);
             self.settle();
@@ -217,140 +213,49 @@ impl<K: Kernel> Shard<K> {
     }
 
     fn look_at_freezing(&mut self) {
-        let Step::Freezing { since, .. } = &self.takeover.step else { return };
-        let since: Mono = *since;
+        let Step::Freezing(freezing) = &mut self.takeover.step else { return };
+        let (since, mut waits) = (freezing.since, std::mem::take(&mut freezing.waits));
         let taken = self.sessions.cx.now.since(since);
-        let is_over = !self.is_sending_still(taken >= SEND_PATIENCE);
-        let is_late = taken >= FREEZING_MAX;
-        if !is_over && !is_late {
+        let is_over = !self.is_sending_still(&mut waits, taken >= SEND_PATIENCE);
+        let step = std::mem::replace(&mut self.takeover.step, Step::Frozen { given: Vec::new() });
+        let Step::Freezing(mut freezing) = step else { return };
+        if !is_over && taken < FREEZING_MAX {
+            freezing.waits = waits;
+            self.takeover.step = Step::Freezing(freezing);
             return;
         }
+        let Freezing { told, answer, .. } = *freezing;
         let result = match is_over {
-            true => self.record_all(since),
+            true => self.record_all(since, &told),
             false => Err("a send did not end in time; try again".to_owned()),
         };
         let given = result.as_ref().map(|(_, units)| units.clone()).unwrap_or_default();
-        let step = std::mem::replace(&mut self.takeover.step, Step::Frozen { given });
-        if let Step::Freezing { answer: Some(answer), .. } = step {
-            answer(result.map(|(given, _)| given));
-        }
+        self.takeover.step = Step::Frozen { given };
+        answer(result.map(|(given, _)| given));
     }
 
     /// Whether something is sent or received. With `cuts` sends end whose clients do not take them.
-    fn is_sending_still(&mut self, cuts: bool) -> bool {
-        let mut is_sending = self.net.ring.has_unsent_runs()
-            || !self.unsent.is_empty()
-            || !self.sessions.cx.out.is_empty();
-        for place in self.sessions.cx.sockets.places() {
-            let pair = self.net.pairs.get(place);
-            is_sending |= pair.is_some_and(|pair| {
-                self.net.ring.has_arrivals(pair.rtp) || self.net.ring.has_arrivals(pair.rtcp)
-            });
-        }
-        for key in self.net.entries.connections() {
-            if let Some(link) = self.net.entries.link(key).filter(|link| link.is_sending) {
-                if cuts {
-                    self.net.ring.end_send(link.slot);
+    fn is_sending_still(&mut self, waits: &mut FreezingWaits, cuts: bool) -> bool {
+        let net = &mut self.net;
+        if cuts && !std::mem::replace(&mut waits.has_cut, true) {
+            for key in &waits.sends {
+                if let Some(link) = net.entries.link(*key).filter(|link| link.is_sending) {
+                    net.ring.end_send(link.slot);
                 }
-                is_sending = true;
             }
         }
-        is_sending
-    }
-
-    /// The record of all units that can go, and these units.
-    fn record_all(&mut self, since: Mono) -> Result<(Given, Vec<Unit>), String> {
-        let record = ShardRecord { shard: self.id.0, frozen_ns: since.0, ..ShardRecord::default() };
-        let mut making = Making {
-            record,
-            files: Vec::new(),
-            titles: HashMap::new(),
-            open: Vec::new(),
-            pairs: HashMap::new(),
+        let is_sent = |key| net.entries.link(key).is_none_or(|link| !link.is_sending);
+        let are_sent = are_done(&mut waits.sends, is_sent);
+        let is_over = |key| match net.entries.link(key) {
+            Some(link) => !net.ring.has_arrivals(link.slot),
+            None => true,
         };
-        self.record_pairs(&mut making)?;
-        let mut given = Vec::new();
-        for unit in self.units() {
-            if self.check_unit(&unit).is_ok() && self.record_unit(&unit, &mut making)? {
-                given.push(unit);
-            }
-        }
-        for title in std::mem::take(&mut making.open) {
-            let file = title.file.try_clone().map_err(|error| no_descriptor(&error))?;
-            let file = making.add_file(file.into());
-            let name = (!title.is_clip()).then(|| title.name.clone());
-            making.record.titles.push(TitleRecord { name, file, wire: title.wire.random() });
-        }
-        self.record_datagrams(&mut making);
-        let Making { record, files, .. } = making;
-        Ok((Given { record, files }, given))
-    }
-
-    /// Pairs by which a session here sends: own ones, and those of other shards.
-    fn record_pairs(&self, making: &mut Making) -> Result<(), String> {
-        let sockets = &self.sessions.cx.sockets;
-        for place in sockets.all_places() {
-            let Some((home, _)) = sockets.home_of(place, self.id) else { continue };
-            let (Some(pair), Some((rtp_port, _))) =
-                (self.net.pairs.get(place), sockets.ports(place))
-            else {
-                continue;
-            };
-            let duplicate = |slot| self.net.ring.fd(slot).try_clone_to_owned();
-            let rtp = duplicate(pair.rtp).map_err(|error| no_descriptor(&error))?;
-            let rtcp = duplicate(pair.rtcp).map_err(|error| no_descriptor(&error))?;
-            let (rtp, rtcp) = (making.add_file(rtp), making.add_file(rtcp));
-            let at = u32::try_from(making.record.pairs.len()).unwrap_or(u32::MAX);
-            making.record.pairs.push(PairRecord { shard: home.0, rtp_port, rtp, rtcp });
-            making.pairs.insert(place, at);
-        }
-        Ok(())
-    }
-
-    /// False: the unit cannot go after all.
-    fn record_unit(&mut self, unit: &Unit, making: &mut Making) -> Result<bool, String> {
-        let pairs = std::mem::take(&mut making.pairs);
-        let sessions = {
-            let (titles, open) = (&mut making.titles, &mut making.open);
-            let mut title_of = |title: &Arc<Title>| {
-                *titles.entry(Arc::as_ptr(title)).or_insert_with(|| {
-                    open.push(Arc::clone(title));
-                    u32::try_from(open.len() - 1).unwrap_or(u32::MAX)
-                })
-            };
-            self.sessions.record(unit, &mut title_of, &|place| pairs.get(&place).copied())
-        };
-        making.pairs = pairs;
-        let Some(sessions) = sessions else { return Ok(false) };
-        let connection = match unit.connection {
-            None => None,
-            Some(key) => {
-                let Some(link) = self.net.entries.link(key) else { return Ok(false) };
-                let place = Fd(u32::try_from(making.files.len()).unwrap_or(u32::MAX));
-                let connection = self.net.entries.connection_mut(key);
-                let Some(record) = connection.and_then(|connection| connection.record(place))
-                else {
-                    return Ok(false);
-                };
-                let socket = self.net.ring.fd(link.slot).try_clone_to_owned();
-                making.add_file(socket.map_err(|error| no_descriptor(&error))?);
-                Some(record)
-            }
-        };
-        making.record.units.push(UnitRecord { connection, sessions });
-        Ok(true)
-    }
-
-    fn record_datagrams(&mut self, making: &mut Making) {
-        for (token, from, bytes) in self.arrivals.take_datagrams() {
-            let Some(key) = self.net.entries.table.key_at(token) else { continue };
-            let found = self.net.pairs.place_of(key);
-            let Some((place, is_rtcp)) = found else { continue };
-            let Some(pair) = making.pairs.get(&place).copied() else { continue };
-            self.takeover.held.datagrams.push((key, from, bytes.clone()));
-            let record = DatagramRecord { pair, is_rtcp, from, bytes: Bytes(bytes) };
-            making.record.datagrams.push(record);
-        }
+        let are_over = are_done(&mut waits.sockets, is_over);
+        net.ring.has_unsent_runs()
+            || !self.unsent.is_empty()
+            || !self.sessions.cx.out.is_empty()
+            || !are_sent
+            || !are_over
     }
 
     /// Goes on, as if nothing had been asked.
@@ -360,7 +265,13 @@ impl<K: Kernel> Shard<K> {
         }
         self.takeover.step = Step::Serving;
         self.net.entries.is_quiet = false;
-        self.arm_sockets();
+        self.accept_again();
+        for key in std::mem::take(&mut self.takeover.unheard) {
+            if let Some(link) = self.net.entries.link(key) {
+                self.net.ring.keep_arrivals(link.slot);
+                self.net.ring.arm_datagrams(link.slot, key.index);
+            }
+        }
         for key in self.net.entries.connections() {
             if let Some(link) = self.net.entries.link(key) {
                 self.net.ring.keep_receiving(link.slot);
@@ -391,15 +302,12 @@ impl<K: Kernel> Shard<K> {
         self.handle_datagrams(datagrams);
     }
 
-    /// Accepts and receives datagrams from now on.
-    pub(super) fn arm_sockets(&mut self) {
+    /// Accepts connections from now on.
+    pub(super) fn accept_again(&mut self) {
         for key in self.net.entries.listeners() {
             let Some(link) = self.net.entries.link(key) else { continue };
             self.net.ring.keep_arrivals(link.slot);
             self.net.ring.arm_accept(link.slot, key.index);
-        }
-        for place in self.sessions.cx.sockets.places() {
-            self.net.pairs.arm(&mut self.net.ring, place);
         }
     }
 
@@ -422,13 +330,7 @@ impl<K: Kernel> Shard<K> {
         self.sessions.cx.out.clear();
         self.phase = self.phase.stopped(self.sessions.cx.now);
     }
-}
 
-fn no_descriptor(error: &std::io::Error) -> String {
-    format!("sockets cannot be handed over: {error}")
-}
-
-impl<K: Kernel> Shard<K> {
     /// Hands datagrams to their consumers that came while nothing was to change.
     pub(super) fn handle_datagrams(
         &mut self,
@@ -436,7 +338,7 @@ impl<K: Kernel> Shard<K> {
     ) {
         for (key, from, bytes) in datagrams {
             let from = crate::consumers::canonical(from);
-            self.dispatch(key, crate::poll::consumer::Event::Datagram { from, bytes: &bytes });
+            self.dispatch(key, Event::Datagram { from, bytes: &bytes });
             self.settle();
         }
     }

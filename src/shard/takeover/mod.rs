@@ -13,13 +13,18 @@
 //! the inbox meanwhile is handled after `Resume`, in order. Bounds: `HELD_MAX`; `OPENS_MAX`.
 
 mod giving;
+mod recording;
+pub mod shares;
 mod taking;
+mod waits;
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::time::Duration;
 
+use crate::base::ids::ShardId;
 use crate::base::time::Mono;
 use crate::config::paths::PathTable;
 use crate::consumers::parcel::Unit;
@@ -31,6 +36,7 @@ use crate::poll::task::{OpenFailure, TaskDone};
 use crate::shard::inbox::Message;
 use crate::shard::sockets::UdpPair;
 use crate::takeover::v1::{ShardRecord, UnitRecord};
+use waits::{FreezingWaits, QuietWaits};
 
 /// Takes an answer; called once.
 pub type Answer<T> = Box<dyn FnOnce(T) + Send>;
@@ -41,6 +47,12 @@ pub enum TakeoverMessage {
     Titles {
         /// Gets them.
         answer: Answer<Vec<Arc<Title>>>,
+    },
+    /// Old: give the pairs of UDP sockets that clients use.
+    Pairs {
+        /// Gets them, each with the number of the shard in the ids of its sessions, or a sentence:
+        /// descriptors are running out.
+        answer: Answer<Result<Vec<(u8, UdpPair)>, String>>,
     },
     /// Old: read no request any more, and answer when none is at hand.
     Quiet {
@@ -90,8 +102,9 @@ pub struct Given {
 /// What a shard takes in.
 #[derive(Debug, Default)]
 pub struct Taken {
-    /// Pairs of sockets whose home the shard becomes, beside its first one.
-    pub pairs: Vec<UdpPair>,
+    /// Pairs of sockets whose home the shard becomes, beside its first one, each with the shard in
+    /// the ids of its sessions.
+    pub pairs: Vec<(ShardId, UdpPair)>,
     /// Connections and sessions.
     pub units: Vec<TakenUnit>,
     /// Datagrams that came to the process before: port of RTP of the pair, whether it was the
@@ -116,8 +129,10 @@ pub struct TakenUnit {
 #[derive(Default)]
 pub(super) struct Takeover {
     step: Step,
-    /// What came to the inbox while nothing was to change.
+    /// What came while nothing was to change.
     held: Held,
+    /// Sockets at which datagrams are received again when the shard goes on.
+    unheard: Vec<EntryKey>,
 }
 
 #[derive(Default)]
@@ -125,15 +140,33 @@ enum Step {
     #[default]
     Serving,
     /// Requests are not read.
-    Quiet { since: Mono, answer: Option<Answer<Result<LeftBehind, String>>> },
+    Quiet(Quiet),
     /// Sends and receives end.
-    Freezing { since: Mono, answer: Option<Answer<Result<Given, String>>> },
+    Freezing(Box<Freezing>),
     /// The record is made, of these units.
     Frozen { given: Vec<Unit> },
     /// Another process has the sessions.
     Left,
     /// The other process has not handed over yet.
     Waiting(Box<Waiting>),
+}
+
+/// A shard that reads no request.
+struct Quiet {
+    since: Mono,
+    waits: QuietWaits,
+    /// Sessions of which it was said that they cannot be handed over.
+    told: LeftBehind,
+    /// Until it has come to rest.
+    answer: Option<Answer<Result<LeftBehind, String>>>,
+}
+
+/// A shard that ceases to send.
+struct Freezing {
+    since: Mono,
+    waits: FreezingWaits,
+    told: LeftBehind,
+    answer: Answer<Result<Given, String>>,
 }
 
 /// A shard whose sessions are to come.
@@ -166,15 +199,23 @@ struct Held {
 impl Takeover {
     /// Whether the shard takes turns of its own kind: nothing is sent in them.
     pub(super) fn is_still(&self) -> bool {
-        matches!(self.step, Step::Freezing { .. } | Step::Frozen { .. } | Step::Waiting(_))
+        matches!(self.step, Step::Freezing(_) | Step::Frozen { .. } | Step::Waiting(_))
     }
 
     /// Until when a shard in such a turn may sleep.
     pub(super) fn idle_until(&self, now: Mono) -> Option<Mono> {
         match &self.step {
-            Step::Freezing { .. } => Some(now + FREEZING_STEP),
+            Step::Freezing(_) => Some(now + FREEZING_STEP),
             Step::Frozen { .. } | Step::Waiting(_) => Some(now + STILL_STEP),
-            Step::Serving | Step::Quiet { .. } | Step::Left => None,
+            Step::Serving | Step::Quiet(_) | Step::Left => None,
+        }
+    }
+
+    /// When a shard that comes to rest is looked at again.
+    pub(super) fn next_due(&self, now: Mono) -> Option<Mono> {
+        match &self.step {
+            Step::Quiet(quiet) if quiet.answer.is_some() => Some(now + QUIET_STEP),
+            _ => None,
         }
     }
 }
@@ -189,8 +230,8 @@ impl std::fmt::Debug for Takeover {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match &self.step {
             Step::Serving => "Serving",
-            Step::Quiet { .. } => "Quiet",
-            Step::Freezing { .. } => "Freezing",
+            Step::Quiet(_) => "Quiet",
+            Step::Freezing(_) => "Freezing",
             Step::Frozen { .. } => "Frozen",
             Step::Left => "Left",
             Step::Waiting(_) => "Waiting",
@@ -202,6 +243,7 @@ impl std::fmt::Debug for TakeoverMessage {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
             Self::Titles { .. } => "Titles",
+            Self::Pairs { .. } => "Pairs",
             Self::Quiet { .. } => "Quiet",
             Self::Freeze { .. } => "Freeze",
             Self::Resume => "Resume",
@@ -218,11 +260,15 @@ const HELD_MAX: usize = 16_384;
 /// Titles that workers open at once.
 const OPENS_MAX: usize = 64;
 /// Between two looks at what is under way.
-const FREEZING_STEP: std::time::Duration = std::time::Duration::from_millis(1);
+const FREEZING_STEP: Duration = Duration::from_millis(1);
 /// The longest sleep of a shard without work.
-const STILL_STEP: std::time::Duration = std::time::Duration::from_millis(100);
+const STILL_STEP: Duration = Duration::from_millis(100);
+/// Between two looks at requests at hand.
+const QUIET_STEP: Duration = Duration::from_millis(5);
+/// How long a request is waited for that may as well go along.
+const REQUEST_PATIENCE: Duration = Duration::from_millis(100);
 /// How long requests may take that were at hand, and sends that were under way.
-const QUIET_MAX: std::time::Duration = std::time::Duration::from_secs(2);
-const FREEZING_MAX: std::time::Duration = std::time::Duration::from_millis(500);
+const QUIET_MAX: Duration = Duration::from_secs(2);
+const FREEZING_MAX: Duration = Duration::from_millis(500);
 /// How long a send may take that is not cut: what is cut is copied twice, and that takes longer.
-const SEND_PATIENCE: std::time::Duration = std::time::Duration::from_millis(4);
+const SEND_PATIENCE: Duration = Duration::from_millis(4);

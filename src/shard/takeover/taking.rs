@@ -6,7 +6,7 @@
 //! What does not fit is told before anything has moved: the process ends then, and the other one
 //! goes on.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
@@ -35,6 +35,7 @@ impl<K: Kernel> Shard<K> {
     pub(in crate::shard) fn handle_takeover(&mut self, message: TakeoverMessage) {
         match message {
             TakeoverMessage::Titles { answer } => answer(self.titles_in_play()),
+            TakeoverMessage::Pairs { answer } => answer(self.open_pairs()),
             TakeoverMessage::Quiet { answer } => self.begin_quiet(answer),
             TakeoverMessage::Freeze { answer } => self.begin_freeze(answer),
             TakeoverMessage::Resume => self.resume(),
@@ -99,16 +100,22 @@ impl<K: Kernel> Shard<K> {
     fn take(&mut self, taken: Taken) -> Result<usize, String> {
         let Taken { pairs, units, datagrams } = taken;
         self.check_room(&pairs, &units)?;
-        for pair in pairs {
-            let added = self.net.add_waiting_pair(&mut self.sessions, pair);
+        for (ids, pair) in pairs {
+            let ids = Some(ids).filter(|ids| *ids != self.id);
+            let added = self.net.add_waiting_pair(&mut self.sessions, pair, ids);
             added.map_err(|error| format!("UDP sockets cannot be taken over: {error}"))?;
         }
+        let sockets = &self.sessions.cx.sockets;
+        let port_of = |place: u16| sockets.ports(place).map(|(rtp_port, _)| rtp_port);
+        let places = sockets.places().into_iter();
+        let places: HashMap<u16, u16> =
+            places.filter_map(|place| Some((port_of(place)?, place))).collect();
         let mut count = 0;
         for unit in units {
-            count += self.take_unit(unit)?;
+            count += self.take_unit(unit, &places)?;
         }
         for (rtp_port, is_rtcp, from, bytes) in datagrams {
-            let place = self.place_of_port(rtp_port);
+            let place = places.get(&rtp_port).copied();
             let key = place.and_then(|place| self.net.pairs.entry(place, is_rtcp));
             if let (Some(key), Step::Waiting(waiting)) = (key, &mut self.takeover.step) {
                 waiting.datagrams.push((key, from, bytes));
@@ -134,19 +141,14 @@ impl<K: Kernel> Shard<K> {
         Ok(())
     }
 
-    /// Returns the number of sessions.
-    fn take_unit(&mut self, unit: TakenUnit) -> Result<usize, String> {
+    /// Returns the number of sessions. `places` are those of pairs, by their ports of RTP.
+    fn take_unit(&mut self, unit: TakenUnit, places: &HashMap<u16, u16>) -> Result<usize, String> {
         let TakenUnit { record, socket, titles, ports } = unit;
         let key = match (&record.connection, socket) {
             (Some(connection), Some(socket)) => Some(self.install_taken(connection, socket)?),
             _ => None,
         };
-        let pair_of = |index: u32, shard: &Self| {
-            ports.get(index as usize).and_then(|port| shard.place_of_port(*port))
-        };
-        let places: Vec<Option<u16>> =
-            (0..).take(ports.len()).map(|index| pair_of(index, self)).collect();
-        let pair_of = |index: u32| places.get(index as usize).copied().flatten();
+        let pair_of = |index: u32| places.get(ports.get(index as usize)?).copied();
         let mut count = 0;
         for session in record.sessions {
             if !self.sessions.take_in(session, key, &titles, &pair_of) {
@@ -185,12 +187,6 @@ impl<K: Kernel> Shard<K> {
         Ok(key)
     }
 
-    fn place_of_port(&self, rtp_port: u16) -> Option<u16> {
-        let sockets = &self.sessions.cx.sockets;
-        let is_it = |place: &u16| sockets.ports(*place).is_some_and(|(rtp, _)| rtp == rtp_port);
-        sockets.places().into_iter().find(is_it)
-    }
-
     /// Everything is this process's now.
     fn begin(&mut self, frozen: Mono) {
         let step = std::mem::take(&mut self.takeover.step);
@@ -208,7 +204,11 @@ impl<K: Kernel> Shard<K> {
         self.guarded(None, |shard| {
             shard.sessions.live.configure_paths(&mut shard.sessions.cx, paths);
         });
-        self.arm_sockets();
+        self.accept_again();
+        for place in self.sessions.cx.sockets.places() {
+            self.net.pairs.arm(&mut self.net.ring, place);
+        }
+        let with_input: HashSet<EntryKey> = inputs.iter().map(|(key, _)| *key).collect();
         for key in self.net.entries.connections() {
             self.watch_connection(key);
             let begins = self.net.entries.connection_mut(key);
@@ -216,14 +216,20 @@ impl<K: Kernel> Shard<K> {
             if let Some(ip) = begins {
                 self.queue_beginning(key, ip, false);
             }
-            if !inputs.iter().any(|(with_input, _)| *with_input == key) {
+            if !with_input.contains(&key) {
                 self.wake_connection(key);
             }
         }
         for (key, bytes) in inputs {
-            self.dispatch(key, Event::Received(&bytes));
-            self.settle();
+            // As they could have come: the first may have a request that waits again.
+            for piece in bytes.chunks(PIECE_BYTES) {
+                self.dispatch(key, Event::Received(piece));
+                self.settle();
+            }
         }
         self.handle_datagrams(datagrams);
     }
 }
+
+/// Bytes that a receive takes at once.
+const PIECE_BYTES: usize = 4 << 10;
