@@ -128,6 +128,7 @@ fn sample() -> ShardRecord {
             thickened_ns: None,
         }),
         bye_ns: None,
+        history: None,
     };
     let udp = TransportRecord::Udp {
         pair: 0,
@@ -277,8 +278,13 @@ fn any_stream() -> impl Strategy<Value = StreamRecord> {
                 place,
             }
         });
-    (any::<(u8, bool, Option<u64>)>(), any_level(), feed, any_outgoing()).prop_map(
-        |((track, shares, bye_ns), level, feed, rtp)| StreamRecord {
+    let sent = any::<(u16, u16, u32, u32, u32)>().prop_map(|(seq, packets, window, packet, ts)| {
+        SentRecord { seq, packets, window, packet, ts }
+    });
+    let history = option::of((any::<u32>(), vec(sent, 0..3)))
+        .prop_map(|history| history.map(|(cut, sent)| HistoryRecord { cut, sent }));
+    (any::<(u8, bool, Option<u64>)>(), any_level(), feed, any_outgoing(), history).prop_map(
+        |((track, shares, bye_ns), level, feed, rtp, history)| StreamRecord {
             phase: PhaseRecord::Sending,
             track,
             level,
@@ -287,6 +293,7 @@ fn any_stream() -> impl Strategy<Value = StreamRecord> {
             rtp,
             quality: None,
             bye_ns,
+            history,
         },
     )
 }

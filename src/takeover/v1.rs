@@ -230,6 +230,33 @@ pub struct StreamRecord {
     /// When it says BYE that has sent all.
     #[serde(default)]
     pub bye_ns: Option<u64>,
+    /// What may be asked for again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub history: Option<HistoryRecord>,
+}
+
+/// Packets that were sent lately, by their places in windows.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HistoryRecord {
+    /// `media::packetize::CUT`: with another one the places are others.
+    pub cut: u32,
+    /// In the order in which they were sent.
+    pub sent: Vec<SentRecord>,
+}
+
+/// Packets with consecutive numbers that are adjacent in a window.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SentRecord {
+    /// Sequence number of the first one.
+    pub seq: u16,
+    /// Number of packets.
+    pub packets: u16,
+    /// Index of the window.
+    pub window: u32,
+    /// Index of the first packet in the window.
+    pub packet: u32,
+    /// RTP time.
+    pub ts: u32,
 }
 
 /// What a stream waits for.

@@ -195,6 +195,19 @@ impl Cursor {
         self.wanted().filter(|index| self.asked != Some(*index))
     }
 
+    /// Whether a window was requested and has not come.
+    #[must_use]
+    pub fn has_asked(&self, window_index: u32) -> bool {
+        self.asked == Some(window_index)
+    }
+
+    /// Whether nothing of a window is still to be sent.
+    #[must_use]
+    pub fn is_behind(&self, window_index: u32) -> bool {
+        let own = self.place.window_index;
+        window_index != own && self.following(own) != Some(window_index)
+    }
+
     /// The window has been requested: `unasked` does not name the window again before it arrives.
     pub fn mark_asked(&mut self, window_index: u32) {
         self.asked = Some(window_index);

@@ -16,7 +16,7 @@ use crate::base::time::{Mono, Npt, rescale};
 use crate::base::wheel::Timer;
 use crate::library::title::Title;
 use crate::media::image::{ImageNumbers, PacketImage};
-use crate::media::window::{Frame, PacketWindow, WindowKind};
+use crate::media::window::{Frame, PacketWindow, WindowKey, WindowKind};
 use crate::rtp::RtxRefusal;
 use crate::session::directory::SessionKey;
 use crate::session::directory::StreamRef;
@@ -103,8 +103,8 @@ impl PackedStream {
         self.outgoing.transport
     }
 
-    /// As another process has told of a stream that plays `title`. What it has sent is not sent
-    /// again. `None`: the title has no such track, or there is no such pair.
+    /// As another process has told of a stream that plays `title`. What it has sent may be asked for
+    /// again, when the windows are here. `None`: the title has no such track, or there is no such pair.
     #[must_use]
     pub fn of(
         record: StreamRecord,
@@ -125,6 +125,7 @@ impl PackedStream {
         let level = ThinningLevel::from(record.level);
         let outgoing = PackedOutgoing::of(record.rtp, pair_of)?;
         let resends = outgoing.has_rtx();
+        let resender = record.history.as_ref().map_or_else(Resender::new, Resender::resumed);
         Some(Self {
             phase: match record.phase {
                 PhaseRecord::Idle => Phase::Idle,
@@ -139,7 +140,7 @@ impl PackedStream {
             feed,
             outgoing,
             quality: record.quality.map(|quality| Box::new(Quality::of(quality, level))),
-            resender: resends.then(Box::default),
+            resender: resends.then(|| Box::new(resender)),
         })
     }
 
@@ -318,6 +319,7 @@ impl Stream {
             rtp: self.outgoing.record(pair_of)?,
             quality: self.quality.as_deref().map(Quality::record),
             bye_ns: bye_due.map(|due| due.0),
+            history: self.resender.as_deref().and_then(Resender::record),
         })
     }
 
@@ -637,6 +639,16 @@ impl Stream {
         let (resender, rtx) = (self.resender.as_mut(), self.outgoing.rtx.as_mut());
         let (resender, rtx) = resender.zip(rtx).ok_or(RtxRefusal::Unknown)?;
         resender.handle_nack(seq, now, rtx)
+    }
+
+    /// A window that the stream has asked for is here.
+    pub fn handle_window(&mut self, name: WindowKey, window: Arc<PacketWindow>) {
+        let Some(cursor) = &mut self.feed.cursor else { return };
+        let is_its_own = name.track_index == self.feed.track_index && name.kind == cursor.kind();
+        if let Some(resender) = self.resender.as_mut().filter(|_| is_its_own) {
+            resender.handle_window(name.index, &window);
+        }
+        cursor.handle_window(name.index, window);
     }
 
     /// Takes the packets of a refused run out of the counts.

@@ -4,8 +4,9 @@
 //!  old process: Players::record --> TitleSessionRecord --> PackedTitle::of, Vod::unpack: new one
 //! ```
 //! A record is made of a session that stays as it is: when the other process does not take it, the
-//! session goes on. It has no windows: they are asked for again. What was sent is not sent again
-//! on request, because the places of packets are not in it.
+//! session goes on. It has no windows: they are asked for again, and those of packets that a client
+//! may ask for again (RFC 4588), too. A request for such a packet that comes before its window is
+//! not answered, and the client repeats it. What is not told is how often each was sent again.
 //! Invariant: the next packet has the number and the time that it would have had. Bound: the
 //! streams of one session.
 
@@ -13,9 +14,12 @@ use std::sync::Arc;
 
 use crate::base::time::{Mono, Npt};
 use crate::library::title::Title;
+use crate::media::window::WindowKey;
+use crate::poll::task::{Task, TaskClass, TaskOwner, Work};
+use crate::session::action::Action;
 use crate::session::client::Client;
 use crate::session::cx::Cx;
-use crate::session::directory::SessionKey;
+use crate::session::directory::{SessionKey, StreamRef};
 use crate::takeover::exact::Exact;
 use crate::takeover::v1::{EpochRecord, StateRecord, TitleSessionRecord};
 use crate::vod::epoch::Epoch;
@@ -24,6 +28,7 @@ use crate::vod::playback::{Session, State};
 use crate::vod::service::Vod;
 use crate::vod::stream::{PackedStream, Phase};
 use crate::vod::table::Players;
+use crate::vod::windows::WindowAnswer;
 
 impl Players {
     /// Whether no command of a session is under way.
@@ -83,6 +88,36 @@ impl Vod {
         let count = self.players.session(key).map_or(0, |session| session.streams.len());
         for index in (0..count).filter_map(|index| u8::try_from(index).ok()) {
             self.request_windows(cx, key, index);
+            self.request_history(cx, key, index);
+        }
+    }
+
+    /// Asks for the windows of packets that were sent lately.
+    fn request_history(&mut self, cx: &mut Cx, key: SessionKey, stream_index: u8) {
+        let now = cx.now;
+        let Some(session) = self.players.slab.get_mut(key.0 as usize) else { return };
+        let epoch_count = session.epoch_count;
+        let Some(stream) = session.streams.get_mut(usize::from(stream_index)) else { return };
+        let (Some(resender), Some(cursor)) = (&mut stream.resender, &stream.feed.cursor) else {
+            return;
+        };
+        for index in resender.wanted() {
+            if cursor.has_asked(index) {
+                continue;
+            }
+            let track_index = stream.feed.track_index;
+            let name = WindowKey { track_index, kind: cursor.kind(), index };
+            let waiter = StreamRef { session: key, stream_index, epoch_count };
+            match self.windows.request(&session.title, name, waiter, now) {
+                WindowAnswer::Here(window) => resender.handle_window(index, &window),
+                WindowAnswer::Requested => {}
+                WindowAnswer::Request(number) => {
+                    let work = Work::Window { title: Arc::clone(&session.title), key: name };
+                    let (owner, class) = (TaskOwner::Window(number), TaskClass::Prefetch);
+                    let task = Task { shard: cx.shard, owner, class, work };
+                    cx.out.push(Action::Submit(task));
+                }
+            }
         }
     }
 }
