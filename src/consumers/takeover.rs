@@ -219,3 +219,25 @@ impl Sessions {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A session that began behind the question was dropped without a word.
+    #[test]
+    fn what_cannot_go_is_compared_with_what_was_told() {
+        let mut told = LeftBehind::default();
+        let mut left = LeftBehind::default();
+        assert_eq!(left.more_than(&told), None);
+        left.note(MoveRefusal::Tls);
+        let more = left.more_than(&told).unwrap();
+        assert_eq!((more.count(), more.to_string().as_str()), (1, "1 over TLS"));
+        told.note(MoveRefusal::Tls);
+        assert_eq!(left.more_than(&told), None);
+        told.note(MoveRefusal::Tls);
+        assert_eq!(left.more_than(&told), None, "some have ended meanwhile");
+        left.note(MoveRefusal::Srtp);
+        assert_eq!(left.more_than(&told).unwrap().to_string(), "1 with SRTP");
+    }
+}

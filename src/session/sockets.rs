@@ -4,7 +4,12 @@
 //! so that client and server address together are unique. A client whose address is in use on a
 //! pair is placed on another pair; when none is left, a new pair is opened.
 //!
-//! Invariant: on a pair, an RTCP address names one stream, and an RTP address is used once.
+//! Where another process has had another number of shards, sessions are here whose ids name other
+//! shards. Each such shard has pairs of its own, so that a pair and its sessions have one home among
+//! any number of shards, when the next process takes over.
+//!
+//! Invariants: on a pair, an RTCP address names one stream, and an RTP address is used once; all
+//! sessions of a pair have ids of one shard.
 //! Bound: `PAIRS_MAX` pairs on each shard.
 
 use std::collections::{HashMap, HashSet};
@@ -337,6 +342,23 @@ mod tests {
         assert!(!sockets.remove_unused_pair(1));
         assert!(sockets.release(1, addr(8_002), addr(8_003)) && sockets.remove_unused_pair(1));
         assert_eq!(sockets.group_pair(), None);
+    }
+
+    #[test]
+    fn pair_for_the_ids_of_another_shard_is_given_to_its_sessions_alone() {
+        let mut sockets = SharedSockets::default();
+        let (own, other) = (ShardId(0), ShardId(2));
+        sockets.add_pair(8_000);
+        assert_eq!(sockets.add_pair_of(8_004, Some(other)), Some(1));
+        assert_eq!((sockets.places_for(None), sockets.places_for(Some(other))), (vec![0], vec![1]));
+        assert_eq!(sockets.places(), [0, 1], "at both is received");
+        assert_eq!((sockets.ids_of(0, own), sockets.ids_of(1, own)), (Some(own), Some(other)));
+        let (one, two) = ((SessionRef::Reader(1), 0), (SessionRef::Reader(2), 0));
+        assert_eq!(sockets.place(addr(5_000), addr(5_001), one), Some(0));
+        assert_eq!(sockets.place(addr(5_000), addr(5_001), two), None, "not on the other one's");
+        let placed = sockets.place_for(Some(other), addr(5_000), addr(5_001), two);
+        assert_eq!(placed, Some(1));
+        assert!(sockets.release(1, addr(5_000), addr(5_001)) && sockets.remove_unused_pair(1));
     }
 
     #[test]

@@ -9,13 +9,24 @@
 //! time before `Leave`. The new one arms and sends nothing before `Begin`. Who may go on is
 //! decided once, by the two processes (`appliance::takeover`).
 //!
-//! Invariants: between `Freeze` and `Resume` nothing is sent, received or accepted; what comes to
-//! the inbox meanwhile is handled after `Resume`, in order. Bounds: `HELD_MAX`; `OPENS_MAX`.
+//! | file | what is there |
+//! |---|---|
+//! | `giving` | the steps of the old shard |
+//! | `waits` | what it waits for |
+//! | `recording` | what goes along, and the record of it |
+//! | `shares` | which new shard gets what |
+//! | `taking` | the new shard |
+//!
+//! Invariants: between `Freeze` and `Resume` nothing is sent of what goes along, and nothing is
+//! received or accepted; what comes to the inbox meanwhile is handled after `Resume`, in order.
+//! Bounds: `HELD_MAX`; `OPENS_MAX`.
 
 mod giving;
 mod recording;
 pub mod shares;
 mod taking;
+#[cfg(test)]
+mod tests;
 mod waits;
 
 use std::collections::VecDeque;

@@ -170,3 +170,158 @@ fn pairs_of(unit: &UnitRecord) -> impl Iterator<Item = u32> {
         TransportRecord::Tcp { .. } => None,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::takeover::exact::Bytes;
+    use crate::takeover::v1::{
+        ClientRecord, DatagramRecord, FeedRecord, LevelRecord, NumbersRecord, OutgoingRecord,
+        PhaseRecord, StateRecord, StreamRecord, TitleSessionRecord,
+    };
+
+    fn session(ids: u8, pair: Option<u32>) -> SessionRecord {
+        let peer: SocketAddr = "192.0.2.7:5000".parse().unwrap();
+        let transport = match pair {
+            Some(pair) => TransportRecord::Udp { pair, rtp: peer, rtcp: peer },
+            None => TransportRecord::Tcp { channel: 0, rtcp_channel: 1 },
+        };
+        let stream = StreamRecord {
+            phase: PhaseRecord::Idle,
+            track: 0,
+            level: LevelRecord::Full,
+            shares: false,
+            feed: FeedRecord {
+                track: 0,
+                ts_epoch: 0,
+                from_sample: None,
+                anchor_ticks: 0,
+                ticks_max: 0,
+                skip_before_ns: None,
+                place: None,
+            },
+            rtp: OutgoingRecord {
+                payload_type: 96,
+                clock_rate_hz: 90_000,
+                numbers: NumbersRecord::Source { ssrc: None },
+                transport,
+                rtx: None,
+                report: None,
+                control_url: String::new(),
+            },
+            quality: None,
+            bye_ns: None,
+            history: None,
+        };
+        SessionRecord::Title(Box::new(TitleSessionRecord {
+            client: ClientRecord {
+                id: SessionId::new(ShardId(ids), 7 << 8).to_string(),
+                peer,
+                user_agent: None,
+                user: None,
+                created_ns: 0,
+                alive_ns: 0,
+                cname: String::new(),
+            },
+            title: 0,
+            described: 0,
+            state: StateRecord::Ready,
+            streams: vec![stream],
+            liveness_ns: 0,
+            epoch: None,
+            end_ns: None,
+            pause_point_ns: None,
+            report_ns: 0,
+            play_received_ns: None,
+        }))
+    }
+
+    fn unit(sessions: Vec<SessionRecord>) -> UnitRecord {
+        UnitRecord { connection: None, sessions }
+    }
+
+    /// A record of a shard with pairs at these ports, and a datagram to each of them.
+    fn record(shard: u8, ports: &[u16], units: Vec<UnitRecord>) -> (ShardRecord, Files) {
+        let pairs = ports.iter().zip((0..).step_by(2)).map(|(rtp_port, fd)| PairRecord {
+            shard,
+            rtp_port: *rtp_port,
+            rtp: Fd(fd),
+            rtcp: Fd(fd + 1),
+        });
+        let datagrams = (0..).zip(ports).map(|(pair, _)| DatagramRecord {
+            pair,
+            is_rtcp: true,
+            from: "192.0.2.7:5001".parse().unwrap(),
+            bytes: Bytes(vec![shard]),
+        });
+        let (pairs, datagrams) = (pairs.collect(), datagrams.collect());
+        let record = ShardRecord { shard, pairs, units, datagrams, ..ShardRecord::default() };
+        let files = ports
+            .iter()
+            .flat_map(|_| [(); 2])
+            .map(|()| OwnedFd::from(std::fs::File::open("/dev/null").unwrap()));
+        (record, Files::new(files.collect()))
+    }
+
+    fn shared(first: &[u16], records: Vec<(ShardRecord, Files)>) -> Result<Vec<Taken>, String> {
+        let mut shares = Shares::new(first);
+        for (record, mut files) in records {
+            shares.add(record, &mut files, &Vec::new().into())?;
+        }
+        Ok(shares.finish())
+    }
+
+    /// Units, ports of pairs with their ids, ports of datagrams.
+    fn summary(taken: &Taken) -> (usize, Vec<(u8, u16)>, Vec<u16>) {
+        let pairs = taken.pairs.iter().map(|(ids, pair)| (ids.0, pair.rtp_port)).collect();
+        let mut datagrams: Vec<u16> = taken.datagrams.iter().map(|one| one.0).collect();
+        datagrams.sort_unstable();
+        (taken.units.len(), pairs, datagrams)
+    }
+
+    /// The second shard's session is on the only one, and its pair is not that one's first.
+    #[test]
+    fn pair_goes_to_the_home_of_its_sessions_and_not_to_that_of_who_had_it() {
+        let units = || vec![unit(vec![session(0, Some(0))]), unit(vec![session(1, Some(1))])];
+        let told = || vec![record(0, &[8_000, 8_002], units())];
+        let of = |first: &[u16]| -> Vec<_> {
+            shared(first, told()).unwrap().iter().map(summary).collect()
+        };
+        let fixed = of(&[8_000, 8_002]);
+        assert_eq!(fixed, [(1, vec![], vec![8_000]), (1, vec![], vec![8_002])]);
+        let free = of(&[9_000, 9_002, 9_004]);
+        let first = (1, vec![(0, 8_000)], vec![8_000]);
+        let second = (1, vec![(1, 8_002)], vec![8_002]);
+        assert_eq!(free, [first, second, (0, vec![], vec![])]);
+        let one = of(&[8_000]);
+        assert_eq!(one, [(2, vec![(1, 8_002)], vec![8_000, 8_002])]);
+    }
+
+    /// A session that was moved sends by its home's pair; datagrams come in there.
+    #[test]
+    fn pair_of_two_records_comes_once_and_one_without_sessions_not_at_all() {
+        let told = vec![
+            record(0, &[8_000, 8_006], vec![]),
+            record(1, &[8_000], vec![unit(vec![session(0, Some(0))]), unit(vec![])]),
+        ];
+        let taken = shared(&[9_000, 9_002], told).unwrap();
+        let first = (1, vec![(0, 8_000)], vec![8_000, 8_000]);
+        assert_eq!(taken.iter().map(summary).collect::<Vec<_>>(), [first, (1, vec![], vec![])]);
+    }
+
+    #[test]
+    fn what_has_no_single_home_is_refused_with_a_sentence() {
+        let mixed = vec![unit(vec![session(0, None), session(1, None)])];
+        let why = shared(&[8_000, 8_002], vec![record(0, &[], mixed)]).unwrap_err();
+        assert!(why.contains("sessions of two shards"), "{why}");
+        let both = vec![unit(vec![session(0, Some(0))]), unit(vec![session(1, Some(0))])];
+        let why = shared(&[9_000, 9_002], vec![record(0, &[8_000], both)]).unwrap_err();
+        assert!(why.contains("port 8000") && why.contains("rtp_port"), "{why}");
+        // The configuration begins at another port.
+        let shifted = vec![unit(vec![session(1, Some(0))])];
+        let why = shared(&[8_002, 8_004], vec![record(0, &[8_002], shifted)]).unwrap_err();
+        assert!(why.contains("port 8002"), "{why}");
+        let vain = vec![unit(vec![session(0, Some(3))])];
+        assert!(shared(&[8_000], vec![record(0, &[], vain)]).is_err());
+    }
+}
