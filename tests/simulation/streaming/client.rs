@@ -65,7 +65,8 @@ pub(crate) enum Act {
     Hear,
     /// A receiver report: the fraction lost, of 256.
     Report(u8),
-    Nack,
+    /// Asks again for the packet so many before the last one.
+    Nack(u16),
     /// Tunes a line-up to a channel.
     Tune(u16),
 }
@@ -454,8 +455,8 @@ impl Client {
             Act::Report(lost) => self.send_rtcp(net, |track, ours| {
                 receiver_report(ours, track.ssrc.unwrap_or(0), lost, track.last)
             }),
-            Act::Nack => self.send_rtcp(net, |track, ours| {
-                nack(ours, track.ssrc.unwrap_or(0), track.last.wrapping_sub(1))
+            Act::Nack(before) => self.send_rtcp(net, |track, ours| {
+                nack(ours, track.ssrc.unwrap_or(0), track.last.wrapping_sub(before))
             }),
         }
         if self.awaited == 0 {
@@ -596,7 +597,7 @@ impl Act {
             Self::Deaf(_) => "act.deaf",
             Self::Hear => "act.hear",
             Self::Report(_) => "act.report",
-            Self::Nack => "act.nack",
+            Self::Nack(_) => "act.nack",
             Self::Tune(_) => "act.tune",
         }
     }

@@ -104,6 +104,39 @@ fn disk_that_is_slow_for_every_task_delays_and_breaks_nothing() {
     assert_eq!(outcome.counts["torn down"], 2, "{outcome:?}");
 }
 
+#[test]
+fn player_goes_back_and_forth_between_processes_with_two_shards_and_one() {
+    for has_fixed_ports in [false, true] {
+        for is_tcp in [false, true] {
+            let acts = vec![Act::Wait(4_500), Act::KeepAlive, Act::PauseElsewhere, Act::Resume];
+            let plans = (0..6).map(|host| Plan { is_tcp, host, acts: acts.clone(), ..player() });
+            let outcome = run(plans.collect(), |setup| {
+                setup.shards = 2;
+                setup.has_fixed_ports = has_fixed_ports;
+                let at = |number: u64| (1_000 + 700 * number) * MS;
+                setup.takeovers = vec![(at(0), 1), (at(1), 2), (at(2), 4), (at(3), 2)];
+            });
+            let done = ["takeover.fewer shards", "takeover.more shards"];
+            let of = |what| outcome.counts.get(what).copied();
+            assert_eq!(done.map(of), [Some(2), Some(2)], "{outcome:?}");
+            assert_eq!((outcome.counts["paused"], outcome.counts["torn down"]), (6, 6));
+        }
+    }
+}
+
+/// What was sent before was not known afterwards.
+#[test]
+fn packet_that_was_lost_before_a_takeover_is_sent_again_behind_it() {
+    // About a second of sound, and more of pictures, before the takeover.
+    let acts = vec![Act::Wait(1_300), Act::Nack(40), Act::Wait(300)];
+    let plan = Plan { has_feedback: true, acts, ..player() };
+    let whole = run(vec![plan.clone()], |_| {});
+    let taken_over = run(vec![plan], |setup| setup.takeovers = vec![(1_250 * MS, 2)]);
+    assert!(taken_over.counts.contains_key("takeover.of sessions"), "{taken_over:?}");
+    let again = |outcome: &Outcome| outcome.counts["packet.again"];
+    assert_eq!(again(&whole), again(&taken_over));
+}
+
 /// All edges at once, and far more of them than a machine has.
 #[test]
 fn node_whose_kernel_refuses_cancels_and_runs_short_serves_on() {
