@@ -28,6 +28,8 @@ struct Site {
     state: TempDir,
     config: String,
     folder: Option<PathBuf>,
+    /// `--rtp-port`.
+    rtp_port: String,
 }
 
 impl Site {
@@ -37,12 +39,13 @@ impl Site {
             "[server]\nstate_dir = \"{}\"\n[vod]\nquality = \"off\"\n[path.\"live/a\"]\n{more}",
             state.path().display()
         );
-        Self { state, config, folder: None }
+        Self { state, config, folder: None, rtp_port: "0".to_owned() }
     }
 
     fn command(&self, shards: &str, files: &FilePath) -> Command {
         let (folder, config) = (self.folder.as_deref(), Some(self.config.as_str()));
-        command(&Options { shards, config, folder, ..Options::default() }, files)
+        let rtp_port = &self.rtp_port;
+        command(&Options { shards, config, folder, rtp_port, ..Options::default() }, files)
     }
 
     fn start(&self, shards: &str) -> Server {
@@ -493,4 +496,101 @@ fn client_that_does_not_read_loses_nothing() {
         assert_eq!(slow.packets.len(), whole.packets.len(), "{}", slow.media.kind);
         assert_same_title(&slow.media.kind, &slow.packets, &whole.packets);
     }
+}
+
+/// Sessions that were made on a second shard live on the only one for a while, and go back.
+#[test]
+fn session_by_udp_goes_from_two_shards_to_one_and_back() {
+    let all = witness();
+    for fixed in [false, true] {
+        let mut site = Site::new("");
+        if fixed {
+            site.rtp_port = free_ports().to_string();
+        }
+        let mut server = site.start("2");
+        // The kernel spreads connections over the shards.
+        let mut players: Vec<Session> =
+            (0..12).map(|_| Session::open(server.rtsp, &server.demo_url(), Lower::Udp)).collect();
+        let on_second = |session: &Session| session.id.starts_with("01");
+        assert!(players.iter().any(on_second) && !players.iter().all(on_second));
+        for player in &mut players {
+            player.play(&[]);
+            player.receive_packets(2, PATIENCE);
+        }
+        for shards in ["1", "2", "4", "2"] {
+            let new = site.take_over(shards, "--takeover");
+            assert_ended_well(&mut server);
+            server = new;
+            for player in &mut players {
+                player.receive_packets(2, PATIENCE);
+                // By another connection, wherever that comes in.
+                let header = [("Session", player.id.as_str())];
+                let mut other = Client::connect(server.rtsp);
+                other.request("GET_PARAMETER", &player.base, &header).expect(200);
+            }
+        }
+        for player in &mut players {
+            player.receive_until_bye(PATIENCE);
+            for (stream, of_all) in player.streams.iter().zip(&all.streams) {
+                assert_same_title(&stream.media.kind, &stream.packets, &of_all.packets);
+            }
+        }
+    }
+}
+
+/// The first of eight ports that nobody has.
+fn free_ports() -> u16 {
+    use std::net::UdpSocket;
+    let first = (20_000..30_000).step_by(16).map(|port| port + 2 * (std::process::id() % 8) as u16);
+    let are_free = |first: &u16| {
+        let held: Vec<_> =
+            (*first..first + 8).map(|port| UdpSocket::bind(("0.0.0.0", port))).collect();
+        held.iter().all(Result::is_ok)
+    };
+    first.into_iter().find(are_free).unwrap()
+}
+
+/// What the kernel has not taken of a send with TLS was encrypted a second time.
+#[test]
+fn connection_with_tls_goes_on_when_a_takeover_fails() {
+    let folder = long_title();
+    let keys = tempfile::tempdir_in(scratch()).unwrap();
+    let mut site = Site::new("");
+    site.folder = Some(folder.path().to_owned());
+    site.config = certify(keys.path(), &[]) + &site.config;
+    let mut server = site.start("1");
+    let title = url(&server, "vod/long.mp4");
+    let mut client = SecureClient::connect(server.rtsps());
+    let transport = ("Transport", "RTP/AVP/TCP;unicast;interleaved=0-1");
+    let (status, answer) = client.request("SETUP", &format!("{title}/trackID=0"), &[transport]);
+    assert_eq!(status, 200, "{answer}");
+    let session = answer.lines().find_map(|line| line.strip_prefix("Session: ")).unwrap();
+    let session = session.split(';').next().unwrap().to_owned();
+    let headers = [("Session", session.as_str()), ("Speed", "32"), ("Scale", "1")];
+    let (status, answer) = client.request("PLAY", &title, &headers);
+    assert_eq!(status, 200, "{answer}");
+    for _ in 0..3 {
+        // Nothing is read: a send is under way when the sessions are recorded.
+        client.wait_until_full();
+        let mut peer = Peer::connect(&site);
+        peer.say(&ToOld::Hello(Hello::new("test", true))).unwrap();
+        assert!(matches!(peer.hear(), ToNew::Offer(_)));
+        peer.say(&ToOld::Freeze).unwrap();
+        until("all records have come", || matches!(peer.hear(), ToNew::Frozen));
+        drop(peer);
+        let mut last: Option<u16> = None;
+        for _ in 0..300 {
+            let (channel, packet) = client.frame();
+            if channel == 0 {
+                let seq = u16::from_be_bytes([packet[2], packet[3]]);
+                assert!(
+                    last.is_none_or(|last| seq == last.wrapping_add(1)),
+                    "{seq} after {last:?}"
+                );
+                last = Some(seq);
+            }
+        }
+    }
+    server.assert_alive();
+    assert_eq!(metric(server.admin, "headend_send_errors_total"), Some(0.0));
 }
