@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed, and says where")]
 
 use std::io::{Read as _, Write as _};
+use std::net::UdpSocket;
 use std::os::unix::net::UnixStream;
 use std::path::{Path as FilePath, PathBuf};
 use std::process::Command;
@@ -540,14 +541,13 @@ fn session_by_udp_goes_from_two_shards_to_one_and_back() {
 
 /// The first of eight ports that nobody has.
 fn free_ports() -> u16 {
-    use std::net::UdpSocket;
-    let first = (20_000..30_000).step_by(16).map(|port| port + 2 * (std::process::id() % 8) as u16);
+    let own = 2 * u16::try_from(std::process::id() % 8).unwrap();
     let are_free = |first: &u16| {
-        let held: Vec<_> =
-            (*first..first + 8).map(|port| UdpSocket::bind(("0.0.0.0", port))).collect();
+        let sockets = (*first..first + 8).map(|port| UdpSocket::bind(("0.0.0.0", port)));
+        let held: Vec<_> = sockets.collect();
         held.iter().all(Result::is_ok)
     };
-    first.into_iter().find(are_free).unwrap()
+    (20_000..30_000).step_by(16).map(|port| port + own).find(are_free).unwrap()
 }
 
 /// What the kernel has not taken of a send with TLS was encrypted a second time.
