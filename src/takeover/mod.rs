@@ -17,6 +17,7 @@
 
 pub mod exact;
 pub mod frame;
+pub mod live;
 pub mod message;
 #[cfg(test)]
 mod tests;
