@@ -29,6 +29,7 @@
 mod block;
 mod feed;
 mod owner;
+mod source;
 
 use std::collections::HashMap;
 use std::sync::Arc;
