@@ -30,6 +30,8 @@ mod block;
 mod feed;
 mod owner;
 mod source;
+#[cfg(test)]
+mod tests;
 
 use std::collections::HashMap;
 use std::sync::Arc;
