@@ -76,6 +76,11 @@ impl Hub {
         self.serial
     }
 
+    /// A number is in use that came with another process.
+    pub(crate) fn use_up_serial(&mut self, number: u32) {
+        self.serial = self.serial.max(number);
+    }
+
     /// Sends a request to the owner of a path, at the end of the turn's step.
     pub(crate) fn request(&mut self, path: &Arc<str>, request: OwnerRequest) {
         self.requests.push(ToOwner { path: Arc::clone(path), request });
