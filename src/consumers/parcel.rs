@@ -225,7 +225,14 @@ impl Sessions {
                     let streams = reader.into_iter().flat_map(|reader| &reader.streams);
                     streams.for_each(|stream| add(stream.outgoing.transport));
                 }
-                SessionRef::Publisher(_) => {}
+                SessionRef::Publisher(number) => {
+                    self.live
+                        .sources
+                        .publishers
+                        .transports_of(number)
+                        .into_iter()
+                        .for_each(&mut add);
+                }
             }
         }
         pairs

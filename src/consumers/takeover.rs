@@ -6,19 +6,25 @@
 //! ```
 //! Invariant: a unit goes as a whole, or stays as a whole. Bound: the sessions of the shard.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
 use std::sync::Arc;
 
+use crate::base::ids::SessionId;
 use crate::consumers::parcel::Unit;
 use crate::consumers::sessions::Sessions;
 use crate::library::title::Title;
+use crate::live::core::takeover::TakenPath;
+use crate::live::front::Live;
 use crate::poll::poll_table::EntryKey;
 use crate::rtsp::request::Request;
 use crate::session::directory::SessionRef;
 use crate::session::handover::MoveRefusal;
 use crate::takeover::v1::SessionRecord;
 use crate::vod::handover::PackedTitle;
+
+/// Live paths that another process has told, by name.
+pub type TakenPaths = HashMap<Arc<str>, TakenPath>;
 
 /// Sessions that cannot be handed over, by what they are.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -62,8 +68,7 @@ impl LeftBehind {
             MoveRefusal::Tls => "over TLS",
             MoveRefusal::Tunnel => "in a tunnel over HTTP",
             MoveRefusal::Srtp => "with SRTP",
-            MoveRefusal::Publisher => "of a publisher, or on its connection",
-            MoveRefusal::NoPath => "of a reader of a live path",
+            MoveRefusal::Publisher => "of a publisher",
             MoveRefusal::Lineup => "of a line-up",
             MoveRefusal::Multicast => "of a multicast group",
             MoveRefusal::Busy => "with a request at hand",
@@ -84,8 +89,7 @@ impl fmt::Display for LeftBehind {
 }
 
 impl Sessions {
-    /// All connections with their sessions, and sessions without one. A publisher's id is not known
-    /// here, so its session is missing; `check_takeover` tells that by the connection.
+    /// All connections with their sessions, and sessions without one.
     #[must_use]
     pub fn units(&self, connections: &[EntryKey]) -> Vec<Unit> {
         let mut seen = HashSet::new();
@@ -95,19 +99,24 @@ impl Sessions {
             seen.extend(unit.sessions.iter().map(|(id, _)| *id));
             units.push(unit);
         }
-        let others = self.cx.directory.behind(None).filter(|(id, session)| {
-            !matches!(session, SessionRef::Publisher(_)) && !seen.contains(id)
-        });
+        let others = self.cx.directory.behind(None).filter(|(id, _)| !seen.contains(id));
         units.extend(others.map(|one| Unit { connection: None, sessions: vec![one] }));
         units
     }
 
-    /// A connection with its sessions, but for those of publishers.
+    /// A connection with its sessions.
     #[must_use]
     pub fn unit_on(&self, connection: EntryKey) -> Unit {
         let sessions = self.cx.directory.of_connection(connection).iter();
-        let sessions = sessions.filter_map(|session| Some((self.id_of(*session)?, *session)));
+        let sessions = sessions.filter_map(|session| Some((self.any_id_of(*session)?, *session)));
         Unit { connection: Some(connection), sessions: sessions.collect() }
+    }
+
+    fn any_id_of(&self, session: SessionRef) -> Option<SessionId> {
+        match session {
+            SessionRef::Publisher(number) => self.live.sources.publishers.id_of(number),
+            SessionRef::Title(_) | SessionRef::Reader(_) => self.id_of(session),
+        }
     }
 
     /// Whether a unit can be handed over, as far as its sessions are concerned.
@@ -115,18 +124,23 @@ impl Sessions {
     /// # Errors
     /// Why not.
     pub fn check_takeover(&self, unit: &Unit) -> Result<(), MoveRefusal> {
-        let on = unit.connection.map_or(0, |entry| self.cx.directory.of_connection(entry).len());
-        if unit.connection.is_some() && on != unit.sessions.len() {
-            return Err(MoveRefusal::Publisher);
+        let Some((first, _)) = unit.sessions.first() else { return Ok(()) };
+        let home = self.cx.home_of(*first);
+        for (id, session) in &unit.sessions {
+            if self.cx.home_of(*id) != home {
+                return Err(MoveRefusal::SeveralHomes);
+            }
+            if self.lineups.has(*id) {
+                return Err(MoveRefusal::Lineup);
+            }
+            match *session {
+                SessionRef::Title(key) => self.vod.players.check_move(&self.cx, key)?,
+                SessionRef::Reader(index) => self.live.readers.check_move(&self.cx, index)?,
+                SessionRef::Publisher(number) => {
+                    self.live.sources.publishers.check_takeover(&self.cx, number)?;
+                }
+            }
         }
-        if unit.sessions.is_empty() {
-            return Ok(());
-        }
-        let is_reader = |(_, session): &(_, _)| matches!(session, SessionRef::Reader(_));
-        if unit.sessions.iter().any(is_reader) {
-            return Err(MoveRefusal::NoPath);
-        }
-        self.check_move(unit)?;
         self.check_ids(unit)?;
         let is_busy = unit.sessions.iter().any(|(_, session)| !self.is_quiet(*session));
         if is_busy { Err(MoveRefusal::Busy) } else { Ok(()) }
@@ -159,24 +173,13 @@ impl Sessions {
         }
     }
 
-    /// Sessions of publishers that are on no connection of this shard.
-    pub fn leave_publishers(&self, left: &mut LeftBehind) {
-        let publishers = &self.live.sources.publishers;
-        for (_, session) in self.cx.directory.behind(None) {
-            if let SessionRef::Publisher(number) = session
-                && publishers.get(&number).is_some_and(|one| one.connection.is_none())
-            {
-                left.note(MoveRefusal::Publisher);
-            }
-        }
-    }
-
     /// Whether no command of a session is under way.
     #[must_use]
     pub fn is_quiet(&self, session: SessionRef) -> bool {
         match session {
             SessionRef::Title(key) => self.vod.players.is_quiet(key),
-            SessionRef::Reader(_) | SessionRef::Publisher(_) => true,
+            SessionRef::Reader(index) => self.live.readers.is_quiet(index),
+            SessionRef::Publisher(_) => true,
         }
     }
 
@@ -192,29 +195,61 @@ impl Sessions {
                 let record = self.vod.players.record(&self.cx, key, title_of, pair_of)?;
                 Some(SessionRecord::Title(Box::new(record)))
             }
-            SessionRef::Reader(_) | SessionRef::Publisher(_) => None,
+            SessionRef::Reader(index) => {
+                let record = self.live.readers.record(&self.live.hub, index, pair_of)?;
+                Some(SessionRecord::Reader(Box::new(record)))
+            }
+            SessionRef::Publisher(number) => {
+                let record = self.live.sources.publishers.record(number, pair_of)?;
+                Some(SessionRecord::Publisher(Box::new(record)))
+            }
         });
         records.collect()
     }
 
     /// Takes in a session that another process has recorded, whose connection has this entry.
-    /// False: it does not fit.
+    ///
+    /// # Errors
+    /// What does not fit.
     pub fn take_in(
         &mut self,
         record: SessionRecord,
         connection: Option<EntryKey>,
-        titles: &[Arc<Title>],
+        (titles, paths): (&[Arc<Title>], &TakenPaths),
         pair_of: &dyn Fn(u32) -> Option<u16>,
-    ) -> bool {
-        let Self { cx, vod, .. } = self;
+    ) -> Result<(), &'static str> {
+        let Self { cx, vod, live, .. } = self;
+        let path_of = |name: &str| paths.get(name).ok_or("its path is missing");
         match record {
             SessionRecord::Title(record) => {
-                let Some(packed) = PackedTitle::of(cx, *record, titles, pair_of) else {
-                    return false;
-                };
+                let packed = PackedTitle::of(cx, *record, titles, pair_of);
+                let packed = packed.ok_or("its title or its sockets are others")?;
                 let key = vod.unpack(cx, packed, connection);
                 vod.want_windows(cx, key);
-                true
+                Ok(())
+            }
+            SessionRecord::Reader(record) => {
+                let reader = (path_of(&record.path)?, *record);
+                live.readers.take_in(cx, &mut live.hub, reader, connection, pair_of)
+            }
+            SessionRecord::Publisher(record) => {
+                let publisher = (path_of(&record.path)?, *record);
+                let Live { hub, sources, .. } = live;
+                sources.publishers.take_in(cx, hub, publisher, connection, pair_of)
+            }
+        }
+    }
+
+    /// Forgets the sessions of a unit that another process has: nobody is told.
+    pub fn abandon(&mut self, unit: &Unit) {
+        let Self { cx, vod, live, .. } = self;
+        for (_, session) in &unit.sessions {
+            match *session {
+                SessionRef::Title(key) => drop(vod.players.pack(cx, key)),
+                SessionRef::Reader(index) => live.readers.abandon(cx, &mut live.hub, index),
+                SessionRef::Publisher(number) => {
+                    live.sources.publishers.abandon(cx, &mut live.hub, number);
+                }
             }
         }
     }

@@ -80,6 +80,7 @@ impl<K: Kernel> Shard<K> {
         self.guarded(None, Self::end_drained_sessions);
         self.guarded(None, Self::go_on_with_moves);
         self.guarded(None, Self::look_at_quiet);
+        self.guarded(None, Self::look_at_halt);
         self.guarded(None, |shard| shard.sessions.live.feed_live(&mut shard.sessions.cx));
         self.guarded(None, |shard| shard.sessions.go_on_with_tunings());
         self.handle_timers();

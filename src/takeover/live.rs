@@ -15,7 +15,7 @@ use std::net::{IpAddr, SocketAddr};
 use serde::{Deserialize, Serialize};
 
 use super::exact::Bytes;
-use super::v1::{ClientRecord, Fd, OutgoingRecord, TransportRecord};
+use super::v1::{ClientRecord, Fd, OutgoingRecord, SessionRecord, TransportRecord};
 
 /// A live path, as one shard has it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -480,4 +480,28 @@ pub struct InputRecord {
     pub interface: Option<String>,
     /// The socket.
     pub socket: Fd,
+}
+
+impl SessionRecord {
+    /// Session id.
+    #[must_use]
+    pub fn id(&self) -> &str {
+        match self {
+            Self::Title(session) => &session.client.id,
+            Self::Reader(reader) => &reader.client.id,
+            Self::Publisher(publisher) => &publisher.id,
+        }
+    }
+
+    /// Where its packets go, or come from.
+    #[must_use]
+    pub fn transports(&self) -> Vec<&TransportRecord> {
+        match self {
+            Self::Title(session) => session.streams.iter().map(|one| &one.rtp.transport).collect(),
+            Self::Reader(reader) => reader.streams.iter().map(|one| &one.rtp.transport).collect(),
+            Self::Publisher(publisher) => {
+                publisher.tracks.iter().filter_map(|track| track.transport.as_ref()).collect()
+            }
+        }
+    }
 }

@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 use serde::{Deserialize, Serialize};
 
 use super::exact::{Bytes, Exact};
+use super::live::{InputRecord, PathRecord, PublisherRecord, ReaderRecord};
 
 /// Place of a descriptor in the list beside the message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -31,6 +32,15 @@ pub struct ShardRecord {
     /// Datagrams that came and were not looked at.
     #[serde(default)]
     pub datagrams: Vec<DatagramRecord>,
+    /// Live paths.
+    #[serde(default)]
+    pub paths: Vec<PathRecord>,
+    /// Sockets of their sources that are listened for.
+    #[serde(default)]
+    pub inputs: Vec<InputRecord>,
+    /// Bytes of their packets; `None`: there are no packets.
+    #[serde(default)]
+    pub packets: Option<Fd>,
     /// When the shard ceased to send.
     #[serde(default)]
     pub frozen_ns: u64,
@@ -119,6 +129,10 @@ pub struct ConnectionRecord {
 pub enum SessionRecord {
     /// A player of a title.
     Title(Box<TitleSessionRecord>),
+    /// A reader of a live path.
+    Reader(Box<ReaderRecord>),
+    /// A client that publishes one.
+    Publisher(Box<PublisherRecord>),
 }
 
 /// A player of a title.

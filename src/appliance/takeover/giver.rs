@@ -238,6 +238,7 @@ impl Giver {
                 "sessions that cannot be handed over will end"
             );
         }
+        super::live::settle(&self.poller)?;
         let given = self.ask_all(RECORD_MAX, |answer| TakeoverMessage::Freeze { answer })?;
         given.into_iter().collect()
     }

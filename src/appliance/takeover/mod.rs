@@ -17,6 +17,7 @@
 mod door;
 mod giver;
 pub(super) mod inherited;
+mod live;
 mod taker;
 mod wire;
 

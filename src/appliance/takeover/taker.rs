@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 use super::super::reload::push_patiently;
 use super::door::Door;
 use super::inherited::{Inherited, TAKEOVER};
+use super::live::Paths;
 use super::wire::{Wire, WireError};
 use super::{MESSAGE_MAX, PREPARE_MAX, QUIET_MAX, RECORD_MAX, TAKE_MAX, TakeoverAsk};
 use crate::base::ids::ShardId;
@@ -28,7 +29,7 @@ use crate::rtp::WireBase;
 use crate::shard::inbox::{Inbox, Message};
 use crate::shard::sockets::UdpPair;
 use crate::shard::takeover::shares::{Files, Shares};
-use crate::shard::takeover::{Answer, TakeoverMessage};
+use crate::shard::takeover::{Answer, Taken, TakeoverMessage};
 use crate::takeover::v1::{ShardRecord, TitleRecord};
 use crate::takeover::{Hello, Offer, ToNew, ToOld};
 
@@ -147,12 +148,14 @@ impl Claim {
         self.wire.send(&ToOld::Freeze, &[], MESSAGE_MAX).map_err(|error| error.to_string())?;
         let records = self.records()?;
         let frozen_ns = records.iter().map(|(record, _)| record.frozen_ns).min().unwrap_or(0);
-        let mut shares = Shares::new(ports);
-        for (record, files) in records {
-            add(poller, record, Files::new(files), (&mut opened, &mut shares))?;
+        let (mut shares, mut paths) = (Shares::new(ports), Paths::default());
+        for (mut record, files) in records {
+            let mut files = Files::new(files);
+            paths.add(&mut record, &mut files)?;
+            add(poller, record, files, (&mut opened, &mut shares))?;
         }
         let received_ns = monotonic_ns();
-        let sessions = take_in(shares, poller)?;
+        let sessions = take_in(paths.share(shares.finish())?, poller)?;
         if let Err(error) = self.wire.send(&ToOld::Taken, &[], MESSAGE_MAX) {
             return Err(match self.wire.receive::<ToNew>(MESSAGE_MAX) {
                 Ok((ToNew::Refused { why }, _)) => refused(&why),
@@ -258,10 +261,10 @@ fn add(
 }
 
 /// Has the shards take in what is theirs; returns the number of sessions.
-fn take_in(shares: Shares, poller: &Poller<Inbox>) -> Result<usize, String> {
+fn take_in(shares: Vec<Taken>, poller: &Poller<Inbox>) -> Result<usize, String> {
     let answers: Vec<mpsc::Receiver<Result<usize, String>>> = poller
         .inboxes()
-        .zip(shares.finish())
+        .zip(shares)
         .map(|(inbox, taken)| {
             let (answer, answered) = mpsc::channel();
             let answer: Answer<Result<usize, String>> = Box::new(move |result| {

@@ -29,7 +29,9 @@ use crate::shard::ring::{Ring, RingError};
 #[derive(Debug, Default)]
 pub(in crate::shard) struct Inputs {
     /// Entries of open sockets, each with the number of its input.
-    open: Vec<(u32, EntryKey)>,
+    open: Vec<(u32, EntryKey, InputSocket)>,
+    /// Sockets of another process, until their inputs are opened.
+    inherited: Vec<(InputSocket, OwnedFd)>,
 }
 
 /// Why a socket of an input cannot be opened.
@@ -82,13 +84,37 @@ impl Inputs {
         number: u32,
         socket: &InputSocket,
     ) -> Result<(), InputError> {
-        let fd = open(socket)?;
+        let fd = match self.take_inherited(socket) {
+            Some(fd) => fd,
+            None => open(socket)?,
+        };
         let &InputSocket { track, is_rtcp, to, .. } = socket;
         let consumer = Consumer::Input(InputReceiver { number, track, is_rtcp });
         let entered = entries.install_datagrams(ring, consumer, fd);
         let (entry, _) = entered.map_err(|source| InputError::Enter { to, source })?;
-        self.open.push((number, entry));
+        self.open.push((number, entry, socket.clone()));
         Ok(())
+    }
+
+    /// Open sockets, with the numbers of their inputs.
+    pub(in crate::shard) fn each(&self) -> impl Iterator<Item = (u32, EntryKey, &InputSocket)> {
+        self.open.iter().map(|(number, entry, socket)| (*number, *entry, socket))
+    }
+
+    /// Keeps a socket of another process, which has bound it and joined its group.
+    pub(in crate::shard) fn inherit(&mut self, socket: InputSocket, fd: OwnedFd) {
+        self.inherited.push((socket, fd));
+    }
+
+    fn take_inherited(&mut self, socket: &InputSocket) -> Option<OwnedFd> {
+        let is_it = |one: &InputSocket| {
+            one.to == socket.to
+                && one.is_rtcp == socket.is_rtcp
+                && one.senders == socket.senders
+                && one.interface == socket.interface
+        };
+        let place = self.inherited.iter().position(|(one, _)| is_it(one))?;
+        Some(self.inherited.swap_remove(place).1)
     }
 
     /// Closes all sockets of an input.
@@ -98,7 +124,7 @@ impl Inputs {
         entries: &mut Entries,
         number: u32,
     ) {
-        for (_, entry) in self.open.extract_if(.., |(of, _)| *of == number) {
+        for (_, entry, _) in self.open.extract_if(.., |(of, ..)| *of == number) {
             entries.remove(ring, entry);
         }
     }

@@ -151,7 +151,7 @@ impl<K: Kernel> Shard<K> {
             let armed = link.filter(|link| self.net.ring.has_arrivals(link.slot));
             armed.inspect(|link| self.net.ring.end_arrivals(link.slot)).is_some()
         });
-        self.takeover.unheard.clone_from(&sockets);
+        self.takeover.unheard.extend_from_slice(&sockets);
         let mut sends = Vec::new();
         for unit in self.units() {
             let is_sending =
@@ -264,6 +264,7 @@ impl<K: Kernel> Shard<K> {
             return;
         }
         self.takeover.step = Step::Serving;
+        self.takeover.halting = None;
         self.net.entries.is_quiet = false;
         self.accept_again();
         for key in std::mem::take(&mut self.takeover.unheard) {
@@ -320,7 +321,7 @@ impl<K: Kernel> Shard<K> {
             return;
         };
         for unit in given {
-            drop(self.sessions.pack(&unit));
+            self.sessions.abandon(&unit);
             if let Some(key) = unit.connection {
                 drop(self.take_connection(key));
             }

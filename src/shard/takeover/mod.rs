@@ -16,12 +16,14 @@
 //! | `recording` | what goes along, and the record of it |
 //! | `shares` | which new shard gets what |
 //! | `taking` | the new shard |
+//! | `live` | live paths, on either side |
 //!
 //! Invariants: between `Freeze` and `Resume` nothing is sent of what goes along, and nothing is
 //! received or accepted; what comes to the inbox meanwhile is handled after `Resume`, in order.
 //! Bounds: `HELD_MAX`; `OPENS_MAX`.
 
 mod giving;
+mod live;
 mod recording;
 pub mod shares;
 mod taking;
@@ -42,11 +44,14 @@ use crate::consumers::parcel::Unit;
 use crate::consumers::takeover::LeftBehind;
 use crate::library::title::{Adopted, Title};
 use crate::live::core::message::LiveMessage;
+use crate::live::core::takeover::TakenPath;
 use crate::poll::poll_table::EntryKey;
 use crate::poll::task::{OpenFailure, TaskDone};
 use crate::shard::inbox::Message;
 use crate::shard::sockets::UdpPair;
+use crate::takeover::live::InputRecord;
 use crate::takeover::v1::{ShardRecord, UnitRecord};
+use live::Halting;
 use waits::{FreezingWaits, QuietWaits};
 
 /// Takes an answer; called once.
@@ -70,6 +75,16 @@ pub enum TakeoverMessage {
         /// Gets the sessions that cannot be handed over, or a sentence: requests were at hand for
         /// too long, or the server stops.
         answer: Answer<Result<LeftBehind, String>>,
+    },
+    /// Old: receive no datagram any more, and have what has come on its way.
+    Halt {
+        /// Told then, or gets a sentence.
+        answer: Answer<Result<(), String>>,
+    },
+    /// Old: handle what other shards have told of live paths.
+    Pass {
+        /// Told then.
+        answer: Answer<()>,
     },
     /// Old: send nothing any more, and record what there is.
     Freeze {
@@ -113,6 +128,10 @@ pub struct Given {
 /// What a shard takes in.
 #[derive(Debug, Default)]
 pub struct Taken {
+    /// Live paths that the shard owns or has readers or a publisher of.
+    pub paths: Vec<TakenPath>,
+    /// Sockets at which sources of its paths are listened for.
+    pub inputs: Vec<(InputRecord, OwnedFd)>,
     /// Pairs of sockets whose home the shard becomes, beside its first one, each with the shard in
     /// the ids of its sessions.
     pub pairs: Vec<(ShardId, UdpPair)>,
@@ -142,6 +161,7 @@ pub(super) struct Takeover {
     step: Step,
     /// What came while nothing was to change.
     held: Held,
+    halting: Option<Halting>,
     /// Sockets at which datagrams are received again when the shard goes on.
     unheard: Vec<EntryKey>,
 }
@@ -225,7 +245,9 @@ impl Takeover {
     /// When a shard that comes to rest is looked at again.
     pub(super) fn next_due(&self, now: Mono) -> Option<Mono> {
         match &self.step {
-            Step::Quiet(quiet) if quiet.answer.is_some() => Some(now + QUIET_STEP),
+            Step::Quiet(quiet) if quiet.answer.is_some() || self.halting.is_some() => {
+                Some(now + QUIET_STEP)
+            }
             _ => None,
         }
     }
@@ -256,6 +278,8 @@ impl std::fmt::Debug for TakeoverMessage {
             Self::Titles { .. } => "Titles",
             Self::Pairs { .. } => "Pairs",
             Self::Quiet { .. } => "Quiet",
+            Self::Halt { .. } => "Halt",
+            Self::Pass { .. } => "Pass",
             Self::Freeze { .. } => "Freeze",
             Self::Resume => "Resume",
             Self::Leave => "Leave",

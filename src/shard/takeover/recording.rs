@@ -28,8 +28,8 @@ use crate::takeover::v1::{
 };
 
 /// A record that is being made.
-struct Making {
-    record: ShardRecord,
+pub(super) struct Making {
+    pub(super) record: ShardRecord,
     files: Vec<OwnedFd>,
     /// Places of titles in the record.
     titles: HashMap<*const Title, u32>,
@@ -39,7 +39,7 @@ struct Making {
 }
 
 impl Making {
-    fn add_file(&mut self, file: OwnedFd) -> Fd {
+    pub(super) fn add_file(&mut self, file: OwnedFd) -> Fd {
         self.files.push(file);
         Fd(u32::try_from(self.files.len() - 1).unwrap_or(u32::MAX))
     }
@@ -74,7 +74,7 @@ impl<K: Kernel> Shard<K> {
         Ok(pairs)
     }
 
-    fn duplicate(&self, slot: FileSlot) -> Result<OwnedFd, String> {
+    pub(super) fn duplicate(&self, slot: FileSlot) -> Result<OwnedFd, String> {
         let fd = self.net.ring.fd(slot).try_clone_to_owned();
         fd.map_err(|error| no_descriptor(&error))
     }
@@ -87,7 +87,6 @@ impl<K: Kernel> Shard<K> {
                 self.sessions.leave(&unit, why, &mut left);
             }
         }
-        self.sessions.leave_publishers(&mut left);
         left
     }
 
@@ -127,6 +126,7 @@ impl<K: Kernel> Shard<K> {
             open: Vec::new(),
             pairs: HashMap::new(),
         };
+        self.record_live(&mut making)?;
         let (mut given, mut left) = (Vec::new(), LeftBehind::default());
         for unit in self.units() {
             match self.check_unit(&unit) {
@@ -138,7 +138,6 @@ impl<K: Kernel> Shard<K> {
                 Err(why) => self.sessions.leave(&unit, why, &mut left),
             }
         }
-        self.sessions.leave_publishers(&mut left);
         if let Some(more) = left.more_than(told) {
             return Err(format!("sessions began that cannot be handed over ({more}); try again"));
         }

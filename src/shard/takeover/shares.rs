@@ -152,8 +152,8 @@ impl Shares {
 /// The shard in the ids of the sessions of a unit; `None`: it has none.
 fn ids_of(unit: &UnitRecord) -> Result<Option<ShardId>, String> {
     let mut all = None;
-    for SessionRecord::Title(session) in &unit.sessions {
-        let id = SessionId::parse(&session.client.id).ok_or("a session has no id")?;
+    for session in &unit.sessions {
+        let id = SessionId::parse(session.id()).ok_or("a session has no id")?;
         if all.is_some_and(|ids| ids != id.shard()) {
             return Err("a connection has sessions of two shards".to_owned());
         }
@@ -164,9 +164,9 @@ fn ids_of(unit: &UnitRecord) -> Result<Option<ShardId>, String> {
 
 /// Pairs that the sessions of a unit send by, by their places in the record.
 fn pairs_of(unit: &UnitRecord) -> impl Iterator<Item = u32> {
-    let streams = unit.sessions.iter().flat_map(|SessionRecord::Title(session)| &session.streams);
-    streams.filter_map(|stream| match stream.rtp.transport {
-        TransportRecord::Udp { pair, .. } => Some(pair),
+    let transports = unit.sessions.iter().flat_map(SessionRecord::transports);
+    transports.filter_map(|transport| match transport {
+        TransportRecord::Udp { pair, .. } => Some(*pair),
         TransportRecord::Tcp { .. } => None,
     })
 }

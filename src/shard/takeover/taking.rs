@@ -15,6 +15,7 @@ use crate::base::time::Mono;
 use crate::config::paths::PathTable;
 use crate::consumers::Consumer;
 use crate::consumers::rtsp_connection::{Places, RtspConnection};
+use crate::consumers::takeover::TakenPaths;
 use crate::library::title::{Adopted, Title};
 use crate::poll::consumer::Event;
 use crate::poll::poll_table::EntryKey;
@@ -37,6 +38,8 @@ impl<K: Kernel> Shard<K> {
             TakeoverMessage::Titles { answer } => answer(self.titles_in_play()),
             TakeoverMessage::Pairs { answer } => answer(self.open_pairs()),
             TakeoverMessage::Quiet { answer } => self.begin_quiet(answer),
+            TakeoverMessage::Halt { answer } => self.begin_halt(answer),
+            TakeoverMessage::Pass { answer } => self.pass(answer),
             TakeoverMessage::Freeze { answer } => self.begin_freeze(answer),
             TakeoverMessage::Resume => self.resume(),
             TakeoverMessage::Leave => self.leave(),
@@ -98,13 +101,15 @@ impl<K: Kernel> Shard<K> {
 
     /// Takes sessions in.
     fn take(&mut self, taken: Taken) -> Result<usize, String> {
-        let Taken { pairs, units, datagrams } = taken;
+        let Taken { paths, inputs, pairs, units, datagrams } = taken;
         self.check_room(&pairs, &units)?;
         for (ids, pair) in pairs {
             let ids = Some(ids).filter(|ids| *ids != self.id);
             let added = self.net.add_waiting_pair(&mut self.sessions, pair, ids);
             added.map_err(|error| format!("UDP sockets cannot be taken over: {error}"))?;
         }
+        self.take_inputs(inputs);
+        let paths = self.take_paths(paths);
         let sockets = &self.sessions.cx.sockets;
         let port_of = |place: u16| sockets.ports(place).map(|(rtp_port, _)| rtp_port);
         let places = sockets.places().into_iter();
@@ -112,7 +117,7 @@ impl<K: Kernel> Shard<K> {
             places.filter_map(|place| Some((port_of(place)?, place))).collect();
         let mut count = 0;
         for unit in units {
-            count += self.take_unit(unit, &places)?;
+            count += self.take_unit(unit, &places, &paths)?;
         }
         for (rtp_port, is_rtcp, from, bytes) in datagrams {
             let place = places.get(&rtp_port).copied();
@@ -142,7 +147,12 @@ impl<K: Kernel> Shard<K> {
     }
 
     /// Returns the number of sessions. `places` are those of pairs, by their ports of RTP.
-    fn take_unit(&mut self, unit: TakenUnit, places: &HashMap<u16, u16>) -> Result<usize, String> {
+    fn take_unit(
+        &mut self,
+        unit: TakenUnit,
+        places: &HashMap<u16, u16>,
+        paths: &TakenPaths,
+    ) -> Result<usize, String> {
         let TakenUnit { record, socket, titles, ports } = unit;
         let key = match (&record.connection, socket) {
             (Some(connection), Some(socket)) => Some(self.install_taken(connection, socket)?),
@@ -151,9 +161,8 @@ impl<K: Kernel> Shard<K> {
         let pair_of = |index: u32| places.get(ports.get(index as usize)?).copied();
         let mut count = 0;
         for session in record.sessions {
-            if !self.sessions.take_in(session, key, &titles, &pair_of) {
-                return Err("the record of a session does not fit its title or sockets".into());
-            }
+            let taken = self.sessions.take_in(session, key, (&titles, paths), &pair_of);
+            taken.map_err(|why| format!("a session cannot be taken over: {why}"))?;
             count += 1;
         }
         Ok(count)
