@@ -10,6 +10,8 @@ use super::exact::{Bytes, Exact};
 use super::v1::*;
 use super::{Hello, ToNew, ToOld, VERSIONS};
 
+mod live;
+
 /// Written by the first program that had version 1. It is never changed.
 const SAMPLE: &str = include_str!("sample-v1.json");
 
@@ -146,57 +148,63 @@ fn sample() -> ShardRecord {
             TitleRecord { name: None, file: Fd(4), wire: 1 },
         ],
         pairs: vec![PairRecord { shard: 3, rtp_port: 8_006, rtp: Fd(0), rtcp: Fd(1) }],
-        units: vec![UnitRecord {
-            connection: Some(ConnectionRecord {
-                socket: Fd(2),
-                peer: address("192.0.2.7:40000"),
-                local: address("192.0.2.1:8554"),
-                is_rtsp: true,
-                input: Bytes(b"OPTIONS".to_vec()),
-                output: Bytes(vec![b'$', 2, 0, 1, 255]),
-                is_closing: false,
-                accepted_ns: 1,
-                has_asked: true,
-                begun_ns: Some(2),
-                heard_ns: 3,
-                served_ns: 4,
-                nonce: Some("0123456789abcdef".to_owned()),
-            }),
-            sessions: vec![SessionRecord::Title(Box::new(TitleSessionRecord {
-                client: ClientRecord {
-                    id: "03123456789ABCDE".to_owned(),
+        units: vec![
+            UnitRecord {
+                connection: Some(ConnectionRecord {
+                    socket: Fd(2),
                     peer: address("192.0.2.7:40000"),
-                    user_agent: Some("VLC".to_owned()),
-                    user: Some("ann".to_owned()),
-                    created_ns: 5,
-                    alive_ns: 6,
-                    cname: "01234567@host".to_owned(),
-                },
-                title: 0,
-                described: 1,
-                state: StateRecord::Paused { at_ns: 7 },
-                streams: vec![stream(udp, place), stream(tcp, edge)],
-                liveness_ns: 8,
-                epoch: Some(EpochRecord {
-                    wall_ns: 9,
-                    npt_ns: 10,
-                    due_zero_ns: -11,
-                    scale: Exact(-1.5),
-                    speed: Exact(1.0 / 3.0),
-                    playout_ns: 12,
+                    local: address("192.0.2.1:8554"),
+                    is_rtsp: true,
+                    input: Bytes(b"OPTIONS".to_vec()),
+                    output: Bytes(vec![b'$', 2, 0, 1, 255]),
+                    is_closing: false,
+                    accepted_ns: 1,
+                    has_asked: true,
+                    begun_ns: Some(2),
+                    heard_ns: 3,
+                    served_ns: 4,
+                    nonce: Some("0123456789abcdef".to_owned()),
                 }),
-                end_ns: Some(13),
-                pause_point_ns: Some(14),
-                report_ns: 15,
-                play_received_ns: Some(16),
-            }))],
-        }],
+                sessions: vec![SessionRecord::Title(Box::new(TitleSessionRecord {
+                    client: ClientRecord {
+                        id: "03123456789ABCDE".to_owned(),
+                        peer: address("192.0.2.7:40000"),
+                        user_agent: Some("VLC".to_owned()),
+                        user: Some("ann".to_owned()),
+                        created_ns: 5,
+                        alive_ns: 6,
+                        cname: "01234567@host".to_owned(),
+                    },
+                    title: 0,
+                    described: 1,
+                    state: StateRecord::Paused { at_ns: 7 },
+                    streams: vec![stream(udp, place), stream(tcp, edge)],
+                    liveness_ns: 8,
+                    epoch: Some(EpochRecord {
+                        wall_ns: 9,
+                        npt_ns: 10,
+                        due_zero_ns: -11,
+                        scale: Exact(-1.5),
+                        speed: Exact(1.0 / 3.0),
+                        playout_ns: 12,
+                    }),
+                    end_ns: Some(13),
+                    pause_point_ns: Some(14),
+                    report_ns: 15,
+                    play_received_ns: Some(16),
+                }))],
+            },
+            live::unit(),
+        ],
         datagrams: vec![DatagramRecord {
             pair: 0,
             is_rtcp: true,
             from: address("192.0.2.7:5001"),
             bytes: Bytes(vec![0x80, 201, 0, 1]),
         }],
+        paths: vec![live::path()],
+        inputs: vec![live::input()],
+        packets: Some(Fd(5)),
         frozen_ns: 17,
     }
 }
@@ -345,7 +353,8 @@ fn any_session() -> impl Strategy<Value = SessionRecord> {
 proptest! {
     #[test]
     fn records_read_back_as_they_were_written(
-        units in vec(vec(any_session(), 0..3), 0..4),
+        units in vec(vec(prop_oneof![any_session(), live::any_session()], 0..3), 0..4),
+        paths in vec(live::any_path(), 0..3),
         datagrams in vec((any::<u32>(), any::<bool>(), any_address(), any::<Vec<u8>>()), 0..3),
     ) {
         let units = units.into_iter().map(|sessions| UnitRecord { connection: None, sessions });
@@ -358,6 +367,7 @@ proptest! {
         let record = ShardRecord {
             units: units.collect(),
             datagrams: datagrams.collect(),
+            paths,
             ..ShardRecord::default()
         };
         let text = serde_json::to_string(&record).unwrap();
