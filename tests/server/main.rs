@@ -43,6 +43,7 @@ mod srtp;
 mod standby;
 mod strangers;
 mod takeover;
+mod takeover_live;
 mod tls;
 mod top;
 mod trick_modes;
