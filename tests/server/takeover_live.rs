@@ -375,6 +375,39 @@ fn pulled_path_is_fetched_anew_and_its_readers_see_no_gap() {
 }
 
 #[test]
+fn paths_on_demand_and_with_fallbacks_go_on_for_their_readers() {
+    let origin = Server::start(&crate::support::server::Options::default());
+    let _studio = Studio::start(&origin, "live/a", Lower::Tcp);
+    let url = origin.url("live/a");
+    let site = Site::new(&format!(
+        "[path.\"live/demand\"]\nsource = \"{url}\"\non_demand = true\n\
+         [path.\"live/relay\"]\nsource = \"{url}\"\nfallback = [\"live/demand\"]\n"
+    ));
+    let mut server = site.start("2");
+    wait_until_described(&server, "live/demand");
+    until("the relay is fed", || state(&server, "live/relay") == "live");
+    let mut readers: Vec<Session> = ["live/demand", "live/relay"]
+        .iter()
+        .flat_map(|path| [Lower::Udp, Lower::Tcp].map(|to| open(&server, path, to)))
+        .collect();
+    for number in ["1", "3"] {
+        for reader in &mut readers {
+            reader.receive_packets(5, PATIENCE);
+        }
+        let new = site.take_over(number, "--takeover");
+        assert_ended_well(&mut server);
+        server = new;
+    }
+    for reader in &mut readers {
+        reader.receive_packets(60, PATIENCE);
+        for stream in &reader.streams {
+            assert_contiguous(&stream.packets);
+        }
+    }
+    assert_eq!(metric(server.admin, "headend_panics_total"), Some(0.0));
+}
+
+#[test]
 fn input_goes_on_at_its_socket_and_its_readers_see_no_gap() {
     let to = std::net::UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let site = Site::new(&format!("[path.\"live/input\"]\nsource = \"udp://{to}\"\n"));
