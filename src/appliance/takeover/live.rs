@@ -9,6 +9,7 @@
 //! name, that of its publisher and those of its readers by the homes of their sessions.
 //! Bound: what a message may have; a batch as one of a publisher.
 
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::os::fd::OwnedFd;
@@ -82,10 +83,10 @@ impl Paths {
             let PathRecord { name, generation, description, owner, blocks } = record;
             let ids: Vec<u64> = blocks.iter().map(|block| block.id).collect();
             for block in blocks {
-                if !self.batches.contains_key(&block.id) {
+                if let Entry::Vacant(place) = self.batches.entry(block.id) {
                     let batch = batch_of(&block, packets.as_ref())
                         .ok_or_else(|| format!("the packets of path {name} cannot be read"))?;
-                    self.batches.insert(block.id, Arc::new(batch));
+                    place.insert(Arc::new(batch));
                 }
             }
             let (source, readers) = (None, Vec::new());

@@ -138,7 +138,7 @@ impl<K: Kernel> Shard<K> {
     }
 
     /// Records live paths, with their packets in a file of their own.
-    pub(super) fn record_live(&mut self, making: &mut Making) -> Result<(), String> {
+    pub(super) fn record_live(&self, making: &mut Making) -> Result<(), String> {
         if self.sessions.live.sources.publishers.has_packets() {
             return Err("packets of a publisher were at hand; try again".to_owned());
         }

@@ -212,7 +212,7 @@ fn stream_of(
         }),
     };
     made.cursor = Cursor {
-        place: place.unwrap_or(Place { no: ring.end_no(), run: 0, packet: 0 }),
+        place: place.unwrap_or_else(|| Place { no: ring.end_no(), run: 0, packet: 0 }),
         rewrite: record.rewrite.map(rewrite_of),
         rewrite_from: record
             .rewrite_from
