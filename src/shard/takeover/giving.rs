@@ -29,7 +29,7 @@ use crate::takeover::v1::{DatagramRecord, Fd, PairRecord, ShardRecord, TitleReco
 /// A record that is being made.
 struct Making {
     record: ShardRecord,
-    files: Vec<OwnedFd>,
+    files: Vec<Arc<OwnedFd>>,
     /// Places of titles in the record.
     titles: HashMap<*const Title, u32>,
     open: Vec<Arc<Title>>,
@@ -38,7 +38,7 @@ struct Making {
 }
 
 impl Making {
-    fn add_file(&mut self, file: OwnedFd) -> Fd {
+    fn add_file(&mut self, file: Arc<OwnedFd>) -> Fd {
         self.files.push(file);
         Fd(u32::try_from(self.files.len() - 1).unwrap_or(u32::MAX))
     }
@@ -277,7 +277,7 @@ impl<K: Kernel> Shard<K> {
         }
         for title in std::mem::take(&mut making.open) {
             let file = title.file.try_clone().map_err(|error| no_descriptor(&error))?;
-            let file = making.add_file(file.into());
+            let file = making.add_file(Arc::new(file.into()));
             let name = (!title.is_clip()).then(|| title.name.clone());
             making.record.titles.push(TitleRecord { name, file, wire: title.wire.random() });
         }
@@ -296,10 +296,8 @@ impl<K: Kernel> Shard<K> {
             else {
                 continue;
             };
-            let duplicate = |slot| self.net.ring.fd(slot).try_clone_to_owned();
-            let rtp = duplicate(pair.rtp).map_err(|error| no_descriptor(&error))?;
-            let rtcp = duplicate(pair.rtcp).map_err(|error| no_descriptor(&error))?;
-            let (rtp, rtcp) = (making.add_file(rtp), making.add_file(rtcp));
+            let shared = [pair.rtp, pair.rtcp].map(|slot| self.net.ring.share_fd(slot));
+            let [rtp, rtcp] = shared.map(|socket| making.add_file(socket));
             let at = u32::try_from(making.record.pairs.len()).unwrap_or(u32::MAX);
             making.record.pairs.push(PairRecord { shard: home.0, rtp_port, rtp, rtcp });
             making.pairs.insert(place, at);
@@ -332,8 +330,7 @@ impl<K: Kernel> Shard<K> {
                 else {
                     return Ok(false);
                 };
-                let socket = self.net.ring.fd(link.slot).try_clone_to_owned();
-                making.add_file(socket.map_err(|error| no_descriptor(&error))?);
+                making.add_file(self.net.ring.share_fd(link.slot));
                 Some(record)
             }
         };
@@ -425,7 +422,7 @@ impl<K: Kernel> Shard<K> {
 }
 
 fn no_descriptor(error: &std::io::Error) -> String {
-    format!("sockets cannot be handed over: {error}")
+    format!("the file of a title cannot be handed over: {error}")
 }
 
 impl<K: Kernel> Shard<K> {

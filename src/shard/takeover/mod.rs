@@ -83,8 +83,8 @@ pub enum TakeoverMessage {
 pub struct Given {
     /// The record.
     pub record: ShardRecord,
-    /// Its descriptors.
-    pub files: Vec<OwnedFd>,
+    /// Its descriptors: the sockets themselves, not duplicates.
+    pub files: Vec<Arc<OwnedFd>>,
 }
 
 /// What a shard takes in.
