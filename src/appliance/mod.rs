@@ -19,7 +19,9 @@ mod hls;
 mod limited;
 mod limits;
 mod listen;
+mod manager;
 pub mod node;
+mod opening;
 mod operators;
 mod playlists;
 mod reflect;
@@ -71,12 +73,13 @@ use end::End;
 use limits::LockedMemory;
 pub use listen::GivesWay;
 use listen::Sockets;
+use opening::{Opening, Stop, opened};
 use playlists::PlaylistStore;
 pub use reload::ReadAgain;
 use reload::{Reloader, push_patiently};
 pub use signals::EarlyHangup;
-pub use takeover::TakeoverAsk;
-use takeover::{Claim, Door};
+use takeover::{Begun, Claim, Closing, Door};
+pub use takeover::{Starter, TakeoverAsk, start_in_background};
 use view::{Told, View};
 
 /// Why the appliance did not start, or stopped.
@@ -195,6 +198,8 @@ struct Prepared {
     base: Option<String>,
     /// The server that this one takes over from.
     claim: Option<Claim>,
+    /// The program that waits until this one has.
+    starter: Option<Starter>,
     /// By which another program takes over from this one.
     door: Option<Door>,
 }
@@ -214,7 +219,9 @@ impl Prepared {
         let checks = examine(&config);
         let sandbox = sandbox(&config, role)?;
         let mut fit = fit(config, sandbox.keeps_capabilities())?;
-        let mut claim = ask.map(|ask| takeover::ask(&fit.config, ask)).transpose()?;
+        let claim = ask.as_ref().map(|ask| takeover::ask(&fit.config, ask)).transpose();
+        let mut claim = claim?;
+        fit.warnings.extend(claim.as_ref().and_then(|claim| manager::leaves_unit(claim.pid())));
         let mut inherited = claim.as_mut().map(Claim::take_sockets).unwrap_or_default();
         let count = fit.cpus.shards.len();
         let mut sockets = listen::open(&fit.config, count, gives_way, &mut inherited)?;
@@ -247,6 +254,7 @@ impl Prepared {
             checks,
             base: None,
             claim,
+            starter: ask.and_then(|ask| ask.starter),
             door,
         })
     }
@@ -316,14 +324,15 @@ fn serve(
     let edits = (playlists, limited, hls_addrs.clone());
     let view = View::new(Arc::clone(&poller), cells, counts, held, reloading, edits, &config);
     let (stop, shutdown) = watch::channel(false);
-    let taken = prepared.claim.map(|claim| claim.finish(&poller, &ports)).transpose();
-    taken.map_err(RunError::Takeover)?.inspect(takeover::TakenOver::log);
+    // From here to the end of `take_over` another process may serve: threads wait for the opening.
+    let opening = Opening::new(prepared.claim.is_none());
     let around = (&poller, pool.queue(), Arc::clone(&shared.throttle), paths);
     let (of_browsers, listening) = ((shared.hls, shared.viewers), (hls, webrtc, guest_wake));
-    let hls = hls::start(&config, of_browsers, listening, around, shutdown.clone())?;
+    let hls = hls::start(&config, of_browsers, listening, around, (shutdown.clone(), &opening))?;
     let http = (admin, operators, shared.admin.clone());
-    let control = start_control(http, &view, shutdown, &poller, (end.clone(), early))?;
-    let _door = takeover::give(prepared.door.zip(kept), (&poller, &stop, end))?;
+    let signals = (end.clone(), early, opening.clone());
+    let control = start_control(http, &view, shutdown, &poller, signals)?;
+    let closing = takeover::give(prepared.door.zip(kept), (&poller, &stop, end), &opening)?;
     let sandbox = close(prepared.sandbox, &mut told);
     let startup = Startup {
         version: env!("CARGO_PKG_VERSION").into(),
@@ -342,10 +351,20 @@ fn serve(
         example_paths: example_paths(&library),
         sandbox,
         warnings: warnings(&config, &library, told, &running),
-        ready_in_ms: u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
+        ready_in_ms: 0,
     };
+    let begun = prepared.claim.map(|claim| take_over(claim, &poller, &ports, &view, &opening));
+    let begun = begun.transpose()?;
+    let ready_in_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+    let startup = Startup { ready_in_ms, ..startup };
     // Before the banner: who has read that may ask whether the server is ready.
     view.begin(Told { startup: startup.to_json(), checks: prepared.checks, base: prepared.base });
+    closing.iter().for_each(Closing::own);
+    if opening.open() {
+        end.limit();
+        stop_shards(&poller);
+    }
+    confirm(begun, prepared.starter);
     startup.print_aside();
     let serving = Serving { viewers, view: Arc::clone(&view), peers: shared.peers };
     let end_companion = companion.map(|start| start(serving));
@@ -358,6 +377,36 @@ fn serve(
     let _hls_panicked = hls.map(JoinHandle::join);
     let _panicked = control.join();
     result
+}
+
+/// Takes over from another process, which is told so: from then on nothing can fail but all of this
+/// one.
+fn take_over(
+    claim: Claim,
+    poller: &Poller<Inbox>,
+    ports: &[u16],
+    view: &View,
+    opening: &Opening,
+) -> Result<Begun, RunError> {
+    let last = || {
+        // The other process may have kept some since this one read them.
+        view.restore_playlists()?;
+        opening.decide();
+        Ok(())
+    };
+    let over = claim.take(poller, ports, last).map_err(RunError::Takeover)?;
+    over.begin(poller).map_err(|shard| RunError::Shard {
+        shard: u8::try_from(shard).unwrap_or(u8::MAX),
+        reason: "it does not read its inbox".to_owned(),
+    })
+}
+
+/// Tells who waits that this process serves: who has started it, the service manager, and the
+/// process before, which leaves then.
+fn confirm(begun: Option<Begun>, starter: Option<Starter>) {
+    starter.into_iter().for_each(Starter::tell);
+    manager::serves();
+    begun.map(Begun::confirm).iter().for_each(takeover::TakenOver::log);
 }
 
 /// Looks at the machine, before the ports are taken. It makes rings to try them, and the kernel
@@ -642,8 +691,10 @@ fn start_control(
     view: &Arc<View>,
     shutdown: watch::Receiver<bool>,
     poller: &Arc<Poller<Inbox>>,
-    (end, early): (End, EarlyHangup),
+    (end, early, opening): (End, EarlyHangup, Opening),
 ) -> Result<JoinHandle<()>, RunError> {
+    let is_open = opening.watch();
+    let intake = intake.after(opening.watch());
     let drained = end_when_drained(Arc::clone(view), Arc::clone(poller), end.clone());
     let poller = Arc::clone(poller);
     let mut is_stopping = false;
@@ -653,9 +704,17 @@ fn start_control(
             std::process::exit(1);
         }
         let signal = signal.as_str();
+        let on_closed = || {
+            tracing::info!(code = "HE-I416", signal, "stopped before it has taken over");
+            cli::log::flush();
+            std::process::exit(0);
+        };
+        let stop = opening.stop(on_closed);
         tracing::info!(code = "HE-I401", signal, "stopping: BYE to all, then the end");
-        end.limit();
-        stop_shards(&poller);
+        if stop == Stop::Now {
+            end.limit();
+            stop_shards(&poller);
+        }
     });
     let reloads = Arc::clone(view);
     let on_hangup = signals::on_hangup(early, move || {
@@ -672,7 +731,12 @@ fn start_control(
     let watch = view.watch_certificate();
     let balance = view.balance();
     let signals = async move {
-        tokio::join!(on_stop, on_hangup, watch, drained, balance);
+        let when_open = async {
+            if opened(is_open).await {
+                tokio::join!(on_hangup, watch, drained, balance);
+            }
+        };
+        tokio::join!(on_stop, when_open);
     };
     let view: Arc<dyn ApplianceView> = Arc::clone(view) as _;
     let served = http::spawn(admin, (view, operators), intake, shutdown, signals);

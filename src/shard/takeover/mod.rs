@@ -169,6 +169,13 @@ impl Takeover {
         matches!(self.step, Step::Freezing { .. } | Step::Frozen { .. } | Step::Waiting(_))
     }
 
+    /// Keeps what is said of paths for the begin; gives it back when it counts at once.
+    pub(super) fn hold_paths(&mut self, paths: Arc<PathTable>) -> Option<Arc<PathTable>> {
+        let Step::Waiting(waiting) = &mut self.step else { return Some(paths) };
+        waiting.paths = paths;
+        None
+    }
+
     /// Until when a shard in such a turn may sleep.
     pub(super) fn idle_until(&self, now: Mono) -> Option<Mono> {
         match &self.step {
