@@ -252,13 +252,20 @@ impl Giver {
 
     /// From the last request to the decision. The error is why this process goes on.
     fn give(&self, wire: &mut Wire, may_end: bool) -> Result<(), String> {
-        let given = self.record(may_end)?;
+        self.make_quiet(may_end)?;
+        let freeze = |answer| TakeoverMessage::Freeze { answer };
+        let until = within(RECORD_MAX + TAKE_MAX);
+        // One is written, and read, while others are frozen.
+        for given in ask_each(&self.poller, RECORD_MAX, freeze) {
+            send_record(wire, given??, until).map_err(|error| error.to_string())?;
+        }
         let until = within(TAKE_MAX);
-        send_records(wire, given, until).map_err(|error| error.to_string())?;
+        wire.send(&ToNew::Frozen, &[], until).map_err(|error| error.to_string())?;
         await_taken(wire, until)
     }
 
-    fn record(&self, may_end: bool) -> Result<Vec<Given>, String> {
+    /// Has requests at hand answered, and no more read.
+    fn make_quiet(&self, may_end: bool) -> Result<(), String> {
         let quiet = self.ask_all(QUIET_MAX, |answer| TakeoverMessage::Quiet { answer })?;
         let mut left = LeftBehind::default();
         for shard in quiet {
@@ -279,8 +286,7 @@ impl Giver {
                 "sessions that cannot be handed over will end"
             );
         }
-        let given = self.ask_all(RECORD_MAX, |answer| TakeoverMessage::Freeze { answer })?;
-        given.into_iter().collect()
+        Ok(())
     }
 
     fn ask_all<T: Send + 'static>(
@@ -298,6 +304,15 @@ pub(super) fn ask_all<T: Send + 'static>(
     time: Duration,
     message: impl Fn(Answer<T>) -> TakeoverMessage,
 ) -> Result<Vec<T>, String> {
+    ask_each(poller, time, message).collect()
+}
+
+/// Asks all shards at once; gives their answers one after the other.
+fn ask_each<T: Send + 'static>(
+    poller: &Poller<Inbox>,
+    time: Duration,
+    message: impl Fn(Answer<T>) -> TakeoverMessage,
+) -> impl Iterator<Item = Result<T, String>> {
     let answers: Vec<mpsc::Receiver<T>> = poller
         .inboxes()
         .map(|inbox| {
@@ -310,11 +325,10 @@ pub(super) fn ask_all<T: Send + 'static>(
         })
         .collect();
     let until = within(time);
-    let answers = answers.into_iter().map(|answered| {
+    answers.into_iter().map(move |answered| {
         let left = until.saturating_duration_since(Instant::now());
         answered.recv_timeout(left).map_err(|_| "a shard did not answer in time".to_owned())
-    });
-    answers.collect()
+    })
 }
 
 /// Tells all shards something that must not be lost: again and again until each has taken it. One
@@ -349,12 +363,10 @@ pub(super) fn tell_until(
     }
 }
 
-fn send_records(wire: &mut Wire, given: Vec<Given>, until: Instant) -> Result<(), WireError> {
-    for Given { record, files } in given {
-        let borrowed: Vec<BorrowedFd<'_>> = files.iter().map(|file| file.as_fd()).collect();
-        wire.send(&ToNew::Shard(Box::new(record)), &borrowed, until)?;
-    }
-    wire.send(&ToNew::Frozen, &[], until)
+fn send_record(wire: &mut Wire, given: Given, until: Instant) -> Result<(), WireError> {
+    let Given { record, files } = given;
+    let borrowed: Vec<BorrowedFd<'_>> = files.iter().map(|file| file.as_fd()).collect();
+    wire.send(&ToNew::Shard(Box::new(record)), &borrowed, until)
 }
 
 /// Waits for the word of the new process that it has everything. The error is why this one goes on:

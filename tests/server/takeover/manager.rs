@@ -154,3 +154,28 @@ fn edit_of_a_playlist_that_comes_while_the_new_server_starts_is_kept() {
     kill_process(Pid::from_child(&new.0), Signal::TERM).unwrap();
     assert!(wait_for(&mut new.0, Duration::from_secs(20)).is_some());
 }
+
+#[test]
+fn server_that_may_not_have_as_many_descriptors_says_so_and_the_old_one_goes_on() {
+    let site = Site::new("");
+    let mut old = site.start("1");
+    let mut clients: Vec<_> = (0..300).map(|_| Client::connect(old.rtsp)).collect();
+    for client in &mut clients {
+        client.request("OPTIONS", "*", &[]).expect(200);
+    }
+    let files = tempfile::tempdir_in(scratch()).unwrap();
+    let allowed = site.command("1", files.path());
+    let mut command = Command::new("sh");
+    command.args(["-c", "ulimit -n 200 && exec \"$0\" \"$@\" --takeover"]);
+    command.arg(allowed.get_program()).args(allowed.get_args());
+    for (name, value) in allowed.get_envs() {
+        command.env(name, value.unwrap_or_default());
+    }
+    let ended = run_command(&mut command, PATIENCE);
+    assert_eq!(ended.status.code(), Some(2), "{ended:?}");
+    assert!(ended.stderr.contains("ulimit -n"), "{ended:?}");
+    old.assert_alive();
+    for client in &mut clients {
+        client.request("OPTIONS", "*", &[]).expect(200);
+    }
+}
