@@ -12,6 +12,7 @@
 mod balance;
 pub mod base;
 mod certificates;
+mod control;
 mod draining;
 mod end;
 mod gate;
@@ -33,7 +34,7 @@ mod view;
 mod watchdog;
 
 use std::io;
-use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::net::{IpAddr, SocketAddr};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::sync::Arc;
@@ -52,8 +53,8 @@ use crate::config::image_memory::ImageMemory;
 use crate::config::multicast::MulticastConfig;
 use crate::config::{Config, ShardPriority};
 use crate::host;
+use crate::http::Intake;
 use crate::http::operators::Operators;
-use crate::http::{self, ApplianceView, Intake};
 use crate::library::{CLIP_NAME, LIBRARY_PATH, Library};
 use crate::live::core::groups::MulticastSettings;
 use crate::metrics::cells::{SESSION_STATES, ShardCells};
@@ -61,7 +62,7 @@ use crate::poll::poller::Poller;
 use crate::sandbox::places::Places;
 use crate::sandbox::{Entered, Role, Sandbox, SandboxError};
 use crate::session::cx::SessionConfig;
-use crate::shard::inbox::{Inbox, Message};
+use crate::shard::inbox::Inbox;
 use crate::shard::ktls::is_available as kernel_tls_available;
 use crate::shard::priority::{set_fifo, try_fifo};
 use crate::shard::ring::{RingConfig, Uring};
@@ -69,14 +70,15 @@ use crate::shard::sockets::groups;
 use crate::shard::{Shard, ShardConfig};
 use crate::worker::{Pool, PoolConfig, PoolError, has_topology};
 use certificates::Certificates;
+use control::stop_shards;
 use end::End;
 use limits::LockedMemory;
 pub use listen::GivesWay;
 use listen::Sockets;
-use opening::{Opening, Stop, opened};
+use opening::Opening;
 use playlists::PlaylistStore;
 pub use reload::ReadAgain;
-use reload::{Reloader, push_patiently};
+use reload::Reloader;
 pub use signals::EarlyHangup;
 use takeover::{Begun, Claim, Closing, Door};
 pub use takeover::{Starter, TakeoverAsk, start_in_background};
@@ -331,7 +333,7 @@ fn serve(
     let hls = hls::start(&config, of_browsers, listening, around, (shutdown.clone(), &opening))?;
     let http = (admin, operators, shared.admin.clone());
     let signals = (end.clone(), early, opening.clone());
-    let control = start_control(http, &view, shutdown, &poller, signals)?;
+    let control = control::start(http, &view, shutdown, &poller, signals)?;
     let closing = takeover::give(prepared.door.zip(kept), (&poller, &stop, end), &opening)?;
     let sandbox = close(prepared.sandbox, &mut told);
     let startup = Startup {
@@ -682,79 +684,6 @@ fn make_urgent(priority: ShardPriority) -> Option<String> {
     let ShardPriority::Fifo(fifo) = priority else { return None };
     let error = set_fifo(fifo).err()?;
     Some(format!("shards run with normal priority: {error} (HE-W104)"))
-}
-
-/// The control thread, with signals that stop the shards: the first asks, a second insists; and
-/// with SIGHUP, which has the configuration file read again.
-fn start_control(
-    (admin, operators, intake): (TcpListener, Operators, Intake),
-    view: &Arc<View>,
-    shutdown: watch::Receiver<bool>,
-    poller: &Arc<Poller<Inbox>>,
-    (end, early, opening): (End, EarlyHangup, Opening),
-) -> Result<JoinHandle<()>, RunError> {
-    let is_open = opening.watch();
-    let intake = intake.after(opening.watch());
-    let drained = end_when_drained(Arc::clone(view), Arc::clone(poller), end.clone());
-    let poller = Arc::clone(poller);
-    let mut is_stopping = false;
-    let on_stop = signals::on_stop(move |signal| {
-        if std::mem::replace(&mut is_stopping, true) {
-            cli::log::flush();
-            std::process::exit(1);
-        }
-        let signal = signal.as_str();
-        let on_closed = || {
-            tracing::info!(code = "HE-I416", signal, "stopped before it has taken over");
-            cli::log::flush();
-            std::process::exit(0);
-        };
-        let stop = opening.stop(on_closed);
-        tracing::info!(code = "HE-I401", signal, "stopping: BYE to all, then the end");
-        if stop == Stop::Now {
-            end.limit();
-            stop_shards(&poller);
-        }
-    });
-    let reloads = Arc::clone(view);
-    let on_hangup = signals::on_hangup(early, move || {
-        if reloads.is_reloadable() {
-            // What it says is in the log.
-            drop(reloads.reload());
-        } else if reloads.reload_certificate() {
-            // The same.
-        } else {
-            let fix = "start with -c FILE to have a configuration that can be read again";
-            tracing::warn!(code = "HE-W403", fix, "SIGHUP: there is no configuration file to read");
-        }
-    });
-    let watch = view.watch_certificate();
-    let balance = view.balance();
-    let signals = async move {
-        let when_open = async {
-            if opened(is_open).await {
-                tokio::join!(on_hangup, watch, drained, balance);
-            }
-        };
-        tokio::join!(on_stop, when_open);
-    };
-    let view: Arc<dyn ApplianceView> = Arc::clone(view) as _;
-    let served = http::spawn(admin, (view, operators), intake, shutdown, signals);
-    served.map_err(system("the control thread does not start"))
-}
-
-/// Stops the shards when the server is drained and its order says so.
-async fn end_when_drained(view: Arc<View>, poller: Arc<Poller<Inbox>>, end: End) {
-    view.until_exit().await;
-    end.limit();
-    stop_shards(&poller);
-}
-
-fn stop_shards(poller: &Poller<Inbox>) {
-    for inbox in poller.inboxes() {
-        // A shard that does not read its inbox does not stop either.
-        let _hangs = push_patiently(inbox, Message::Stop);
-    }
 }
 
 /// Joins the shards in the order in which they end. When one fails the others are stopped too: the
