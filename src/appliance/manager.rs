@@ -1,7 +1,7 @@
 //! The service manager is told that the server serves, and which process it is (sd_notify(3)).
 //!
 //! ```text
-//!  start: READY=1            takeover: READY=1, MAINPID=..
+//!  READY=1, MAINPID=.. <-- the server, or the command that has started it in the background
 //! ```
 //! Without a service manager nothing happens. What becomes of a server that another program has
 //! taken over from by hand, beside its unit, is told in a sentence ([`leaves_unit`]).
@@ -10,9 +10,9 @@ use std::fs;
 
 use sd_notify::NotifyState;
 
-/// This process serves.
-pub(super) fn serves() {
-    let told = sd_notify::notify(&[NotifyState::Ready, NotifyState::MainPid(std::process::id())]);
+/// The process with this number serves. It is told by that one, or by the command of a reload.
+pub(super) fn serves(pid: u32) {
+    let told = sd_notify::notify(&[NotifyState::Ready, NotifyState::MainPid(pid)]);
     if let Err(error) = told {
         let fix = "look at NOTIFY_SOCKET, and at NotifyAccess= of the unit";
         tracing::warn!(code = "HE-W126", %error, fix, "the service manager is not told");

@@ -406,8 +406,10 @@ fn take_over(
 /// Tells who waits that this process serves: who has started it, the service manager, and the
 /// process before, which leaves then.
 fn confirm(begun: Option<Begun>, starter: Option<Starter>) {
-    starter.into_iter().for_each(Starter::tell);
-    manager::serves();
+    match starter {
+        Some(starter) => starter.tell(),
+        None => manager::serves(std::process::id()),
+    }
     begun.map(Begun::confirm).iter().for_each(takeover::TakenOver::log);
 }
 

@@ -4,7 +4,8 @@
 //!  headend serve --takeover --background     its child: the same words without --background
 //!    waits at a socket <----- a byte ---------- stdin: it serves; closed: it has ended
 //! ```
-//! A service manager runs a command for a reload, and waits for its end (`ExecReload=`).
+//! A service manager runs a command for a reload, and waits for its end (`ExecReload=`). It listens to
+//! that command, and not to children of it: so that tells it which process serves.
 
 use std::io::{self, Read as _};
 use std::os::fd::OwnedFd;
@@ -13,6 +14,8 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use rustix::process::getppid;
+
+use crate::appliance::manager;
 
 /// The other end of the socket of a program that waits.
 #[derive(Debug)]
@@ -29,8 +32,8 @@ impl Starter {
         Ok(Self(socket))
     }
 
-    /// This process serves: the other one ends. Returns when it has, so that the service manager is
-    /// this one's parent when it hears of it.
+    /// This process serves: the other one tells the service manager, and ends. Returns when it has:
+    /// the process before may end then.
     pub(in crate::appliance) fn tell(self) {
         let starter = getppid();
         if rustix::io::write(&self.0, b"1").is_err() {
@@ -43,8 +46,8 @@ impl Starter {
     }
 }
 
-/// Starts a program in the background, and waits until it serves or ends. Returns its exit code;
-/// `None`: it serves.
+/// Starts a program in the background, and waits until it serves, which the service manager is told,
+/// or ends. Returns its exit code; `None`: it serves.
 ///
 /// # Errors
 /// The system does not start it.
@@ -55,13 +58,14 @@ pub fn start_in_background(command: &mut Command) -> io::Result<Option<i32>> {
     command.stdin(Stdio::null());
     let serves = own.read(&mut [0]).is_ok_and(|read| read > 0);
     if serves {
+        manager::serves(child.id());
         return Ok(None);
     }
     Ok(Some(child.wait()?.code().unwrap_or(1)))
 }
 
 /// For the other program to end.
-const STARTER_ENDS_MS: u32 = 100;
+const STARTER_ENDS_MS: u32 = 2_000;
 
 #[cfg(test)]
 mod tests {
