@@ -4,8 +4,8 @@
 //!  headend serve --takeover --background     its child: the same words without --background
 //!    waits at a socket <----- a byte ---------- stdin: it serves; closed: it has ended
 //! ```
-//! A service manager runs a command for a reload, and waits for its end (`ExecReload=`). It listens to
-//! that command, and not to children of it: so that tells it which process serves.
+//! A service manager runs a command for a reload, and waits for its end (`ExecReload=`). It listens
+//! to that command, and not to children of it: so that tells it which process serves.
 
 use std::io::{self, Read as _};
 use std::os::fd::OwnedFd;
@@ -39,15 +39,17 @@ impl Starter {
         if rustix::io::write(&self.0, b"1").is_err() {
             return;
         }
-        let is_there = || getppid() == starter;
-        let _ends = (0..STARTER_ENDS_MS).take_while(|_| is_there()).for_each(|_| {
+        for _ in 0..STARTER_ENDS_MS {
+            if getppid() != starter {
+                return;
+            }
             std::thread::sleep(Duration::from_millis(1));
-        });
+        }
     }
 }
 
-/// Starts a program in the background, and waits until it serves, which the service manager is told,
-/// or ends. Returns its exit code; `None`: it serves.
+/// Starts a program in the background, and waits until it serves, which the service manager is
+/// told, or ends. Returns its exit code; `None`: it serves.
 ///
 /// # Errors
 /// The system does not start it.

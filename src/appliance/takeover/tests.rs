@@ -340,7 +340,7 @@ fn take(
         let claim = Claim::of(own, Path::new("/nowhere"), false)?;
         let over = claim.take(&shards.poller, &[8_000, 8_002], || Ok(()))?;
         let over = over.begin(&shards.poller).unwrap();
-        assert!(!is_told(&OwnedFd::from(begun.try_clone_to_owned().unwrap())), "not confirmed yet");
+        assert!(!is_told(&begun.try_clone_to_owned().unwrap()), "not confirmed yet");
         Ok(over.confirm().sessions == 2)
     });
     if result.is_ok() {
