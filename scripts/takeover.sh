@@ -61,7 +61,7 @@ for ((n = 1; n <= takeovers; n++)); do
             grep -q 'HE-I413' "$log" && break
             sleep 0.05
         done
-        say "takeover $n: $(grep -o 'sessions=[0-9]* gap_ms=[0-9]* taken_in_ms=[0-9]*' "$log" || true)"
+        say "takeover $n: $(grep -o 'sessions=[0-9]* gap_ms=.*_ms=[0-9]*' "$log" || true)"
     else
         say "takeover $n failed:"
         tail -5 "$log" >&2

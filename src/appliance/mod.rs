@@ -12,6 +12,7 @@
 mod balance;
 pub mod base;
 mod certificates;
+mod control;
 mod draining;
 mod end;
 mod gate;
@@ -19,7 +20,9 @@ mod hls;
 mod limited;
 mod limits;
 mod listen;
+mod manager;
 pub mod node;
+mod opening;
 mod operators;
 mod playlists;
 mod reflect;
@@ -31,7 +34,7 @@ mod view;
 mod watchdog;
 
 use std::io;
-use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::net::{IpAddr, SocketAddr};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::sync::Arc;
@@ -50,8 +53,8 @@ use crate::config::image_memory::ImageMemory;
 use crate::config::multicast::MulticastConfig;
 use crate::config::{Config, ShardPriority};
 use crate::host;
+use crate::http::Intake;
 use crate::http::operators::Operators;
-use crate::http::{self, ApplianceView, Intake};
 use crate::library::{CLIP_NAME, LIBRARY_PATH, Library};
 use crate::live::core::groups::MulticastSettings;
 use crate::metrics::cells::{SESSION_STATES, ShardCells};
@@ -59,7 +62,7 @@ use crate::poll::poller::Poller;
 use crate::sandbox::places::Places;
 use crate::sandbox::{Entered, Role, Sandbox, SandboxError};
 use crate::session::cx::SessionConfig;
-use crate::shard::inbox::{Inbox, Message};
+use crate::shard::inbox::Inbox;
 use crate::shard::ktls::is_available as kernel_tls_available;
 use crate::shard::priority::{set_fifo, try_fifo};
 use crate::shard::ring::{RingConfig, Uring};
@@ -67,16 +70,18 @@ use crate::shard::sockets::groups;
 use crate::shard::{Shard, ShardConfig};
 use crate::worker::{Pool, PoolConfig, PoolError, has_topology};
 use certificates::Certificates;
+use control::stop_shards;
 use end::End;
 use limits::LockedMemory;
 pub use listen::GivesWay;
 use listen::Sockets;
+use opening::Opening;
 use playlists::PlaylistStore;
 pub use reload::ReadAgain;
-use reload::{Reloader, push_patiently};
+use reload::Reloader;
 pub use signals::EarlyHangup;
-pub use takeover::TakeoverAsk;
-use takeover::{Claim, Door};
+use takeover::{Begun, Claim, Closing, Door};
+pub use takeover::{Starter, TakeoverAsk, start_in_background};
 use view::{Told, View};
 
 /// Why the appliance did not start, or stopped.
@@ -195,6 +200,8 @@ struct Prepared {
     base: Option<String>,
     /// The server that this one takes over from.
     claim: Option<Claim>,
+    /// The program that waits until this one has.
+    starter: Option<Starter>,
     /// By which another program takes over from this one.
     door: Option<Door>,
 }
@@ -214,7 +221,9 @@ impl Prepared {
         let checks = examine(&config);
         let sandbox = sandbox(&config, role)?;
         let mut fit = fit(config, sandbox.keeps_capabilities())?;
-        let mut claim = ask.map(|ask| takeover::ask(&fit.config, ask)).transpose()?;
+        let claim = ask.as_ref().map(|ask| takeover::ask(&fit.config, ask)).transpose();
+        let mut claim = claim?;
+        fit.warnings.extend(claim.as_ref().and_then(|claim| manager::leaves_unit(claim.pid())));
         let mut inherited = claim.as_mut().map(Claim::take_sockets).unwrap_or_default();
         let count = fit.cpus.shards.len();
         let mut sockets = listen::open(&fit.config, count, gives_way, &mut inherited)?;
@@ -247,6 +256,7 @@ impl Prepared {
             checks,
             base: None,
             claim,
+            starter: ask.and_then(|ask| ask.starter),
             door,
         })
     }
@@ -316,14 +326,15 @@ fn serve(
     let edits = (playlists, limited, hls_addrs.clone());
     let view = View::new(Arc::clone(&poller), cells, counts, held, reloading, edits, &config);
     let (stop, shutdown) = watch::channel(false);
-    let taken = prepared.claim.map(|claim| claim.finish(&poller, &ports)).transpose();
-    taken.map_err(RunError::Takeover)?.inspect(takeover::TakenOver::log);
+    // From here to the end of `take_over` another process may serve: threads wait for the opening.
+    let opening = Opening::new(prepared.claim.is_none());
     let around = (&poller, pool.queue(), Arc::clone(&shared.throttle), paths);
     let (of_browsers, listening) = ((shared.hls, shared.viewers), (hls, webrtc, guest_wake));
-    let hls = hls::start(&config, of_browsers, listening, around, shutdown.clone())?;
+    let hls = hls::start(&config, of_browsers, listening, around, (shutdown.clone(), &opening))?;
     let http = (admin, operators, shared.admin.clone());
-    let control = start_control(http, &view, shutdown, &poller, (end.clone(), early))?;
-    let _door = takeover::give(prepared.door.zip(kept), (&poller, &stop, end))?;
+    let signals = (end.clone(), early, opening.clone());
+    let control = control::start(http, &view, shutdown, &poller, signals)?;
+    let closing = takeover::give(prepared.door.zip(kept), (&poller, &stop, end), &opening)?;
     let sandbox = close(prepared.sandbox, &mut told);
     let startup = Startup {
         version: env!("CARGO_PKG_VERSION").into(),
@@ -342,10 +353,20 @@ fn serve(
         example_paths: example_paths(&library),
         sandbox,
         warnings: warnings(&config, &library, told, &running),
-        ready_in_ms: u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
+        ready_in_ms: 0,
     };
+    let begun = prepared.claim.map(|claim| take_over(claim, &poller, &ports, &view, &opening));
+    let begun = begun.transpose()?;
+    let ready_in_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+    let startup = Startup { ready_in_ms, ..startup };
     // Before the banner: who has read that may ask whether the server is ready.
     view.begin(Told { startup: startup.to_json(), checks: prepared.checks, base: prepared.base });
+    closing.iter().for_each(Closing::own);
+    if opening.open() {
+        end.limit();
+        stop_shards(&poller);
+    }
+    confirm(begun, prepared.starter);
     startup.print_aside();
     let serving = Serving { viewers, view: Arc::clone(&view), peers: shared.peers };
     let end_companion = companion.map(|start| start(serving));
@@ -358,6 +379,38 @@ fn serve(
     let _hls_panicked = hls.map(JoinHandle::join);
     let _panicked = control.join();
     result
+}
+
+/// Takes over from another process, which is told so: from then on nothing can fail but all of this
+/// one.
+fn take_over(
+    claim: Claim,
+    poller: &Poller<Inbox>,
+    ports: &[u16],
+    view: &View,
+    opening: &Opening,
+) -> Result<Begun, RunError> {
+    let last = || {
+        // The other process may have kept some since this one read them.
+        view.restore_playlists()?;
+        opening.decide();
+        Ok(())
+    };
+    let over = claim.take(poller, ports, last).map_err(RunError::Takeover)?;
+    over.begin(poller).map_err(|shard| RunError::Shard {
+        shard: u8::try_from(shard).unwrap_or(u8::MAX),
+        reason: "it does not read its inbox".to_owned(),
+    })
+}
+
+/// Tells who waits that this process serves: who has started it, the service manager, and the
+/// process before, which leaves then.
+fn confirm(begun: Option<Begun>, starter: Option<Starter>) {
+    match starter {
+        Some(starter) => starter.tell(),
+        None => manager::serves(std::process::id()),
+    }
+    begun.map(Begun::confirm).iter().for_each(takeover::TakenOver::log);
 }
 
 /// Looks at the machine, before the ports are taken. It makes rings to try them, and the kernel
@@ -633,64 +686,6 @@ fn make_urgent(priority: ShardPriority) -> Option<String> {
     let ShardPriority::Fifo(fifo) = priority else { return None };
     let error = set_fifo(fifo).err()?;
     Some(format!("shards run with normal priority: {error} (HE-W104)"))
-}
-
-/// The control thread, with signals that stop the shards: the first asks, a second insists; and
-/// with SIGHUP, which has the configuration file read again.
-fn start_control(
-    (admin, operators, intake): (TcpListener, Operators, Intake),
-    view: &Arc<View>,
-    shutdown: watch::Receiver<bool>,
-    poller: &Arc<Poller<Inbox>>,
-    (end, early): (End, EarlyHangup),
-) -> Result<JoinHandle<()>, RunError> {
-    let drained = end_when_drained(Arc::clone(view), Arc::clone(poller), end.clone());
-    let poller = Arc::clone(poller);
-    let mut is_stopping = false;
-    let on_stop = signals::on_stop(move |signal| {
-        if std::mem::replace(&mut is_stopping, true) {
-            cli::log::flush();
-            std::process::exit(1);
-        }
-        let signal = signal.as_str();
-        tracing::info!(code = "HE-I401", signal, "stopping: BYE to all, then the end");
-        end.limit();
-        stop_shards(&poller);
-    });
-    let reloads = Arc::clone(view);
-    let on_hangup = signals::on_hangup(early, move || {
-        if reloads.is_reloadable() {
-            // What it says is in the log.
-            drop(reloads.reload());
-        } else if reloads.reload_certificate() {
-            // The same.
-        } else {
-            let fix = "start with -c FILE to have a configuration that can be read again";
-            tracing::warn!(code = "HE-W403", fix, "SIGHUP: there is no configuration file to read");
-        }
-    });
-    let watch = view.watch_certificate();
-    let balance = view.balance();
-    let signals = async move {
-        tokio::join!(on_stop, on_hangup, watch, drained, balance);
-    };
-    let view: Arc<dyn ApplianceView> = Arc::clone(view) as _;
-    let served = http::spawn(admin, (view, operators), intake, shutdown, signals);
-    served.map_err(system("the control thread does not start"))
-}
-
-/// Stops the shards when the server is drained and its order says so.
-async fn end_when_drained(view: Arc<View>, poller: Arc<Poller<Inbox>>, end: End) {
-    view.until_exit().await;
-    end.limit();
-    stop_shards(&poller);
-}
-
-fn stop_shards(poller: &Poller<Inbox>) {
-    for inbox in poller.inboxes() {
-        // A shard that does not read its inbox does not stop either.
-        let _hangs = push_patiently(inbox, Message::Stop);
-    }
 }
 
 /// Joins the shards in the order in which they end. When one fails the others are stopped too: the

@@ -102,6 +102,23 @@ impl Reloader {
         Ok(Reload { report, applied })
     }
 
+    /// Reads edits of playlists again, which a process before this one may have kept since. The
+    /// shards wait so far.
+    ///
+    /// # Errors
+    /// A shard does not take it.
+    pub(super) fn restore_playlists(&self, poller: &Poller<Inbox>) -> Result<(), String> {
+        let mut paths = self.paths.lock().unwrap_or_else(PoisonError::into_inner);
+        let table = paths.added.table(&self.playlists.restore(&paths.file));
+        if table.edited_playlists == paths.table.edited_playlists {
+            return Ok(());
+        }
+        let told = tell_shards(poller, &table);
+        told.map_err(|shard| format!("shard {shard} does not take the edits of playlists"))?;
+        paths.table = table;
+        Ok(())
+    }
+
     /// What the file says of paths.
     pub(super) fn file_paths(&self) -> Arc<PathTable> {
         Arc::clone(&self.paths.lock().unwrap_or_else(PoisonError::into_inner).file)

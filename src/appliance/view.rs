@@ -125,6 +125,14 @@ impl View {
         self.reloader.is_reloadable()
     }
 
+    /// Reads edits of playlists again.
+    ///
+    /// # Errors
+    /// A shard does not take them.
+    pub(super) fn restore_playlists(&self) -> Result<(), String> {
+        self.reloader.restore_playlists(&self.poller)
+    }
+
     /// `None`: there is no such shard.
     fn ask<T: Send + 'static>(
         &self,

@@ -138,6 +138,15 @@ pub struct ServeArgs {
         default_missing_value = "whole"
     )]
     pub takeover: Option<TakeoverMode>,
+    /// The socket of the running server, where server.takeover is another one now
+    #[arg(long, value_name = "PATH", requires = "takeover")]
+    pub takeover_at: Option<PathBuf>,
+    /// End when the new server serves, which runs on in the background: for ExecReload= of a unit
+    #[arg(long, requires = "takeover")]
+    pub background: bool,
+    /// The standard input is the socket of a program that waits
+    #[arg(long, requires = "takeover", hide = true)]
+    pub tells_starter: bool,
     /// The server.
     #[command(flatten)]
     pub server: ServerArgs,

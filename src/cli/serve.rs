@@ -1,14 +1,20 @@
 //! `headend [serve] [DIR]`: configuration in, appliance running.
 
 use std::path::Path;
+use std::process::Command;
 
 use super::args::{ServeArgs, ServerArgs, TakeoverMode};
 use super::{Exit, Failure, log};
-use crate::appliance::{self, EarlyHangup, GivesWay, ReadAgain, TakeoverAsk};
+use crate::appliance::{
+    self, EarlyHangup, GivesWay, ReadAgain, Starter, TakeoverAsk, start_in_background,
+};
 use crate::config::{Config, Origin};
 
 /// Runs until the appliance stops.
 pub(super) fn run(args: &ServeArgs) -> Result<Exit, Failure> {
+    if args.background {
+        return run_in_background();
+    }
     let early = EarlyHangup::watch()?;
     let loaded = args.load(std::env::vars_os())?;
     // A second server on one machine serves pages all the same, elsewhere.
@@ -21,7 +27,7 @@ pub(super) fn run(args: &ServeArgs) -> Result<Exit, Failure> {
     }
     let _flush = log::init(config.log, &config.limits)?;
     let read_again = read_again(&args.server, args.dir.as_deref());
-    run_appliance((config, gives_way), read_again, early, args.takeover.map(Into::into))
+    run_appliance((config, gives_way), read_again, early, takeover_ask(args)?)
 }
 
 /// Reads the configuration again, where there is a file to read.
@@ -64,13 +70,25 @@ fn run_appliance(
     }
 }
 
-impl From<TakeoverMode> for TakeoverAsk {
-    fn from(mode: TakeoverMode) -> Self {
-        match mode {
-            TakeoverMode::Whole => Self::Whole,
-            TakeoverMode::Drop => Self::Drop,
-        }
-    }
+/// What `--takeover` and what belongs to it ask for.
+fn takeover_ask(args: &ServeArgs) -> Result<Option<TakeoverAsk>, Failure> {
+    let Some(mode) = args.takeover else { return Ok(None) };
+    let starter = args.tells_starter.then(Starter::from_stdin).transpose()?;
+    let (may_end, at) = (mode == TakeoverMode::Drop, args.takeover_at.clone());
+    Ok(Some(TakeoverAsk { may_end, at, starter }))
+}
+
+/// Starts the same program again, and ends when that one serves or has ended.
+fn run_in_background() -> Result<Exit, Failure> {
+    let words = std::env::args_os().skip(1).filter(|word| word != "--background");
+    let mut command = Command::new("/proc/self/exe");
+    command.args(words).arg("--tells-starter");
+    // What went wrong it has said itself.
+    Ok(match start_in_background(&mut command)? {
+        None => Exit::Ok,
+        Some(code) if code == Exit::Usage as i32 => Exit::Usage,
+        Some(_) => Exit::Runtime,
+    })
 }
 
 #[cfg(test)]

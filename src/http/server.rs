@@ -76,9 +76,17 @@ pub struct Intake {
     pub connections: Arc<Addresses>,
     /// Those of them in a handshake of TLS.
     pub handshakes: Arc<Addresses>,
+    /// Nothing is taken before it is true; none: from the start.
+    opened: Option<watch::Receiver<bool>>,
 }
 
 impl Intake {
+    /// The same, from when `opened` becomes true.
+    #[must_use]
+    pub fn after(self, opened: watch::Receiver<bool>) -> Self {
+        Self { opened: Some(opened), ..self }
+    }
+
     /// Of the HTTP API. The silence is longer than any usual scrape interval, so that a scraper
     /// keeps its connection.
     #[must_use]
@@ -101,6 +109,7 @@ impl Intake {
             },
             connections: Arc::new(Addresses::new(limit, connections_max)),
             handshakes: Addresses::sharing(0),
+            opened: None,
         }
     }
 
@@ -132,6 +141,7 @@ impl Intake {
             },
             connections: Arc::new(Addresses::new(limit, connections_max)),
             handshakes: Addresses::sharing(0),
+            opened: None,
         }
     }
 
@@ -156,6 +166,7 @@ impl Intake {
             },
             connections: Arc::new(Addresses::new(limit, connections_max)),
             handshakes: Addresses::sharing(limits.peer_handshakes_max),
+            opened: None,
         }
     }
 }
@@ -190,9 +201,19 @@ pub(super) async fn serve(
     listener: std::net::TcpListener,
     tls: Option<Tls>,
     router: Router,
-    Intake { limits, connections, handshakes }: Intake,
+    Intake { limits, connections, handshakes, opened }: Intake,
     shutdown: watch::Receiver<bool>,
 ) -> io::Result<()> {
+    if let Some(mut opened) = opened {
+        tokio::select! {
+            () = stopped(shutdown.clone()) => return Ok(()),
+            is_open = opened.wait_for(|is_open| *is_open) => {
+                if is_open.is_err() {
+                    return Ok(());
+                }
+            }
+        }
+    }
     let limited = Limited {
         listener: TcpListener::from_std(listener)?,
         slots: Arc::new(Semaphore::new(limits.connections_max)),

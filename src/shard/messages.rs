@@ -86,9 +86,11 @@ impl<K: Kernel> Shard<K> {
                 self.guarded(None, |shard| shard.sessions.handle_events(id, request, reply));
             }
             Message::Configure { paths, done } => {
-                self.guarded(None, |shard| {
-                    shard.sessions.live.configure_paths(&mut shard.sessions.cx, paths)
-                });
+                if let Some(paths) = self.takeover.hold_paths(paths) {
+                    self.guarded(None, |shard| {
+                        shard.sessions.live.configure_paths(&mut shard.sessions.cx, paths)
+                    });
+                }
                 done();
             }
             Message::Drain { order, done } => {

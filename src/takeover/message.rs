@@ -7,6 +7,11 @@ use serde::{Deserialize, Serialize};
 use super::VERSIONS;
 use super::v1::{Fd, PairRecord, ShardRecord, TitleRecord};
 
+/// The new process has begun.
+pub const BEGUN: u64 = 1;
+/// The same, and it listens for the next one elsewhere, or nowhere.
+pub const BEGUN_ELSEWHERE: u64 = 2;
+
 /// What the new process says.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -15,7 +20,7 @@ pub enum ToOld {
     Hello(Hello),
     /// It is ready: the sessions are to be handed over.
     Freeze,
-    /// It has taken everything in, and goes on from here.
+    /// It has taken everything in, and goes on from here: the decision.
     Taken,
     /// It does not go on.
     Refused {
@@ -72,6 +77,15 @@ pub struct Offer {
     /// Titles that are played.
     #[serde(default)]
     pub titles: Vec<TitleRecord>,
+    /// An eventfd: the new process adds [`BEGUN`] to it when it has begun, or [`BEGUN_ELSEWHERE`].
+    #[serde(default)]
+    pub begun: Option<Fd>,
+    /// The old process, as a pidfd.
+    #[serde(default)]
+    pub process: Option<Fd>,
+    /// Its number.
+    #[serde(default)]
+    pub pid: u32,
 }
 
 /// A listening socket.

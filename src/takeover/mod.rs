@@ -7,6 +7,7 @@
 //!              <------------- Freeze
 //!  Shard, Shard, .. (v1), Frozen --------------->   takes the sessions in; nothing is sent yet
 //!              <------------- Taken                 goes on
+//!              <------------- begun (an eventfd)    is served; the old process leaves
 //! ```
 //! Descriptors go beside a message; records name them by their place in its list ([`v1::Fd`]). No
 //! inner type of a room is in a record: rooms convert, so what they are may change.
@@ -15,6 +16,7 @@
 //! passed over, and those that were added later have a default; a version that is not known is
 //! refused by a sentence before anything has moved. Bounds: `MESSAGE_BYTES_MAX`, `DESCRIPTORS_MAX`.
 
+mod check;
 pub mod exact;
 pub mod frame;
 pub mod live;
@@ -23,7 +25,7 @@ pub mod message;
 mod tests;
 pub mod v1;
 
-pub use message::{Hello, Offer, Offered, ToNew, ToOld};
+pub use message::{BEGUN, BEGUN_ELSEWHERE, Hello, Offer, Offered, ToNew, ToOld};
 
 /// Versions that this program reads and writes, the newest first.
 pub const VERSIONS: &[u32] = &[1];

@@ -55,6 +55,34 @@ fn what_cannot_be_understood_is_an_error() {
 }
 
 #[test]
+fn number_that_cannot_be_is_refused_with_the_session() {
+    assert_eq!(sample().check(), Ok(()));
+    type Change = fn(&mut TitleSessionRecord);
+    let changes: [(&str, Change); 10] = [
+        ("clock", |title| title.streams[0].rtp.clock_rate_hz = 0),
+        ("scale", |title| title.epoch.as_mut().unwrap().scale = Exact(f64::NAN)),
+        ("scale", |title| title.epoch.as_mut().unwrap().scale = Exact(0.0)),
+        ("scale", |title| title.epoch.as_mut().unwrap().scale = Exact(f64::NEG_INFINITY)),
+        ("speed", |title| title.epoch.as_mut().unwrap().speed = Exact(f64::NAN)),
+        ("speed", |title| title.epoch.as_mut().unwrap().speed = Exact(-1.0)),
+        ("payload type", |title| title.streams[0].rtp.payload_type = 128),
+        ("payload type", |title| title.streams[0].rtp.rtx.as_mut().unwrap().payload_type = 200),
+        ("centuries", |title| title.report_ns = u64::MAX),
+        ("centuries", |title| title.epoch.as_mut().unwrap().wall_ns = u64::MAX),
+    ];
+    for (part, change) in changes {
+        let mut record = sample();
+        let SessionRecord::Title(title) = &mut record.units[0].sessions[0] else {
+            panic!("the sample begins with a title")
+        };
+        let id = title.client.id.clone();
+        change(title);
+        let why = record.check().unwrap_err();
+        assert!(why.contains(part) && why.contains(&id), "{part}: {why}");
+    }
+}
+
+#[test]
 fn newest_common_version_is_used_and_without_one_a_sentence_names_both() {
     let mut hello = Hello::new("1.0", false);
     assert_eq!(hello.common_version(), Ok(VERSIONS[0]));

@@ -134,6 +134,10 @@ impl PackedTitle {
     ) -> Option<Self> {
         let title = Arc::clone(titles.get(record.title as usize)?);
         let described = Arc::clone(titles.get(record.described as usize)?);
+        let tracks = described.asset.tracks.len();
+        if record.streams.iter().any(|stream| usize::from(stream.track) >= tracks) {
+            return None;
+        }
         let byes_due = record.streams.iter().map(|stream| stream.bye_ns.map(Mono)).collect();
         let streams =
             record.streams.into_iter().map(|stream| PackedStream::of(stream, &title, pair_of));

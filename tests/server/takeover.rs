@@ -2,11 +2,13 @@
 //! leaves the old one as it was.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed, and says where")]
 
+mod manager;
+mod steps;
+
 use std::io::{Read as _, Write as _};
 use std::net::UdpSocket;
 use std::os::unix::net::UnixStream;
-use std::path::{Path as FilePath, PathBuf};
-use std::process::Command;
+use std::path::Path as FilePath;
 use std::thread;
 
 use headend::takeover::frame::{DESCRIPTORS_A_PIECE, HEAD_BYTES, Head};
@@ -14,66 +16,14 @@ use headend::takeover::{Hello, ToNew, ToOld};
 use tempfile::TempDir;
 
 use crate::support::http::{get_json, list, metric, sessions};
-use crate::support::process::run_command;
 use crate::support::rtp::{Rtp, assert_contiguous, receiver_report};
 use crate::support::rtsp::Client;
 use crate::support::secure::{SecureClient, certify, url};
-use crate::support::server::{Options, Server, command};
+use crate::support::server::{Options, Server};
 use crate::support::session::{Lower, Path, Session};
+use crate::support::takeover::Site;
 use crate::support::wait::{PATIENCE, until};
 use crate::support::{demo_clip, scratch};
-
-/// A server with a folder for its state, and those that take over from it.
-pub(crate) struct Site {
-    state: TempDir,
-    pub(crate) config: String,
-    pub(crate) folder: Option<PathBuf>,
-    /// `--rtp-port`.
-    rtp_port: String,
-}
-
-impl Site {
-    pub(crate) fn new(more: &str) -> Self {
-        let state = tempfile::tempdir_in(scratch()).unwrap();
-        let config = format!(
-            "[server]\nstate_dir = \"{}\"\n[vod]\nquality = \"off\"\n[path.\"live/a\"]\n{more}",
-            state.path().display()
-        );
-        Self { state, config, folder: None, rtp_port: "0".to_owned() }
-    }
-
-    pub(crate) fn command(&self, shards: &str, files: &FilePath) -> Command {
-        let (folder, config) = (self.folder.as_deref(), Some(self.config.as_str()));
-        let rtp_port = &self.rtp_port;
-        command(&Options { shards, config, folder, rtp_port, ..Options::default() }, files)
-    }
-
-    pub(crate) fn start(&self, shards: &str) -> Server {
-        let files = tempfile::tempdir_in(scratch()).unwrap();
-        Server::run(self.command(shards, files.path()), files)
-    }
-
-    /// A server that takes over; `how` is the flag.
-    pub(crate) fn take_over(&self, shards: &str, how: &str) -> Server {
-        let files = tempfile::tempdir_in(scratch()).unwrap();
-        let mut command = self.command(shards, files.path());
-        command.arg(how);
-        Server::run(command, files)
-    }
-
-    /// What a server says that does not take over.
-    pub(crate) fn refused(&self, shards: &str) -> String {
-        let files = tempfile::tempdir_in(scratch()).unwrap();
-        let mut command = self.command(shards, files.path());
-        let ended = run_command(command.arg("--takeover"), PATIENCE);
-        assert_eq!(ended.status.code(), Some(2), "{ended:?}");
-        ended.stderr
-    }
-
-    pub(crate) fn socket(&self) -> PathBuf {
-        self.state.path().join("takeover").join("socket")
-    }
-}
 
 /// All packets of the clip, from a server that nobody takes over from.
 fn witness() -> Session {
@@ -269,7 +219,8 @@ impl Peer {
 
     pub(crate) fn say(&mut self, message: &ToOld) -> std::io::Result<()> {
         let body = serde_json::to_vec(message).unwrap();
-        let head = Head { bytes: u32::try_from(body.len()).unwrap(), descriptors: 0 };
+        let head =
+            Head { bytes: u32::try_from(body.len()).unwrap(), descriptors: 0, is_apart: false };
         self.0.write_all(&[&head.to_bytes()[..], &body].concat())
     }
 
@@ -278,6 +229,7 @@ impl Peer {
         let mut head = [0; HEAD_BYTES];
         self.0.read_exact(&mut head).unwrap();
         let head = Head::from_bytes(head).unwrap();
+        assert!(!head.is_apart, "there is little to tell in these tests");
         let mut body = vec![0; head.bytes as usize];
         self.0.read_exact(&mut body).unwrap();
         let pieces = (head.descriptors as usize).div_ceil(DESCRIPTORS_A_PIECE);

@@ -22,9 +22,10 @@ use crate::support::rtp::{Rtp, assert_contiguous, receiver_report, ticks_between
 use crate::support::rtsp::Client;
 use crate::support::server::Server;
 use crate::support::session::{Lower, Session};
+use crate::support::takeover::Site;
 use crate::support::wait::{Deadline, PATIENCE, readable, until};
 use crate::support::{demo_clip, scratch};
-use crate::takeover::{Peer, Site, assert_ended_well};
+use crate::takeover::{Peer, assert_ended_well};
 
 /// Pictures with their parameter sets, and sound.
 const SDP: &str = "v=0\r\no=- 0 0 IN IP4 127.0.0.1\r\ns=x\r\nt=0 0\r\n\

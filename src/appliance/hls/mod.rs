@@ -28,6 +28,7 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::RunError;
+use super::opening::{Opening, opened};
 use super::system;
 use crate::access::question::{Answer, Question};
 use crate::access::throttle::Throttle;
@@ -67,13 +68,13 @@ enum Asked {
 type Around<'a> = (&'a Arc<Poller<Inbox>>, Arc<TaskQueue>, Arc<Throttle>, Arc<PathTable>);
 
 /// Starts HLS, where it is configured: `wake` becomes readable when the guest's inbox has
-/// something. It ends with `shutdown`.
+/// something. It begins with the opening, and ends with `shutdown`.
 pub(super) fn start(
     config: &Config,
     (intake, viewers): (Intake, Arc<Addresses>),
     (listeners, sockets, wake): (Vec<TcpListener>, Vec<UdpSocket>, Option<UnixStream>),
     (poller, queue, throttle, paths): Around<'_>,
-    shutdown: watch::Receiver<bool>,
+    (shutdown, opening): (watch::Receiver<bool>, &Opening),
 ) -> Result<Option<JoinHandle<()>>, RunError> {
     let (Some(inbox), Some(wake)) = (poller.guest().cloned(), wake) else { return Ok(None) };
     let (asks, asked) = mpsc::channel(ASKED_MAX);
@@ -89,8 +90,14 @@ pub(super) fn start(
     let sockets = (sockets, config.webrtc.hosts.clone());
     let viewers = Viewers::new(identity()?, limits, sockets);
     let live = Live::new(&config.hls, Arc::clone(poller), Arc::clone(&front), viewers);
-    let beside = live.run((inbox, wake), asked);
-    let settings = (config.hls.clone(), intake);
+    let is_open = opening.watch();
+    let beside = async move {
+        // Datagrams of the sockets are the other process's until then.
+        if opened(is_open).await {
+            live.run((inbox, wake), asked).await;
+        }
+    };
+    let settings = (config.hls.clone(), intake.after(opening.watch()));
     let started = crate::http::hls::spawn(listeners, front, settings, shutdown, beside);
     started.map(Some).map_err(system("the HLS thread does not start"))
 }

@@ -64,11 +64,6 @@ impl Door {
         Self { listener, sign: Arc::new(Sign::new(path, false)) }
     }
 
-    /// The path goes with this process from now on.
-    pub(super) fn own(&self) {
-        self.sign.is_own.store(true, Ordering::Release);
-    }
-
     /// What removes the path at the end of the server, whatever its thread does then.
     pub(super) fn closing(&self) -> Closing {
         Closing(Arc::clone(&self.sign))
@@ -89,6 +84,13 @@ impl Door {
 impl Drop for Door {
     fn drop(&mut self) {
         self.sign.remove();
+    }
+}
+
+impl Closing {
+    /// The path goes with this process from now on.
+    pub(in crate::appliance) fn own(&self) {
+        self.0.is_own.store(true, Ordering::Release);
     }
 }
 

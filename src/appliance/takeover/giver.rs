@@ -1,9 +1,12 @@
 //! The old process: a thread that waits for a program that takes over, and hands over to it.
 //!
 //! ```text
-//!  accept -> who is it -> Hello -> Offer -> Freeze -> quiet, record -> Taken -> Leave, the end
-//!                                     `--- refused, gone, late: Resume, the next one ---'
+//!  accept -> who is it -> Hello -> Offer -> Freeze -> quiet, record -> Taken -> begun -> Leave
+//!                                     `------ refused, late, gone: Resume, the next one ---'
 //! ```
+//! Invariant: shards that were made quiet are told `Leave` or `Resume`, whatever happens to this
+//! thread ([`Held`]). `Leave` comes after the new process has begun: one that dies before has sent
+//! nothing, or is gone with what it sent, so this one goes on.
 
 use std::net::SocketAddr;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
@@ -13,15 +16,19 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustix::process::geteuid;
+use rustix::event::{EventfdFlags, eventfd};
+use rustix::process::{PidfdFlags, geteuid, getpid, pidfd_open};
 use tokio::sync::watch;
 
 use super::super::end::End;
+use super::super::opening::Opening;
 use super::super::reload::push_patiently;
 use super::door::Door;
 use super::inherited::{ADMIN, HLS, TAKEOVER, WEBRTC, spelled};
 use super::wire::{Wire, WireError};
-use super::{BEGIN_MAX, MESSAGE_MAX, PREPARE_MAX, QUIET_MAX, RECORD_MAX, TAKE_MAX};
+use super::{
+    BEGIN_MAX, MESSAGE_MAX, PREPARE_MAX, QUIET_MAX, RECORD_MAX, TAKE_MAX, TELL_MAX, within,
+};
 use crate::appliance::listen::Sockets;
 use crate::consumers::takeover::LeftBehind;
 use crate::library::title::Title;
@@ -30,18 +37,22 @@ use crate::shard::inbox::{Inbox, Message};
 use crate::shard::sockets::{UdpPair, local_addr};
 use crate::shard::takeover::{Answer, Given, TakeoverMessage};
 use crate::takeover::v1::{Fd, PairRecord, TitleRecord};
-use crate::takeover::{Hello, Offer, Offered, ToNew, ToOld};
+use crate::takeover::{BEGUN_ELSEWHERE, Hello, Offer, Offered, ToNew, ToOld};
 
-/// Duplicates of the listening sockets, which every takeover is offered.
-#[derive(Debug)]
+/// What every takeover is offered: duplicates of the listening sockets, and this process.
+#[derive(Debug, Default)]
 pub(in crate::appliance) struct Kept {
     listeners: Vec<(&'static str, SocketAddr, OwnedFd)>,
+    /// By which another process sees whether this one is there; none: the system has no such thing.
+    process: Option<OwnedFd>,
 }
 
 impl Kept {
     /// Duplicates the sockets.
     pub(in crate::appliance) fn of(sockets: &Sockets) -> std::io::Result<Self> {
-        let mut kept = Self { listeners: Vec::new() };
+        // Now: a server that runs may not ask for it.
+        let process = pidfd_open(getpid(), PidfdFlags::empty()).ok();
+        let mut kept = Self { process, ..Self::default() };
         for shard in &sockets.shards {
             for (speaks, listener) in &shard.listeners {
                 let addr = local_addr(listener)?;
@@ -69,14 +80,32 @@ pub(in crate::appliance) struct Giver {
     /// Ends the control thread and HLS.
     pub(in crate::appliance) stop: watch::Sender<bool>,
     pub(in crate::appliance) end: End,
+    pub(in crate::appliance) opening: Opening,
 }
 
 /// What became of a takeover.
-enum Became {
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Became {
     /// The other process has everything.
     Left,
     /// This one goes on.
     Resumed(String),
+}
+
+/// Shards that were made quiet: they go on when this is dropped, or leave.
+pub(super) struct Held<'a> {
+    pub(super) poller: &'a Poller<Inbox>,
+    pub(super) are_left: bool,
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        let are_left = self.are_left;
+        tell_surely(self.poller, || match are_left {
+            true => TakeoverMessage::Leave,
+            false => TakeoverMessage::Resume,
+        });
+    }
 }
 
 impl Giver {
@@ -86,14 +115,24 @@ impl Giver {
     }
 
     fn run(self) {
+        self.opening.wait();
+        let mut has_failed = false;
         loop {
             let wire = match self.door.accept() {
                 Ok(wire) => wire,
                 Err(error) => {
-                    tracing::warn!(code = "HE-W410", %error, "no program can take over any more");
-                    return;
+                    if !std::mem::replace(&mut has_failed, true) {
+                        let fix = "it is tried again each second";
+                        tracing::warn!(
+                            code = "HE-W410", %error, fix,
+                            "no program can take over at the moment"
+                        );
+                    }
+                    thread::sleep(ACCEPT_PAUSE);
+                    continue;
                 }
             };
+            has_failed = false;
             match self.serve(wire) {
                 Became::Left => return,
                 Became::Resumed(why) => {
@@ -103,7 +142,7 @@ impl Giver {
         }
     }
 
-    fn serve(&self, mut wire: Wire) -> Became {
+    pub(super) fn serve(&self, mut wire: Wire) -> Became {
         let peer = match wire.peer() {
             Ok(peer) => peer,
             Err(error) => return Became::Resumed(error.to_string()),
@@ -111,42 +150,55 @@ impl Giver {
         let (uid, own) = (peer.uid, geteuid());
         if uid != own && !uid.is_root() {
             let why = format!("user {} may not take over from user {}", uid.as_raw(), own.as_raw());
-            return refuse(&wire, why);
+            return refuse(&mut wire, why);
         }
-        let hello = match wire.receive::<ToOld>(MESSAGE_MAX) {
+        let hello = match wire.receive::<ToOld>(within(MESSAGE_MAX)) {
             Ok((ToOld::Hello(hello), _)) => hello,
-            Ok(_) => return refuse(&wire, "it did not say hello".to_owned()),
+            Ok(_) => return refuse(&mut wire, "it did not say hello".to_owned()),
             Err(error) => return Became::Resumed(error.to_string()),
         };
         let pid = peer.pid.as_raw_nonzero().get();
         tracing::info!(code = "HE-I411", pid, program = hello.program, "a program takes over");
-        if let Err(why) = self.offer(&wire, &hello) {
-            return refuse(&wire, why);
+        let begun = match eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK) {
+            Ok(begun) => begun,
+            Err(error) => return refuse(&mut wire, error.to_string()),
+        };
+        if let Err(why) = self.offer(&mut wire, &hello, begun.as_fd()) {
+            return refuse(&mut wire, why);
         }
-        match wire.receive::<ToOld>(PREPARE_MAX) {
+        match wire.receive::<ToOld>(within(PREPARE_MAX)) {
             Ok((ToOld::Freeze, _)) => {}
             Ok((ToOld::Refused { why }, _)) => return Became::Resumed(why),
-            Ok(_) => return refuse(&wire, "it did not say what was due".to_owned()),
-            Err(error) => return refuse(&wire, error.to_string()),
+            Ok(_) => return refuse(&mut wire, "it did not say what was due".to_owned()),
+            Err(error) => return refuse(&mut wire, error.to_string()),
         }
-        let became = self.hand_over(&mut wire, hello.may_end);
-        match &became {
-            Became::Left => {
+        let mut held = Held { poller: &self.poller, are_left: false };
+        let given = self.give(&mut wire, hello.may_end);
+        let result = given.and_then(|()| {
+            let gone = "the new program has ended before it went on";
+            has_begun(&wire, begun.as_fd(), pid).ok_or_else(|| gone.to_owned())
+        });
+        match result {
+            Ok(word) => {
+                held.are_left = true;
+                if word != BEGUN_ELSEWHERE {
+                    self.door.hand_over();
+                }
+                drop(held);
                 tracing::info!(code = "HE-I412", pid, "the server is that program's now: the end");
-                // A service manager is told of it before this process ends.
-                let _ended = wire.receive::<ToOld>(BEGIN_MAX);
-                self.leave();
+                self.end.limit();
+                let _ended_already = self.stop.send(true);
+                Became::Left
             }
-            Became::Resumed(why) => {
-                self.tell_all(|| TakeoverMessage::Resume);
+            Err(why) => {
+                drop(held);
                 // Not before: the other one may look at what is served here.
-                let _gone = wire.send(&ToNew::Refused { why: why.clone() }, &[], MESSAGE_MAX);
+                refuse(&mut wire, why)
             }
         }
-        became
     }
 
-    fn offer(&self, wire: &Wire, hello: &Hello) -> Result<(), String> {
+    fn offer(&self, wire: &mut Wire, hello: &Hello, begun: BorrowedFd<'_>) -> Result<(), String> {
         let version = hello.common_version()?;
         let open = self.ask_all(MESSAGE_MAX, |answer| TakeoverMessage::Pairs { answer })?;
         let open: Vec<Vec<(u8, UdpPair)>> = open.into_iter().collect::<Result<_, _>>()?;
@@ -176,8 +228,13 @@ impl Giver {
             records.push(TitleRecord { name: name_of(title), file, wire: title.wire.random() });
         }
         let program = env!("CARGO_PKG_VERSION").to_owned();
-        let offer = Offer { version, program, listeners, pairs, titles: records };
-        wire.send(&ToNew::Offer(offer), &files, MESSAGE_MAX).map_err(|error| error.to_string())
+        let (begun, process) =
+            (Some(add(begun)), self.kept.process.as_ref().map(|one| add(one.as_fd())));
+        let pid = std::process::id();
+        let offer =
+            Offer { version, program, listeners, pairs, titles: records, begun, process, pid };
+        wire.send(&ToNew::Offer(offer), &files, within(MESSAGE_MAX))
+            .map_err(|error| error.to_string())
     }
 
     /// Titles that are played, each once.
@@ -192,32 +249,23 @@ impl Giver {
         Ok(all)
     }
 
-    /// From the last request to the decision.
-    fn hand_over(&self, wire: &mut Wire, may_end: bool) -> Became {
-        let given = match self.record(may_end) {
-            Ok(given) => given,
-            Err(why) => return Became::Resumed(why),
-        };
-        let until = Instant::now() + TAKE_MAX;
-        if let Err(error) = send_records(wire, given) {
-            return Became::Resumed(error.to_string());
+    /// From the last request to the decision. The error is why this process goes on.
+    fn give(&self, wire: &mut Wire, may_end: bool) -> Result<(), String> {
+        self.make_quiet(may_end)?;
+        super::live::settle(&self.poller)?;
+        let freeze = |answer| TakeoverMessage::Freeze { answer };
+        let until = within(RECORD_MAX + TAKE_MAX);
+        // One is written, and read, while others are frozen.
+        for given in ask_each(&self.poller, RECORD_MAX, freeze) {
+            send_record(wire, given??, until).map_err(|error| error.to_string())?;
         }
-        let left = until.saturating_duration_since(Instant::now());
-        let why = match wire.receive::<ToOld>(left) {
-            Ok((ToOld::Taken, _)) => return Became::Left,
-            Ok((ToOld::Refused { why }, _)) => why,
-            Ok(_) => "it did not say what was due".to_owned(),
-            Err(error) => error.to_string(),
-        };
-        // It may say so at this very moment: the kernel decides which comes first.
-        wire.close_for_reading();
-        match wire.receive::<ToOld>(MESSAGE_MAX) {
-            Ok((ToOld::Taken, _)) => Became::Left,
-            _ => Became::Resumed(why),
-        }
+        let until = within(TAKE_MAX);
+        wire.send(&ToNew::Frozen, &[], until).map_err(|error| error.to_string())?;
+        await_taken(wire, until)
     }
 
-    fn record(&self, may_end: bool) -> Result<Vec<Given>, String> {
+    /// Has requests at hand answered, and no more read.
+    fn make_quiet(&self, may_end: bool) -> Result<(), String> {
         let quiet = self.ask_all(QUIET_MAX, |answer| TakeoverMessage::Quiet { answer })?;
         let mut left = LeftBehind::default();
         for shard in quiet {
@@ -238,40 +286,33 @@ impl Giver {
                 "sessions that cannot be handed over will end"
             );
         }
-        super::live::settle(&self.poller)?;
-        let given = self.ask_all(RECORD_MAX, |answer| TakeoverMessage::Freeze { answer })?;
-        given.into_iter().collect()
-    }
-
-    /// The other process has everything: this one ends.
-    fn leave(&self) {
-        self.door.hand_over();
-        self.tell_all(|| TakeoverMessage::Leave);
-        self.end.limit();
-        let _ended_already = self.stop.send(true);
-    }
-
-    fn tell_all(&self, message: impl Fn() -> TakeoverMessage) {
-        for inbox in self.poller.inboxes() {
-            let _hangs = push_patiently(inbox, Message::Takeover(Box::new(message())));
-        }
+        Ok(())
     }
 
     fn ask_all<T: Send + 'static>(
         &self,
-        within: Duration,
+        time: Duration,
         message: impl Fn(Answer<T>) -> TakeoverMessage,
     ) -> Result<Vec<T>, String> {
-        ask_all(&self.poller, within, message)
+        ask_all(&self.poller, time, message)
     }
 }
 
 /// Asks all shards, and waits for their answers.
 pub(super) fn ask_all<T: Send + 'static>(
     poller: &Poller<Inbox>,
-    within: Duration,
+    time: Duration,
     message: impl Fn(Answer<T>) -> TakeoverMessage,
 ) -> Result<Vec<T>, String> {
+    ask_each(poller, time, message).collect()
+}
+
+/// Asks all shards at once; gives their answers one after the other.
+fn ask_each<T: Send + 'static>(
+    poller: &Poller<Inbox>,
+    time: Duration,
+    message: impl Fn(Answer<T>) -> TakeoverMessage,
+) -> impl Iterator<Item = Result<T, String>> {
     let answers: Vec<mpsc::Receiver<T>> = poller
         .inboxes()
         .map(|inbox| {
@@ -283,24 +324,96 @@ pub(super) fn ask_all<T: Send + 'static>(
             answered
         })
         .collect();
-    let until = Instant::now() + within;
-    let answers = answers.into_iter().map(|answered| {
+    let until = within(time);
+    answers.into_iter().map(move |answered| {
         let left = until.saturating_duration_since(Instant::now());
         answered.recv_timeout(left).map_err(|_| "a shard did not answer in time".to_owned())
-    });
-    answers.collect()
+    })
 }
 
-fn send_records(wire: &Wire, given: Vec<Given>) -> Result<(), WireError> {
-    for Given { record, files } in given {
-        let borrowed: Vec<BorrowedFd<'_>> = files.iter().map(|file| file.as_fd()).collect();
-        wire.send(&ToNew::Shard(Box::new(record)), &borrowed, TAKE_MAX)?;
+/// Tells all shards something that must not be lost: again and again until each has taken it. One
+/// that has ended does not take it, and then the process ends. To hear it twice changes nothing.
+fn tell_surely(poller: &Poller<Inbox>, message: impl Fn() -> TakeoverMessage) {
+    let mut is_told = false;
+    while let Err(shard) = tell_until(poller, &message, within(TELL_MAX)) {
+        if !std::mem::replace(&mut is_told, true) {
+            tracing::error!(code = "HE-E415", shard, "a shard does not read its inbox");
+        }
     }
-    wire.send(&ToNew::Frozen, &[], TAKE_MAX)
 }
 
-fn refuse(wire: &Wire, why: String) -> Became {
-    let _gone = wire.send(&ToNew::Refused { why: why.clone() }, &[], MESSAGE_MAX);
+/// Tells all shards something. The error is one that has not taken it by then.
+pub(super) fn tell_until(
+    poller: &Poller<Inbox>,
+    message: impl Fn() -> TakeoverMessage,
+    until: Instant,
+) -> Result<(), usize> {
+    let inboxes: Vec<&Arc<Inbox>> = poller.inboxes().collect();
+    let mut waiting: Vec<usize> = (0..inboxes.len()).collect();
+    loop {
+        waiting.retain(|shard| {
+            let message = Message::Takeover(Box::new(message()));
+            inboxes.get(*shard).is_some_and(|inbox| inbox.push(message).is_err())
+        });
+        match waiting.first() {
+            None => return Ok(()),
+            Some(shard) if until <= Instant::now() => return Err(*shard),
+            Some(_) => thread::sleep(TELL_PAUSE),
+        }
+    }
+}
+
+fn send_record(wire: &mut Wire, given: Given, until: Instant) -> Result<(), WireError> {
+    let Given { record, files } = given;
+    let borrowed: Vec<BorrowedFd<'_>> = files.iter().map(|file| file.as_fd()).collect();
+    wire.send(&ToNew::Shard(Box::new(record)), &borrowed, until)
+}
+
+/// Waits for the word of the new process that it has everything. The error is why this one goes on:
+/// the other one's word can come no more.
+pub(super) fn await_taken(wire: &mut Wire, until: Instant) -> Result<(), String> {
+    let why = match wire.receive::<ToOld>(until) {
+        Ok((ToOld::Taken, _)) => return Ok(()),
+        Ok((ToOld::Refused { why }, _)) => why,
+        Ok(_) => "it did not say what was due".to_owned(),
+        Err(error) => error.to_string(),
+    };
+    // It may say so at this very moment: the kernel decides which comes first.
+    wire.close_for_reading();
+    match wire.receive::<ToOld>(within(MESSAGE_MAX)) {
+        Ok((ToOld::Taken, _)) => Ok(()),
+        _ => Err(why),
+    }
+}
+
+/// What the new process says that goes on, after it has said that it has everything; `None`: it has
+/// ended before. It is waited for as long as it is there: nobody else may send.
+fn has_begun(wire: &Wire, begun: BorrowedFd<'_>, pid: i32) -> Option<u64> {
+    let mut is_told = false;
+    loop {
+        // Looked at in this order: one that has begun closes its end afterwards.
+        let is_gone = wire.is_closed(BEGIN_MAX, begun);
+        let mut word = [0; 8];
+        if rustix::io::read(begun, &mut word).is_ok() {
+            return Some(u64::from_ne_bytes(word));
+        }
+        if is_gone {
+            return None;
+        }
+        if !std::mem::replace(&mut is_told, true) {
+            let fix = "end that program (kill PID), and this one goes on";
+            tracing::warn!(
+                code = "HE-W415",
+                pid,
+                fix,
+                "the new program has everything and does not go on"
+            );
+        }
+    }
+}
+
+fn refuse(wire: &mut Wire, why: String) -> Became {
+    let _gone = wire.send(&ToNew::Refused { why: why.clone() }, &[], within(MESSAGE_MAX));
     Became::Resumed(why)
 }
 
@@ -308,3 +421,8 @@ fn refuse(wire: &Wire, why: String) -> Became {
 fn name_of(title: &Title) -> Option<String> {
     (!title.is_clip()).then(|| title.name.clone())
 }
+
+/// After connections could not be accepted.
+const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
+/// Between two attempts at a full inbox.
+const TELL_PAUSE: Duration = Duration::from_millis(1);

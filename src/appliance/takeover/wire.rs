@@ -2,29 +2,72 @@
 //!
 //! ```text
 //!  send: head, JSON, descriptors in pieces          receive: the same, or an end, or an error
+//!            `-- a long one in a file in memory, which is the first descriptor
 //! ```
-//! A message without descriptors is one write: the kernel takes it whole or not at all.
+//! A message without descriptors that is shorter than a page is one write: the kernel takes it
+//! whole or not at all. What was read of a message when its deadline came is kept: the next call
+//! goes on with it, so no message is lost by a deadline. Invariant: a deadline holds for the whole
+//! message, however slowly the other end takes it or tells it. Bounds: [`Incoming`].
 
-use std::io::{self, IoSlice, IoSliceMut, Read as _};
+use std::fs::File;
+use std::io::{self, IoSlice, IoSliceMut, Write as _};
 use std::mem::MaybeUninit;
 use std::net::Shutdown;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::os::unix::fs::FileExt as _;
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
+use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::fs::{MemfdFlags, memfd_create};
 use rustix::net::{
-    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
     SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::takeover::frame::{DESCRIPTORS_A_PIECE, HEAD_BYTES, Head};
+use crate::takeover::{DESCRIPTORS_MAX, MESSAGE_BYTES_MAX, ToNew, ToOld};
 
 /// One end of the connection between two processes.
 #[derive(Debug)]
 pub(super) struct Wire {
     stream: UnixStream,
+    partial: Partial,
+    /// The other end cannot tell messages from one another any more.
+    is_cut: bool,
+    /// What comes cannot be told into messages any more.
+    is_unreadable: bool,
+}
+
+/// What was read of a message.
+#[derive(Debug, Default)]
+struct Partial {
+    head: Vec<u8>,
+    body: Vec<u8>,
+    files: Vec<OwnedFd>,
+}
+
+/// A message that is received, with what may come at most.
+pub(super) trait Incoming: DeserializeOwned {
+    const BYTES_MAX: u32;
+    const DESCRIPTORS_MAX: u32;
+    /// It may stand in a file.
+    const MAY_BE_APART: bool;
+}
+
+/// A process that takes over has little to say: whoever connects costs the old one no more.
+impl Incoming for ToOld {
+    const BYTES_MAX: u32 = 64 << 10;
+    const DESCRIPTORS_MAX: u32 = 0;
+    const MAY_BE_APART: bool = false;
+}
+
+impl Incoming for ToNew {
+    const BYTES_MAX: u32 = MESSAGE_BYTES_MAX;
+    const DESCRIPTORS_MAX: u32 = DESCRIPTORS_MAX;
+    const MAY_BE_APART: bool = true;
 }
 
 /// Why a message did not come or go.
@@ -39,6 +82,12 @@ pub(super) enum WireError {
     /// What came is no message.
     #[error("the other program sent something that cannot be read: {0}")]
     Unreadable(String),
+    /// Descriptors were lost.
+    #[error(
+        "this process may not have as many descriptors as it is to take over: raise its limit \
+         (LimitNOFILE= of the unit, ulimit -n)"
+    )]
+    NoDescriptors,
     /// The system refuses something.
     #[error("{0}")]
     Io(io::Error),
@@ -46,101 +95,117 @@ pub(super) enum WireError {
 
 impl Wire {
     pub(super) fn new(stream: UnixStream) -> Self {
-        Self { stream }
+        Self { stream, partial: Partial::default(), is_cut: false, is_unreadable: false }
     }
 
-    /// Sends a message with descriptors.
+    /// Sends a message with descriptors, all of it before `until`.
     pub(super) fn send(
-        &self,
+        &mut self,
         message: &impl Serialize,
         files: &[BorrowedFd<'_>],
-        within: Duration,
+        until: Instant,
     ) -> Result<(), WireError> {
-        self.stream.set_write_timeout(Some(within)).map_err(WireError::Io)?;
+        if self.is_cut {
+            return Err(WireError::Late);
+        }
         let body = serde_json::to_vec(message)
             .map_err(|error| WireError::Unreadable(error.to_string()))?;
         let number = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
-        let head = Head { bytes: number(body.len()), descriptors: number(files.len()) };
-        let whole = [&head.to_bytes()[..], &body].concat();
+        let apart = (body.len() > APART_BYTES).then(|| in_file(&body)).transpose()?;
+        let is_apart = apart.is_some();
+        let head = Head { bytes: number(body.len()), descriptors: number(files.len()), is_apart };
+        let body = if is_apart { &[][..] } else { &body };
+        let whole = [&head.to_bytes()[..], body].concat();
         let mut rest = &whole[..];
         while !rest.is_empty() {
-            let flags = SendFlags::NOSIGNAL;
-            let sent = retried(|| rustix::net::send(&self.stream, rest, flags))?;
+            let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
+            let sent = self.write(until, |stream| rustix::net::send(stream, rest, flags))?;
             rest = rest.get(sent..).unwrap_or_default();
+            self.is_cut = true;
         }
+        let apart = apart.iter().map(File::as_fd);
+        let files: Vec<BorrowedFd<'_>> = apart.chain(files.iter().copied()).collect();
         for piece in files.chunks(DESCRIPTORS_A_PIECE) {
-            self.send_piece(piece)?;
+            self.send_piece(piece, until)?;
         }
+        self.is_cut = false;
         Ok(())
     }
 
-    fn send_piece(&self, files: &[BorrowedFd<'_>]) -> Result<(), WireError> {
+    fn send_piece(&self, files: &[BorrowedFd<'_>], until: Instant) -> Result<(), WireError> {
         let mut space = [MaybeUninit::uninit(); SPACE];
         let mut ancillary = SendAncillaryBuffer::new(&mut space);
         // It fits: see `SPACE`.
         let _fits = ancillary.push(SendAncillaryMessage::ScmRights(files));
-        let flags = SendFlags::NOSIGNAL;
-        retried(|| sendmsg(&self.stream, &[IoSlice::new(b"F")], &mut ancillary, flags))?;
-        Ok(())
+        let byte = [IoSlice::new(b"F")];
+        let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
+        self.write(until, |stream| sendmsg(stream, &byte, &mut ancillary, flags)).map(drop)
     }
 
-    /// The next message with its descriptors.
-    pub(super) fn receive<T: DeserializeOwned>(
+    /// Makes a call that writes some bytes without waiting, when the other end has room for them.
+    /// The kernel's own limit of time counts for each 32 KiB of a call anew.
+    fn write<T>(
+        &self,
+        until: Instant,
+        mut call: impl FnMut(&UnixStream) -> rustix::io::Result<T>,
+    ) -> Result<T, WireError> {
+        loop {
+            let time = left(until)?;
+            match call(&self.stream) {
+                Err(rustix::io::Errno::INTR) => {}
+                Err(rustix::io::Errno::AGAIN) => {
+                    let mut polled = [PollFd::new(&self.stream, PollFlags::OUT)];
+                    let time = Timespec::try_from(time).unwrap_or_default();
+                    // What it says the next call finds out.
+                    let _interrupted = rustix::event::poll(&mut polled, Some(&time));
+                }
+                done => return done.map_err(|error| of(error.into())),
+            }
+        }
+    }
+
+    /// The next message with its descriptors. One that is late is gone on with by the next call.
+    pub(super) fn receive<T: Incoming>(
         &mut self,
-        within: Duration,
+        until: Instant,
     ) -> Result<(T, Vec<OwnedFd>), WireError> {
-        let until = Instant::now() + within;
-        let mut head = [0; HEAD_BYTES];
-        self.read(&mut head, until)?;
-        let head = Head::from_bytes(head)
-            .ok_or_else(|| WireError::Unreadable("it is no message of a takeover".to_owned()))?;
-        let mut body = vec![0; head.bytes as usize];
-        self.read(&mut body, until)?;
-        let mut files = Vec::with_capacity(head.descriptors as usize);
-        while files.len() < head.descriptors as usize {
-            let before = files.len();
-            self.receive_piece(&mut files, until)?;
-            if files.len() == before {
-                return Err(WireError::Unreadable("a descriptor is missing".to_owned()));
-            }
+        if self.is_unreadable {
+            return Err(unreadable("what it said before was no message"));
         }
-        let message = serde_json::from_slice(&body)
-            .map_err(|error| WireError::Unreadable(error.to_string()))?;
+        let result = self.receive_whole(until);
+        self.is_unreadable =
+            matches!(result, Err(WireError::Unreadable(_) | WireError::NoDescriptors));
+        result
+    }
+
+    fn receive_whole<T: Incoming>(
+        &mut self,
+        until: Instant,
+    ) -> Result<(T, Vec<OwnedFd>), WireError> {
+        let Partial { head, body, files } = &mut self.partial;
+        fill(&self.stream, head, HEAD_BYTES, until)?;
+        let whole: [u8; HEAD_BYTES] = head[..].try_into().unwrap_or_default();
+        let Head { bytes, descriptors, is_apart } = Head::from_bytes(whole)
+            .filter(|head| head.bytes <= T::BYTES_MAX && head.descriptors <= T::DESCRIPTORS_MAX)
+            .filter(|head| !head.is_apart || T::MAY_BE_APART)
+            .ok_or_else(|| unreadable("it is no message of a takeover"))?;
+        let count = descriptors as usize + usize::from(is_apart);
+        if !is_apart {
+            fill(&self.stream, body, bytes as usize, until)?;
+        }
+        while files.len() < count {
+            receive_piece(&self.stream, files, until)?;
+        }
+        if files.len() > count {
+            return Err(unreadable("there are too many descriptors"));
+        }
+        let Partial { mut body, mut files, .. } = std::mem::take(&mut self.partial);
+        for file in files.drain(..usize::from(is_apart)) {
+            body.resize(bytes as usize, 0);
+            File::from(file).read_exact_at(&mut body, 0).map_err(|error| unreadable(&error))?;
+        }
+        let message = serde_json::from_slice(&body).map_err(|error| unreadable(&error))?;
         Ok((message, files))
-    }
-
-    fn read(&mut self, bytes: &mut [u8], until: Instant) -> Result<(), WireError> {
-        let mut read = 0;
-        while let Some(rest) = bytes.get_mut(read..).filter(|rest| !rest.is_empty()) {
-            self.stream.set_read_timeout(Some(left(until)?)).map_err(WireError::Io)?;
-            match self.stream.read(rest) {
-                Ok(0) => return Err(WireError::Ended),
-                Ok(count) => read += count,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(of(error)),
-            }
-        }
-        Ok(())
-    }
-
-    fn receive_piece(&self, files: &mut Vec<OwnedFd>, until: Instant) -> Result<(), WireError> {
-        self.stream.set_read_timeout(Some(left(until)?)).map_err(WireError::Io)?;
-        let mut space = [MaybeUninit::uninit(); SPACE];
-        let mut ancillary = RecvAncillaryBuffer::new(&mut space);
-        let mut byte = [0];
-        let flags = RecvFlags::CMSG_CLOEXEC;
-        let received = retried(|| {
-            recvmsg(&self.stream, &mut [IoSliceMut::new(&mut byte)], &mut ancillary, flags)
-        })?;
-        if received.bytes == 0 {
-            return Err(WireError::Ended);
-        }
-        for message in ancillary.drain() {
-            if let RecvAncillaryMessage::ScmRights(rights) = message {
-                files.extend(rights);
-            }
-        }
-        Ok(())
     }
 
     /// From now on the other end can write nothing more. What it has written is still read.
@@ -149,25 +214,105 @@ impl Wire {
         let _gone = self.stream.shutdown(Shutdown::Read);
     }
 
+    /// Waits until the other end is closed, or `or` can be read, or the time is over. True: it is
+    /// closed, both ways.
+    pub(super) fn is_closed(&self, time: Duration, or: BorrowedFd<'_>) -> bool {
+        let mut polled = [
+            PollFd::new(&self.stream, PollFlags::empty()),
+            PollFd::from_borrowed_fd(or, PollFlags::IN),
+        ];
+        let time = Timespec::try_from(time).unwrap_or_default();
+        // After a signal the caller asks again.
+        let _interrupted = rustix::event::poll(&mut polled, Some(&time));
+        polled[0].revents().intersects(PollFlags::HUP | PollFlags::ERR)
+    }
+
     /// The user of the other end.
     pub(super) fn peer(&self) -> io::Result<rustix::net::UCred> {
         Ok(rustix::net::sockopt::socket_peercred(self.stream.as_fd())?)
     }
 }
 
-fn left(until: Instant) -> Result<Duration, WireError> {
-    let left = until.saturating_duration_since(Instant::now());
-    if left.is_zero() { Err(WireError::Late) } else { Ok(left) }
+/// A file in memory with these bytes.
+fn in_file(bytes: &[u8]) -> Result<File, WireError> {
+    let made = memfd_create("headend-takeover", MemfdFlags::CLOEXEC);
+    let mut file = File::from(made.map_err(|error| WireError::Io(error.into()))?);
+    file.write_all(bytes).map_err(WireError::Io)?;
+    Ok(file)
 }
 
-fn retried<T>(mut call: impl FnMut() -> rustix::io::Result<T>) -> Result<T, WireError> {
-    loop {
-        match call() {
-            Ok(done) => return Ok(done),
-            Err(rustix::io::Errno::INTR) => {}
-            Err(error) => return Err(of(error.into())),
+/// Reads until there are `count` bytes. What was read before an error stays.
+fn fill(
+    stream: &UnixStream,
+    bytes: &mut Vec<u8>,
+    count: usize,
+    until: Instant,
+) -> Result<(), WireError> {
+    while bytes.len() < count {
+        let have = bytes.len();
+        // No more memory than has come, or nearly so, whatever the head says.
+        bytes.resize(count.min(have + READ_BYTES_MAX), 0);
+        let read = read(stream, until, |stream| {
+            let rest = bytes.get_mut(have..).unwrap_or_default();
+            rustix::net::recv(stream, rest, RecvFlags::empty()).map(|(read, _)| read)
+        });
+        bytes.truncate(have + *read.as_ref().unwrap_or(&0));
+        if read? == 0 {
+            return Err(WireError::Ended);
         }
     }
+    Ok(())
+}
+
+fn receive_piece(
+    stream: &UnixStream,
+    files: &mut Vec<OwnedFd>,
+    until: Instant,
+) -> Result<(), WireError> {
+    let mut space = [MaybeUninit::uninit(); SPACE];
+    let mut ancillary = RecvAncillaryBuffer::new(&mut space);
+    let mut byte = [0];
+    let received = read(stream, until, |stream| {
+        let mut byte = [IoSliceMut::new(&mut byte)];
+        recvmsg(stream, &mut byte, &mut ancillary, RecvFlags::CMSG_CLOEXEC)
+    })?;
+    if received.bytes == 0 {
+        return Err(WireError::Ended);
+    }
+    let before = files.len();
+    for message in ancillary.drain() {
+        if let RecvAncillaryMessage::ScmRights(rights) = message {
+            files.extend(rights);
+        }
+    }
+    if received.flags.contains(ReturnFlags::CTRUNC) {
+        return Err(WireError::NoDescriptors);
+    }
+    if files.len() == before { Err(unreadable("a descriptor is missing")) } else { Ok(()) }
+}
+
+fn read<T>(
+    stream: &UnixStream,
+    until: Instant,
+    mut call: impl FnMut(&UnixStream) -> rustix::io::Result<T>,
+) -> Result<T, WireError> {
+    loop {
+        stream.set_read_timeout(Some(left(until)?)).map_err(WireError::Io)?;
+        match call(stream) {
+            Err(rustix::io::Errno::INTR) => {}
+            done => return done.map_err(|error| of(error.into())),
+        }
+    }
+}
+
+fn left(until: Instant) -> Result<Duration, WireError> {
+    let left = until.saturating_duration_since(Instant::now());
+    // The kernel counts microseconds, and takes none for no limit.
+    if left < Duration::from_micros(1) { Err(WireError::Late) } else { Ok(left) }
+}
+
+fn unreadable(why: &(impl ToString + ?Sized)) -> WireError {
+    WireError::Unreadable(why.to_string())
 }
 
 fn of(error: io::Error) -> WireError {
@@ -180,68 +325,12 @@ fn of(error: io::Error) -> WireError {
     }
 }
 
+/// A message that is longer stands in a file.
+const APART_BYTES: usize = 64 << 10;
+/// Bytes that are read at once.
+const READ_BYTES_MAX: usize = 1 << 20;
 /// Room for the descriptors of a piece.
 const SPACE: usize = rustix::cmsg_space!(ScmRights(DESCRIPTORS_A_PIECE));
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::takeover::ToOld;
-    use std::fs::File;
-    use std::io::Write as _;
-
-    const SOON: Duration = Duration::from_secs(10);
-
-    fn pair() -> (Wire, Wire) {
-        let (a, b) = UnixStream::pair().unwrap();
-        (Wire::new(a), Wire::new(b))
-    }
-
-    #[test]
-    fn message_comes_with_as_many_descriptors_as_were_sent_in_their_order() {
-        let (from, mut to) = pair();
-        let folder = tempfile::tempdir().unwrap();
-        let files: Vec<File> = (0..450)
-            .map(|number: u32| {
-                let path = folder.path().join(number.to_string());
-                std::fs::write(&path, number.to_string()).unwrap();
-                File::open(path).unwrap()
-            })
-            .collect();
-        let sender = std::thread::spawn(move || {
-            let borrowed: Vec<_> = files.iter().map(|file| file.as_fd()).collect();
-            from.send(&ToOld::Freeze, &borrowed, SOON).unwrap();
-            from.send(&ToOld::Taken, &[], SOON).unwrap();
-            from
-        });
-        let (message, files): (ToOld, _) = to.receive(SOON).unwrap();
-        assert_eq!((message, files.len()), (ToOld::Freeze, 450));
-        for (number, file) in files.into_iter().enumerate() {
-            let mut text = String::new();
-            File::from(file).read_to_string(&mut text).unwrap();
-            assert_eq!(text, number.to_string());
-        }
-        let (message, files): (ToOld, _) = to.receive(SOON).unwrap();
-        assert_eq!((message, files.len()), (ToOld::Taken, 0));
-        drop(sender.join().unwrap());
-        assert!(matches!(to.receive::<ToOld>(SOON), Err(WireError::Ended)));
-    }
-
-    #[test]
-    fn what_is_no_message_or_does_not_come_is_told() {
-        let (mut from, mut to) = pair();
-        assert!(matches!(to.receive::<ToOld>(Duration::from_millis(1)), Err(WireError::Late)));
-        from.stream.write_all(b"GET / HTTP/1.1\r\n\r\n").unwrap();
-        assert!(matches!(to.receive::<ToOld>(SOON), Err(WireError::Unreadable(_))));
-    }
-
-    #[test]
-    fn end_that_was_closed_for_reading_takes_no_message_and_gives_those_that_came_before() {
-        let (new, mut old) = pair();
-        new.send(&ToOld::Freeze, &[], SOON).unwrap();
-        old.close_for_reading();
-        assert!(matches!(new.send(&ToOld::Taken, &[], SOON), Err(WireError::Ended)));
-        assert_eq!(old.receive::<ToOld>(SOON).unwrap().0, ToOld::Freeze);
-        assert!(matches!(old.receive::<ToOld>(SOON), Err(WireError::Ended)));
-    }
-}
+mod tests;

@@ -8,7 +8,8 @@
 //! Bound: `files_max` slots.
 
 use std::fmt;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::sync::Arc;
 
 use super::key::Arm;
 
@@ -50,7 +51,7 @@ pub(super) struct Files {
 
 #[derive(Debug, Default)]
 struct FileEntry {
-    fd: Option<OwnedFd>,
+    fd: Option<Arc<OwnedFd>>,
     generation: u32,
     closing: bool,
     /// Operations that name this file, queued or in the kernel.
@@ -92,7 +93,7 @@ impl Files {
             self.entries.push(FileEntry::default());
         }
         let Some(entry) = self.entries.get_mut(index as usize) else { return Err(fd) };
-        entry.fd = Some(fd);
+        entry.fd = Some(Arc::new(fd));
         Ok(FileSlot { index, generation: entry.generation })
     }
 
@@ -101,7 +102,11 @@ impl Files {
     }
 
     pub(super) fn fd(&self, slot: FileSlot) -> Option<BorrowedFd<'_>> {
-        self.open(slot)?.fd.as_ref().map(AsFd::as_fd)
+        self.open(slot)?.fd.as_ref().map(|fd| fd.as_fd())
+    }
+
+    pub(super) fn share(&self, slot: FileSlot) -> Option<Arc<OwnedFd>> {
+        self.open(slot)?.fd.clone()
     }
 
     /// Marks a slot as armed. False: it is not open, or armed in this way already.
@@ -245,7 +250,7 @@ impl Files {
     }
 
     /// Frees a closing slot that has no operations, and returns its descriptor.
-    pub(super) fn vacate(&mut self, index: u32) -> Option<OwnedFd> {
+    pub(super) fn vacate(&mut self, index: u32) -> Option<Arc<OwnedFd>> {
         let entry = self.entries.get_mut(index as usize)?;
         assert!(entry.closing && entry.in_flight == 0, "file {index} is in use");
         let generation = entry.generation.wrapping_add(1);

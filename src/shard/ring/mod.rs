@@ -44,6 +44,7 @@ use std::fmt;
 use std::mem::ManuallyDrop;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
+use std::sync::Arc;
 
 use io_uring::cqueue;
 
@@ -249,6 +250,16 @@ impl<K: Kernel> Ring<K> {
     #[must_use]
     pub fn fd(&self, slot: FileSlot) -> BorrowedFd<'_> {
         let Some(fd) = self.files.fd(slot) else { panic!("{slot:?} was removed") };
+        fd
+    }
+
+    /// The same descriptor for another thread: it stays open until that has let it go, too.
+    ///
+    /// # Panics
+    /// When the slot was removed.
+    #[must_use]
+    pub fn share_fd(&self, slot: FileSlot) -> Arc<OwnedFd> {
+        let Some(fd) = self.files.share(slot) else { panic!("{slot:?} was removed") };
         fd
     }
 

@@ -124,7 +124,7 @@ impl<K: Kernel> Shard<K> {
         for (number, key, socket) in self.net.inputs.each() {
             let path = self.sessions.live.input_path(number);
             let (Some(link), Some(path)) = (self.net.entries.link(key), path) else { continue };
-            let fd = making.add_file(self.duplicate(link.slot)?);
+            let fd = making.add_file(self.net.ring.share_fd(link.slot));
             making.record.inputs.push(InputRecord {
                 path: path.to_string(),
                 to: socket.to,
@@ -148,7 +148,7 @@ impl<K: Kernel> Shard<K> {
         if !kept.batches.is_empty() {
             let file = file_of(&kept)
                 .map_err(|error| format!("packets of live paths cannot be handed over: {error}"))?;
-            let Fd(place) = making.add_file(file);
+            let Fd(place) = making.add_file(Arc::new(file));
             making.record.packets = Some(Fd(place));
         }
         Ok(())

@@ -121,8 +121,8 @@ pub enum TakeoverMessage {
 pub struct Given {
     /// The record.
     pub record: ShardRecord,
-    /// Its descriptors.
-    pub files: Vec<OwnedFd>,
+    /// Its descriptors: the sockets themselves, not duplicates.
+    pub files: Vec<Arc<OwnedFd>>,
 }
 
 /// What a shard takes in.
@@ -231,6 +231,13 @@ impl Takeover {
     /// Whether the shard takes turns of its own kind: nothing is sent in them.
     pub(super) fn is_still(&self) -> bool {
         matches!(self.step, Step::Freezing(_) | Step::Frozen { .. } | Step::Waiting(_))
+    }
+
+    /// Keeps what is said of paths for the begin; gives it back when it counts at once.
+    pub(super) fn hold_paths(&mut self, paths: Arc<PathTable>) -> Option<Arc<PathTable>> {
+        let Step::Waiting(waiting) = &mut self.step else { return Some(paths) };
+        waiting.paths = paths;
+        None
     }
 
     /// Until when a shard in such a turn may sleep.

@@ -1,4 +1,4 @@
-//! The record of a shard's sessions: what they are, by reference, with duplicates of their sockets.
+//! The record of a shard's sessions: what they are, by reference, with their sockets.
 //!
 //! ```text
 //!  units --check_unit--> record_unit --> ShardRecord, descriptors
@@ -30,7 +30,7 @@ use crate::takeover::v1::{
 /// A record that is being made.
 pub(super) struct Making {
     pub(super) record: ShardRecord,
-    files: Vec<OwnedFd>,
+    files: Vec<Arc<OwnedFd>>,
     /// Places of titles in the record.
     titles: HashMap<*const Title, u32>,
     open: Vec<Arc<Title>>,
@@ -39,7 +39,7 @@ pub(super) struct Making {
 }
 
 impl Making {
-    pub(super) fn add_file(&mut self, file: OwnedFd) -> Fd {
+    pub(super) fn add_file(&mut self, file: Arc<OwnedFd>) -> Fd {
         self.files.push(file);
         Fd(u32::try_from(self.files.len() - 1).unwrap_or(u32::MAX))
     }
@@ -143,7 +143,7 @@ impl<K: Kernel> Shard<K> {
         }
         for title in std::mem::take(&mut making.open) {
             let file = title.file.try_clone().map_err(|error| no_descriptor(&error))?;
-            let file = making.add_file(file.into());
+            let file = making.add_file(Arc::new(file.into()));
             let name = (!title.is_clip()).then(|| title.name.clone());
             making.record.titles.push(TitleRecord { name, file, wire: title.wire.random() });
         }
@@ -163,8 +163,8 @@ impl<K: Kernel> Shard<K> {
         else {
             return Ok(());
         };
-        let (rtp, rtcp) = (self.duplicate(pair.rtp)?, self.duplicate(pair.rtcp)?);
-        let (rtp, rtcp) = (making.add_file(rtp), making.add_file(rtcp));
+        let shared = [pair.rtp, pair.rtcp].map(|slot| self.net.ring.share_fd(slot));
+        let [rtp, rtcp] = shared.map(|socket| making.add_file(socket));
         let at = u32::try_from(making.record.pairs.len()).unwrap_or(u32::MAX);
         making.record.pairs.push(PairRecord { shard: home.0, rtp_port, rtp, rtcp });
         making.pairs.insert(place, at);
@@ -202,7 +202,7 @@ impl<K: Kernel> Shard<K> {
         making: &mut Making,
     ) -> Result<ConnectionRecord, String> {
         let link = self.net.entries.link(key).ok_or(NOT_RECORDED)?;
-        let socket = making.add_file(self.duplicate(link.slot)?);
+        let socket = making.add_file(self.net.ring.share_fd(link.slot));
         let connection = self.net.entries.connection_mut(key).ok_or(NOT_RECORDED)?;
         let at_hand = connection.request_at_hand().or_else(|| self.sessions.held_request(key));
         Ok(connection.record(socket, at_hand))

@@ -310,6 +310,8 @@ fn told_of(Given { record, files }: Given) -> Told {
     let text = serde_json::to_string(&record).expect("a record");
     let read: ShardRecord = serde_json::from_str(&text).expect("what was written");
     assert_eq!(read, record);
+    // As a message between processes has them.
+    let files = files.iter().map(|file| file.try_clone().unwrap()).collect();
     let mut files = Files::new(files);
     let titles = read.titles.iter().map(|title| {
         let file = File::from(files.take(title.file).expect("its file"));

@@ -1,0 +1,89 @@
+//! The program that has started this one in the background: it ends when this one serves.
+//!
+//! ```text
+//!  headend serve --takeover --background     its child: the same words without --background
+//!    waits at a socket <----- a byte ---------- stdin: it serves; closed: it has ended
+//! ```
+//! A service manager runs a command for a reload, and waits for its end (`ExecReload=`). It listens
+//! to that command, and not to children of it: so that tells it which process serves.
+
+use std::io::{self, Read as _};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use rustix::process::getppid;
+
+use crate::appliance::manager;
+
+/// The other end of the socket of a program that waits.
+#[derive(Debug)]
+pub struct Starter(OwnedFd);
+
+impl Starter {
+    /// Takes the socket, which is the standard input, and puts nothing in its place.
+    ///
+    /// # Errors
+    /// As the system says.
+    pub fn from_stdin() -> io::Result<Self> {
+        let socket = rustix::stdio::stdin().try_clone_to_owned()?;
+        rustix::stdio::dup2_stdin(std::fs::File::open("/dev/null")?)?;
+        Ok(Self(socket))
+    }
+
+    /// This process serves: the other one tells the service manager, and ends. Returns when it has:
+    /// the process before may end then.
+    pub(in crate::appliance) fn tell(self) {
+        let starter = getppid();
+        if rustix::io::write(&self.0, b"1").is_err() {
+            return;
+        }
+        for _ in 0..STARTER_ENDS_MS {
+            if getppid() != starter {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+}
+
+/// Starts a program in the background, and waits until it serves, which the service manager is
+/// told, or ends. Returns its exit code; `None`: it serves.
+///
+/// # Errors
+/// The system does not start it.
+pub fn start_in_background(command: &mut Command) -> io::Result<Option<i32>> {
+    let (mut own, its) = UnixStream::pair()?;
+    let mut child: Child = command.stdin(Stdio::from(OwnedFd::from(its))).spawn()?;
+    // The command has the other end, too.
+    command.stdin(Stdio::null());
+    let serves = own.read(&mut [0]).is_ok_and(|read| read > 0);
+    if serves {
+        manager::serves(child.id());
+        return Ok(None);
+    }
+    Ok(Some(child.wait()?.code().unwrap_or(1)))
+}
+
+/// For the other program to end.
+const STARTER_ENDS_MS: u32 = 2_000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shell(script: &str) -> Command {
+        let mut command = Command::new("sh");
+        command.args(["-c", script]);
+        command
+    }
+
+    #[test]
+    fn program_that_serves_is_left_alone_and_the_exit_code_of_one_that_ends_is_told() {
+        let serves = start_in_background(&mut shell("printf 1 >&0; exec sleep 0.2")).unwrap();
+        assert_eq!(serves, None);
+        assert_eq!(start_in_background(&mut shell("exit 2")).unwrap(), Some(2));
+        assert_eq!(start_in_background(&mut shell("kill -9 $$")).unwrap(), Some(1));
+    }
+}
