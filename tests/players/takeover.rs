@@ -1,5 +1,7 @@
 //! FFmpeg and GStreamer while one server after the other takes over: what they decode is compared.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed, and says where")]
+
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::Duration;
@@ -31,15 +33,15 @@ fn while_taken_over<T>(
             {
                 let shards = if count % 2 == 0 { "2" } else { "1" };
                 let new = site.take_over(shards, "--takeover");
-                let status = server.wait(PATIENCE).expect("it ends");
+                let status = server.wait(PATIENCE).unwrap();
                 assert_eq!(status.code(), Some(0), "{}", server.log());
                 (server, count) = (new, count + 1);
             }
             (server, count)
         });
         let played = play();
-        stop.send(()).expect("a thread that takes over");
-        let (server, count) = servers.join().expect("takeovers");
+        stop.send(()).unwrap();
+        let (server, count) = servers.join().unwrap();
         (played, server, count)
     })
 }
@@ -60,8 +62,8 @@ fn ffmpeg_and_gstreamer_decode_a_title_bit_for_bit_while_servers_take_over() {
                     let url = &url;
                     scope.spawn(move || received(url, more))
                 });
-                let [a, b] = ffmpeg.map(|thread| thread.join().expect("FFmpeg"));
-                let [c, d] = gstreamer.map(|thread| thread.join().expect("GStreamer"));
+                let [a, b] = ffmpeg.map(|thread| thread.join().unwrap());
+                let [c, d] = gstreamer.map(|thread| thread.join().unwrap());
                 [a, b, c, d]
             })
         });
