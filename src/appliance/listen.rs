@@ -256,7 +256,9 @@ fn open_webrtc(
     for wanted in wanted {
         match inherited.take_listeners(inherited::WEBRTC, *wanted) {
             Some((_, taken)) => sockets.extend(taken.into_iter().map(UdpSocket::from)),
-            None => sockets.push(open_or_free(patience, WEBRTC, *wanted, gives_way, warnings, bind)?),
+            None => {
+                sockets.push(open_or_free(patience, WEBRTC, *wanted, gives_way, warnings, bind)?)
+            }
         }
     }
     Ok(sockets)
