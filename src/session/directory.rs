@@ -117,7 +117,7 @@ impl Directory {
         if let Some(entry) = connection {
             let on = self.by_connection.entry(entry).or_default();
             on.sessions.push(session);
-            on.ids.get_or_insert(id.shard());
+            on.ids.get_or_insert_with(|| id.shard());
         }
     }
 

@@ -5,8 +5,8 @@
 //! pair is placed on another pair; when none is left, a new pair is opened.
 //!
 //! Where another process has had another number of shards, sessions are here whose ids name other
-//! shards. Each such shard has pairs of its own, so that a pair and its sessions have one home among
-//! any number of shards, when the next process takes over.
+//! shards. Each such shard has pairs of its own, so that a pair and its sessions have one home
+//! among any number of shards, when the next process takes over.
 //!
 //! Invariants: on a pair, an RTCP address names one stream, and an RTP address is used once; all
 //! sessions of a pair have ids of one shard.

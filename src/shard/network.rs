@@ -149,8 +149,8 @@ impl<K: Kernel> Network<K> {
         Ok(())
     }
 
-    /// Opens one more pair to clients on any free ports, for sessions with such ids. False: there is
-    /// none, which is logged.
+    /// Opens one more pair to clients on any free ports, for sessions with such ids. False: there
+    /// is none, which is logged.
     pub(super) fn add_free_pair(&mut self, sessions: &mut Sessions, ids: ShardId) -> bool {
         let ids = Some(ids).filter(|ids| *ids != self.id);
         let opened = self

@@ -221,7 +221,7 @@ fn packets_that_were_cut_in_another_way_are_not_known() {
     let mut resender = Resender::new();
     resender.handle_sent(mark(5, 2, 0, 0), &window(2, 100), 200);
     let record = resender.record().unwrap();
-    let other = HistoryRecord { cut: CUT + 1, ..record.clone() };
+    let other = HistoryRecord { cut: CUT + 1, ..record };
     assert!(
         Resender::resumed(&other).record().is_none()
             && Resender::resumed(&other).wanted().is_empty()

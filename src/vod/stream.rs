@@ -103,8 +103,9 @@ impl PackedStream {
         self.outgoing.transport
     }
 
-    /// As another process has told of a stream that plays `title`. What it has sent may be asked for
-    /// again, when the windows are here. `None`: the title has no such track, or there is no such pair.
+    /// As another process has told of a stream that plays `title`. What it has sent may be asked
+    /// for again, when the windows are here. `None`: the title has no such track, or there is no
+    /// such pair.
     #[must_use]
     pub fn of(
         record: StreamRecord,

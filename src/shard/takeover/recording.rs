@@ -4,8 +4,8 @@
 //!  units --check_unit--> record_unit --> ShardRecord, descriptors
 //!             `-- cannot go: as many as were told before, or the record fails
 //! ```
-//! Invariants: `check_unit` is the one judge: a unit that passes is recorded, or nothing is; nothing
-//! of the sessions changes. Bound: the sessions of the shard.
+//! Invariants: `check_unit` is the one judge: a unit that passes is recorded, or nothing is;
+//! nothing of the sessions changes. Bound: the sessions of the shard.
 
 use std::collections::HashMap;
 use std::os::fd::OwnedFd;

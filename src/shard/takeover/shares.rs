@@ -3,9 +3,9 @@
 //! ```text
 //!  ids of sessions --home among the new shards--> unit, its pairs, datagrams of these
 //! ```
-//! Each process has as many shards as it likes. A session goes to the home of its id, where commands
-//! by other connections look for it; its connection and its pairs of sockets go along. A pair may
-//! be a shard's first one already.
+//! Each process has as many shards as it likes. A session goes to the home of its id, where
+//! commands by other connections look for it; its connection and its pairs of sockets go along. A
+//! pair may be a shard's first one already.
 //! Invariant: a pair has one home, and so have the sessions of a connection: whoever records them
 //! sees to that (`session::sockets`), and it is checked here. Bound: what was recorded.
 

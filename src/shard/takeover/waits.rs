@@ -4,9 +4,9 @@
 //!  Quiet   receives to be ended --> requests at hand, accepts, PLAYs that wait for windows
 //!  Freeze  datagrams that are received, sends on connections that go
 //! ```
-//! Who has been seen to be done stays so: nobody begins anything meanwhile. So a turn looks at those
-//! who are left, from the end of a list until one is not done. A record that is made all the same
-//! checks each unit itself.
+//! Who has been seen to be done stays so: nobody begins anything meanwhile. So a turn looks at
+//! those who are left, from the end of a list until one is not done. Whoever records checks each
+//! unit all the same.
 //! Bound: `LOOKS_A_TURN`.
 
 use crate::poll::poll_table::EntryKey;

@@ -178,19 +178,8 @@ impl Node {
             is_stopped: false,
             setup,
         };
-        let sockets = (0..count).map(|shard| {
-            let mut net = node.net.borrow_mut();
-            let first = FIRST_PORT + 2 * u16::try_from(shard).expect("few shards");
-            let (rtp, rtcp, rtp_port) = match node.setup.has_fixed_ports {
-                true => net.bind_pair_at(first),
-                false => net.bind_pair(),
-            };
-            net.listen();
-            UdpPair { rtp, rtcp, rtp_port }
-        });
-        let pairs: Vec<UdpPair> = sockets.collect();
-        let listeners = node.net.borrow().listeners().into_iter().map(|one| vec![one]);
-        node.open(listeners.zip(pairs).collect(), false);
+        let sockets = node.first_sockets(count);
+        node.open(sockets, false);
         let plans = node.setup.clients.clone();
         let mut net = node.net.borrow_mut();
         for (number, plan) in plans.into_iter().enumerate() {
@@ -212,6 +201,22 @@ impl Node {
         net.after(LOOK_NS, Event::Check);
         drop(net);
         node
+    }
+
+    /// A listener and a pair for each shard of the first process.
+    fn first_sockets(&self, count: usize) -> Vec<(Vec<OwnedFd>, UdpPair)> {
+        let mut net = self.net.borrow_mut();
+        let mut pairs = Vec::new();
+        for shard in 0..count {
+            let first = FIRST_PORT + 2 * u16::try_from(shard).expect("few shards");
+            let (rtp, rtcp, rtp_port) = match self.setup.has_fixed_ports {
+                true => net.bind_pair_at(first),
+                false => net.bind_pair(),
+            };
+            net.listen();
+            pairs.push(UdpPair { rtp, rtcp, rtp_port });
+        }
+        net.listeners().into_iter().map(|one| vec![one]).zip(pairs).collect()
     }
 
     /// Starts a process: a shard for each of its listeners with the first pair.

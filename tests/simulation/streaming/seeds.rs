@@ -15,8 +15,8 @@ fn every_run_of_a_node_comes_to_its_end_and_breaks_no_rule() {
     every_seed("scripts/simulate.sh node", &KINDS, run);
 }
 
-/// Random numbers of shards on both sides, random clients, and now and then a new process that fails:
-/// nothing is lost, doubled, out of order or left.
+/// Random numbers of shards on both sides, random clients, and now and then a new process that
+/// fails: nothing is lost, doubled, out of order or left.
 #[test]
 fn processes_take_over_from_each_other_and_break_no_rule() {
     let run = |seed, is_shown| Node::new(Setup::with_takeovers(seed), None, is_shown).run();

@@ -1,4 +1,4 @@
-//! What shards send, in the simulation: bytes of connections and datagrams, as the kernel takes them.
+//! What shards send, in the simulation: bytes of connections, and datagrams.
 //!
 //! ```text
 //!  send on a connection --> looked at --> tx, as far as there is room; the rest waits

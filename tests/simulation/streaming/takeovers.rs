@@ -131,7 +131,7 @@ impl Node {
         self.go_on_later();
     }
 
-    fn make_quiet(&mut self, pairs: Vec<Result<Pairs, String>>) -> Result<Step, &'static str> {
+    fn make_quiet(&self, pairs: Vec<Result<Pairs, String>>) -> Result<Step, &'static str> {
         let pairs: Result<Vec<Pairs>, String> = pairs.into_iter().collect();
         let pairs = pairs.expect("descriptors").into_iter().flatten().collect();
         let answers = self.ask(self.house, |answer| TakeoverMessage::Quiet { answer });
@@ -139,7 +139,7 @@ impl Node {
     }
 
     fn freeze(
-        &mut self,
+        &self,
         pairs: Pairs,
         left: Vec<Result<LeftBehind, String>>,
     ) -> Result<Step, &'static str> {
