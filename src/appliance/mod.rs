@@ -221,11 +221,11 @@ impl Prepared {
         let checks = examine(&config);
         let sandbox = sandbox(&config, role)?;
         let mut fit = fit(config, sandbox.keeps_capabilities())?;
-        let claim = ask.as_ref().map(|ask| takeover::ask(&fit.config, ask)).transpose();
-        let mut claim = claim?;
+        let count = fit.cpus.shards.len();
+        let claim = ask.as_ref().map(|ask| takeover::ask(&fit.config, count, ask));
+        let mut claim = claim.transpose()?;
         fit.warnings.extend(claim.as_ref().and_then(|claim| manager::leaves_unit(claim.pid())));
         let mut inherited = claim.as_mut().map(Claim::take_sockets).unwrap_or_default();
-        let count = fit.cpus.shards.len();
         let mut sockets = listen::open(&fit.config, count, gives_way, &mut inherited)?;
         drop(inherited);
         fit.warnings.append(&mut sockets.warnings);

@@ -58,8 +58,9 @@ pub struct TakeoverAsk {
     pub starter: Option<Starter>,
 }
 
-/// Asks the server that runs.
-pub(super) fn ask(config: &Config, ask: &TakeoverAsk) -> Result<Claim, RunError> {
+/// Asks the server that runs. `shards`: the number of those of this process.
+pub(super) fn ask(config: &Config, shards: usize, ask: &TakeoverAsk) -> Result<Claim, RunError> {
+    taker::make_room_for_descriptors(config.poll_entries_max.saturating_mul(shards));
     let configured = config.takeover.path(config.state_dir.as_deref());
     let path = ask.at.clone().or(configured).ok_or_else(|| {
         let why = match config.takeover {

@@ -18,6 +18,7 @@ use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::process::{Resource, getrlimit};
 
 use super::super::reload::push_patiently;
 use super::door::Door;
@@ -409,6 +410,18 @@ fn take_in(shares: Vec<Taken>, poller: &Poller<Inbox>) -> Result<usize, String> 
         sessions += result.map_err(|_| "a shard did not answer in time".to_owned())??;
     }
     Ok(sessions)
+}
+
+/// Has the kernel make this process's table of descriptors as large as it may become. A table that
+/// grows under a process with threads waits for all CPUs (`synchronize_rcu`), some ten milliseconds
+/// each time, and sockets come while nothing is sent. Called before the first thread.
+pub(super) fn make_room_for_descriptors(count: usize) {
+    let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    let highest = u64::try_from(count).unwrap_or(u64::MAX).min(limit.saturating_sub(1));
+    let Ok(highest) = i32::try_from(highest) else { return };
+    // A descriptor that is there, once more with this number or a higher one. It is closed at once,
+    // and the table stays. Where it cannot be had, the takeover takes longer.
+    let _closed = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), highest);
 }
 
 /// The clock of the records.

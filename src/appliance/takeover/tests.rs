@@ -15,11 +15,11 @@ use std::sync::{Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 
 use rustix::event::{EventfdFlags, eventfd};
-use rustix::process::{PidfdFlags, pidfd_open};
+use rustix::process::{PidfdFlags, Resource, getrlimit, pidfd_open};
 
 use super::door::Door;
 use super::giver::{Became, Giver, Held, Kept, await_taken, tell_until};
-use super::taker::Claim;
+use super::taker::{Claim, make_room_for_descriptors};
 use super::wire::{Wire, WireError};
 use super::*;
 use crate::consumers::takeover::LeftBehind;
@@ -427,6 +427,17 @@ fn last_thing_that_fails_leaves_the_old_process_as_it_was() {
     assert_eq!((became, refused.as_str()), (Became::Resumed("it broke".to_owned()), "it broke"));
     old.shards.wait_for("resume");
     assert_eq!((old.shards.told(), new.told()), (vec!["freeze", "resume"], vec![]));
+}
+
+#[test]
+fn table_of_descriptors_is_as_large_as_it_may_become() {
+    make_room_for_descriptors(3_000);
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let size = status.lines().find_map(|line| line.strip_prefix("FDSize:")).unwrap();
+    let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    assert!(size.trim().parse::<u64>().unwrap() >= limit.min(3_000), "{size}");
+    // More than the limit.
+    make_room_for_descriptors(usize::MAX);
 }
 
 #[test]
