@@ -3,7 +3,8 @@
 #
 #   ffmpeg                   makes the media of the tests, plays it, decodes it
 #   gstreamer1.0-*           plays it: rtspsrc (plugins-good), depayloaders, decoders; publishes it:
-#                            rtspclientsink (gstreamer1.0-rtsp)
+#                            rtspclientsink (gstreamer1.0-rtsp); plays by WHEP: webrtcbin with
+#                            python3-gi
 #   glib-networking          TLS of GStreamer
 #   gcc, pkg-config          the linker that cargo calls
 #   iproute2                 narrows a route in a network namespace
@@ -58,6 +59,8 @@ declare -A elements=(
     [mpeg4videoparse]=gstreamer1.0-plugins-bad
     [checksumsink]=gstreamer1.0-plugins-bad
     [srtpdec]=gstreamer1.0-plugins-bad
+    [webrtcbin]=gstreamer1.0-plugins-bad
+    [nicesrc]=gstreamer1.0-nice
     [avdec_h264]=gstreamer1.0-libav
     [avdec_aac]=gstreamer1.0-libav
 )
@@ -69,12 +72,18 @@ missing_packages() {
     done
     for name in "${!elements[@]}"; do
         # Without gst-inspect nothing is known yet: take them all.
-        if ! command -v gst-inspect-1.0 >/dev/null || ! gst-inspect-1.0 --exists "$name"; then
+        # Any version: that of libnice is not GStreamer's.
+        if ! command -v gst-inspect-1.0 >/dev/null ||
+            ! gst-inspect-1.0 --exists --atleast-version=0.0 "$name"; then
             echo "${elements[$name]}"
         fi
     done
     # GLib's TLS is a module that no program of its own shows.
     compgen -G "/usr/lib/*/gio/modules/libgio*tls.so" >/dev/null || echo glib-networking
+    # What drives webrtcbin.
+    compgen -G "/usr/lib/python3/dist-packages/gi" >/dev/null || echo python3-gi
+    compgen -G "/usr/lib/*/girepository-1.0/GstWebRTC-1.0.typelib" >/dev/null ||
+        echo gir1.2-gst-plugins-bad-1.0
     # A browser without any font shows none of them.
     compgen -G "/usr/share/fonts/truetype/liberation*/*.ttf" >/dev/null || echo fonts-liberation
     # Debian keeps these programs off the path.

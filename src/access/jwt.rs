@@ -156,7 +156,7 @@ impl Keys {
         #[expect(clippy::cast_possible_truncation, reason = "`as` saturates")]
         let until_s = Some((end_s + LEEWAY_S) as i64);
         let user = text("sub").filter(|sub| !sub.is_empty()).map(Into::into);
-        Ok(Allowed { user, until_s })
+        Ok(Allowed { user, until_s, ..Allowed::default() })
     }
 
     /// The claims of a token that one of the keys has signed.

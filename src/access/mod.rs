@@ -6,7 +6,8 @@
 //!         --> Digest: checked in place, by `guard` and the hashes of the user
 //!         --> the rest: `question` to a judge on another thread --> answer
 //! ```
-//! `consumers::rtsp_connection` asks once, before a request is executed; sessions do not ask again.
+//! `consumers::rtsp_connection` asks once, before a request is executed; sessions do not ask again,
+//! but those of viewers by WebRTC, who send no further requests.
 //! | file | what is there |
 //! |---|---|
 //! | `rules` | what the address of a client says, by the list of a path |
@@ -15,6 +16,7 @@
 //! | `shown` | credentials of a request, read |
 //! | `guard`, `digest` | challenges, and answers to those of Digest |
 //! | `question` | what is judged elsewhere, and the answers |
+//! | `permit` | leave that is looked at again while it is used |
 //! | `password` | hashes of passwords |
 //! | `jwt` | tokens and the keys that have signed them |
 //! | `webhook` | what a webhook is asked, and what its answers mean |
@@ -28,6 +30,7 @@ mod digest;
 mod guard;
 pub mod jwt;
 pub mod password;
+pub mod permit;
 pub mod publish;
 pub mod question;
 pub mod rules;

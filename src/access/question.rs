@@ -62,6 +62,8 @@ pub struct Allowed {
     pub user: Option<Arc<str>>,
     /// UTC seconds: from then on it is asked again. `None`: as long as the connection lives.
     pub until_s: Option<i64>,
+    /// A webhook said so, or was to: it need not be asked every few seconds about one client.
+    pub is_of_webhook: bool,
 }
 
 /// Answers questions, later and on another thread. A reply that is dropped counts as

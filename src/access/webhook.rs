@@ -8,6 +8,8 @@
 //! ```
 //! The names are those of MediaMTX, so that what answers it answers headend as well.
 
+use std::sync::Arc;
+
 use serde_json::{Value, json};
 
 use super::question::{Allowed, Answer, Question};
@@ -48,7 +50,7 @@ pub fn answer(status: u16, question: &Question, until_s: i64) -> Option<Answer> 
                 Shown::Basic { user, .. } if !user.is_empty() => Some(user.as_str().into()),
                 _ => None,
             };
-            Some(Answer::Allowed(Allowed { user, until_s: Some(until_s) }))
+            Some(Answer::Allowed(allowed(user, until_s)))
         }
         401 if is_bare => Some(Answer::Unknown),
         401 => Some(Answer::Wrong),
@@ -59,13 +61,18 @@ pub fn answer(status: u16, question: &Question, until_s: i64) -> Option<Answer> 
     }
 }
 
-/// What is done without an answer.
+/// What is done without an answer. Leave ends then at this UTC second, as with one: an outage lets
+/// nobody in for ever.
 #[must_use]
-pub fn without_answer(on_failure: OnFailure) -> Answer {
+pub fn without_answer(on_failure: OnFailure, until_s: i64) -> Answer {
     match on_failure {
         OnFailure::Deny => Answer::Unavailable,
-        OnFailure::Allow => Answer::Allowed(Allowed::default()),
+        OnFailure::Allow => Answer::Allowed(allowed(None, until_s)),
     }
+}
+
+fn allowed(user: Option<Arc<str>>, until_s: i64) -> Allowed {
+    Allowed { user, until_s: Some(until_s), is_of_webhook: true }
 }
 
 #[cfg(test)]
@@ -85,7 +92,7 @@ mod tests {
             token: token.map(Secret::new),
             query: token.map(|token| Secret::new(format!("token={token}"))),
             ways: Ways { webhook: true, ..Ways::default() },
-            access: std::sync::Arc::default(),
+            access: Arc::default(),
         }
     }
 
@@ -122,7 +129,9 @@ mod tests {
             };
             assert_eq!((&*said(&bare), &*said(&token)), (of_bare, of_token), "{status}");
         }
-        assert_eq!(without_answer(OnFailure::Deny), Answer::Unavailable);
-        assert!(matches!(without_answer(OnFailure::Allow), Answer::Allowed(_)));
+        assert_eq!(without_answer(OnFailure::Deny, 9), Answer::Unavailable);
+        // It had no end, so that nobody was asked about that client again.
+        let allowed = Allowed { user: None, until_s: Some(9), is_of_webhook: true };
+        assert_eq!(without_answer(OnFailure::Allow, 9), Answer::Allowed(allowed));
     }
 }

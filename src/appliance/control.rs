@@ -44,7 +44,7 @@ pub(super) fn start(
         }
         let signal = signal.as_str();
         let on_closed = || {
-            tracing::info!(code = "HE-I416", signal, "stopped before it has taken over");
+            tracing::info!(code = "HE-I417", signal, "stopped before it has taken over");
             cli::log::flush();
             std::process::exit(0);
         };

@@ -221,7 +221,7 @@ impl ApplianceView for View {
     }
 
     fn request_session(&self, id: SessionId) -> Option<oneshot::Receiver<Option<SessionInfo>>> {
-        self.ask(self.poller.owner(id)?, |reply| Question::Session { id, reply })
+        self.ask(self.poller.asked_about(id)?, |reply| Question::Session { id, reply })
     }
 
     fn request_paths(
@@ -287,7 +287,7 @@ impl ApplianceView for View {
 
     fn end_session(&self, id: &str) -> Option<oneshot::Receiver<bool>> {
         let id = SessionId::parse(id)?;
-        let inbox = self.poller.inbox(self.poller.owner(id)?)?;
+        let inbox = self.poller.inbox(self.poller.asked_about(id)?)?;
         let (answer, receiver) = oneshot::channel();
         let reply = Box::new(|ended| {
             let _nobody_waits = answer.send(ended);
@@ -301,7 +301,7 @@ impl ApplianceView for View {
         id: SessionId,
         to: ShardId,
     ) -> Option<oneshot::Receiver<Result<ShardId, MoveRefusal>>> {
-        let inbox = self.poller.inbox(self.poller.owner(id)?)?;
+        let inbox = self.poller.inbox(self.poller.asked_about(id)?)?;
         let (answer, receiver) = oneshot::channel();
         let reply = Box::new(|moved| {
             let _nobody_waits = answer.send(moved);
@@ -316,7 +316,7 @@ impl ApplianceView for View {
         request: EventsRequest,
     ) -> Option<oneshot::Receiver<EventsAnswer>> {
         let id = SessionId::parse(id)?;
-        let inbox = self.poller.inbox(self.poller.owner(id)?)?;
+        let inbox = self.poller.inbox(self.poller.asked_about(id)?)?;
         let (answer, receiver) = oneshot::channel();
         let reply = Box::new(|answered| {
             let _nobody_waits = answer.send(answered);

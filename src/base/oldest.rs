@@ -64,6 +64,24 @@ impl<K: Clone> Oldest<K> {
         self.all.push_back(holder);
     }
 
+    /// The oldest that still is one, which stays.
+    pub fn find(&mut self, mut is_one: impl FnMut(&K) -> bool) -> Option<K> {
+        while let Some(holder) = self.all.front() {
+            if is_one(&holder.key) {
+                return Some(holder.key.clone());
+            }
+            self.all.pop_front();
+        }
+        None
+    }
+
+    /// The oldest of a prefix that still is one, which stays.
+    pub fn find_of(&mut self, prefix: Prefix, mut is_one: impl FnMut(&K) -> bool) -> Option<K> {
+        let found = self.take_of(prefix, &mut is_one)?;
+        self.crowded.entry(prefix).or_default().push_front(found.clone());
+        Some(found)
+    }
+
     /// Takes the oldest that still is one.
     pub fn take(&mut self, mut is_one: impl FnMut(&K) -> bool) -> Option<K> {
         first(|| Some(self.all.pop_front()?.key), &mut is_one)
@@ -138,6 +156,24 @@ mod tests {
         oldest.push(4, ip("192.0.2.1"), 8, |_| true);
         assert_eq!(oldest.take_of(Prefix::of(ip("192.0.2.1")), |_| true), Some(3));
         assert_eq!(oldest.take_of(Prefix::of(ip("192.0.2.1")), |_| true), Some(4));
+    }
+
+    #[test]
+    fn who_is_found_stays_until_it_is_gone() {
+        let mut oldest = Oldest::default();
+        for key in 0..4 {
+            oldest.push(key, ip(["192.0.2.1", "192.0.2.2"][key % 2]), 8, |_| true);
+        }
+        let second = Prefix::of(ip("192.0.2.2"));
+        for _ in 0..2 {
+            assert_eq!(oldest.find(|_| true), Some(0));
+            assert_eq!(oldest.find_of(second, |_| true), Some(1));
+        }
+        assert_eq!(oldest.find(|key| *key > 1), Some(2));
+        assert_eq!(oldest.find_of(second, |key| *key > 1), Some(3));
+        assert_eq!(oldest.find_of(second, |_| false), None);
+        assert_eq!(oldest.find(|_| false), None);
+        assert_eq!(oldest.kept(), 0);
     }
 
     #[test]

@@ -9,6 +9,9 @@ pub fn encode_path(path: &str) -> String {
     utf8_percent_encode(path, ENCODED).to_string()
 }
 
-/// RFC 3986 s2.3, and the slashes between segments.
-const ENCODED: &AsciiSet =
-    &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~').remove(b'/');
+/// What is percent-encoded: all but unreserved characters (RFC 3986 s2.3).
+pub const UNRESERVED: &AsciiSet =
+    &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+
+/// The same, but for the slashes between segments.
+const ENCODED: &AsciiSet = &UNRESERVED.remove(b'/');

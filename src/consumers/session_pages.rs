@@ -106,7 +106,7 @@ fn title_info(cx: &Cx, session: &Session) -> SessionInfo {
     let lower = if session.is_interleaved() { Lower::Tcp } else { Lower::Udp };
     SessionInfo {
         id: session.client.id.to_string(),
-        shard: cx.shard.0,
+        shard: Some(cx.shard.0),
         role: "reader",
         path: session.described.url_path.clone(),
         peer: session.client.peer.to_string(),

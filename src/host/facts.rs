@@ -1,6 +1,7 @@
 //! Facts about this machine, read from the kernel as they are; none of them is judged here.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::os::unix::fs::MetadataExt;
 
 use rustix::process::{Resource, getrlimit};
@@ -49,6 +50,31 @@ pub(super) struct Facts {
     pub(super) user: Option<Result<String, String>>,
     /// UDP ports of RTP and RTCP, first and last.
     pub(super) rtp_ports: Option<(u16, u16)>,
+    /// Where browsers find HLS and WebRTC; `None`: WebRTC is off.
+    pub(super) browsers: Option<Browsers>,
+}
+
+/// Where browsers find the server.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Browsers {
+    /// HLS is found on this machine alone: by a proxy.
+    pub(super) is_hls_local: bool,
+    /// So is WebRTC.
+    pub(super) is_webrtc_local: bool,
+    /// Browsers are told addresses of the configuration.
+    pub(super) has_hosts: bool,
+}
+
+impl Browsers {
+    fn of(config: &Config) -> Option<Self> {
+        let (hls, webrtc) = (&config.hls.listen, &config.webrtc.listen);
+        let is_local = |listen: &[SocketAddr]| listen.iter().all(|addr| addr.ip().is_loopback());
+        (!hls.is_empty() && !webrtc.is_empty()).then(|| Self {
+            is_hls_local: is_local(hls),
+            is_webrtc_local: is_local(webrtc),
+            has_hosts: !config.webrtc.hosts.is_empty(),
+        })
+    }
 }
 
 /// What asking for a ring came to.
@@ -96,6 +122,7 @@ impl Facts {
             memlock_bytes_hard: getrlimit(Resource::Memlock).maximum,
             poll_entries_max: config.poll_entries_max as u64,
             rtp_ports: rtp_ports(config, place.as_ref()),
+            browsers: Browsers::of(config),
             place,
             machine,
             sysctls: sysctls.filter_map(|key| Some((key.clone(), tree.sysctl(key)?))).collect(),

@@ -8,6 +8,7 @@ mod drain;
 mod moves;
 mod operators;
 
+use std::any::Any;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Mutex;
@@ -30,6 +31,7 @@ use crate::live::sources::titles::schedule::Schedule;
 use crate::metrics::cells::{ShardCells, WorkerCells};
 use crate::metrics::limits::{Limit, Used};
 use crate::metrics::paths::PathTallies;
+use crate::poll::poller::GUEST;
 use crate::session::handover::MoveRefusal;
 use crate::session::info::{SessionInfo, SessionsPage};
 
@@ -56,7 +58,9 @@ struct Fake {
     /// Which shards were asked about sessions.
     asked: Mutex<Vec<u8>>,
     /// Senders of a silent shard: kept, never used.
-    unanswered: Mutex<Vec<oneshot::Sender<SessionsPage>>>,
+    unanswered: Mutex<Vec<Box<dyn Any + Send>>>,
+    /// The thread of HLS does not answer.
+    is_guest_silent: bool,
 }
 
 impl Fake {
@@ -75,7 +79,17 @@ impl Fake {
             kept: Mutex::default(),
             asked: Mutex::default(),
             unanswered: Mutex::default(),
+            is_guest_silent: false,
         })
+    }
+}
+
+impl Fake {
+    /// An answer that does not come.
+    fn never<T: Send + 'static>(&self) -> oneshot::Receiver<T> {
+        let (sender, answer) = oneshot::channel();
+        self.unanswered.lock().unwrap().push(Box::new(sender));
+        answer
     }
 }
 
@@ -93,7 +107,7 @@ fn id(short: &str) -> String {
 fn session(short: &str, path: &str, state: &'static str) -> SessionInfo {
     let id = id(short);
     SessionInfo {
-        shard: SessionId::parse(&id).unwrap().shard().0,
+        shard: Some(SessionId::parse(&id).unwrap().shard().0),
         id,
         role: if state == "recording" { "publisher" } else { "reader" },
         path: path.into(),
@@ -150,6 +164,9 @@ impl ApplianceView for Fake {
         path: Option<&str>,
         from: PathsPlace,
     ) -> Option<oneshot::Receiver<PathsPage>> {
+        if shard == GUEST && self.is_guest_silent {
+            return Some(self.never());
+        }
         let (sender, answer) = oneshot::channel();
         let part = |name: &str| PathPart::new(name.into());
         let is_wanted = |part: &PathPart| path.is_none_or(|path| path == &*part.path);
@@ -275,12 +292,15 @@ impl ApplianceView for Fake {
         shard: ShardId,
         after: Option<SessionId>,
     ) -> Option<oneshot::Receiver<SessionsPage>> {
+        if shard == GUEST && self.is_guest_silent {
+            return Some(self.never());
+        }
         let sessions = sessions_of(shard)?;
         self.asked.lock().unwrap().push(shard.0);
         let (sender, answer) = oneshot::channel();
         match (shard, self.second) {
             (ShardId(1), Shard::Gone) => drop(sender),
-            (ShardId(1), Shard::Silent) => self.unanswered.lock().unwrap().push(sender),
+            (ShardId(1), Shard::Silent) => self.unanswered.lock().unwrap().push(Box::new(sender)),
             _ => {
                 let id = |session: &SessionInfo| SessionId::parse(&session.id);
                 let mut behind = sessions.into_iter().filter(|session| id(session) > after);
@@ -429,8 +449,11 @@ struct Running {
 impl Running {
     fn start(fake: &Arc<Fake>) -> Self {
         // No shard is worth waiting for when the test wants to see it silent.
-        let patience =
-            if fake.second == Shard::Silent { Duration::ZERO } else { Duration::from_secs(60) };
+        let patience = if fake.second == Shard::Silent || fake.is_guest_silent {
+            Duration::ZERO
+        } else {
+            Duration::from_secs(60)
+        };
         Self::start_with(fake, patience)
     }
 
@@ -643,6 +666,17 @@ fn shard_that_does_not_answer_is_a_503() {
     let answer = server.request("GET /v1/sessions");
     assert!(answer.is_problem(503));
     assert!(answer.head.contains("retry-after: 1"));
+}
+
+/// Operators saw no list at all when the thread of HLS hung.
+#[test]
+fn lists_have_what_shards_know_when_the_thread_of_browsers_is_silent() {
+    let fake = Arc::into_inner(Fake::new(Shard::Answers, true)).unwrap();
+    let server = Running::start(&Arc::new(Fake { is_guest_silent: true, ..fake }));
+    assert_eq!(server.request("GET /v1/sessions").ids(), ["0A", "0B", "0C", "1A"]);
+    let paths = server.request("GET /v1/paths");
+    assert_eq!((paths.status, paths.json()["paths"].as_array().unwrap().len()), (200, 3));
+    assert_eq!(server.request("GET /v1/paths/live/b").status, 200);
 }
 
 #[test]

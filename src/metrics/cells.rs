@@ -224,6 +224,7 @@ pub static HLS: HlsCells = HlsCells {
     segments_evicted: SharedCounter(AtomicU64::new(0)),
     turned_away: SharedCounter(AtomicU64::new(0)),
     seen_ns: SharedGauge(AtomicU64::new(0)),
+    viewers: SharedGauge(AtomicU64::new(0)),
 };
 
 /// Numbers about HLS, which is one for the process.
@@ -251,6 +252,8 @@ pub struct HlsCells {
     pub turned_away: SharedCounter,
     /// Time of the shards' clock at which a viewer was answered last; 0: there was none.
     pub seen_ns: SharedGauge,
+    /// Clients that have asked for a playlist, a segment or a part within half a minute.
+    pub viewers: SharedGauge,
 }
 
 /// When the certificate of the RTSPS port expires.

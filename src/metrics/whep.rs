@@ -9,6 +9,7 @@ pub static WHEP: WhepCells = WhepCells {
     sessions: SharedCounter::new(),
     viewers_refused: SharedCounter::new(),
     not_connected: SharedCounter::new(),
+    gave_way: SharedCounter::new(),
     packets_sent: SharedCounter::new(),
     payload_bytes_sent: SharedCounter::new(),
     packets_left_out: SharedCounter::new(),
@@ -30,6 +31,8 @@ pub struct WhepCells {
     pub viewers_refused: SharedCounter,
     /// Sessions that ended before ICE and DTLS came up.
     pub not_connected: SharedCounter,
+    /// Sessions that ended before that because somebody else needed their place.
+    pub gave_way: SharedCounter,
     /// RTP packets given to viewers.
     pub packets_sent: SharedCounter,
     /// Bytes of the payloads of `packets_sent`.
@@ -64,6 +67,11 @@ pub(super) static WHEP_FAMILIES: &[Family] = &[
         "headend_whep_not_connected_total",
         "Sessions of WHEP ended because ICE and DTLS did not come up.",
         Read::Whep(|whep| &whep.not_connected),
+    ),
+    row(
+        "headend_whep_gave_way_total",
+        "Sessions of WHEP ended before ICE and DTLS came up, because others needed their places.",
+        Read::Whep(|whep| &whep.gave_way),
     ),
     row(
         "headend_whep_rtp_packets_sent_total",

@@ -53,6 +53,14 @@ impl<I> Poller<I> {
         (count > 0).then(|| session.home(count))
     }
 
+    /// The shard or guest that an operator's question about a session goes to, `None` when the id
+    /// cannot be ours. No command of RTSP goes to a guest.
+    #[must_use]
+    pub fn asked_about(&self, session: SessionId) -> Option<ShardId> {
+        let is_guests = session.shard() == GUEST && self.guest.is_some();
+        if is_guests { Some(GUEST) } else { self.owner(session) }
+    }
+
     /// All inboxes in the order of their shards.
     pub fn inboxes(&self) -> impl Iterator<Item = &Arc<I>> {
         self.inboxes.iter()

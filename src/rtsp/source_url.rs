@@ -19,10 +19,11 @@
 use std::fmt;
 use std::net::Ipv6Addr;
 
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
+use percent_encoding::{percent_decode_str, utf8_percent_encode};
 
 use crate::base::host::needs_interface;
 use crate::base::secrets::shown_url;
+use crate::base::url_path::UNRESERVED;
 
 /// URL of a source.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,7 +56,8 @@ impl fmt::Display for SourceUrl {
         let url = shown_url(&self.url);
         match (&self.zone, url.split_once(']')) {
             (Some(zone), Some((before, behind))) => {
-                let zone = utf8_percent_encode(zone, ZONE_ENCODED);
+                // RFC 6874 s2.
+                let zone = utf8_percent_encode(zone, UNRESERVED);
                 write!(f, "{before}%25{zone}]{behind}")
             }
             _ => f.write_str(&url),
@@ -286,9 +288,6 @@ fn parse_credentials(user_info: &str) -> Credentials {
 
 /// A name of an interface: `IFNAMSIZ` of Linux without the zero at its end.
 const ZONE_BYTES_MAX: usize = 15;
-/// All but unreserved characters (RFC 6874 s2).
-const ZONE_ENCODED: &AsciiSet =
-    &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 #[cfg(test)]
 mod tests {

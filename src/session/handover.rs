@@ -52,6 +52,9 @@ pub enum MoveRefusal {
     /// Sessions of line-ups stay on their shard.
     #[error("a session of a line-up cannot be moved yet")]
     Lineup,
+    /// Viewers by WebRTC are on no shard.
+    #[error("a viewer by WebRTC is on no shard")]
+    Viewer,
     /// Members of groups stay on their shard.
     #[error("a member of a multicast group cannot be moved yet")]
     Multicast,

@@ -21,13 +21,13 @@ pub struct SessionsPage {
 pub struct SessionInfo {
     /// Session id.
     pub id: String,
-    /// Shard of the session.
-    pub shard: u8,
+    /// Shard of the session; `None` of a viewer by WebRTC.
+    pub shard: Option<u8>,
     /// `reader`, or `publisher` of a live path.
     pub role: &'static str,
     /// Path of the title, or of the live path.
     pub path: String,
-    /// Address of the RTSP peer.
+    /// Address of the RTSP peer, or of the browser.
     pub peer: String,
     /// `User-Agent` of the client, when it sent one.
     pub user_agent: Option<String>,
@@ -36,7 +36,7 @@ pub struct SessionInfo {
     pub user: Option<String>,
     /// `ready`, `playing` or `paused`; of a publisher `announced` or `recording`.
     pub state: &'static str,
-    /// `udp` or `tcp`; `none` of a publisher before its first SETUP.
+    /// `udp`, `tcp` or `webrtc`; `none` of a publisher before its first SETUP.
     pub transport: &'static str,
     /// Position in seconds.
     pub npt_s: f64,

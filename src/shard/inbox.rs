@@ -144,6 +144,7 @@ pub struct Inbox {
     live_packets_max: usize,
     wake: OwnedFd,
     sleeps: AtomicBool,
+    is_closed: AtomicBool,
 }
 
 impl Inbox {
@@ -159,6 +160,7 @@ impl Inbox {
             live_packets_max: LIVE_PACKETS_MAX,
             wake: eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?,
             sleeps: AtomicBool::new(false),
+            is_closed: AtomicBool::new(false),
         })
     }
 
@@ -189,8 +191,30 @@ impl Inbox {
     /// The inbox is full; the message is handed back.
     pub fn push(&self, message: Message) -> Result<(), Message> {
         self.messages.push(message)?;
+        if self.is_closed() {
+            self.drop_messages();
+        }
         self.wake_if_asleep();
         Ok(())
+    }
+
+    /// Nobody reads it any more: messages are dropped, which tells those who wait for a reply.
+    pub fn close(&self) {
+        self.is_closed.store(true, Ordering::SeqCst);
+        fence(Ordering::SeqCst);
+        self.drop_messages();
+        while self.live.pop().is_some() {}
+        while self.outcomes.pop().is_some() {}
+    }
+
+    /// As for a sleep: whoever pushes looks after it has, so one of the two finds the message.
+    fn is_closed(&self) -> bool {
+        fence(Ordering::SeqCst);
+        self.is_closed.load(Ordering::SeqCst)
+    }
+
+    fn drop_messages(&self) {
+        while self.messages.pop().is_some() {}
     }
 
     /// Pushes a message about a live path.
@@ -199,7 +223,8 @@ impl Inbox {
     /// The message is handed back: one with packets when the shard is far behind, another one when
     /// the shard hangs.
     pub fn push_live(&self, message: LiveMessage) -> Result<(), LiveMessage> {
-        if message.is_packets() && self.live.len() >= self.live_packets_max {
+        let is_behind = message.is_packets() && self.live.len() >= self.live_packets_max;
+        if is_behind || self.is_closed.load(Ordering::Relaxed) {
             return Err(message);
         }
         self.live.push(message)?;
@@ -219,6 +244,9 @@ impl Inbox {
         // The queue has room for every task that can be under way. Should it be full all the same,
         // the worker waits for the shard, and no outcome is lost.
         while let Err(back) = self.outcomes.push(done) {
+            if self.is_closed() {
+                return;
+            }
             done = back;
             self.wake_if_asleep();
             std::thread::yield_now();
@@ -320,6 +348,25 @@ mod tests {
         TaskDone {
             owner: TaskOwner::numbered(number),
             outcome: Outcome::Opened(Err(OpenFailure::NotFound)),
+        }
+    }
+
+    /// Operators waited in vain for a thread that had ended.
+    #[test]
+    fn who_asks_a_closed_inbox_is_told() {
+        let inbox = Inbox::new(1).unwrap();
+        let (token, asked) = (Arc::new(()), |token: &Arc<()>| {
+            let token = Arc::clone(token);
+            Message::Drain { order: None, done: Box::new(move || drop(token)) }
+        });
+        inbox.push(asked(&token)).unwrap();
+        assert_eq!(Arc::strong_count(&token), 2);
+        inbox.close();
+        assert_eq!(Arc::strong_count(&token), 1, "what waited");
+        inbox.push(asked(&token)).unwrap();
+        assert_eq!(Arc::strong_count(&token), 1, "what came later");
+        for number in 0..3 {
+            inbox.deliver(done(number));
         }
     }
 

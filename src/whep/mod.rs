@@ -20,19 +20,27 @@
 //! | `format` | which tracks a browser gets |
 //! | `lane` | a track: numbers, parameter sets, packets that fit a datagram |
 //! | `stream` | a path: its tracks, and the newest group for who comes |
+//! | `offer` | what of an offer is read |
 //! | `viewer` | a viewer: its connection, and where it is |
+//! | `places` | how many viewers there may be, and who makes room |
+//! | `leave` | viewers whose leave is over, and those whom operators end |
+//! | `info` | viewers as operators see them |
 //! | `clock` | times of a viewer who begins in the past |
 //! | `stun` | the name in a STUN request |
 //! | `crypto` | ciphers for str0m, of crates that are linked anyway |
 //!
 //! Plain code: no descriptor, clock or thread; moments are arguments. Invariant: a viewer that is
 //! slow, leaves or breaks costs the others nothing. Bounds: `viewers_max` viewers and a share of
-//! them for an address; `CONNECT_MAX` for ICE and DTLS; see `viewer` and `stream`.
+//! them for an address (`places`); `CONNECT_MAX` for ICE and DTLS; see `viewer` and `stream`.
 
 mod clock;
 mod crypto;
 mod format;
+mod info;
 mod lane;
+mod leave;
+mod offer;
+mod places;
 mod service;
 mod stream;
 mod stun;
@@ -42,8 +50,12 @@ mod viewer;
 
 use std::net::SocketAddr;
 
+use crate::access::permit::Over;
+
 pub use crypto::Identity;
 pub use format::NotSent;
+pub use info::{TrackInfo, ViewerInfo};
+pub use leave::Asked;
 pub use service::{Limits, Offer, Opened, Whep};
 
 /// A datagram to be sent.
@@ -76,6 +88,15 @@ pub enum End {
     /// It answers no requests of ICE any more.
     #[error("the viewer has gone silent")]
     Silent,
+    /// An operator.
+    #[error("an operator has ended the session")]
+    Kicked,
+    /// It may not watch any more.
+    #[error("{0}")]
+    NoLeave(#[from] Over),
+    /// Others came who were to have its place.
+    #[error("the viewer did not connect, and somebody else needs its place")]
+    GaveWay,
     /// The path ended, or goes on with other tracks.
     #[error("the path has ended, or another source brings other tracks")]
     PathEnded,
@@ -115,6 +136,9 @@ pub enum OfferError {
     /// The address has.
     #[error("the address has as many viewers as one may have (webrtc.viewers_per_address_max)")]
     AddressFull,
+    /// Those who could make room have just begun.
+    #[error("many viewers begin to connect at this moment; ask again in two seconds")]
+    Crowded,
     /// No socket can be reached by this viewer.
     #[error("there is no address for datagrams that this viewer could reach; see webrtc.listen")]
     NoCandidate,

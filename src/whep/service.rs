@@ -7,10 +7,10 @@
 //! A viewer's datagrams go to an address only that has answered a request of ours (RFC 8445 s7.2.5,
 //! RFC 7675): who can forge an address has nothing sent there but a few requests.
 //! Invariants: a name, an address and an id lead to one viewer that is there; a panic while one
-//! viewer is driven ends that viewer. Bounds: `TUPLES_MAX` addresses a viewer; `SECTIONS_MAX` of
-//! an offer; `REORDERED_MAX`.
+//! viewer is driven ends that viewer. Bounds: `TUPLES_MAX` addresses a viewer; `DUE_MAX` viewers in
+//! one look at the time; `REORDERED_MAX`; see `offer` and `places`.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, SocketAddr};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -18,13 +18,20 @@ use std::time::Instant;
 
 use slab::Slab;
 
+use crate::access::permit::Permit;
 use crate::base::addresses::Addresses;
+use crate::base::ids::SessionId;
+use crate::base::seldom::Seldom;
+use crate::base::time::Mono;
 use crate::live::core::batch::{Generation, PacketBatch};
 use crate::live::core::description::Description;
 use crate::metrics::whep::WHEP;
 use crate::whep::crypto::Identity;
 use crate::whep::format::NotSent;
 use crate::whep::lane::Packet;
+use crate::whep::leave::Looks;
+use crate::whep::offer::reduced;
+use crate::whep::places::{Full, Places, Room, Waiting};
 use crate::whep::stream::Stream;
 use crate::whep::viewer::{Happened, NAME_DIGITS, Viewer, random_name};
 use crate::whep::{End, OfferError, Sink, stun};
@@ -39,12 +46,14 @@ pub struct Limits {
 }
 
 /// What a browser asks for.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 pub struct Offer<'a> {
     /// Its SDP.
     pub sdp: &'a str,
     /// Its address.
     pub from: IpAddr,
+    /// Its leave to watch the path.
+    pub permit: Permit,
     /// Addresses of the server that it may send datagrams to.
     pub candidates: &'a [SocketAddr],
 }
@@ -64,9 +73,11 @@ pub struct Opened {
 #[derive(Debug)]
 pub struct Whep {
     identity: Identity,
-    limits: Limits,
-    paths: HashMap<Arc<str>, Watched>,
-    viewers: Slab<Viewer>,
+    places: Places,
+    pub(super) paths: HashMap<Arc<str>, Watched>,
+    pub(super) viewers: Slab<Viewer>,
+    pub(super) by_session: BTreeMap<SessionId, usize>,
+    pub(super) looks: Looks,
     by_name: HashMap<String, usize>,
     by_tuple: HashMap<SocketAddr, usize>,
     by_id: HashMap<String, usize>,
@@ -74,12 +85,16 @@ pub struct Whep {
     reordered: HashMap<Arc<str>, Generation>,
     /// Packets of the newest batch; kept for its storage.
     fresh: Vec<Packet>,
+    /// Viewers who never came: those that UDP did not reach, and others.
+    said: [Seldom; 2],
+    /// What moments are told from.
+    begun: Option<Instant>,
 }
 
 #[derive(Debug)]
-struct Watched {
+pub(super) struct Watched {
     stream: Stream,
-    viewers: Vec<usize>,
+    pub(super) viewers: Vec<usize>,
 }
 
 impl Whep {
@@ -88,14 +103,18 @@ impl Whep {
     pub fn new(identity: Identity, limits: Limits) -> Self {
         Self {
             identity,
-            limits,
+            places: Places::new(limits.viewers_max, limits.addresses),
             paths: HashMap::new(),
             viewers: Slab::new(),
+            by_session: BTreeMap::new(),
+            looks: Looks::default(),
             by_name: HashMap::new(),
             by_tuple: HashMap::new(),
             by_id: HashMap::new(),
             reordered: HashMap::new(),
             fresh: Vec::new(),
+            said: [Seldom::default(); 2],
+            begun: None,
         }
     }
 
@@ -170,11 +189,10 @@ impl Whep {
 
     /// The path has ended.
     pub fn end_path(&mut self, path: &str, now: Instant, out: &mut Sink<'_>) {
-        let Some(watched) = self.paths.get(path) else { return };
-        for key in watched.viewers.clone() {
+        let Some(watched) = self.paths.remove(path) else { return };
+        for key in watched.viewers {
             self.end(key, &End::PathEnded, now, out);
         }
-        self.paths.remove(path);
     }
 
     /// Takes packets of a path.
@@ -217,40 +235,27 @@ impl Whep {
         path: &Arc<str>,
         offer: Offer<'_>,
         now: Instant,
+        out: &mut Sink<'_>,
     ) -> Result<Opened, OfferError> {
-        let Some(watched) = self.paths.get_mut(path) else { return Err(OfferError::NoPath) };
+        let Some(watched) = self.paths.get(path) else { return Err(OfferError::NoPath) };
         if watched.stream.is_reordered() {
             return Err(NotSent::Reordered.into());
         }
         if offer.candidates.is_empty() {
             return Err(OfferError::NoCandidate);
         }
-        let mut sections = offer.sdp.lines().filter_map(|line| line.strip_prefix("m="));
-        if sections.any(|of| !of.starts_with("audio ") && !of.starts_with("video ")) {
-            let why = "a section is neither audio nor video".to_owned();
-            return Err(OfferError::Refused(why));
-        }
-        if offer.sdp.lines().filter(|line| line.starts_with("m=")).count() > SECTIONS_MAX {
-            let why = format!("there are more than {SECTIONS_MAX} sections");
-            return Err(OfferError::Refused(why));
-        }
-        let max = self.limits.viewers_max;
-        if self.viewers.len() >= max {
-            WHEP.viewers_refused.add(1);
-            return Err(OfferError::TooMany { max });
-        }
-        let place = self.limits.addresses.enter(offer.from).map_err(|_| {
-            WHEP.viewers_refused.add(1);
-            OfferError::AddressFull
-        })?;
+        let Offer { sdp, from, permit, candidates } = offer;
+        let sdp = reduced(sdp)?;
+        let room = self.make_room(from, now)?;
+        let Some(watched) = self.paths.get(path) else { return Err(OfferError::NoPath) };
         let name = random_name(NAME_DIGITS);
         let formats = watched.stream.formats();
         let made = catch_unwind(AssertUnwindSafe(|| {
             Viewer::new(
                 (Arc::clone(path), formats),
-                (offer.sdp, &name),
-                (offer.from, place),
-                offer.candidates,
+                (&sdp, &name),
+                (from, permit),
+                candidates,
                 &self.identity,
                 now,
             )
@@ -259,16 +264,46 @@ impl Whep {
             WHEP.panics.add(1);
             Err(OfferError::Refused("it breaks the library of WebRTC".to_owned()))
         };
-        let (viewer, answer) = made.unwrap_or_else(panicked)?;
+        let (mut viewer, answer) = made.unwrap_or_else(panicked)?;
         let left_out = formats.left_out.clone();
-        let id = viewer.id.clone();
+        // Only now, when nothing stands against the newcomer any more.
+        for session in room {
+            if let Some(key) = self.by_session.get(&session).copied() {
+                WHEP.gave_way.add(1);
+                self.end(key, &End::GaveWay, now, out);
+            }
+        }
+        let place = self.places.enter(from);
+        viewer.place = Some(place.ok_or_else(|| self.refused(Full::Young))?);
+        let Some(watched) = self.paths.get_mut(path) else { return Err(OfferError::NoPath) };
+        let (id, session) = (viewer.id.clone(), viewer.session);
         let key = self.viewers.insert(viewer);
         self.by_name.insert(name, key);
         self.by_id.insert(id.clone(), key);
+        self.by_session.insert(session, key);
         watched.viewers.push(key);
+        let Self { places, viewers, by_session, .. } = self;
+        places.note(session, from, |session| waiting(viewers, by_session, *session).is_some());
         WHEP.sessions.add(1);
         WHEP.viewers.set(self.viewers.len() as u64);
         Ok(Opened { id, answer, left_out })
+    }
+
+    /// Who makes room for a newcomer: nobody is ended yet.
+    fn make_room(&mut self, from: IpAddr, now: Instant) -> Result<Room, OfferError> {
+        let Self { places, viewers, by_session, .. } = self;
+        let of = |session: &SessionId| waiting(viewers, by_session, *session);
+        let room = places.make_room(from, viewers.len(), now, of);
+        room.map_err(|full| self.refused(full))
+    }
+
+    fn refused(&self, full: Full) -> OfferError {
+        WHEP.viewers_refused.add(1);
+        match full {
+            Full::All => OfferError::TooMany { max: self.places.viewers_max() },
+            Full::Address => OfferError::AddressFull,
+            Full::Young => OfferError::Crowded,
+        }
     }
 
     /// Ends a session. False: there is none of that id on the path.
@@ -314,24 +349,33 @@ impl Whep {
         }
     }
 
-    /// When [`Whep::handle_timeout`] is due; `None`: nobody is here.
+    /// When [`Whep::handle_timeout`] or [`Whep::take_wants_sync`] is due; `None`: nobody is here.
     #[must_use]
     pub fn next_timeout(&self) -> Option<Instant> {
-        self.viewers.iter().map(|(_, viewer)| viewer.timeout()).min()
+        let viewers = self.viewers.iter().map(|(_, viewer)| viewer.timeout());
+        let starts = self.paths.values().filter_map(|watched| watched.stream.sync_due());
+        viewers.chain(starts).min()
     }
 
-    /// Time has passed.
-    pub fn handle_timeout(&mut self, now: Instant, out: &mut Sink<'_>) {
-        let due = self.viewers.iter().filter(|(_, viewer)| viewer.timeout() <= now);
-        let due: Vec<usize> = due.map(|(key, _)| key).collect();
-        for key in due {
+    /// Time has passed. True: more viewers are due than were driven; those that have waited longest
+    /// were.
+    pub fn handle_timeout(&mut self, now: Instant, out: &mut Sink<'_>) -> bool {
+        let timeouts = self.viewers.iter().map(|(key, viewer)| (viewer.timeout(), key));
+        let mut due: Vec<(Instant, usize)> = timeouts.filter(|(at, _)| *at <= now).collect();
+        let is_rest = due.len() > DUE_MAX;
+        if is_rest {
+            due.select_nth_unstable(DUE_MAX);
+            due.truncate(DUE_MAX);
+        }
+        for (_, key) in due {
             self.drive(key, now, out, |viewer, out| viewer.handle_timeout(now, out));
         }
+        is_rest
     }
 
-    /// Paths whose source is to be asked for a key frame.
-    pub fn take_wants_sync(&mut self) -> Vec<Arc<str>> {
-        let taken = self.paths.iter_mut().map(|(path, of)| (path, of.stream.take_wants_sync()));
+    /// Paths whose source is to be asked for a key frame now.
+    pub fn take_wants_sync(&mut self, now: Instant) -> Vec<Arc<str>> {
+        let taken = self.paths.iter_mut().map(|(path, of)| (path, of.stream.take_wants_sync(now)));
         taken.filter(|(_, wants)| *wants).map(|(path, _)| Arc::clone(path)).collect()
     }
 
@@ -446,14 +490,15 @@ impl Whep {
         }
     }
 
-    fn end(&mut self, key: usize, why: &End, now: Instant, out: &mut Sink<'_>) {
+    pub(super) fn end(&mut self, key: usize, why: &End, now: Instant, out: &mut Sink<'_>) {
         let Some(mut viewer) = self.viewers.try_remove(key) else { return };
         if !matches!(why, End::Failed(_)) {
             // Whoever is there is told; a panic on the way out harms nobody any more.
             let _panicked = catch_unwind(AssertUnwindSafe(|| viewer.close(now, out)));
         }
-        self.by_name.retain(|_, of| *of != key);
+        self.by_name.remove(&viewer.name);
         self.by_id.remove(&viewer.id);
+        self.by_session.remove(&viewer.session);
         for tuple in &viewer.tuples {
             if self.by_tuple.get(tuple) == Some(&key) {
                 self.by_tuple.remove(tuple);
@@ -463,23 +508,53 @@ impl Whep {
             watched.viewers.retain(|other| *other != key);
         }
         WHEP.viewers.set(self.viewers.len() as u64);
-        let (path, from) = (&*viewer.path, viewer.from);
-        if !viewer.is_connected() && matches!(why, End::NotConnected | End::Failed(_)) {
-            WHEP.not_connected.add(1);
-            tracing::warn!(code = "HE-W516", path, %from, %why, "a viewer by WebRTC never came");
-        } else {
-            let (packets, _) = viewer.sent;
+        if viewer.is_connected() {
+            let (path, from, (packets, _)) = (&*viewer.path, viewer.from, viewer.sent);
             tracing::info!(
                 code = "HE-I415", path, %from, packets, %why,
                 "a viewer by WebRTC is gone"
             );
+        } else {
+            self.say_that_it_never_came(&viewer, why, now);
         }
     }
+
+    /// Offers cost strangers little, so this is said seldom.
+    fn say_that_it_never_came(&mut self, viewer: &Viewer, why: &End, now: Instant) {
+        let since = now.duration_since(*self.begun.get_or_insert(now));
+        let now = Mono(u64::try_from(since.as_nanos()).unwrap_or(u64::MAX));
+        let (path, from) = (&*viewer.path, viewer.from);
+        let [unreached, others] = &mut self.said;
+        if matches!(why, End::NotConnected | End::Failed(_)) {
+            WHEP.not_connected.add(1);
+            if let Some(count) = unreached.happened(now) {
+                tracing::warn!(
+                    code = "HE-W516", path, %from, %why, count,
+                    "a viewer by WebRTC never came"
+                );
+            }
+        } else if let Some(count) = others.happened(now) {
+            tracing::info!(
+                code = "HE-I416", path, %from, %why, count,
+                "a viewer by WebRTC was ended before it came"
+            );
+        }
+    }
+}
+
+/// A viewer who is there, and not connected.
+fn waiting(
+    viewers: &Slab<Viewer>,
+    by_session: &BTreeMap<SessionId, usize>,
+    session: SessionId,
+) -> Option<Waiting> {
+    let viewer = viewers.get(*by_session.get(&session)?)?;
+    (!viewer.is_connected()).then_some((viewer.from, viewer.opened))
 }
 
 /// Paths that are known to have B-frames.
 const REORDERED_MAX: usize = 1_024;
 /// Addresses of one viewer: a browser tries a few, and a telephone has others now and then.
 const TUPLES_MAX: usize = 16;
-/// Sections (`m=`) of an offer: a browser that only watches has two.
-const SECTIONS_MAX: usize = 8;
+/// Viewers that are driven before requests and batches have their turn: each may send a burst.
+const DUE_MAX: usize = 64;

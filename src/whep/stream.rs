@@ -41,7 +41,8 @@ pub(super) struct Stream {
     order: Order,
     /// When a start was asked for.
     sync_asked: Option<Instant>,
-    wants_sync: bool,
+    /// When it is to be asked for.
+    sync_due: Option<Instant>,
 }
 
 impl Stream {
@@ -62,7 +63,7 @@ impl Stream {
             group_bytes: 0,
             order: Order::default(),
             sync_asked: None,
-            wants_sync: false,
+            sync_due: None,
         })
     }
 
@@ -143,19 +144,25 @@ impl Stream {
         self.order.backward >= BACKWARD_MIN
     }
 
-    /// A viewer needs a start. The source is not asked more often than `SYNC_INTERVAL`.
+    /// A viewer needs a start. The source is not asked more often than `SYNC_INTERVAL`: who comes
+    /// within it has it asked at its end, for the key frame that was asked for may be lost.
     pub(super) fn want_sync(&mut self, now: Instant) {
-        let is_asked =
-            self.sync_asked.is_some_and(|asked| now.duration_since(asked) < SYNC_INTERVAL);
-        if !is_asked {
-            self.sync_asked = Some(now);
-            self.wants_sync = true;
-        }
+        let next = self.sync_asked.map_or(now, |asked| (asked + SYNC_INTERVAL).max(now));
+        self.sync_due.get_or_insert(next);
+    }
+
+    /// When the source is to be asked.
+    pub(super) fn sync_due(&self) -> Option<Instant> {
+        self.sync_due
     }
 
     /// Whether the source is to be asked now.
-    pub(super) fn take_wants_sync(&mut self) -> bool {
-        std::mem::take(&mut self.wants_sync)
+    pub(super) fn take_wants_sync(&mut self, now: Instant) -> bool {
+        if self.sync_due.is_none_or(|due| due > now) {
+            return false;
+        }
+        (self.sync_asked, self.sync_due) = (Some(now), None);
+        true
     }
 
     /// Packets left out since the last call: they came twice or too late, or could not be cut.

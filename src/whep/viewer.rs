@@ -19,28 +19,40 @@ use std::time::{Duration, Instant};
 
 use rand::Rng as _;
 use str0m::change::SdpOffer;
-use str0m::format::Codec;
-use str0m::media::{MediaKind, Mid, Pt};
+use str0m::format::{Codec, FormatParams};
+use str0m::media::{Frequency, MediaKind, Mid, Pt};
 use str0m::net::{Protocol, Receive};
 use str0m::rtp::RtpWrite;
+use str0m::stats::MediaEgressStats;
 use str0m::{Candidate, Event, IceConnectionState, IceCreds, Input, Output, Rtc};
 
-use crate::base::addresses::AddressPlace;
-use crate::base::ids::RtpTs;
+use crate::access::permit::Permit;
+use crate::base::ids::{RtpTs, SessionId};
 use crate::base::random;
+use crate::poll::poller::GUEST;
 use crate::rtp::detect::nal::SetKind;
 use crate::whep::clock::ViewerClock;
 use crate::whep::crypto::Identity;
-use crate::whep::format::Formats;
+use crate::whep::format::{Format, Formats};
+use crate::whep::info::{TrackInfo, TrackReport, ViewerInfo};
 use crate::whep::lane::Packet;
+use crate::whep::places::Place;
 use crate::whep::{Datagram, End, OfferError, Sink, stun};
 
 /// See the module.
 pub(super) struct Viewer {
     pub(super) path: Arc<str>,
-    /// Names the session in URLs.
+    /// Names the session in URLs, where it is a secret.
     pub(super) id: String,
+    /// Names it in requests of STUN.
+    pub(super) name: String,
+    /// Names it for operators.
+    pub(super) session: SessionId,
     pub(super) from: IpAddr,
+    /// Leave to watch the path.
+    pub(super) permit: Permit,
+    /// A judge has been asked about it.
+    pub(super) is_judged: bool,
     /// Addresses that its requests of STUN have come from.
     pub(super) tuples: Vec<SocketAddr>,
     /// Addresses of the server that its answers of STUN have named.
@@ -60,7 +72,10 @@ pub(super) struct Viewer {
     /// It has answered a request of ICE, so that more may be sent (RFC 7675 s5.1).
     heard: Instant,
     rtc_timeout: Instant,
-    _place: AddressPlace,
+    /// From its beginning on, once others have made room.
+    pub(super) place: Option<Place>,
+    /// Address that the newest of its packets went to.
+    sent_to: Option<SocketAddr>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -93,6 +108,9 @@ pub(super) struct Happened {
 struct Track {
     mid: Mid,
     pt: Pt,
+    /// What is shown of it.
+    info: TrackInfo,
+    clock_rate_hz: u32,
     /// A number of the path, and the viewer's for it.
     numbers: Option<(u64, u64)>,
     clock: Option<ViewerClock>,
@@ -102,19 +120,20 @@ struct Track {
 }
 
 impl Viewer {
-    /// Accepts an offer. The answer is for the browser, and the viewer is known to it by `name`.
+    /// Accepts an offer, reduced (`offer`). The answer is for the browser, and the viewer is known
+    /// to it by `name`.
     ///
     /// # Errors
     /// See [`OfferError`].
     pub(super) fn new(
         (path, formats): (Arc<str>, &Formats),
         (sdp, name): (&str, &str),
-        (from, place): (IpAddr, AddressPlace),
+        (from, permit): (IpAddr, Permit),
         candidates: &[SocketAddr],
         identity: &Identity,
         now: Instant,
     ) -> Result<(Self, String), OfferError> {
-        let offer = SdpOffer::from_sdp_string(&without_candidates(sdp));
+        let offer = SdpOffer::from_sdp_string(sdp);
         let offer = offer.map_err(|error| OfferError::Syntax(error.to_string()))?;
         let creds = IceCreds { ufrag: name.to_owned(), pass: random_name(PASSWORD_DIGITS) };
         let mut rtc = Rtc::builder()
@@ -123,6 +142,7 @@ impl Viewer {
             .set_local_ice_credentials(creds)
             .set_rtp_mode(true)
             .set_mtu(MTU..=usize::MAX)
+            .set_stats_interval(Some(STATS_EVERY))
             .clear_codecs();
         let config = rtc.codec_config();
         if formats.video.is_some() {
@@ -131,7 +151,20 @@ impl Viewer {
                 config.add_h264(pt.into(), Some((pt + 1).into()), true, profile);
             }
         }
-        config.enable_opus(formats.audio.is_some(), false);
+        if formats.audio.is_some() {
+            // What a path has is not known: a browser that decodes two channels plays one as well.
+            let (min_p_time, use_inband_fec) = (Some(10), Some(true));
+            let (stereo, sprop_stereo) = (Some(true), Some(true));
+            let format = FormatParams {
+                min_p_time,
+                use_inband_fec,
+                stereo,
+                sprop_stereo,
+                ..FormatParams::default()
+            };
+            let rate = Frequency::FORTY_EIGHT_KHZ;
+            config.add_config(OPUS_PT.into(), None, Codec::Opus, rate, Some(2), format);
+        }
         let mut rtc = rtc.build(now);
         for addr in candidates {
             if let Ok(candidate) = Candidate::host(*addr, Protocol::Udp) {
@@ -143,7 +176,11 @@ impl Viewer {
         let mut viewer = Self {
             path,
             id: random_name(ID_DIGITS),
+            name: name.to_owned(),
+            session: SessionId::new(GUEST, random::rng().next_u64()),
             from,
+            permit,
+            is_judged: false,
             tuples: Vec::new(),
             mapped: Vec::new(),
             opened: now,
@@ -158,7 +195,8 @@ impl Viewer {
             anchor: None,
             heard: now,
             rtc_timeout: now,
-            _place: place,
+            place: None,
+            sent_to: None,
         };
         viewer.find_tracks(sdp, formats)?;
         Ok((viewer, answer.to_sdp_string()))
@@ -173,7 +211,7 @@ impl Viewer {
         // str0m tells of sections once it is connected, which is too late to refuse an offer.
         let sections: Vec<Mid> =
             sdp.lines().filter_map(|line| line.strip_prefix("a=mid:")).map(Mid::from).collect();
-        let of_kind = |kind, codec| {
+        let of_kind = |kind, codec, format: Option<&Format>, encoding| {
             let takes = |mid: &&Mid| {
                 let media = self.rtc.media(**mid);
                 media.is_some_and(|media| media.kind() == kind && media.direction().is_sending())
@@ -181,10 +219,14 @@ impl Viewer {
             let mid = *sections.iter().find(takes)?;
             let pt = self.payload_type(mid, codec, profile)?;
             let (numbers, clock, next, newest) = (None, None, first_number(), RtpTs(0));
-            Some(Track { mid, pt, numbers, clock, next, newest })
+            let Format { place: track, clock_rate_hz, .. } = *format?;
+            let (ssrc, packets, payload_bytes, report) = (0, 0, 0, None);
+            let info = TrackInfo { track, encoding, ssrc, packets, payload_bytes, report };
+            Some(Track { mid, pt, info, clock_rate_hz, numbers, clock, next, newest })
         };
-        let video = of_kind(MediaKind::Video, Codec::H264);
-        let audio = of_kind(MediaKind::Audio, Codec::Opus);
+        let video = formats.video.as_ref().map(|(format, _)| format);
+        let video = of_kind(MediaKind::Video, Codec::H264, video, "H264");
+        let audio = of_kind(MediaKind::Audio, Codec::Opus, formats.audio.as_ref(), "opus");
         (self.video, self.audio) = (video, audio);
         match (&formats.video, &formats.audio) {
             (Some(_), _) if self.video.is_none() => Err(OfferError::NoCodec("H.264 video")),
@@ -385,7 +427,10 @@ impl Viewer {
         let Some(track) = track else { return };
         let Some((number, ts)) = track.place(packet, is_past) else { return };
         let payload = Arc::clone(&packet.payload);
-        self.sent = (self.sent.0 + 1, self.sent.1 + payload.len() as u64);
+        let bytes = payload.len() as u64;
+        self.sent = (self.sent.0 + 1, self.sent.1 + bytes);
+        track.info.packets += 1;
+        track.info.payload_bytes += bytes;
         let (pt, mid) = (track.pt, track.mid);
         let write = RtpWrite::new(pt, number.into(), ts.0, wallclock, payload);
         let write = write.marker(packet.marker).nackable(!packet.is_audio);
@@ -436,11 +481,17 @@ impl Viewer {
                     self.rtc_timeout = at;
                     break;
                 }
-                Ok(Output::Transmit(transmit)) => out(Datagram {
-                    from: transmit.source,
-                    to: transmit.destination,
-                    bytes: &transmit.contents,
-                }),
+                Ok(Output::Transmit(transmit)) => {
+                    // Requests of ICE go to addresses that are only tried.
+                    if !stun::is_stun(&transmit.contents) {
+                        self.sent_to = Some(transmit.destination);
+                    }
+                    out(Datagram {
+                        from: transmit.source,
+                        to: transmit.destination,
+                        bytes: &transmit.contents,
+                    });
+                }
                 Ok(Output::Event(event)) => self.note(&event, happened),
                 Err(error) => {
                     happened.end.get_or_insert_with(|| End::Failed(error.to_string()));
@@ -458,13 +509,18 @@ impl Viewer {
             Event::Connected if self.state == State::Connecting => {
                 self.state = State::Waiting;
                 happened.is_connected = true;
-                for track in [&self.video, &self.audio].into_iter().flatten() {
+                if let Some(place) = &mut self.place {
+                    place.settle();
+                }
+                for track in [&mut self.video, &mut self.audio].into_iter().flatten() {
                     let mut direct = self.rtc.direct_api();
                     if let Some(stream) = direct.stream_tx_by_mid(track.mid, None) {
                         stream.set_rtx_cache(AGAIN_MAX, AGAIN_AGE, Some(AGAIN_SHARE));
+                        track.info.ssrc = *stream.ssrc();
                     }
                 }
             }
+            Event::MediaEgressStats(stats) => self.note_report(stats),
             Event::KeyframeRequest(_) => {
                 happened.keyframe_requests += 1;
                 happened.wants_sync = true;
@@ -476,6 +532,40 @@ impl Viewer {
                 happened.end.get_or_insert(End::Left);
             }
             _ => {}
+        }
+    }
+}
+
+impl Viewer {
+    fn note_report(&mut self, stats: &MediaEgressStats) {
+        let mut tracks = [&mut self.video, &mut self.audio].into_iter().flatten();
+        let Some(track) = tracks.find(|track| track.mid == stats.mid) else { return };
+        if stats.remote.is_none() && stats.loss.is_none() && stats.rtt.is_none() {
+            return;
+        }
+        let remote = stats.remote.as_ref();
+        let rate = f64::from(track.clock_rate_hz.max(1));
+        track.info.report = Some(TrackReport {
+            fraction_lost: stats.loss.map(f64::from),
+            packets_lost: remote.map(|remote| lost(remote.packets_lost)),
+            jitter_s: remote.map(|remote| f64::from(remote.jitter) / rate),
+            round_trip: stats.rtt,
+        });
+    }
+
+    /// As operators see it.
+    pub(super) fn info(&self, now: Instant) -> ViewerInfo {
+        let tracks = [&self.video, &self.audio].into_iter().flatten();
+        ViewerInfo {
+            session: self.session,
+            path: Arc::clone(&self.path),
+            from: self.from,
+            addr: self.sent_to,
+            user_agent: self.permit.user_agent().map(str::to_owned),
+            user: self.permit.user().cloned(),
+            is_connected: self.is_connected(),
+            age: now.duration_since(self.opened),
+            tracks: tracks.map(|track| track.info.clone()).collect(),
         }
     }
 }
@@ -504,6 +594,14 @@ impl Track {
     }
 }
 
+/// Packets lost, of 24 bits with a sign (RFC 3550 s6.4.1), which str0m takes for a number without
+/// one: duplicates make it negative.
+fn lost(bits: u64) -> i64 {
+    let bits = bits & 0xff_ffff;
+    let is_negative = bits >> 23 == 1;
+    bits.cast_signed() - if is_negative { 1 << 24 } else { 0 }
+}
+
 /// Constraints that make another profile of this one (RFC 6184 s8.1, table 5).
 fn told_apart(profile: u8) -> u8 {
     match profile {
@@ -511,11 +609,6 @@ fn told_apart(profile: u8) -> u8 {
         MAIN => 0x80,
         _ => 0,
     }
-}
-
-/// An offer without the addresses that it names: requests of ICE go only to where some came from.
-fn without_candidates(sdp: &str) -> String {
-    sdp.split_inclusive('\n').filter(|line| !line.starts_with("a=candidate:")).collect()
 }
 
 /// A name that nobody can guess, of so many hexadecimal digits.
@@ -553,6 +646,8 @@ const AGAIN_SHARE: f32 = 0.25;
 const CLOCK_OFF_MAX: Duration = Duration::from_secs(30);
 /// Of DTLS.
 const MTU: usize = 1_200;
+/// Between two looks at what a browser reports; Chromium reports every second or so.
+const STATS_EVERY: Duration = Duration::from_secs(5);
 /// 64 bits for the name of STUN (RFC 8445 s5.3 wants 24), 128 for its password and for the session.
 pub(super) const NAME_DIGITS: usize = 16;
 const PASSWORD_DIGITS: usize = 32;
@@ -561,6 +656,19 @@ const BASELINE: u8 = 0x42;
 const MAIN: u8 = 0x4d;
 /// Own payload types until the offer names its own.
 const FIRST_PT: u8 = 100;
+const OPUS_PT: u8 = 111;
 /// Baseline, Constrained Baseline, Main, High, Constrained High: level 3.1, as browsers name them;
 /// they decode whatever level comes.
 const PROFILES: [u32; 5] = [0x42_001f, 0x42_e01f, 0x4d_001f, 0x64_001f, 0x64_0c1f];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A duplicate was sixteen million packets lost.
+    #[test]
+    fn packets_lost_have_a_sign() {
+        assert_eq!([0, 5, 0x7f_ffff].map(lost), [0, 5, 0x7f_ffff]);
+        assert_eq!([0xff_ffff, 0x80_0000].map(lost), [-1, -0x80_0000]);
+    }
+}

@@ -15,12 +15,15 @@ use std::time::Duration;
 
 use crate::support::base::Base;
 use crate::support::browser::Browser;
+use crate::support::hls::ask;
 use crate::support::http::{get, get_json, get_with, metric, sessions};
 use crate::support::media::title;
 use crate::support::process::{Kept, run_any, wait_for};
+use crate::support::publish::{PICTURES_AND_SOUND, Publisher};
 use crate::support::server::{Options, Server, binary, loadgen};
 use crate::support::session::{Lower, Session};
 use crate::support::wait::{Deadline, PATIENCE, until};
+use crate::support::whep::{OFFER, post};
 use crate::support::{demo_clip, scratch};
 
 const DESKTOP: (u32, u32) = (1_360, 860);
@@ -102,6 +105,61 @@ fn session_is_shown_and_ended_when_the_operator_confirms_it() {
 }
 
 #[test]
+fn viewer_by_webrtc_is_shown_and_ended_by_the_operator() {
+    let server = Server::start(&Options { hls: "127.0.0.1:0", ..Options::default() });
+    let _publisher = Publisher::start(&server, "live/a", PICTURES_AND_SOUND, Lower::Tcp);
+    let mut browser = page_of(&server, DESKTOP);
+    show(&mut browser, "paths");
+    // The page is there first: a viewer who does not connect is ended after a while.
+    let opened = post(server.hls(), "live/a", "", OFFER);
+    assert_eq!(opened.status, 201, "{}", opened.text());
+    browser.until("document.querySelector('td[data-label=Readers]')?.innerText === '1'");
+    show(&mut browser, "sessions");
+    assert_eq!(ask(server.hls(), "DELETE", opened.header("location"), "").status, 200);
+    assert_eq!(post(server.hls(), "live/a", "", OFFER).status, 201);
+    browser.until("document.querySelector('table').innerText.includes('webrtc')");
+    browser.click(&button("webrtc", "Kick"));
+    let asked = browser.eval("document.querySelector('dialog').innerText");
+    assert!(asked.as_str().unwrap().contains("The browser of live/a"), "{asked}");
+    browser.click(&in_dialog("Kick"));
+    browser.until("document.getElementById('notices').innerText.includes('is ended')");
+    until("the viewer is gone", || {
+        sessions(server.admin).iter().all(|session| session["transport"] != "webrtc")
+    });
+    let (_, text) = get(server.admin, "/metrics");
+    assert!(text.contains("headend_whep_not_connected_total 0\n"), "it gave up: {text}");
+    browser.assert_content(&origin(&server));
+}
+
+/// A folder may be large: nobody who does not see the list asks for it.
+#[test]
+fn list_of_titles_is_not_asked_for_while_the_tab_is_hidden() {
+    let server = Server::with_demo();
+    let mut browser = page_of(&server, DESKTOP);
+    let asked = |browser: &mut Browser| {
+        browser.eval("0");
+        browser.requests.iter().filter(|url| url.contains("/v1/vod")).count()
+    };
+    let hide = |browser: &mut Browser, is_hidden: bool| {
+        browser.eval(&format!(
+            "Object.defineProperty(document, 'hidden', {{ value: {is_hidden}, configurable: true }}); \
+             document.dispatchEvent(new Event('visibilitychange'))"
+        ));
+    };
+    hide(&mut browser, true);
+    browser.eval("location.hash = '#titles'");
+    browser.until("document.querySelector('input[type=search]').placeholder.includes('titles')");
+    browser.eval(
+        "(() => { const search = document.querySelector('input[type=search]'); \
+         search.value = 'x'; search.dispatchEvent(new Event('input')); })()",
+    );
+    browser.eval("new Promise((done) => setTimeout(done, 800))");
+    assert_eq!(asked(&mut browser), 0);
+    hide(&mut browser, false);
+    until("the list is asked for when it is seen", || asked(&mut browser) == 1);
+}
+
+#[test]
 fn plots_show_what_shards_count_and_begin_with_the_minutes_before() {
     let server = Server::with_demo();
     let (_session, _) = player(&server);
@@ -117,7 +175,10 @@ fn plots_show_what_shards_count_and_begin_with_the_minutes_before() {
     );
     let label = browser.eval("document.querySelector('.plot svg').getAttribute('aria-label')");
     assert!(
-        label.as_str().unwrap().starts_with("Players and publishers in sessions: all 1"),
+        label
+            .as_str()
+            .unwrap()
+            .starts_with("Players, publishers and browsers in sessions and viewers: all 1"),
         "{label}"
     );
     browser.assert_content(&origin(&server));

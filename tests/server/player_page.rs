@@ -15,7 +15,7 @@ use crate::support::players::publish_file;
 use crate::support::process::run;
 use crate::support::server::{Options, Server};
 use crate::support::wait::until;
-use crate::support::whep::{OFFER, post, publish_low_latency};
+use crate::support::whep::{OFFER, made, post, publish_again_and_again, publish_low_latency};
 use crate::support::{demo_clip, folder_with, hls};
 
 fn server() -> Server {
@@ -184,6 +184,8 @@ fn live_path_plays_by_webrtc_with_its_sound() {
     let sessions = || {
         let (_, text) = http::get(server.admin, "/metrics");
         assert!(text.contains("headend_whep_not_connected_total 0\n"), "{text}");
+        // Nothing was made into segments: nobody has asked for them.
+        assert!(text.contains("headend_hls_parts_total 0\n"), "{text}");
         text.contains("headend_whep_sessions_total 1\n")
     };
     assert!(sessions());
@@ -193,6 +195,81 @@ fn live_path_plays_by_webrtc_with_its_sound() {
         let limits = http::list(http::get_json(server.admin, "/v1/limits"));
         limits.iter().any(|row| row["what"] == "webrtc_viewers" && row["used"] == 0)
     });
+}
+
+/// Chromium decodes one channel of Opus, unless its own offer says otherwise.
+#[test]
+fn sound_by_webrtc_is_played_in_stereo() {
+    let server = server();
+    let video = ["-f", "lavfi", "-i", "testsrc=size=320x180:rate=25:duration=10"];
+    let sound = ["-f", "lavfi", "-i", "aevalsrc=0.4*sin(2*PI*440*t)|0:s=48000:d=10"];
+    let codecs = ["-c:v", "libx264", "-preset", "ultrafast", "-bf", "0", "-g", "25"];
+    let codecs = [&codecs[..], &["-pix_fmt", "yuv420p", "-c:a", "libopus", "-ac", "2"]].concat();
+    let file = made("left_only.mp4", &[&video[..], &sound, &codecs].concat());
+    let _publisher = publish_again_and_again(&server, &file);
+    let mut browser = open(&server, "live/a/");
+    until_playing(&mut browser);
+    assert_eq!(data(&mut browser, "player"), "whep");
+    // A click lets the page make sound.
+    browser.click("document.getElementById('name')");
+    browser.eval(
+        "(async () => { const context = new AudioContext(); await context.resume();
+           const source = context.createMediaStreamSource(document.querySelector('video').srcObject);
+           const splitter = context.createChannelSplitter(2);
+           source.connect(splitter);
+           window.loudness = [0, 1].map((channel) => {
+             const analyser = context.createAnalyser();
+             splitter.connect(analyser, channel);
+             return () => {
+               const samples = new Float32Array(analyser.fftSize);
+               analyser.getFloatTimeDomainData(samples);
+               return Math.max(...samples.map(Math.abs));
+             };
+           }); })()",
+    );
+    browser.until("loudness[0]() > 0.2");
+    let heard = browser.eval("loudness.map((channel) => channel())");
+    let [left, right] = [0, 1].map(|channel| heard[channel].as_f64().unwrap());
+    assert!(left > 0.2 && right < left / 4.0, "left {left}, right {right}");
+    assert_own(&mut browser, &server);
+}
+
+fn pictures_of(width: u32, sound: &[&str]) -> std::path::PathBuf {
+    let size = format!("testsrc=size={width}x180:rate=25:duration=10");
+    let video = ["-f", "lavfi", "-i", &size];
+    let codecs = ["-c:v", "libx264", "-preset", "ultrafast", "-bf", "0", "-g", "25"];
+    let name = format!("pictures_{width}_{}.mp4", sound.len());
+    made(&name, &[&video[..], sound, &codecs, &["-pix_fmt", "yuv420p"]].concat())
+}
+
+#[test]
+fn another_source_goes_on_in_the_same_session_or_in_one_that_begins_at_once() {
+    let server = Server::start(&Options {
+        hls: "127.0.0.1:0",
+        config: Some("[path.\"live/a\"]\nhold = \"30s\"\n"),
+        ..Options::default()
+    });
+    let publisher = publish_again_and_again(&server, &pictures_of(320, &[]));
+    let mut browser = open(&server, "live/a/");
+    until_playing(&mut browser);
+    let posts = |browser: &mut Browser| {
+        browser.eval("0");
+        browser.requests.iter().filter(|url| url.ends_with("/whep")).count()
+    };
+    assert_eq!(posts(&mut browser), 1);
+    // Another SPS: the session goes on.
+    drop(publisher);
+    let publisher = publish_again_and_again(&server, &pictures_of(640, &[]));
+    browser.until("document.querySelector('video').videoWidth === 640");
+    until_playing(&mut browser);
+    assert_eq!((posts(&mut browser), data(&mut browser, "player")), (1, "whep".to_owned()));
+    // Other tracks: the browser is told, and asks again.
+    drop(publisher);
+    let sound = ["-f", "lavfi", "-i", "sine=duration=10", "-c:a", "libopus"];
+    let _publisher = publish_again_and_again(&server, &pictures_of(480, &sound));
+    browser.until("document.querySelector('video').videoWidth === 480");
+    until_playing(&mut browser);
+    assert_eq!((posts(&mut browser), data(&mut browser, "player")), (2, "whep".to_owned()));
 }
 
 #[test]

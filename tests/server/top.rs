@@ -11,11 +11,14 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process};
 
+use crate::support::hls::ask;
 use crate::support::http::{get_json, sessions};
 use crate::support::process::{Kept, run_command, wait_for};
+use crate::support::publish::{PICTURES_AND_SOUND, Publisher};
 use crate::support::server::{Options, Server, binary};
 use crate::support::session::{Lower, Session};
 use crate::support::wait::{Deadline, PATIENCE, readable, until};
+use crate::support::whep::{OFFER, post};
 
 /// The program on a terminal.
 struct Terminal {
@@ -284,6 +287,33 @@ fn source_is_switched_and_session_tuned_in_a_terminal() {
     assert_eq!(session["channel"]["number"], 2, "{session}");
     terminal.press("q");
     terminal.until_left();
+}
+
+#[test]
+fn viewer_by_webrtc_is_a_session_on_the_terminal_and_in_the_list() {
+    let server = Server::start(&Options { hls: "127.0.0.1:0", ..Options::default() });
+    let _publisher = Publisher::start(&server, "live/a", PICTURES_AND_SOUND, Lower::Tcp);
+    let admin = server.admin.to_string();
+    // A viewer who does not connect is ended after a while: what shows it is there first.
+    let mut terminal = Terminal::start(&server);
+    terminal.press("2");
+    let opened = post(server.hls(), "live/a", "", OFFER);
+    assert_eq!(opened.status, 201, "{}", opened.text());
+    terminal.until("webrtc");
+    terminal.press("q");
+    terminal.until_left();
+    assert_eq!(ask(server.hls(), "DELETE", opened.header("location"), "").status, 200);
+    assert_eq!(post(server.hls(), "live/a", "", OFFER).status, 201);
+    let mut command = Command::new(binary());
+    let listed = run_command(command.args(["session", "ls", "--admin", &admin]), PATIENCE);
+    assert!(listed.stdout.contains("webrtc"), "{}", listed.stdout);
+    let all = sessions(server.admin);
+    let id = all.iter().find(|row| row["transport"] == "webrtc").unwrap()["id"].clone();
+    let mut command = Command::new(binary());
+    let kick = ["session", "kick", id.as_str().unwrap(), "--admin", &admin];
+    let kicked = run_command(command.args(kick), PATIENCE);
+    assert!(kicked.stdout.contains("ended"), "{}", kicked.stderr);
+    assert!(sessions(server.admin).iter().all(|row| row["id"] != id));
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! WHEP as a client sees it: an offer as Chromium makes it, and requests with a body.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use super::demo_clip;
@@ -67,25 +67,35 @@ pub(crate) fn post(hls: SocketAddr, path: &str, headers: &str, offer: &str) -> A
 /// The clip as a low-latency encoder would send it: no picture is shown later than it is decoded.
 /// `sound` is FFmpeg's encoder.
 fn low_latency_clip(sound: &str) -> PathBuf {
-    static MAKING: Mutex<()> = Mutex::new(());
-    let _one = MAKING.lock().unwrap_or_else(PoisonError::into_inner);
-    let file = super::scratch().join(format!("low_latency_{sound}.mp4"));
-    if !file.exists() {
-        let part = file.with_extension("part");
-        let (clip, to) = (demo_clip(), part.to_str().unwrap());
-        let input = ["-loglevel", "error", "-y", "-i", clip.to_str().unwrap()];
-        let video = ["-c:v", "libx264", "-preset", "ultrafast", "-bf", "0", "-g", "50"];
-        let output = ["-crf", "18", "-c:a", sound, "-ar", "48000", "-f", "mp4", to];
-        run("ffmpeg", &[&input[..], &video, &output].concat());
-        std::fs::rename(part, &file).unwrap();
-    }
-    file
+    let clip = demo_clip();
+    let input = ["-i", clip.to_str().unwrap()];
+    let video = ["-c:v", "libx264", "-preset", "ultrafast", "-bf", "0", "-g", "50"];
+    let output = ["-crf", "18", "-c:a", sound, "-ar", "48000"];
+    made(&format!("low_latency_{sound}.mp4"), &[&input[..], &video, &output].concat())
 }
 
 /// Publishes it at `live/a`, over and over.
 pub(crate) fn publish_low_latency(server: &Server, sound: &str) -> Kept {
-    let clip = low_latency_clip(sound);
-    let publisher = publish_file(&clip, &server.url("live/a"), "tcp", &["-stream_loop", "-1"]);
+    publish_again_and_again(server, &low_latency_clip(sound))
+}
+
+/// Publishes a file at `live/a`, over and over.
+pub(crate) fn publish_again_and_again(server: &Server, file: &Path) -> Kept {
+    let publisher = publish_file(file, &server.url("live/a"), "tcp", &["-stream_loop", "-1"]);
     wait_until_described(server, "live/a");
     publisher
+}
+
+/// A file that `arguments` of FFmpeg make, once.
+pub(crate) fn made(name: &str, arguments: &[&str]) -> PathBuf {
+    static MAKING: Mutex<()> = Mutex::new(());
+    let _one = MAKING.lock().unwrap_or_else(PoisonError::into_inner);
+    let file = super::scratch().join(name);
+    if !file.exists() {
+        let part = file.with_extension("part");
+        let ends = ["-f", "mp4", part.to_str().unwrap()];
+        run("ffmpeg", &[&["-loglevel", "error", "-y"][..], arguments, &ends].concat());
+        std::fs::rename(part, &file).unwrap();
+    }
+    file
 }

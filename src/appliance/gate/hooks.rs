@@ -64,7 +64,7 @@ impl Hooks {
             Err(why) => why,
         };
         self.note_failure(url, &why);
-        webhook::without_answer(auth.webhook_failure)
+        webhook::without_answer(auth.webhook_failure, until_s)
     }
 
     async fn post(&self, url: &HookUrl, body: String, timeout: Duration) -> Result<u16, String> {

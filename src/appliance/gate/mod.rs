@@ -107,7 +107,7 @@ impl Gate {
             match is_right {
                 Some(true) if ways.users.has(user) => {
                     let user = Some(user.as_str().into());
-                    return Answer::Allowed(Allowed { user, until_s: None });
+                    return Answer::Allowed(Allowed { user, ..Allowed::default() });
                 }
                 Some(true) => refused = Answer::Forbidden,
                 Some(false) => refused = Answer::Wrong,

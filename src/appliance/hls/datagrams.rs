@@ -13,12 +13,14 @@
 //! what a socket does not take is lost and counted: browsers ask again.
 
 use std::io::{self, IoSliceMut};
-use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 
 use quinn_udp::{BATCH_SIZE, RecvMeta, Transmit, UdpSockRef, UdpSocketState};
 use rustix::net::sockopt::{Ipv4PathMtuDiscovery, set_ip_mtu_discover};
 use tokio::io::Interest;
 
+use crate::cli::urls::Routes;
+use crate::http::hls::Reached;
 use crate::metrics::whep::WHEP;
 use crate::whep::Datagram;
 
@@ -64,10 +66,26 @@ impl Datagrams {
         self.sockets.is_empty()
     }
 
-    /// Addresses that a viewer may send to whose request came to `local`.
-    pub(super) fn candidates(&self, local: IpAddr) -> Vec<SocketAddr> {
-        let local = local.to_canonical();
+    /// Addresses that a viewer may send to. One whose request a proxy of this machine has sent on
+    /// reaches the machine by the addresses of its default routes, and is on it, if it is.
+    pub(super) fn candidates(&self, reached: Reached, routes: Routes) -> Vec<SocketAddr> {
         let mut found = Vec::new();
+        match reached {
+            Reached::At(local) => self.add_candidates(local, &mut found),
+            Reached::ByProxy => {
+                let v4 = routes.v4.map(IpAddr::V4);
+                let v6 = routes.v6.map(IpAddr::V6);
+                for own in v4.into_iter().chain(v6).chain([Ipv4Addr::LOCALHOST.into()]) {
+                    self.add_candidates(own, &mut found);
+                }
+            }
+        }
+        found
+    }
+
+    /// Adds those of a viewer whose request came to `local`.
+    fn add_candidates(&self, local: IpAddr, found: &mut Vec<SocketAddr>) {
+        let local = local.to_canonical();
         for socket in &self.sockets {
             let (ip, port) = (socket.bound.ip(), socket.bound.port());
             let mut tell = |ip| {
@@ -83,7 +101,6 @@ impl Datagrams {
                 false => tell(ip),
             }
         }
-        found
     }
 
     /// Waits until a socket has something; for ever when there are none.
@@ -207,15 +224,21 @@ mod tests {
 
     #[tokio::test]
     async fn viewer_is_told_where_it_came_or_what_the_configuration_says() {
+        let routes = Routes { v4: Some([10, 0, 0, 7].into()), v6: None };
+        let at = |of: &Datagrams, ip: &str| {
+            ips(&of.candidates(Reached::At(ip.parse().unwrap()), routes))
+        };
+        let by_proxy = |of: &Datagrams| ips(&of.candidates(Reached::ByProxy, routes));
         let v4 = datagrams(&["0.0.0.0:0"], &[]);
-        let (here, there) = ("192.0.2.1".parse().unwrap(), "2001:db8::1".parse().unwrap());
-        assert_eq!(ips(&v4.candidates(here)), ["192.0.2.1"]);
-        assert_eq!(ips(&v4.candidates("::ffff:192.0.2.1".parse().unwrap())), ["192.0.2.1"]);
-        assert_eq!(v4.candidates(there), [], "no socket of that family");
+        assert_eq!(at(&v4, "192.0.2.1"), ["192.0.2.1"]);
+        assert_eq!(at(&v4, "::ffff:192.0.2.1"), ["192.0.2.1"]);
+        assert!(at(&v4, "2001:db8::1").is_empty(), "no socket of that family");
+        assert_eq!(by_proxy(&v4), ["10.0.0.7", "127.0.0.1"]);
         let one = datagrams(&["127.0.0.1:0", "127.0.0.2:0"], &[]);
-        assert_eq!(ips(&one.candidates(here)), ["127.0.0.1", "127.0.0.2"]);
+        assert_eq!(at(&one, "192.0.2.1"), ["127.0.0.1", "127.0.0.2"]);
         let told = datagrams(&["0.0.0.0:0"], &["203.0.113.7", "2001:db8::7"]);
-        assert_eq!(ips(&told.candidates(here)), ["203.0.113.7", "2001:db8::7"]);
+        assert_eq!(at(&told, "192.0.2.1"), ["203.0.113.7", "2001:db8::7"]);
+        assert_eq!(by_proxy(&told), ["203.0.113.7", "2001:db8::7"]);
         let source = "198.51.100.4:5".parse().unwrap();
         let known = told.told(source, "10.0.0.1:8189".parse().unwrap());
         assert_eq!(known.to_string(), "203.0.113.7:8189");

@@ -11,6 +11,7 @@
 //! ```
 //! A path is made into segments while somebody asks for them; for viewers by WebRTC alone it is
 //! not. Messages to owners are repeated as those of shards are (`live::renew`).
+//! Viewers by WebRTC are looked at every second: their leave may be over (`access::permit`).
 //! Bounds: `paths_max` paths; `WAITERS_MAX` requests and `OFFERS_MAX` offers of WHEP that wait for
 //! the owner of one path;
 //! `MESSAGES_A_ROUND` messages, and `ROUND_MAX`, before requests have their turn.
@@ -25,14 +26,16 @@ use tokio::net::UnixStream;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep_until};
 
+use super::judged::Judged;
 use super::viewers::{OfferWaiter, Viewers};
-use super::{Asked, Front, LiveAnswer};
+use super::{Asked, Front, LiveAnswer, sessions};
 use crate::base::random;
 use crate::config::hls::HlsConfig;
 use crate::config::paths::PathTable;
 use crate::hls::live::{LiveError, Muxer, Snapshot};
 use crate::hls::resource::Revision;
 use crate::http::hls::{HlsView as _, LiveRefusal, WhepRefusal};
+use crate::lineup::requests::EventsError;
 use crate::live::core::batch::{Generation, PacketBatch};
 use crate::live::core::description::Description;
 use crate::live::core::message::{
@@ -40,7 +43,9 @@ use crate::live::core::message::{
 };
 use crate::metrics::cells::HLS;
 use crate::poll::poller::{GUEST, Poller};
+use crate::session::handover::MoveRefusal;
 use crate::shard::inbox::{Inbox, Message};
+use crate::whep::OfferError;
 
 /// The paths that are watched: see the module.
 pub(super) struct Live {
@@ -51,6 +56,7 @@ pub(super) struct Live {
     path_bytes_max: usize,
     paths: HashMap<Arc<str>, Watched>,
     viewers: Viewers,
+    judged: Judged,
     /// Memory of each path's segments at the last look, all together.
     bytes: u64,
 }
@@ -65,6 +71,8 @@ struct Watched {
     waiters: Vec<oneshot::Sender<LiveAnswer>>,
     /// Offers that do.
     offers: Vec<OfferWaiter>,
+    /// Requests that ask only whether there is something.
+    lookers: Vec<oneshot::Sender<Result<(), LiveRefusal>>>,
     asked: Instant,
     bytes: u64,
 }
@@ -110,8 +118,17 @@ impl Live {
     ) -> Self {
         let shard_count = u8::try_from(poller.inboxes().count()).unwrap_or(u8::MAX);
         let (paths_max, path_bytes_max) = (config.paths_max, config.path_bytes_max);
-        let paths = HashMap::new();
-        Self { poller, shard_count, front, paths_max, path_bytes_max, paths, viewers, bytes: 0 }
+        Self {
+            poller,
+            shard_count,
+            front,
+            paths_max,
+            path_bytes_max,
+            paths: HashMap::new(),
+            viewers,
+            judged: Judged::default(),
+            bytes: 0,
+        }
     }
 
     /// Until its runtime ends.
@@ -120,6 +137,7 @@ impl Live {
         (inbox, wake): (Arc<Inbox>, std::os::unix::net::UnixStream),
         mut asked: mpsc::Receiver<Asked>,
     ) {
+        let _closes = Closes(Arc::clone(&inbox));
         let wake = UnixStream::from_std(wake);
         let wake = match wake {
             Ok(wake) => wake,
@@ -141,7 +159,9 @@ impl Live {
             while let Ok(asked) = asked.try_recv() {
                 self.handle(asked, Instant::now());
             }
-            let is_rest = self.read_inbox(&inbox, Instant::now()) | self.viewers.work();
+            let is_rest = self.read_inbox(&inbox, Instant::now())
+                | self.viewers.work()
+                | self.look_after(Instant::now());
             self.ask_for_starts();
             if is_rest || !inbox.announce_sleep() {
                 tokio::task::yield_now().await;
@@ -182,7 +202,7 @@ impl Live {
         true
     }
 
-    fn handle_message(&self, message: Message) {
+    fn handle_message(&mut self, message: Message) {
         match message {
             Message::Configure { paths, done } => {
                 self.front.set_paths(paths);
@@ -192,6 +212,18 @@ impl Live {
                 self.front.set_drain(order);
                 done();
             }
+            Message::Asked(question) => {
+                sessions::answer(question, &self.viewers, self.front.watchers());
+            }
+            Message::EndSession { id, reply } => reply(self.viewers.kick(id)),
+            Message::MoveSession { id, reply, .. } => {
+                let viewer = self.viewers.whep().viewer(id, std::time::Instant::now());
+                reply(Err(viewer.map_or(MoveRefusal::NoSession, |_| MoveRefusal::Viewer)));
+            }
+            Message::Events { id, reply, .. } => {
+                let viewer = self.viewers.whep().viewer(id, std::time::Instant::now());
+                reply(Err(viewer.map_or(EventsError::NoSession, |_| EventsError::NoLineup)));
+            }
             // Nothing else is meant for a guest; who asks is told by the dropped reply.
             _ => {}
         }
@@ -200,7 +232,8 @@ impl Live {
     fn handle(&mut self, asked: Asked, now: Instant) {
         match asked {
             Asked::Segments { path, answer } => self.handle_asked(&path, answer, now),
-            Asked::Offer(waiter) => self.handle_offer(waiter, now),
+            Asked::Find { path, answer } => self.handle_find(&path, answer, now),
+            Asked::Offer(waiter) => self.handle_offer(*waiter, now),
             Asked::End { path, id, answer } => {
                 let _gone = answer.send(self.viewers.end(&path, &id));
             }
@@ -237,6 +270,25 @@ impl Live {
         }
     }
 
+    fn handle_find(
+        &mut self,
+        path: &str,
+        answer: oneshot::Sender<Result<(), LiveRefusal>>,
+        now: Instant,
+    ) {
+        let found = match self.watched(path, now) {
+            Err(refusal) => Err(refusal),
+            Ok(watched) => match &watched.state {
+                State::Requested { .. } if watched.lookers.len() < WAITERS_MAX => {
+                    return watched.lookers.push(answer);
+                }
+                State::Over { why: Some(error), .. } => Err(error.clone().into()),
+                State::Requested { .. } | State::Here { .. } | State::Over { .. } => Ok(()),
+            },
+        };
+        let _gone = answer.send(found);
+    }
+
     fn handle_offer(&mut self, waiter: OfferWaiter, now: Instant) {
         if self.viewers.is_off() {
             waiter.refuse(WhepRefusal::Off);
@@ -250,6 +302,7 @@ impl Live {
             // What HLS cannot show WebRTC may.
             self.remove(&path);
         }
+        let Some(waiter) = self.viewers.queue(waiter) else { return };
         let watched = match self.watched(&path, now) {
             Ok(watched) => watched,
             Err(refusal) => {
@@ -259,14 +312,17 @@ impl Live {
         };
         match watched.state {
             State::Here { .. } if is_known => self.viewers.accept(&path, waiter),
-            State::Over { .. } => waiter.refuse(LiveRefusal::from(RefusedError::NoSource).into()),
-            State::Here { .. } | State::Requested { .. } => {
-                let is_here = matches!(watched.state, State::Here { .. });
+            State::Here { .. } | State::Requested { .. } | State::Over { .. } => {
+                // A path that has ended may have begun again. What HLS still plays of it stays
+                // until it has.
+                let is_asked = matches!(watched.state, State::Requested { .. });
                 watched.offers.retain(|waiter| !waiter.answer.is_closed());
                 if watched.offers.len() < OFFERS_MAX {
                     watched.offers.push(waiter);
+                } else {
+                    waiter.refuse(OfferError::Crowded.into());
                 }
-                if is_here {
+                if !is_asked {
                     self.request(&path, subscribe());
                 }
             }
@@ -277,7 +333,9 @@ impl Live {
     fn watched(&mut self, path: &str, now: Instant) -> Result<&mut Watched, LiveRefusal> {
         let is_past =
             |watched: &Watched| matches!(watched.state, State::Over { until, .. } if until <= now);
-        if self.paths.get(path).is_some_and(is_past) {
+        let mut offers = Vec::new();
+        if let Some(watched) = self.paths.get_mut(path).filter(|watched| is_past(watched)) {
+            offers = std::mem::take(&mut watched.offers);
             self.remove(path);
         }
         let name: Arc<str> = path.into();
@@ -295,7 +353,7 @@ impl Live {
         let muxer = self.muxer(Timestamp::now().as_second());
         let watched = self.paths.entry(name).or_insert_with(|| {
             HLS.live_paths.set(count);
-            Watched::new(muxer, now)
+            Watched { offers, ..Watched::new(muxer, now) }
         });
         Ok(watched)
     }
@@ -325,10 +383,11 @@ impl Live {
             }
             return;
         };
-        if matches!(watched.state, State::Over { .. }) {
-            // What was under way when it ended.
+        let is_over = matches!(watched.state, State::Over { .. });
+        if is_over && !self.begin_again(&path, &notification, now) {
             return;
         }
+        let Some(watched) = self.paths.get_mut(&path) else { return };
         // A source that begins, or has paused for long, is asked for a key frame, once.
         let is_beginning =
             watched.muxer.has_begun() || !matches!(notification, Notification::Batch(_));
@@ -394,15 +453,36 @@ impl Live {
         self.note_memory();
     }
 
+    /// What has ended stays, for those who still play it by HLS, until an offer has found a new
+    /// source. False: it has not.
+    fn begin_again(&mut self, path: &Arc<str>, told: &Notification, now: Instant) -> bool {
+        let muxer = self.muxer(Timestamp::now().as_second());
+        let Some(watched) = self.paths.get_mut(path) else { return false };
+        match told {
+            // What was under way when it ended.
+            _ if watched.offers.is_empty() => {}
+            Notification::Subscribed { .. } | Notification::Resumed { .. } => {
+                let offers = std::mem::take(&mut watched.offers);
+                *watched = Watched { offers, ..Watched::new(muxer, now) };
+                return true;
+            }
+            Notification::NotThere(why) => watched.refuse_offers(*why),
+            Notification::Ended => watched.refuse_offers(RefusedError::NoSource),
+            _ => {}
+        }
+        false
+    }
+
     /// The owner has no source for a path: who waits is told.
     fn let_go(&mut self, path: &str, why: RefusedError) {
         if let Some(watched) = self.paths.get_mut(path) {
             for waiter in watched.waiters.drain(..) {
                 let _gone = waiter.send(Err(why.into()));
             }
-            for waiter in watched.offers.drain(..) {
-                waiter.refuse(LiveRefusal::from(why).into());
+            for looker in watched.lookers.drain(..) {
+                let _gone = looker.send(Err(why.into()));
             }
+            watched.refuse_offers(why);
         }
         self.remove(path);
         self.note_memory();
@@ -412,12 +492,17 @@ impl Live {
         if self.front.drain().is_some_and(|drain| drain.is_over(self.front.now())) {
             self.end_all(now);
         }
+        self.front.watchers().forget(self.front.now());
+        self.handle_judged(now);
+        self.viewers.begin_looks();
+        self.look_after(now);
         let mut requests = Vec::new();
         let (mut over, mut idle) = (Vec::new(), Vec::new());
         for (path, watched) in &mut self.paths {
             watched.count();
             let is_idle = now.duration_since(watched.asked) >= IDLE
                 && watched.snapshots.receiver_count() == 0;
+            watched.offers.retain(|waiter| !waiter.answer.is_closed());
             let is_viewed = self.viewers.is_watched(path) || !watched.offers.is_empty();
             if !is_viewed {
                 self.viewers.forget(path);
@@ -425,6 +510,10 @@ impl Live {
                 idle.push(Arc::clone(path));
             }
             match &mut watched.state {
+                State::Over { .. } if !watched.offers.is_empty() => {
+                    // The question or its answer was lost.
+                    requests.push((Arc::clone(path), subscribe()));
+                }
                 State::Over { until, .. }
                     if *until <= now && watched.snapshots.receiver_count() == 0 =>
                 {
@@ -461,6 +550,27 @@ impl Live {
             self.request(&path, request);
         }
         self.note_memory();
+    }
+
+    /// Takes what judges have answered about viewers by WebRTC.
+    fn handle_judged(&mut self, now: Instant) {
+        let now_s = Timestamp::now().as_second();
+        for (session, paths, answer) in self.judged.take(now) {
+            self.viewers.handle_judged(session, answer, (&paths, now_s));
+        }
+    }
+
+    /// Looks whether the next viewers by WebRTC may still watch. True: there are more.
+    fn look_after(&mut self, now: Instant) -> bool {
+        if !self.viewers.whep().has_looks() {
+            return false;
+        }
+        let (paths, now_s) = (self.front.paths(), Timestamp::now().as_second());
+        for asked in self.viewers.look_after(&paths, now_s) {
+            let answer = self.front.judge(*asked.question);
+            self.judged.wait(asked.session, &paths, answer, now);
+        }
+        self.viewers.whep().has_looks()
     }
 
     /// The server is drained: who still waits for a part is told that none follows.
@@ -514,8 +624,16 @@ impl Watched {
             snapshots: watch::Sender::default(),
             waiters: Vec::new(),
             offers: Vec::new(),
+            lookers: Vec::new(),
             asked: now,
             bytes: 0,
+        }
+    }
+
+    /// Nothing is at the path.
+    fn refuse_offers(&mut self, why: RefusedError) {
+        for waiter in self.offers.drain(..) {
+            waiter.refuse(LiveRefusal::from(why).into());
         }
     }
 
@@ -590,6 +708,9 @@ impl Watched {
         if matches!(self.state, State::Requested { .. }) {
             return;
         }
+        for looker in self.lookers.drain(..) {
+            let _gone = looker.send(Ok(()));
+        }
         let refusal = match &self.segments {
             Segments::Refused { why, .. } => Some(why.clone()),
             Segments::Wanted if matches!(self.state, State::Here { .. }) => return,
@@ -619,6 +740,15 @@ impl Watched {
 fn subscribe() -> OwnerRequest {
     // The owner goes by its own rules.
     OwnerRequest::Subscribe { shard: GUEST, rules: Arc::new(PathRules::default()) }
+}
+
+/// Closes the inbox when the loop is over, however that comes: who asks is told at once.
+struct Closes(Arc<Inbox>);
+
+impl Drop for Closes {
+    fn drop(&mut self) {
+        self.0.close();
+    }
 }
 
 async fn woken(wake: &UnixStream) {

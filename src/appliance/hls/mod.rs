@@ -14,7 +14,9 @@
 //! under way, `ASKED_MAX` requests for live paths that wait for the loop.
 
 mod datagrams;
+mod judged;
 mod live;
+mod sessions;
 mod viewers;
 
 use std::collections::HashMap;
@@ -38,7 +40,7 @@ use crate::config::Config;
 use crate::config::paths::PathTable;
 use crate::hls::live::Snapshot;
 use crate::http::Intake;
-use crate::http::hls::{HlsView, LiveRefusal, OfferAsked};
+use crate::http::hls::{HlsView, LiveRefusal, OfferAsked, Watchers};
 use crate::library::title::Title;
 use crate::metrics::cells::HLS;
 use crate::metrics::whep::WHEP;
@@ -58,8 +60,10 @@ type LiveAnswer = Result<watch::Receiver<Arc<Snapshot>>, LiveRefusal>;
 enum Asked {
     /// Segments of a path.
     Segments { path: String, answer: oneshot::Sender<LiveAnswer> },
+    /// Whether there is something at a path.
+    Find { path: String, answer: oneshot::Sender<Result<(), LiveRefusal>> },
     /// A session of WHEP.
-    Offer(OfferWaiter),
+    Offer(Box<OfferWaiter>),
     /// The end of one.
     End { path: String, id: String, answer: oneshot::Sender<bool> },
 }
@@ -85,6 +89,7 @@ pub(super) fn start(
         waiting: Mutex::default(),
         drain: ArcSwapOption::empty(),
         asks,
+        watchers: Watchers::default(),
     });
     let limits = Limits { viewers_max: config.webrtc.viewers_max, addresses: viewers };
     let sockets = (sockets, config.webrtc.hosts.clone());
@@ -110,6 +115,7 @@ pub(super) struct Front {
     waiting: Mutex<Waiting>,
     drain: ArcSwapOption<Drain>,
     asks: mpsc::Sender<Asked>,
+    watchers: Watchers,
 }
 
 /// Who waits for the outcome of a task.
@@ -202,9 +208,20 @@ impl HlsView for Front {
         receiver
     }
 
+    fn find_live(&self, path: &str) -> oneshot::Receiver<Result<(), LiveRefusal>> {
+        let (answer, receiver) = oneshot::channel();
+        let _full = self.asks.try_send(Asked::Find { path: path.to_owned(), answer });
+        receiver
+    }
+
+    fn watchers(&self) -> &Watchers {
+        &self.watchers
+    }
+
     fn offer(&self, offer: OfferAsked) -> oneshot::Receiver<OfferAnswer> {
         let (answer, receiver) = oneshot::channel();
-        let _full = self.asks.try_send(Asked::Offer(OfferWaiter { offer, answer }));
+        let waiter = OfferWaiter { offer, answer, place: None };
+        let _full = self.asks.try_send(Asked::Offer(Box::new(waiter)));
         receiver
     }
 

@@ -38,8 +38,7 @@ pub(super) fn run(
                 write_json(&path, out)?;
             } else {
                 let (name, readers) = (table::text(&path["path"]), &path["readers"]);
-                let readers: u64 =
-                    ["udp", "tcp", "multicast"].iter().map(|way| table::count(&readers[way])).sum();
+                let readers: u64 = WAYS.iter().map(|way| table::count(&readers[way])).sum();
                 let source = source(&path["source"]);
                 writeln!(out, "{name}: ended ({source}; {readers} readers)")?;
             }
@@ -176,8 +175,11 @@ fn source(source: &Value) -> String {
     words.map(table::text).join(" ")
 }
 
+/// Ways that readers have.
+const WAYS: [&str; 5] = ["udp", "tcp", "multicast", "webrtc", "hls"];
+
 fn readers_by_way(readers: &Value) -> String {
-    let ways = ["udp", "tcp", "multicast"].iter().filter(|way| table::count(&readers[**way]) > 0);
+    let ways = WAYS.iter().filter(|way| table::count(&readers[**way]) > 0);
     let ways: Vec<String> =
         ways.map(|way| format!("{} {way}", table::count(&readers[*way]))).collect();
     if ways.is_empty() { "0".to_owned() } else { ways.join(", ") }
@@ -263,7 +265,8 @@ mod tests {
             "has_cached_picture": true, "packets_skipped": 512,
             "skips": { "tcp_window": 2, "lag_budget": 0, "evicted": 0 },
             "packets_sent": { "udp": 70, "tcp": 30, "multicast": 0 },
-            "readers": { "udp": 8, "tcp": 4, "multicast": 0, "lag_s_sum": 1.5, "lag_s_max": 1.25 },
+            "readers": { "udp": 8, "tcp": 0, "multicast": 0, "webrtc": 2, "hls": 0,
+                "lag_s_sum": 1.5, "lag_s_max": 1.25 },
             "source": {
                 "kind": "publish", "peer": "192.0.2.3:40000", "transport": "tcp", "url": null,
                 "user_agent": "Lavf61", "since": "2026-01-02T03:04:05Z", "age_s": 125.0,
@@ -295,9 +298,9 @@ mod tests {
             "readers": { "udp": 0, "tcp": 0, "multicast": 0, "lag_s_max": 0.0 },
         });
         insta::assert_snapshot!(written(|out| write_list(&[path(), idle], out)), @r"
-        PATH        STATE  SOURCE                       TRACKS  RATE      READERS       LAG MAX  UP
-        live/cam1   live   publish 192.0.2.3:40000 tcp  H264+-  3.8 Mb/s  8 udp, 4 tcp  1.25s    2m05s
-        live/?cam2  idle   no source                    -       0 b/s     0             0.00s    -
+        PATH        STATE  SOURCE                       TRACKS  RATE      READERS          LAG MAX  UP
+        live/cam1   live   publish 192.0.2.3:40000 tcp  H264+-  3.8 Mb/s  8 udp, 2 webrtc  1.25s    2m05s
+        live/?cam2  idle   no source                    -       0 b/s     0                0.00s    -
         ");
         assert_eq!(written(|out| write_list(&[], out)), "no live paths\n");
     }
@@ -314,7 +317,7 @@ mod tests {
         #0     video  H264/90000  96  0000002A  900      976.5 KiB  3     2.1ms   0.01s
         #1     audio  -/48000     -   -         0        0 B        0     -       -
         kept     2.0 MiB, with a picture for instant start
-        readers  8 udp, 4 tcp   lag at most 1.25s, all together 1.50s
+        readers  8 udp, 2 webrtc   lag at most 1.25s, all together 1.50s
         skips    2 tcp_window (512 packets)
         sent     30 tcp, 70 udp packets
         ");

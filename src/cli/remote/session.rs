@@ -167,7 +167,9 @@ fn loss(session: &Value) -> String {
 fn write_one(session: &Value, out: &mut impl Write) -> io::Result<()> {
     let text = |key: &str| table::text(&session[key]);
     writeln!(out, "{}   {} of {}, {}", text("id"), text("role"), text("path"), text("state"))?;
-    let (age, shard) = (table::age(&session["age_s"]), table::count(&session["shard"]));
+    // A viewer by WebRTC is on none.
+    let shard = session["shard"].as_u64().map_or_else(|| "-".to_owned(), |n| n.to_string());
+    let age = table::age(&session["age_s"]);
     let (peer, way, client) = (text("peer"), text("transport"), text("user_agent"));
     writeln!(out, "peer     {peer} {way}   for {age}   shard {shard}   client {client}")?;
     let channel = &session["channel"];
@@ -253,6 +255,14 @@ mod tests {
         })
     }
 
+    fn browser() -> Value {
+        let mut browser = reader();
+        (browser["transport"], browser["shard"]) = (json!("webrtc"), Value::Null);
+        (browser["user_agent"], browser["reader"]) = (json!("Mozilla/5.0"), Value::Null);
+        browser["streams"] = json!([]);
+        browser
+    }
+
     fn viewer() -> Value {
         let channel = json!({ "lineup": "tv", "number": 201, "source": "vod/film.mp4",
             "tuning_to": 101, "events_waiting": 2 });
@@ -286,6 +296,14 @@ mod tests {
         channel  201 vod/film.mp4   tuning to 101   2 keys waiting
         ");
         assert!(written(|out| write_list(&[viewer()], out)).contains("  tv 201  "));
+    }
+
+    #[test]
+    fn viewer_by_webrtc_is_told_without_a_shard() {
+        insta::assert_snapshot!(written(|out| write_one(&browser(), out)), @r"
+        00AB   reader of live/cam1, playing
+        peer     192.0.2.9:5000 webrtc   for 1m05s   shard -   client Mozilla/5.0
+        ");
     }
 
     #[test]

@@ -469,7 +469,7 @@ impl Login {
         if self.grants.len() >= GRANTS_MAX {
             self.grants.remove(0);
         }
-        let Allowed { user, until_s } = allowed.clone();
+        let Allowed { user, until_s, .. } = allowed.clone();
         self.grants.push(Grant { action, path, shown, user, until_s });
     }
 }

@@ -9,7 +9,7 @@ mod limits;
 mod nics;
 mod sysctls;
 
-use super::facts::{Facts, RingFact};
+use super::facts::{Browsers, Facts, RingFact};
 use super::ports::{Port, PortState};
 use super::ring::ring_refusal;
 use super::tuning::{Entry, TUNING, When};
@@ -38,6 +38,7 @@ pub(super) fn judge(facts: &Facts) -> Vec<Check> {
     checks.extend(table(&TUNING.boot, facts, cpus::boot));
     checks.extend(table(&TUNING.other, facts, cpus::other));
     checks.extend(facts.ports.iter().map(port));
+    checks.extend(facts.browsers.as_ref().map(webrtc));
     checks
 }
 
@@ -66,6 +67,28 @@ fn not_needed(entry: &Entry, facts: &Facts) -> Option<&'static str> {
             Some("matters to machines with several memory nodes only")
         }
         When::Fifo | When::Numa => None,
+    }
+}
+
+/// Whether browsers are told an address for their datagrams that they can reach.
+fn webrtc(found: &Browsers) -> Check {
+    const NAME: &str = "webrtc";
+    let fix = "webrtc.hosts = [\"ADDRESS\"], where browsers reach this machine by UDP";
+    match found {
+        Browsers { is_webrtc_local: true, is_hls_local, has_hosts } => {
+            let cause = "its sockets are reached from this machine alone; other viewers have HLS";
+            let fix = "webrtc.listen = \"[::]:8189\"";
+            // Both on loopback may be meant so; who tells others an address does not mean it.
+            let level = if *is_hls_local && !has_hosts { Level::Tip } else { Level::Warn };
+            Check::bad(level, NAME, "webrtc.listen is on loopback", cause, fix)
+        }
+        Browsers { has_hosts: true, .. } => Check::ok(NAME, "browsers are told webrtc.hosts"),
+        Browsers { is_hls_local: true, .. } => {
+            let cause = "behind a proxy that sends neither Forwarded nor X-Forwarded-For, or a \
+                         router, browsers are told an address that they do not reach";
+            Check::bad(Level::Tip, NAME, "HLS is on loopback, for a proxy", cause, fix)
+        }
+        Browsers { .. } => Check::ok(NAME, "browsers are told the address by which they came"),
     }
 }
 

@@ -85,6 +85,7 @@ fn tuned() -> Facts {
         landlock: Some(Landlock::Enforced { abi: 7 }),
         seccomp: Some("kill_process errno log allow".into()),
         user: Some(Ok("headend".into())),
+        browsers: None,
         rtp_ports: Some((8_000, 8_005)),
     }
 }
@@ -395,4 +396,21 @@ fn sysctl_that_cannot_be_read_is_not_judged() {
         let checks = judge(&Facts { sysctls, ..tuned() });
         assert!(checks.iter().all(|check| check.level <= Level::Skip), "{checks:?}");
     }
+}
+
+#[test]
+fn browsers_that_are_told_an_address_of_no_use_are_a_finding() {
+    let judged = |is_hls_local, is_webrtc_local, has_hosts| {
+        let browsers = Some(Browsers { is_hls_local, is_webrtc_local, has_hosts });
+        let checks = judge(&Facts { browsers, ..tuned() });
+        checks.into_iter().find(|check| check.name == "webrtc").unwrap().level
+    };
+    assert_eq!(judged(false, false, false), Level::Ok);
+    assert_eq!(judged(true, false, false), Level::Tip);
+    assert_eq!(judged(true, false, true), Level::Ok);
+    // The address of webrtc.hosts leads to no socket.
+    assert_eq!(judged(false, true, true), Level::Warn);
+    assert_eq!(judged(true, true, true), Level::Warn);
+    assert_eq!(judged(true, true, false), Level::Tip);
+    assert!(judge(&tuned()).iter().all(|check| check.name != "webrtc"), "it is off");
 }

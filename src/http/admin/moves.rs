@@ -66,6 +66,7 @@ fn status(why: MoveRefusal) -> StatusCode {
         | MoveRefusal::Srtp
         | MoveRefusal::Publisher
         | MoveRefusal::Lineup
+        | MoveRefusal::Viewer
         | MoveRefusal::Multicast
         | MoveRefusal::SeveralHomes => StatusCode::CONFLICT,
         MoveRefusal::Busy

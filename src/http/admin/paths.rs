@@ -45,6 +45,7 @@ use crate::live::core::failover::{
 };
 use crate::live::core::info::{PathInfo, PathPart, PathsPlace, merge};
 use crate::live::sources::titles::schedule::edits::PlaylistEdit;
+use crate::poll::poller::GUEST;
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -272,16 +273,32 @@ async fn parts(api: &Api, path: Option<&str>) -> Result<Vec<PathPart>, Problem> 
     let patience = Patience::new(api);
     let mut parts = Vec::new();
     for shard in (0..=u8::MAX).map(ShardId) {
-        let mut next = Some(PathsPlace::default());
-        // Bounded by `patience`.
-        while let Some(from) = next {
-            let Some(asked) = api.view.request_paths(shard, path, from) else { return Ok(parts) };
-            let page = patience.answer(asked).await?.unwrap_or_default();
-            parts.extend(page.parts);
-            next = page.next;
+        if !ask_shard(api, &patience, (shard, path), &mut parts).await? {
+            break;
         }
     }
+    // Viewers by WebRTC and HLS. Their thread has a lower priority: without its answer the list has
+    // what shards know.
+    let _silent = ask_shard(api, &patience, (GUEST, path), &mut parts).await;
     Ok(parts)
+}
+
+/// What one shard knows. False: there is no such shard.
+async fn ask_shard(
+    api: &Api,
+    patience: &Patience,
+    (shard, path): (ShardId, Option<&str>),
+    parts: &mut Vec<PathPart>,
+) -> Result<bool, Problem> {
+    let mut next = Some(PathsPlace::default());
+    // Bounded by `patience`.
+    while let Some(from) = next {
+        let Some(asked) = api.view.request_paths(shard, path, from) else { return Ok(false) };
+        let page = patience.answer(asked).await?.unwrap_or_default();
+        parts.extend(page.parts);
+        next = page.next;
+    }
+    Ok(true)
 }
 
 fn no_path(name: &str) -> Problem {

@@ -19,6 +19,7 @@ use super::patience::{Patience, shard_silent};
 use crate::base::ids::{SessionId, ShardId};
 use crate::http::problem::Problem;
 use crate::http::word::Word;
+use crate::poll::poller::GUEST;
 use crate::session::info::SessionInfo;
 
 #[derive(Debug, Deserialize)]
@@ -79,7 +80,7 @@ fn has_word(session: &SessionInfo, word: &Word) -> bool {
 }
 
 /// Ids are in the order of their shards: one shard after the other is asked, from the cursor's on,
-/// until the page is full.
+/// until the page is full; last of all the guest, whose are the viewers by WebRTC.
 pub(super) async fn list(
     State(api): Shared,
     query: Result<Query<SessionsQuery>, QueryRejection>,
@@ -96,10 +97,19 @@ pub(super) async fn list(
     let mut sessions = Vec::new();
     let (mut looks, mut last) = (0, None);
     // Bounded by `patience`; one more than asked for tells whether there is another page.
-    while sessions.len() <= limit
-        && let Some(asked) = api.view.request_sessions(shard, after)
-    {
-        let page = patience.answer(asked).await?.unwrap_or_default();
+    while sessions.len() <= limit {
+        let Some(asked) = api.view.request_sessions(shard, after) else {
+            if shard >= GUEST {
+                break;
+            }
+            (shard, after) = (GUEST, None);
+            continue;
+        };
+        let answered = patience.answer(asked).await;
+        // Viewers of browsers are on a thread of a lower priority: without its answer the list has
+        // the sessions of shards.
+        let answered = if shard == GUEST { answered.or(Ok(None)) } else { answered };
+        let page = answered?.unwrap_or_default();
         let from = sessions.len();
         let is_found = |session: &SessionInfo| {
             query.accepts(session) && word.as_ref().is_none_or(|word| has_word(session, word))

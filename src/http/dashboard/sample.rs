@@ -9,10 +9,11 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::metrics::cells::{Counter, ShardCells};
+use crate::metrics::cells::{Counter, HLS, ShardCells};
 use crate::metrics::exposition::CellSet;
 use crate::metrics::histogram::HistogramValue;
 use crate::metrics::process::{Usage, as_f64, usage};
+use crate::metrics::whep::WHEP;
 
 /// Counters at one moment, summed over shards where they are not of one.
 #[derive(Debug, Clone)]
@@ -43,6 +44,10 @@ struct Gauges {
     publishers: u64,
     /// RTSP connections.
     connections: u64,
+    /// Viewers by WebRTC.
+    webrtc: u64,
+    /// Clients of HLS, as they are told apart.
+    hls: u64,
 }
 
 /// What a page is told of one second.
@@ -110,6 +115,8 @@ impl Reading {
                 playing: sum(|cells| cells.sessions[1].value()),
                 publishers: sum(|cells| cells.publishers.value()),
                 connections: sum(|cells| cells.connections.value()),
+                webrtc: WHEP.viewers.value(),
+                hls: HLS.viewers.value(),
             },
             usage,
             shards: shards.len(),

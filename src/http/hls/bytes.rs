@@ -4,11 +4,12 @@ use axum::body::Body;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use percent_encoding::utf8_percent_encode;
 
 use super::leave::Leave;
 use super::{Asked, HlsConfig, Problem};
 use crate::base::secret::Secret;
+use crate::base::url_path::UNRESERVED;
 use crate::http::peer::range;
 use crate::metrics::cells::HLS;
 
@@ -125,7 +126,5 @@ pub(super) fn preflight() -> Response {
 
 /// What goes behind URIs, so that they are asked with the same token.
 pub(super) fn token_suffix(token: &Secret) -> String {
-    const RESERVED: &AsciiSet =
-        &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
-    format!("?token={}", utf8_percent_encode(token.expose(), RESERVED))
+    format!("?token={}", utf8_percent_encode(token.expose(), UNRESERVED))
 }

@@ -6,7 +6,9 @@
 //!                           --Login--> known? --> throttle --> judge (`appliance::gate`) --> ..
 //! ```
 //! Digest is not offered: a nonce belongs to one connection, and browsers open many. What was found
-//! out of credentials counts for `KNOWN_MAX_S`, for the same path and the same configuration.
+//! out of credentials counts for `KNOWN_MAX_S`, and no longer than a token, for the same path and
+//! the same configuration. Who watches by WebRTC asks once, so its leave is looked at again
+//! (`access::permit`).
 //! Bound: `KNOWN_MAX` of these; the oldest half is forgotten when there are more.
 
 use std::collections::HashMap;
@@ -15,11 +17,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::http::{StatusCode, header};
+use jiff::Timestamp;
 use tokio::time::{sleep, timeout};
 
 use super::view::HlsView;
 use super::{Asked, Problem};
-use crate::access::question::{Answer, Question};
+use crate::access::permit::Permit;
+use crate::access::question::{Allowed, Answer, Question};
 use crate::access::rules::{Admission, UserSet, Ways, admission};
 use crate::access::shown::Shown;
 use crate::access::throttle::Turn;
@@ -40,6 +44,13 @@ pub(super) enum Leave {
     Private,
 }
 
+/// Leave, and how it can be looked at again.
+#[derive(Debug)]
+pub(super) struct Given {
+    pub(super) leave: Leave,
+    pub(super) permit: Permit,
+}
+
 /// What was found out.
 #[derive(Debug, Default)]
 pub(super) struct Leaves {
@@ -52,8 +63,8 @@ pub(super) struct Leaves {
 struct Known {
     /// Under which configuration.
     paths: Option<Arc<PathTable>>,
-    /// Hash of path, address and credentials; until when.
-    until: HashMap<[u8; 32], Mono>,
+    /// Hash of path, address and credentials; what was found out, and until when it counts.
+    until: HashMap<[u8; 32], (Mono, Allowed)>,
 }
 
 impl Leaves {
@@ -66,7 +77,7 @@ impl Leaves {
         view: &dyn HlsView,
         asked: &Asked<'_>,
         ip: IpAddr,
-    ) -> Result<Leave, Problem> {
+    ) -> Result<Given, Problem> {
         let paths = view.paths();
         let entries = paths.entries(asked.path, Action::Read);
         let ways = match admission(&entries, ip) {
@@ -75,7 +86,12 @@ impl Leaves {
                     entry.who == Who::Anyone && entry.from == Place::Anywhere
                 };
                 let is_public = entries.iter().any(is_for_all);
-                return Ok(if is_public { Leave::Public } else { Leave::Private });
+                let leave = if is_public { Leave::Public } else { Leave::Private };
+                let mut permit = Permit::open(asked.path.into(), ip.to_canonical(), paths);
+                let (shown, query) = (shown_anyway(asked), asked.query.map(Secret::new));
+                permit.set_shown(shown, Shown::token_in(asked.query), query);
+                permit.set_user_agent(user_agent(asked));
+                return Ok(Given { leave, permit });
             }
             Admission::Closed => return Err(self.forbidden(asked.path, ip, view.now())),
             Admission::Login(ways) => ways,
@@ -83,19 +99,14 @@ impl Leaves {
         let header = asked.headers.get(header::AUTHORIZATION);
         let header = header.map(|value| value.to_str().unwrap_or("-"));
         let shown = Shown::read(header).map_err(|_| unauthorized(&ways))?;
-        let token = Shown::token_in(asked.query).filter(|_| ways.jwt || ways.webhook);
-        let is_bare = shown == Shown::Nothing && token.is_none();
+        let token = Shown::token_in(asked.query);
+        let is_token = token.is_some() && (ways.jwt || ways.webhook);
+        let is_bare = shown == Shown::Nothing && !is_token;
         if (is_bare && !ways.webhook) || matches!(shown, Shown::Digest(_)) {
             return Err(unauthorized(&ways));
         }
         let mark = mark(asked, ip, header);
-        let now = view.now();
-        if self.is_known(&paths, &mark, now) {
-            return Ok(Leave::Private);
-        }
-        if !is_bare {
-            wait_for_turn(view, ip, now).await?;
-        }
+        let (now, now_s) = (view.now(), Timestamp::now().as_second());
         let question = Question {
             action: Action::Read,
             path: asked.path.into(),
@@ -108,21 +119,26 @@ impl Leaves {
             ways: ways.clone(),
             access: Arc::clone(&paths.access),
         };
-        match timeout(ANSWER_MAX, view.judge(question)).await {
-            Ok(Ok(Answer::Allowed(_))) => {
-                self.keep(&paths, mark, now);
-                Ok(Leave::Private)
+        let given = |question, allowed, paths| {
+            let permit = Permit::new(question, allowed, (paths, now_s));
+            Ok(Given { leave: Leave::Private, permit })
+        };
+        if let Some(allowed) = self.find(&paths, &mark, now) {
+            return given(question, allowed, paths);
+        }
+        if !is_bare {
+            wait_for_turn(view, ip, now).await?;
+        }
+        match timeout(ANSWER_MAX, view.judge(question.clone())).await {
+            Ok(Ok(Answer::Allowed(allowed))) => {
+                let until = known_until(&allowed, now, now_s);
+                self.keep(&paths, mark, (now, until), &allowed);
+                given(question, allowed, paths)
             }
             Ok(Ok(Answer::Unknown)) => Err(unauthorized(&ways)),
             Ok(Ok(Answer::Wrong)) => {
                 view.throttle().fail(ip, view.now());
-                HLS.logins_failed.add(1);
-                if let Some(count) = self.is_to_be_said(FAILED, now) {
-                    tracing::warn!(
-                        code = "HE-W511", %ip, path = asked.path, action = "read", count,
-                        "a login failed: name, password or token is wrong"
-                    );
-                }
+                self.note_failure(asked.path, ip, now);
                 Err(unauthorized(&ways))
             }
             Ok(Ok(Answer::Forbidden)) => Err(self.forbidden(asked.path, ip, now)),
@@ -138,6 +154,16 @@ impl Leaves {
         said.get_mut(kind)?.happened(now)
     }
 
+    fn note_failure(&self, path: &str, ip: IpAddr, now: Mono) {
+        HLS.logins_failed.add(1);
+        if let Some(count) = self.is_to_be_said(FAILED, now) {
+            tracing::warn!(
+                code = "HE-W511", %ip, path, action = "read", count,
+                "a login failed: name, password or token is wrong"
+            );
+        }
+    }
+
     fn forbidden(&self, path: &str, ip: IpAddr, now: Mono) -> Problem {
         if let Some(count) = self.is_to_be_said(REFUSED, now) {
             tracing::warn!(
@@ -148,28 +174,42 @@ impl Leaves {
         Problem::forbidden("the configuration does not let you watch this path")
     }
 
-    fn is_known(&self, paths: &Arc<PathTable>, mark: &[u8; 32], now: Mono) -> bool {
+    fn find(&self, paths: &Arc<PathTable>, mark: &[u8; 32], now: Mono) -> Option<Allowed> {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         if known.paths.as_ref().is_none_or(|known| !Arc::ptr_eq(known, paths)) {
             *known = Known { paths: Some(Arc::clone(paths)), until: HashMap::new() };
         }
-        known.until.get(mark).is_some_and(|until| now < *until)
+        let (until, allowed) = known.until.get(mark)?;
+        (now < *until).then(|| allowed.clone())
     }
 
-    fn keep(&self, paths: &Arc<PathTable>, mark: [u8; 32], now: Mono) {
+    fn keep(
+        &self,
+        paths: &Arc<PathTable>,
+        mark: [u8; 32],
+        (now, until): (Mono, Mono),
+        allowed: &Allowed,
+    ) {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         // What was asked under another configuration is not known under this one.
         if known.paths.as_ref().is_none_or(|known| !Arc::ptr_eq(known, paths)) {
             return;
         }
         if known.until.len() >= KNOWN_MAX {
-            let mut times: Vec<Mono> = known.until.values().copied().collect();
+            let mut times: Vec<Mono> = known.until.values().map(|(until, _)| *until).collect();
             times.sort_unstable();
             let middle = times.get(times.len() / 2).copied().unwrap_or(now);
-            known.until.retain(|_, until| *until > middle);
+            known.until.retain(|_, (until, _)| *until > middle);
         }
-        known.until.insert(mark, now + Duration::from_secs(KNOWN_MAX_S));
+        known.until.insert(mark, (until, allowed.clone()));
     }
+}
+
+/// Until when leave that was given now counts without another question.
+fn known_until(allowed: &Allowed, now: Mono, now_s: i64) -> Mono {
+    let left = |until_s: i64| u64::try_from(until_s.saturating_sub(now_s)).unwrap_or(0);
+    let left_s = allowed.until_s.map_or(KNOWN_MAX_S, left).min(KNOWN_MAX_S);
+    now + Duration::from_secs(left_s)
 }
 
 async fn wait_for_turn(view: &dyn HlsView, ip: IpAddr, now: Mono) -> Result<(), Problem> {
@@ -198,6 +238,13 @@ fn mark(asked: &Asked<'_>, ip: IpAddr, header: Option<&str>) -> [u8; 32] {
     *hasher.finalize().as_bytes()
 }
 
+/// What a client shows that need not; nothing, where that cannot be read.
+fn shown_anyway(asked: &Asked<'_>) -> Shown {
+    let header = asked.headers.get(header::AUTHORIZATION);
+    let shown = Shown::read(header.and_then(|value| value.to_str().ok()));
+    shown.ok().filter(|shown| !matches!(shown, Shown::Digest(_))).unwrap_or(Shown::Nothing)
+}
+
 fn user_agent(asked: &Asked<'_>) -> Option<String> {
     let value = asked.headers.get(header::USER_AGENT)?.to_str().ok()?;
     Some(value.chars().take(USER_AGENT_MAX).collect())
@@ -224,3 +271,29 @@ const KNOWN_MAX: usize = 8_192;
 const ANSWER_MAX: Duration = Duration::from_secs(65);
 /// Characters of `User-Agent` for a webhook.
 const USER_AGENT_MAX: usize = 256;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A viewer of HLS went on for half a minute behind the end of its token.
+    #[test]
+    fn leave_by_a_token_counts_no_longer_than_the_token() {
+        let at = |until_s| {
+            known_until(&Allowed { until_s, ..Allowed::default() }, Mono(7_000_000_000), 100)
+        };
+        let seconds = |until_s| at(until_s).since(Mono(7_000_000_000)).as_secs();
+        assert_eq!(
+            [None, Some(110), Some(100), Some(90), Some(9_999)].map(seconds),
+            [30, 10, 0, 0, 30]
+        );
+        let (leaves, paths, mark) = (Leaves::default(), Arc::<PathTable>::default(), [7; 32]);
+        let known = |at: u64| leaves.find(&paths, &mark, Mono(at));
+        assert_eq!(known(0), None);
+        let allowed =
+            Allowed { user: Some("ann".into()), until_s: Some(110), ..Allowed::default() };
+        leaves.keep(&paths, mark, (Mono(1), Mono(10)), &allowed);
+        assert_eq!((known(9), known(10)), (Some(allowed), None));
+        assert_eq!(leaves.find(&Arc::default(), &mark, Mono(9)), None, "another configuration");
+    }
+}

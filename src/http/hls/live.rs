@@ -33,8 +33,10 @@ pub(super) async fn answer(
 ) -> Result<Response, Problem> {
     if asked.resource == Resource::Page {
         // The page finds out itself what there is; a path that nobody has is said by its status.
-        let known = timeout(PAGE_MAX, watch(hls, path)).await;
-        let status = known.ok().and_then(Result::err).map(|problem| problem.status());
+        // It may play by WebRTC: nothing is made into segments before it asks for them.
+        let known = timeout(PAGE_MAX, hls.view.find_live(path)).await;
+        let refusal = known.ok().and_then(Result::ok).and_then(Result::err);
+        let status = refusal.map(|refusal| problem(path, &refusal).status());
         return Ok(page::page(status.unwrap_or(StatusCode::OK)));
     }
     let mut live = watch(hls, path).await?;
@@ -97,18 +99,20 @@ async fn watch(hls: &Hls, path: &str) -> Result<watch::Receiver<Arc<Snapshot>>, 
     let asked = timeout(START_MAX, hls.view.watch_live(path)).await;
     let late = || Problem::unavailable("the live path does not answer");
     let answered = asked.map_err(|_| late())?.map_err(|_| late())?;
-    answered.map_err(|refusal| {
-        let detail = refusal.to_string();
-        match refusal {
-            LiveRefusal::Refused(RefusedError::NoSource) => {
-                Problem::not_found(format!("nothing is at `{path}`: {detail}"))
-            }
-            LiveRefusal::Refused(_) | LiveRefusal::TooMany { .. } => Problem::unavailable(detail),
-            LiveRefusal::NotShown(_) | LiveRefusal::Lineup => {
-                Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, detail)
-            }
+    answered.map_err(|refusal| problem(path, &refusal))
+}
+
+fn problem(path: &str, refusal: &LiveRefusal) -> Problem {
+    let detail = refusal.to_string();
+    match refusal {
+        LiveRefusal::Refused(RefusedError::NoSource) => {
+            Problem::not_found(format!("nothing is at `{path}`: {detail}"))
         }
-    })
+        LiveRefusal::Refused(_) | LiveRefusal::TooMany { .. } => Problem::unavailable(detail),
+        LiveRefusal::NotShown(_) | LiveRefusal::Lineup => {
+            Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, detail)
+        }
+    }
 }
 
 /// Why a path has ended before there was anything to play: what is wrong with it, where something

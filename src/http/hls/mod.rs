@@ -13,6 +13,7 @@
 //! | `titles` | playlists and segments of titles |
 //! | `live` | playlists, parts and segments of live paths; what waits for them |
 //! | `whep` | offers of WebRTC, and the end of sessions |
+//! | `watchers` | how many viewers there are |
 //! | `bytes` | bodies, ranges, headers for caches and other origins |
 //!
 //! Shards are asked for nothing but batches of paths that somebody watches (`appliance::hls`), so
@@ -26,6 +27,7 @@ mod live;
 mod page;
 mod titles;
 mod view;
+mod watchers;
 mod whep;
 
 use std::future::Future;
@@ -53,7 +55,8 @@ use crate::metrics::cells::HLS;
 use crate::session::draining::ViewerAway;
 use leave::{Leave, Leaves};
 use titles::Titles;
-pub use view::{HlsView, LiveRefusal, OfferAsked, WhepRefusal};
+pub use view::{HlsView, LiveRefusal, OfferAsked, Reached, WhepRefusal};
+pub use watchers::Watchers;
 use whep::Target;
 
 /// What requests are answered with.
@@ -180,7 +183,7 @@ impl Hls {
         }
         let is_head = method == Method::HEAD;
         let mut asked = Asked { path: &path, resource, query, headers, is_head, suffix };
-        let leave = self.leaves.ask(&*self.view, &asked, remote.addr.ip()).await?;
+        let leave = self.leaves.ask(&*self.view, &asked, remote.addr.ip()).await?.leave;
         if leave == Leave::Public {
             // Nobody looks at it.
             asked.suffix.clear();
@@ -197,7 +200,9 @@ impl Hls {
             Name::Root | Name::Library | Name::Nothing => Err(no_path(&path)),
         };
         if answer.is_ok() && !begins(&asked.resource) {
-            HLS.seen_ns.set(self.view.now().0);
+            let now = self.view.now();
+            HLS.seen_ns.set(now.0);
+            self.view.watchers().note(&path, (remote.addr.ip(), headers), now);
         }
         answer
     }

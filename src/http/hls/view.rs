@@ -7,6 +7,8 @@ use std::sync::Arc;
 
 use tokio::sync::{oneshot, watch};
 
+use super::watchers::Watchers;
+use crate::access::permit::Permit;
 use crate::access::question::{Answer, Question};
 use crate::access::throttle::Throttle;
 use crate::base::time::Mono;
@@ -44,6 +46,13 @@ pub trait HlsView: Send + Sync + 'static {
         path: &str,
     ) -> oneshot::Receiver<Result<watch::Receiver<Arc<Snapshot>>, LiveRefusal>>;
 
+    /// Asks the owner of a live path whether there is something, without having it made into
+    /// segments.
+    fn find_live(&self, path: &str) -> oneshot::Receiver<Result<(), LiveRefusal>>;
+
+    /// Viewers of HLS.
+    fn watchers(&self) -> &Watchers;
+
     /// Opens a session of WHEP.
     fn offer(&self, offer: OfferAsked) -> oneshot::Receiver<Result<Opened, WhepRefusal>>;
 
@@ -52,16 +61,27 @@ pub trait HlsView: Send + Sync + 'static {
 }
 
 /// An offer of WHEP.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug)]
 pub struct OfferAsked {
     /// Name of the live path.
     pub path: String,
     /// The SDP of the browser.
     pub sdp: String,
-    /// Address of the browser.
+    /// Address of the browser, or of the proxy in front.
     pub from: IpAddr,
-    /// Address of this server that the request came to.
-    pub local: IpAddr,
+    /// Where the browser reaches this server.
+    pub reached: Reached,
+    /// Leave to watch the path.
+    pub permit: Permit,
+}
+
+/// Where a browser reaches this server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reached {
+    /// At the address that its request came to.
+    At(IpAddr),
+    /// A proxy on this machine has sent the request on: at an address of the machine.
+    ByProxy,
 }
 
 /// Why a session of WHEP does not begin.

@@ -10,6 +10,7 @@
 //!
 //! Bounds: `OFFER_BYTES_MAX` of an offer, within `OFFER_MAX`; `START_MAX` for a path to begin.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use axum::body::{Body, to_bytes};
@@ -17,7 +18,7 @@ use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use tokio::time::timeout;
 
-use super::view::{LiveRefusal, OfferAsked, WhepRefusal};
+use super::view::{LiveRefusal, OfferAsked, Reached, WhepRefusal};
 use super::{Asked, Hls, HlsConfig, Problem, Remote, check_host, suffix_of};
 use crate::base::names::{Name, without_empty_segments};
 use crate::hls::resource::Resource;
@@ -124,19 +125,31 @@ async fn open(hls: &Hls, path: &str, request: Request<'_>) -> Result<Response, P
     }
     let asked = Asked { path, resource, query, headers, is_head: false, suffix };
     let ip = remote.addr.ip();
-    hls.leaves.ask(&*hls.view, &asked, ip).await?;
+    let permit = hls.leaves.ask(&*hls.view, &asked, ip).await?.permit;
     let Name::Live(path) = Name::parse(path) else {
         let detail = format!("`{path}` is no live path; WHEP plays live paths, HLS titles too");
         return Err(Problem::not_found(detail));
     };
     let sdp = read(body).await?;
-    let local = remote.local.unwrap_or(ip);
-    let offer = OfferAsked { path: path.to_owned(), sdp, from: ip.to_canonical(), local };
+    let reached = reached(ip, remote.local.unwrap_or(ip), headers);
+    let path = path.to_owned();
+    let offer = OfferAsked { path: path.clone(), sdp, from: ip.to_canonical(), reached, permit };
     let answered = timeout(START_MAX, hls.view.offer(offer)).await;
     let late = || Problem::unavailable("the live path does not answer");
     let opened = answered.map_err(|_| late())?.map_err(|_| late())?;
-    let opened = opened.map_err(|refusal| refused(path, &refusal))?;
+    let opened = opened.map_err(|refusal| refused(&path, &refusal))?;
     created(uri, opened)
+}
+
+/// A proxy says that it is one (RFC 7239 s4, RFC 9110 s7.6.3). One elsewhere has reached this
+/// machine at an address that browsers may reach as well; loopback is of no use to them.
+fn reached(from: IpAddr, local: IpAddr, headers: &HeaderMap) -> Reached {
+    let is_sent_on = SENT_ON.iter().any(|name| headers.contains_key(*name));
+    if is_sent_on && from.to_canonical().is_loopback() {
+        Reached::ByProxy
+    } else {
+        Reached::At(local)
+    }
 }
 
 async fn read(body: Body) -> Result<String, Problem> {
@@ -171,10 +184,13 @@ fn refused(path: &str, refusal: &WhepRefusal) -> Problem {
             Problem::not_found(format!("nothing is at `{path}`: {detail}"))
         }
         WhepRefusal::Offer(OfferError::NoPath) | WhepRefusal::Off => Problem::not_found(detail),
-        WhepRefusal::Live(LiveRefusal::Refused(_) | LiveRefusal::TooMany { .. })
-        | WhepRefusal::Offer(
+        WhepRefusal::Live(LiveRefusal::Refused(_) | LiveRefusal::TooMany { .. }) => {
+            Problem::unavailable(detail)
+        }
+        WhepRefusal::Offer(OfferError::Crowded) => Problem::unavailable_for(detail, CROWDED),
+        WhepRefusal::Offer(
             OfferError::TooMany { .. } | OfferError::AddressFull | OfferError::NoCandidate,
-        ) => Problem::unavailable(detail),
+        ) => Problem::unavailable_for(detail, FULL),
         WhepRefusal::Live(LiveRefusal::NotShown(_) | LiveRefusal::Lineup)
         | WhepRefusal::Offer(OfferError::NotSent(_)) => {
             Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, detail)
@@ -205,6 +221,8 @@ fn not_allowed(target: &Target, detail: &str) -> Response {
     response
 }
 
+/// Headers of requests that a proxy has sent on.
+const SENT_ON: [&str; 4] = ["forwarded", "x-forwarded-for", "x-real-ip", "via"];
 /// Type of offers and answers.
 const SDP: &str = "application/sdp";
 /// Names the codec of sound that is not sent.
@@ -215,11 +233,18 @@ const ID_DIGITS: usize = 32;
 const OFFER_BYTES_MAX: usize = 32 << 10;
 /// Time in which an offer comes, and in which a session answers.
 const OFFER_MAX: Duration = Duration::from_secs(10);
+/// `Retry-After` of who comes with many others, whom those who do not connect make room for; the
+/// page follows it.
+const CROWDED: Duration = Duration::from_secs(2);
+/// Of who finds viewers who watch: the page plays HLS meanwhile.
+const FULL: Duration = Duration::from_secs(60);
 /// For the owner of a path: a source on demand has ten seconds to answer.
 const START_MAX: Duration = Duration::from_secs(20);
 
 #[cfg(test)]
 mod tests {
+    use axum::http::HeaderName;
+
     use super::*;
 
     #[test]
@@ -233,6 +258,24 @@ mod tests {
             assert_eq!(Target::read(other), None, "{other}");
         }
         assert_eq!(Target::read(&format!("/whep/{id}")), None);
+    }
+
+    #[test]
+    fn proxy_of_this_machine_is_known_by_what_it_adds() {
+        let headers = |name: Option<&'static str>| {
+            let value = HeaderValue::from_static("192.0.2.9");
+            name.into_iter().map(|name| (HeaderName::from_static(name), value.clone())).collect()
+        };
+        let (own, other): (IpAddr, IpAddr) = ([127, 0, 0, 1].into(), [192, 0, 2, 1].into());
+        assert_eq!(
+            reached(own, own, &headers(None)),
+            Reached::At(own),
+            "a browser of this machine"
+        );
+        for name in SENT_ON {
+            assert_eq!(reached(own, own, &headers(Some(name))), Reached::ByProxy, "{name}");
+            assert_eq!(reached(other, other, &headers(Some(name))), Reached::At(other), "{name}");
+        }
     }
 
     #[test]

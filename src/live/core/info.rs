@@ -156,6 +156,10 @@ pub struct ReadersInfo {
     pub tcp: u64,
     /// Multicast senders.
     pub multicast: u64,
+    /// Viewers by WebRTC.
+    pub webrtc: u64,
+    /// Clients of HLS, as they are told apart.
+    pub hls: u64,
     /// Sum of the readers' lags behind the newest packet, in seconds.
     pub lag_s_sum: f64,
     /// Largest lag of a reader behind the newest packet, in seconds.
@@ -318,6 +322,8 @@ impl ReadersInfo {
         self.udp += other.udp;
         self.tcp += other.tcp;
         self.multicast += other.multicast;
+        self.webrtc += other.webrtc;
+        self.hls += other.hls;
         self.lag_s_sum += other.lag_s_sum;
         self.lag_s_max = self.lag_s_max.max(other.lag_s_max);
     }
@@ -437,6 +443,7 @@ mod tests {
         there.source = Some(source("192.0.2.3:9", 5.0));
         there.readers.add_reader(Carrier::Tcp, 1.5);
         there.readers.add_reader(Carrier::Tcp, 0.0);
+        there.readers.webrtc = 3;
         there.totals.skips = [3, 0, 1];
         there.totals.packets_sent = [0, 70, 0];
         let mut other = part("live/a");
@@ -446,7 +453,14 @@ mod tests {
         assert_eq!(names, ["live/a", "live/b"]);
         let info = &merged[1];
         assert_eq!(info.source.as_ref().map(|source| source.peer.as_str()), Some("192.0.2.3:9"));
-        let readers = ReadersInfo { udp: 1, tcp: 2, multicast: 0, lag_s_sum: 1.75, lag_s_max: 1.5 };
+        let readers = ReadersInfo {
+            udp: 1,
+            tcp: 2,
+            webrtc: 3,
+            lag_s_sum: 1.75,
+            lag_s_max: 1.5,
+            ..ReadersInfo::default()
+        };
         assert_eq!(info.readers, readers);
         assert_eq!((info.skips["tcp_window"], info.skips["evicted"]), (3, 1));
         assert_eq!(info.packets_sent["tcp"], 70);

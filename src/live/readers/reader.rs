@@ -152,7 +152,7 @@ pub(crate) fn reader_info(cx: &Cx, hub: &Hub, reader: &LiveReader) -> SessionInf
     });
     SessionInfo {
         id: reader.client.id.to_string(),
-        shard: cx.shard.0,
+        shard: Some(cx.shard.0),
         role: "reader",
         path: reader.path.to_string(),
         peer: reader.client.peer.to_string(),

@@ -19,7 +19,7 @@ impl Publishers {
         let source = self.source_info(cx, number)?;
         Some(SessionInfo {
             id: publisher.id()?.to_string(),
-            shard: cx.shard.0,
+            shard: Some(cx.shard.0),
             role: "publisher",
             path: publisher.source.path().to_string(),
             peer: source.peer.clone(),

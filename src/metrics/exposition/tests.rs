@@ -203,6 +203,7 @@ fn names_and_types_are_the_documented_ones() {
     headend_uring_refusals_total counter
     headend_whep_datagrams_strange_total counter
     headend_whep_datagrams_unsent_total counter
+    headend_whep_gave_way_total counter
     headend_whep_keyframe_requests_total counter
     headend_whep_not_connected_total counter
     headend_whep_packets_left_out_total counter

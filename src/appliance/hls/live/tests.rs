@@ -1,16 +1,22 @@
 //! What becomes of a path that is watched: refused, ended, begun again. Times are given.
 
+use std::net::UdpSocket;
 use std::sync::Mutex;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 
 use super::*;
+use crate::access::permit::Permit;
 use crate::access::throttle::Throttle;
+use crate::appliance::hls::viewers::OfferAnswer;
+use crate::base::addresses::Addresses;
 use crate::base::ids::{RtpTs, SeqNo, Ssrc};
 use crate::base::time::Mono;
+use crate::http::hls::{OfferAsked, Reached, Watchers};
 use crate::live::core::batch::{Arrival, BatchBuilder};
 use crate::live::core::description::LiveTrack;
 use crate::session::draining::DrainOrder;
+use crate::whep::Limits;
 use crate::worker::TaskQueue;
 
 const PATH: &str = "live/a";
@@ -24,6 +30,20 @@ struct Bench {
 
 impl Bench {
     fn new() -> Self {
+        Self::with(Viewers::off())
+    }
+
+    /// With WebRTC, in a runtime.
+    fn with_webrtc() -> Self {
+        let limits = Limits { viewers_max: 64, addresses: Addresses::sharing(64) };
+        let sockets = vec![UdpSocket::bind("127.0.0.1:0").unwrap()];
+        let identity = crate::appliance::hls::identity().unwrap();
+        let mut viewers = Viewers::new(identity, limits, (sockets, Vec::new()));
+        viewers.open().unwrap();
+        Self::with(viewers)
+    }
+
+    fn with(viewers: Viewers) -> Self {
         let owner = Arc::new(Inbox::new(1).unwrap());
         let poller = Arc::new(Poller::new(vec![Arc::clone(&owner)]));
         let front = Arc::new(Front {
@@ -33,14 +53,26 @@ impl Bench {
             waiting: Mutex::default(),
             drain: ArcSwapOption::empty(),
             asks: mpsc::channel(1).0,
+            watchers: Watchers::default(),
         });
-        let live = Live::new(&HlsConfig::default(), poller, front, Viewers::off());
+        let live = Live::new(&HlsConfig::default(), poller, front, viewers);
         Self { live, owner, now: Instant::now() }
     }
 
     fn ask(&mut self) -> oneshot::Receiver<LiveAnswer> {
         let (answer, receiver) = oneshot::channel();
         self.live.handle_asked(PATH, answer, self.now);
+        receiver
+    }
+
+    /// Offers a session, from this address.
+    fn offer(&mut self, from: [u8; 4]) -> oneshot::Receiver<OfferAnswer> {
+        let (from, path) = (from.into(), PATH.to_owned());
+        let permit = Permit::open(PATH.into(), from, self.live.front.paths());
+        let reached = Reached::At([127, 0, 0, 1].into());
+        let offer = OfferAsked { path, sdp: "v=0".to_owned(), from, reached, permit };
+        let (answer, receiver) = oneshot::channel();
+        self.live.handle_offer(OfferWaiter { offer, answer, place: None }, self.now);
         receiver
     }
 
@@ -227,4 +259,70 @@ fn segments_of_a_later_run_have_higher_numbers() {
     assert_eq!(first(0), (0, 0), "a clock that has not been set");
     let now = Timestamp::now().as_second();
     assert!(first(now + 60) > first(now), "the server has been restarted");
+}
+
+/// An offer took the last seconds away from those who watched by HLS.
+#[tokio::test]
+async fn path_that_has_ended_stays_for_hls_until_an_offer_finds_a_new_source() {
+    let mut bench = Bench::with_webrtc();
+    let _waiter = bench.ask();
+    bench.subscribed("H264");
+    let first = bench.ask_now().unwrap().borrow().revision();
+    bench.tell(Notification::Ended);
+    bench.requests();
+    let mut offer = bench.offer([192, 0, 2, 1]);
+    assert_eq!(bench.requests(), ["subscribe"]);
+    assert!(offer.try_recv().is_err(), "it waits for the owner");
+    assert!(bench.ask_now().unwrap().borrow().is_ended());
+    bench.pass(TICK);
+    assert_eq!(bench.requests(), ["subscribe"], "the question may have been lost");
+    bench.tell(Notification::NotThere(RefusedError::NoSource));
+    let refusal = offer.try_recv().unwrap().unwrap_err();
+    assert_eq!(refusal, LiveRefusal::from(RefusedError::NoSource).into());
+    let snapshots = bench.ask_now().unwrap();
+    assert!(snapshots.borrow().is_ended() && snapshots.borrow().revision() == first);
+    // Another one asks until there is a source, also when nobody plays the end any more.
+    let mut offer = bench.offer([192, 0, 2, 1]);
+    drop(snapshots);
+    bench.pass(ENDED_KEPT);
+    assert_eq!(bench.requests(), ["subscribe"; 2]);
+    let mut waiter = bench.ask();
+    bench.requests();
+    bench.subscribed("H264");
+    let snapshots = waiter.try_recv().unwrap().unwrap();
+    assert!(!snapshots.borrow().is_ended() && snapshots.borrow().revision() != first);
+    bench.live.viewers.work();
+    let refusal = offer.try_recv().unwrap().unwrap_err().to_string();
+    assert!(refusal.contains("offer cannot be"), "it was read: {refusal}");
+}
+
+#[tokio::test]
+async fn new_source_takes_the_place_of_what_has_ended() {
+    let mut bench = Bench::with_webrtc();
+    let _waiter = bench.ask();
+    bench.subscribed("H264");
+    bench.tell(Notification::Ended);
+    let mut offer = bench.offer([192, 0, 2, 1]);
+    bench.subscribed("H264");
+    bench.live.viewers.work();
+    assert!(offer.try_recv().unwrap().is_err(), "it was read");
+    bench.requests();
+    let mut waiter = bench.ask();
+    assert_eq!(bench.requests(), ["subscribe"], "segments begin anew");
+    bench.subscribed("H264");
+    assert!(!waiter.try_recv().unwrap().unwrap().borrow().is_ended());
+}
+
+#[tokio::test]
+async fn offers_of_one_address_leave_room_for_those_of_others() {
+    let mut bench = Bench::with_webrtc();
+    let mut offers: Vec<_> = (0..40).map(|_| bench.offer([192, 0, 2, 1])).collect();
+    let refused = offers.iter_mut().filter_map(|offer| offer.try_recv().ok());
+    let refused: Vec<_> = refused.map(Result::unwrap_err).collect();
+    assert!(refused.len() == 8 && refused.iter().all(|why| *why == OfferError::Crowded.into()));
+    let mut other = bench.offer([192, 0, 2, 2]);
+    assert!(other.try_recv().is_err(), "it waits");
+    bench.tell(Notification::NotThere(RefusedError::NoSource));
+    assert_ne!(other.try_recv().unwrap().unwrap_err(), OfferError::Crowded.into());
+    assert!(bench.offer([192, 0, 2, 1]).try_recv().is_err(), "places are free again");
 }

@@ -114,7 +114,15 @@ fn entry(key: &'static str, index: usize, factor: f64) -> impl Fn(&Value) -> Opt
 /// The charts, as on the page for browsers.
 fn charts(newest: &Value) -> Vec<(&'static str, Vec<Curve>)> {
     vec![
-        ("sessions", vec![curve("all", number("sessions")), curve("playing", number("playing"))]),
+        (
+            "sessions",
+            vec![
+                curve("all", number("sessions")),
+                curve("playing", number("playing")),
+                curve("webrtc", number("webrtc")),
+                curve("hls", number("hls")),
+            ],
+        ),
         (
             "Mbit/s",
             vec![

@@ -11,14 +11,16 @@ const SHARDS_SHOWN_MAX = 4;
 /** What each plot shows: series of values by sample. */
 const PLOTS = [
   {
-    title: "Players and publishers",
-    unit: "sessions",
+    title: "Players, publishers and browsers",
+    unit: "sessions and viewers",
     isWhole: true,
     least: 4,
     of: () => [
       ["all", (s) => s.sessions],
       ["playing", (s) => s.playing],
       ["publishers", (s) => s.publishers],
+      ["WebRTC", (s) => s.webrtc],
+      ["HLS", (s) => s.hls],
     ],
   },
   {

@@ -32,7 +32,7 @@ export function createPaths(mayAct, mayReload) {
       { label: "Rate", isNumber: true, text: (p) => (p.source ? bitRate(p.source.bits_per_s) : "-") },
       { label: "Lost", isNumber: true, text: (p) => (p.source ? count(p.source.packets_lost) : "-") },
       { label: "Readers", isNumber: true, text: (p) => count(readers(p)) },
-      { label: "Largest lag", isNumber: true, text: (p) => (readers(p) ? `${p.readers.lag_s_max.toFixed(2)} s` : "-") },
+      { label: "Largest lag", isNumber: true, text: (p) => (p.readers.udp + p.readers.tcp + p.readers.multicast ? `${p.readers.lag_s_max.toFixed(2)} s` : "-") },
       { label: "For", isNumber: true, text: (p) => (p.source ? age(p.source.age_s) : "-") },
     ],
     detail: details,
@@ -55,8 +55,8 @@ function sourceOf({ source, reason }) {
   return source.url ?? `${source.kind} ${source.peer}`;
 }
 
-function readers({ readers: { udp, tcp, multicast } }) {
-  return udp + tcp + multicast;
+function readers({ readers: { udp, tcp, multicast, webrtc, hls } }) {
+  return udp + tcp + multicast + webrtc + hls;
 }
 
 async function kick(path) {
@@ -131,7 +131,8 @@ function details(path) {
     path.reason,
     path.failed_tries > 0 ? `${path.failed_tries} tries failed, the next one ${path.retry_after_s ?? 0} s behind the last` : null,
     path.group ? `multicast ${path.group}` : null,
-    `readers: ${path.readers.udp} UDP, ${path.readers.tcp} TCP, ${path.readers.multicast} multicast; ${path.packets_skipped} packets skipped`,
+    `readers: ${path.readers.udp} UDP, ${path.readers.tcp} TCP, ${path.readers.multicast} multicast, ` +
+      `${path.readers.webrtc} WebRTC, ${path.readers.hls} HLS; ${path.packets_skipped} packets skipped`,
     source?.gop_s ? `a key frame every ${source.gop_s.toFixed(1)} s` : null,
   ];
   const tracks = (source?.tracks ?? []).map((track) =>

@@ -54,7 +54,7 @@ function sentBytes({ streams, source }) {
 }
 
 async function kick(session) {
-  const who = session.role === "publisher" ? "The publisher" : "The player";
+  const who = { publisher: "The publisher", webrtc: "The browser" }[session.transport === "webrtc" ? "webrtc" : session.role] ?? "The player";
   const answer = await confirmAction({
     title: "Kick this session?",
     text: `${who} of ${session.path} at ${session.peer} is told that the stream ends. It may come again.`,
@@ -89,8 +89,8 @@ async function tune(session) {
 
 function details(session) {
   const facts = [
-    `${session.role}, shard ${session.shard}`,
-    session.role === "reader" ? `position ${session.npt_s.toFixed(1)} s, scale ${session.scale}, speed ${session.speed}` : null,
+    session.shard === null ? `${session.role} by WebRTC` : `${session.role}, shard ${session.shard}`,
+    session.role === "reader" && session.transport !== "webrtc" ? `position ${session.npt_s.toFixed(1)} s, scale ${session.scale}, speed ${session.speed}` : null,
     session.reader ? `lag ${session.reader.lag_s.toFixed(2)} s, ${session.reader.packets_skipped} packets skipped` : null,
     session.source ? `${count(session.source.packets)} packets received, ${count(session.source.packets_lost)} lost` : null,
     session.channel?.tuning_to ? `tuning to ${session.channel.tuning_to}` : null,

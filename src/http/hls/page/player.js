@@ -381,13 +381,13 @@ async function playByWebRtc(isAgain) {
   };
   window.addEventListener("pagehide", leave, { once: true });
   try {
-    await peer.setLocalDescription(await peer.createOffer());
+    const { sdp } = await peer.createOffer();
+    await peer.setLocalDescription({ type: "offer", sdp: inStereo(sdp) });
     // No candidate of ours is waited for: the server finds this browser by its first datagram.
     const headers = { "Content-Type": "application/sdp" };
-    const answer = await fetch("whep" + suffix, {
+    const answer = await offer({
       method: "POST", headers, body: peer.localDescription.sdp, credentials: "same-origin",
     });
-    if (!answer.ok) throw await failureOf(answer);
     session = answer.headers.get("Location");
     const leftOut = answer.headers.get("Headend-Left-Out");
     document.getElementById("left-out").textContent =
@@ -404,6 +404,26 @@ async function playByWebRtc(isAgain) {
     leave();
     video.srcObject = null;
   }
+}
+
+// Many pages may begin at the same moment: the server says when to ask again. HLS is there for who
+// would have to wait for longer.
+async function offer(request) {
+  for (let attempt = 0; ; attempt++) {
+    const answer = await fetch("whep" + suffix, request);
+    if (answer.ok) return answer;
+    const wait = Number(answer.headers.get("Retry-After"));
+    if (answer.status !== 503 || !(wait > 0 && wait <= 5) || attempt === 5) {
+      throw await failureOf(answer);
+    }
+    await pause(1000 * (wait + Math.random()));
+  }
+}
+
+// Browsers decode one channel of Opus unless their own offer says otherwise (RFC 7587 s6.1).
+function inStereo(sdp) {
+  const opus = /^a=rtpmap:(\d+) opus\//im.exec(sdp)?.[1];
+  return opus ? sdp.replace(`a=fmtp:${opus} `, `a=fmtp:${opus} stereo=1;`) : sdp;
 }
 
 async function failureOf(answer) {
@@ -464,11 +484,13 @@ async function pictures(peer) {
   if (isWanted) throw new Failure("No picture comes by WebRTC.");
 }
 
-// By WebRTC as long as that works. A path that has ended says so, when it has not come back for a
-// while; all else is left to HLS.
+// By WebRTC as long as that works: a session that is over, because another source brings other
+// tracks for instance, is followed by another one at once. A path that has ended says so, when it
+// has not come back for a while; all else is left to HLS.
 async function playLowLatency() {
   let absent = 0;
   for (let times = 0; ; times++) {
+    const begun = performance.now();
     try {
       await playByWebRtc(times > 0);
       absent = 0;
@@ -484,7 +506,8 @@ async function playLowLatency() {
       return playByHls();
     }
     say("loading", "Waiting for data");
-    await pause(1000);
+    // Sessions that last no time are not asked for without end.
+    await pause(Math.max(0, 1000 - (performance.now() - begun)));
   }
 }
 
