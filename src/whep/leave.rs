@@ -7,8 +7,8 @@
 //! ```
 //! A round of looks begins behind the viewer who was asked about last, so whoever has waited
 //! longest is asked about next, however many want it.
-//! Invariant: at most one question of a viewer is under way. Bounds: `LOOKS_MAX` viewers a slice, of
-//! whom `ENDED_MAX` are ended; `ASKED_MAX` questions a round.
+//! Invariant: at most one question of a viewer is under way. Bounds: `LOOKS_MAX` viewers a slice,
+//! of whom `ENDED_MAX` are ended; `ASKED_MAX` questions a round.
 
 use std::ops::Bound;
 use std::sync::Arc;

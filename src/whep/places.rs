@@ -10,9 +10,9 @@
 //! own that has not come; when all places are taken, the oldest of all that has not. Browsers need
 //! a moment to connect, and many begin in the same one when a path begins: nobody gives way
 //! within `FIRST`, and a newcomer asks again.
-//! Invariant: who is refused ends nobody. Bounds: `viewers_max`; the shares of `Addresses`; of those
-//! who are not connected a quarter of what an address may have, `UNCONNECTED_MIN` at least, and
-//! three quarters of all of this host and of one site.
+//! Invariant: who is refused ends nobody. Bounds: `viewers_max`; the shares of `Addresses`; of
+//! those who are not connected a quarter of what an address may have, `UNCONNECTED_MIN` at least,
+//! and three quarters of all of this host and of one site.
 
 use std::net::IpAddr;
 use std::sync::Arc;

@@ -137,7 +137,8 @@ impl Viewers {
         self.whep.begin_looks();
     }
 
-    /// Looks at the next ones: ends those whose leave is over, and gives questions for judges about others.
+    /// Looks at the next ones: ends those whose leave is over, and gives questions for judges about
+    /// others.
     pub(super) fn look_after(&mut self, paths: &Arc<PathTable>, now_s: i64) -> Vec<whep::Asked> {
         let Self { whep, datagrams, .. } = self;
         let mut out = |datagram: Datagram<'_>| send(datagrams.as_ref(), datagram);
