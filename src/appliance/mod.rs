@@ -80,7 +80,7 @@ use playlists::PlaylistStore;
 pub use reload::ReadAgain;
 use reload::Reloader;
 pub use signals::EarlyHangup;
-use takeover::{Begun, Claim, Closing, Door};
+use takeover::{Claim, Closing, Door};
 pub use takeover::{Starter, TakeoverAsk, start_in_background};
 use view::{Told, View};
 
@@ -355,7 +355,7 @@ fn serve(
         warnings: warnings(&config, &library, told, &running),
         ready_in_ms: 0,
     };
-    let begun = prepared.claim.map(|claim| take_over(claim, &poller, &ports, &view, &opening));
+    let begun = prepared.claim.map(|claim| takeover::take_over(claim, &poller, &ports, &view, &opening));
     let begun = begun.transpose()?;
     let ready_in_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
     let startup = Startup { ready_in_ms, ..startup };
@@ -366,7 +366,7 @@ fn serve(
         end.limit();
         stop_shards(&poller);
     }
-    confirm(begun, prepared.starter);
+    takeover::confirm(begun, prepared.starter);
     startup.print_aside();
     let serving = Serving { viewers, view: Arc::clone(&view), peers: shared.peers };
     let end_companion = companion.map(|start| start(serving));
@@ -379,38 +379,6 @@ fn serve(
     let _hls_panicked = hls.map(JoinHandle::join);
     let _panicked = control.join();
     result
-}
-
-/// Takes over from another process, which is told so: from then on nothing can fail but all of this
-/// one.
-fn take_over(
-    claim: Claim,
-    poller: &Poller<Inbox>,
-    ports: &[u16],
-    view: &View,
-    opening: &Opening,
-) -> Result<Begun, RunError> {
-    let last = || {
-        // The other process may have kept some since this one read them.
-        view.restore_playlists()?;
-        opening.decide();
-        Ok(())
-    };
-    let over = claim.take(poller, ports, last).map_err(RunError::Takeover)?;
-    over.begin(poller).map_err(|shard| RunError::Shard {
-        shard: u8::try_from(shard).unwrap_or(u8::MAX),
-        reason: "it does not read its inbox".to_owned(),
-    })
-}
-
-/// Tells who waits that this process serves: who has started it, the service manager, and the
-/// process before, which leaves then.
-fn confirm(begun: Option<Begun>, starter: Option<Starter>) {
-    match starter {
-        Some(starter) => starter.tell(),
-        None => manager::serves(std::process::id()),
-    }
-    begun.map(Begun::confirm).iter().for_each(takeover::TakenOver::log);
 }
 
 /// Looks at the machine, before the ports are taken. It makes rings to try them, and the kernel

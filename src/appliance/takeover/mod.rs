@@ -20,6 +20,7 @@
 
 mod door;
 mod giver;
+mod going_on;
 pub(super) mod inherited;
 mod live;
 mod starter;
@@ -42,9 +43,10 @@ use crate::shard::inbox::Inbox;
 pub(super) use door::{Closing, Door};
 use giver::Giver;
 pub(super) use giver::Kept;
+pub(super) use going_on::{confirm, take_over};
 pub(super) use inherited::Inherited;
 pub use starter::{Starter, start_in_background};
-pub(super) use taker::{Begun, Claim, TakenOver};
+pub(super) use taker::Claim;
 
 /// How a program takes over.
 #[derive(Debug, Default)]
