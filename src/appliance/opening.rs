@@ -5,7 +5,8 @@
 //!    '-stop: the process ends    '-stop waits              '-stop: shards say BYE, and end
 //! ```
 //! Everything that can fail is started before, and waits here: threads of HTTP accept nothing, and
-//! no other process takes over.
+//! no other process takes over. They accept nothing either while this process hands over to another
+//! one: who connects then waits for the one that goes on.
 //! Invariant: a process that is told to stop while another one serves ends before it has decided,
 //! or goes on and stops then. It never ends in between.
 
@@ -89,7 +90,17 @@ impl Opening {
         }
     }
 
-    /// Becomes true when this process serves.
+    /// This process is handing over: nothing is accepted from now on.
+    pub(super) fn pause(&self) {
+        self.0.tell.send_replace(false);
+    }
+
+    /// It goes on after all.
+    pub(super) fn go_on(&self) {
+        self.0.tell.send_replace(true);
+    }
+
+    /// True while this process serves.
     pub(super) fn watch(&self) -> watch::Receiver<bool> {
         self.0.tell.subscribe()
     }
@@ -103,6 +114,15 @@ impl Opening {
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Returns when another process serves in the place of this one, which is told to end.
+pub(super) async fn handed_over(watch: watch::Receiver<bool>, mut ends: watch::Receiver<bool>) {
+    // Its sender is there until the end.
+    drop(ends.wait_for(|ends| *ends).await);
+    if *watch.borrow() {
+        std::future::pending().await
     }
 }
 
@@ -134,6 +154,27 @@ mod tests {
         open.decide();
         assert_eq!(open.stop(|| panic!("it serves")), Stop::Now);
         assert!(!open.open());
+    }
+
+    #[tokio::test]
+    async fn server_that_hands_over_accepts_nothing_and_another_one_serves_when_it_is_told_to_end()
+    {
+        let opening = Opening::new(true);
+        let (stop, ends) = watch::channel(false);
+        opening.pause();
+        assert!(!*opening.watch().borrow());
+        assert_eq!(opening.stop(|| panic!("it serves")), Stop::Now, "shards hold it");
+        opening.go_on();
+        assert!(*opening.watch().borrow());
+        stop.send_replace(true);
+        let own_end = handed_over(opening.watch(), ends.clone());
+        tokio::select! {
+            biased;
+            () = own_end => panic!("nobody else serves"),
+            () = std::future::ready(()) => {}
+        }
+        opening.pause();
+        handed_over(opening.watch(), ends).await;
     }
 
     #[test]

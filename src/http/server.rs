@@ -76,14 +76,14 @@ pub struct Intake {
     pub connections: Arc<Addresses>,
     /// Those of them in a handshake of TLS.
     pub handshakes: Arc<Addresses>,
-    /// Nothing is taken before it is true; none: from the start.
+    /// Connections are taken while it is true; none: always.
     opened: Option<watch::Receiver<bool>>,
 }
 
 impl Intake {
-    /// The same, from when `opened` becomes true.
+    /// The same, while `opened` is true: clients wait to be accepted otherwise. It begins then, too.
     #[must_use]
-    pub fn after(self, opened: watch::Receiver<bool>) -> Self {
+    pub fn during(self, opened: watch::Receiver<bool>) -> Self {
         Self { opened: Some(opened), ..self }
     }
 
@@ -204,7 +204,7 @@ pub(super) async fn serve(
     Intake { limits, connections, handshakes, opened }: Intake,
     shutdown: watch::Receiver<bool>,
 ) -> io::Result<()> {
-    if let Some(mut opened) = opened {
+    if let Some(mut opened) = opened.clone() {
         tokio::select! {
             () = stopped(shutdown.clone()) => return Ok(()),
             is_open = opened.wait_for(|is_open| *is_open) => {
@@ -220,6 +220,7 @@ pub(super) async fn serve(
         remote: Arc::new(Semaphore::new(limits.remote_max)),
         addresses: connections,
         limits,
+        opened,
         says_why: tls.is_none(),
     };
     let handshakes = Handshakes::new(handshakes, limits.handshakes_max);
@@ -402,6 +403,7 @@ struct Limited {
     remote: Arc<Semaphore>,
     addresses: Arc<Addresses>,
     limits: Limits,
+    opened: Option<watch::Receiver<bool>>,
     /// A client that is refused is told so: it speaks plain HTTP.
     says_why: bool,
 }
@@ -414,7 +416,7 @@ impl Limited {
                 // The semaphore is never closed; without one, nothing can be accepted.
                 Err(_closed) => std::future::pending().await,
             };
-            let (stream, addr) = Listener::accept(&mut self.listener).await;
+            let (stream, addr) = self.next().await;
             let place = self.admit(slot, addr.ip().to_canonical());
             let Some(place) = place.filter(|_| !is_kept(&stream)) else {
                 self.refuse(&stream);
@@ -430,6 +432,24 @@ impl Limited {
             if is_probed && stream.set_nodelay(true).is_ok() {
                 let idle = Box::pin(sleep(idle_max));
                 return (Connection { stream, idle, idle_max, _place: place }, addr);
+            }
+        }
+    }
+
+    /// The next connection, which is accepted while connections are taken.
+    async fn next(&mut self) -> (TcpStream, SocketAddr) {
+        let Some(opened) = &mut self.opened else {
+            return Listener::accept(&mut self.listener).await;
+        };
+        loop {
+            if opened.wait_for(|is_open| *is_open).await.is_err() {
+                // Who would say so is gone: this is the end.
+                return std::future::pending().await;
+            }
+            tokio::select! {
+                biased;
+                _ = opened.wait_for(|is_open| !*is_open) => {}
+                accepted = Listener::accept(&mut self.listener) => return accepted,
             }
         }
     }

@@ -30,7 +30,7 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::RunError;
-use super::opening::{Opening, opened};
+use super::opening::{Opening, handed_over, opened};
 use super::system;
 use crate::access::question::{Answer, Question};
 use crate::access::throttle::Throttle;
@@ -95,14 +95,17 @@ pub(super) fn start(
     let sockets = (sockets, config.webrtc.hosts.clone());
     let viewers = Viewers::new(identity()?, limits, sockets);
     let live = Live::new(&config.hls, Arc::clone(poller), Arc::clone(&front), viewers);
-    let is_open = opening.watch();
+    let (is_open, is_served, ends) = (opening.watch(), opening.watch(), shutdown.clone());
     let beside = async move {
-        // Datagrams of the sockets are the other process's until then.
+        // Datagrams of the sockets are another process's until then, and when that has taken over.
         if opened(is_open).await {
-            live.run((inbox, wake), asked).await;
+            tokio::select! {
+                () = live.run((inbox, wake), asked) => {}
+                () = handed_over(is_served, ends) => {}
+            }
         }
     };
-    let settings = (config.hls.clone(), intake.after(opening.watch()));
+    let settings = (config.hls.clone(), intake.during(opening.watch()));
     let started = crate::http::hls::spawn(listeners, front, settings, shutdown, beside);
     started.map(Some).map_err(system("the HLS thread does not start"))
 }
