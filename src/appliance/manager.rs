@@ -1,22 +1,19 @@
 //! The service manager is told that the server serves, and which process it is (sd_notify(3)).
 //!
-//! ```text
-//!  READY=1, MAINPID=.. <-- the server, or the command that has started it in the background
-//! ```
 //! Without a service manager nothing happens. What becomes of a server that another program has
 //! taken over from by hand, beside its unit, is told in a sentence ([`leaves_unit`]).
 
-use std::fs;
+use std::{fs, io};
 
 use sd_notify::NotifyState;
 
-/// The process with this number serves. It is told by that one, or by the command of a reload.
-pub(super) fn serves(pid: u32) {
-    let told = sd_notify::notify(&[NotifyState::Ready, NotifyState::MainPid(pid)]);
-    if let Err(error) = told {
-        let fix = "look at NOTIFY_SOCKET, and at NotifyAccess= of the unit";
-        tracing::warn!(code = "HE-W126", %error, fix, "the service manager is not told");
-    }
+/// The process with this number serves. It says so itself, also where it takes over: so the unit
+/// has `NotifyAccess=all`.
+///
+/// # Errors
+/// The service manager does not hear it.
+pub(super) fn serves(pid: u32) -> io::Result<()> {
+    sd_notify::notify(&[NotifyState::Ready, NotifyState::MainPid(pid)])
 }
 
 /// A sentence, when this process takes over from one of a unit of systemd and does not belong to

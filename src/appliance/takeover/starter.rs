@@ -4,18 +4,17 @@
 //!  headend serve --takeover --background     its child: the same words without --background
 //!    waits at a socket <----- a byte ---------- stdin: it serves; closed: it has ended
 //! ```
-//! A service manager runs a command for a reload, and waits for its end (`ExecReload=`). It listens
-//! to that command, and not to children of it: so that tells it which process serves.
+//! A service manager runs a command for a reload, and waits for its end (`ExecReload=`). Which
+//! process serves then the child says itself. When the command ends before, the reload has failed,
+//! so the child does not take over any more.
 
 use std::io::{self, Read as _};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
 
-use rustix::process::getppid;
-
-use crate::appliance::manager;
+use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::net::SendFlags;
 
 /// The other end of the socket of a program that waits.
 #[derive(Debug)]
@@ -32,24 +31,23 @@ impl Starter {
         Ok(Self(socket))
     }
 
-    /// This process serves: the other one tells the service manager, and ends. Returns when it has:
-    /// the process before may end then.
+    /// Whether the other program has ended: it was stopped, or its time was over.
+    pub(in crate::appliance) fn is_gone(&self) -> bool {
+        let mut polled = [PollFd::new(&self.0, PollFlags::empty())];
+        let _interrupted = rustix::event::poll(&mut polled, Some(&Timespec::default()));
+        polled[0].revents().intersects(PollFlags::HUP | PollFlags::ERR)
+    }
+
+    /// This process serves, and the service manager knows: the other one ends.
     pub(in crate::appliance) fn tell(self) {
-        let starter = getppid();
-        if rustix::io::write(&self.0, b"1").is_err() {
-            return;
-        }
-        for _ in 0..STARTER_ENDS_MS {
-            if getppid() != starter {
-                return;
-            }
-            std::thread::sleep(Duration::from_millis(1));
-        }
+        // It fails where that has ended already.
+        let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
+        let _gone = rustix::net::send(&self.0, b"1", flags);
     }
 }
 
-/// Starts a program in the background, and waits until it serves, which the service manager is
-/// told, or ends. Returns its exit code; `None`: it serves.
+/// Starts a program in the background, and waits until it serves or ends. Returns its exit code;
+/// `None`: it serves.
 ///
 /// # Errors
 /// The system does not start it.
@@ -60,14 +58,10 @@ pub fn start_in_background(command: &mut Command) -> io::Result<Option<i32>> {
     command.stdin(Stdio::null());
     let serves = own.read(&mut [0]).is_ok_and(|read| read > 0);
     if serves {
-        manager::serves(child.id());
         return Ok(None);
     }
     Ok(Some(child.wait()?.code().unwrap_or(1)))
 }
-
-/// For the other program to end.
-const STARTER_ENDS_MS: u32 = 2_000;
 
 #[cfg(test)]
 mod tests {
@@ -85,5 +79,15 @@ mod tests {
         assert_eq!(serves, None);
         assert_eq!(start_in_background(&mut shell("exit 2")).unwrap(), Some(2));
         assert_eq!(start_in_background(&mut shell("kill -9 $$")).unwrap(), Some(1));
+    }
+
+    #[test]
+    fn program_that_waits_is_there_until_it_ends() {
+        let (own, its) = UnixStream::pair().unwrap();
+        let starter = Starter(its.into());
+        assert!(!starter.is_gone());
+        drop(own);
+        assert!(starter.is_gone());
+        starter.tell();
     }
 }
