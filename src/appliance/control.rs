@@ -33,7 +33,7 @@ pub(super) fn start(
     (end, early, opening): (End, EarlyHangup, Opening),
 ) -> Result<JoinHandle<()>, RunError> {
     let is_open = opening.watch();
-    let intake = intake.after(opening.watch());
+    let intake = intake.during(opening.watch());
     let drained = end_when_drained(Arc::clone(view), Arc::clone(poller), end.clone());
     let poller = Arc::clone(poller);
     let mut is_stopping = false;

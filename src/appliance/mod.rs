@@ -80,7 +80,7 @@ use playlists::PlaylistStore;
 pub use reload::ReadAgain;
 use reload::Reloader;
 pub use signals::EarlyHangup;
-use takeover::{Claim, Closing, Door};
+use takeover::{Claim, Door, Giving};
 pub use takeover::{Starter, TakeoverAsk, start_in_background};
 use view::{Told, View};
 
@@ -111,6 +111,9 @@ pub enum RunError {
     /// No takeover takes place: exit code 2.
     #[error("{0}")]
     Takeover(String),
+    /// Another program has taken over, and ended before it served.
+    #[error("the program that has taken over ended before it served: nobody serves")]
+    Abandoned,
     /// The ledger of a base cannot be read or written.
     #[error("{0}")]
     Ledger(String),
@@ -300,7 +303,9 @@ fn serve(
     let (ended, has_ended) = mpsc::channel();
     let (shared, limited) = limited::begin(&config, titles, cpus.shards.len(), &pool.queue());
     let mut running = Vec::with_capacity(cpus.shards.len());
+    let mut claim = prepared.claim;
     for (index, of_shard) in shards.into_iter().enumerate() {
+        claim.as_mut().map_or(Ok(()), Claim::check).map_err(RunError::Takeover)?;
         let shard = ShardConfig {
             id: ShardId(u8::try_from(index).unwrap_or(u8::MAX)),
             poller: Arc::clone(&poller),
@@ -317,7 +322,7 @@ fn serve(
             addresses: Arc::clone(&shared.connections),
             paths: Arc::clone(&paths),
             ring: ring_config(&config, ring_entries),
-            waits: prepared.claim.is_some(),
+            waits: claim.is_some(),
         };
         running.push(Some(start_shard(shard, cpus.shards[index], priority, ended.clone())?));
     }
@@ -327,14 +332,14 @@ fn serve(
     let view = View::new(Arc::clone(&poller), cells, counts, held, reloading, edits, &config);
     let (stop, shutdown) = watch::channel(false);
     // From here to the end of `take_over` another process may serve: threads wait for the opening.
-    let opening = Opening::new(prepared.claim.is_none());
+    let opening = Opening::new(claim.is_none());
     let around = (&poller, pool.queue(), Arc::clone(&shared.throttle), paths);
     let (of_browsers, listening) = ((shared.hls, shared.viewers), (hls, webrtc, guest_wake));
     let hls = hls::start(&config, of_browsers, listening, around, (shutdown.clone(), &opening))?;
     let http = (admin, operators, shared.admin.clone());
     let signals = (end.clone(), early, opening.clone());
     let control = control::start(http, &view, shutdown, &poller, signals)?;
-    let closing = takeover::give(prepared.door.zip(kept), (&poller, &stop, end), &opening)?;
+    let giving = takeover::give(prepared.door.zip(kept), (&poller, &stop, end), &opening)?;
     let sandbox = close(prepared.sandbox, &mut told);
     let startup = Startup {
         version: env!("CARGO_PKG_VERSION").into(),
@@ -355,13 +360,14 @@ fn serve(
         warnings: warnings(&config, &library, told, &running),
         ready_in_ms: 0,
     };
-    let begun = prepared.claim.map(|claim| takeover::take_over(claim, &poller, &ports, &view, &opening));
+    let (around, starter) = ((&*view, &opening), prepared.starter.as_ref());
+    let begun = claim.map(|it| takeover::take_over(it, (&poller, &ports), around, starter));
     let begun = begun.transpose()?;
     let ready_in_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
     let startup = Startup { ready_in_ms, ..startup };
     // Before the banner: who has read that may ask whether the server is ready.
     view.begin(Told { startup: startup.to_json(), checks: prepared.checks, base: prepared.base });
-    closing.iter().for_each(Closing::own);
+    giving.iter().for_each(Giving::own);
     if opening.open() {
         end.limit();
         stop_shards(&poller);
@@ -378,7 +384,10 @@ fn serve(
     pool.stop();
     let _hls_panicked = hls.map(JoinHandle::join);
     let _panicked = control.join();
-    result
+    match giving {
+        Some(giving) => giving.end(result),
+        None => result,
+    }
 }
 
 /// Looks at the machine, before the ports are taken. It makes rings to try them, and the kernel

@@ -7,11 +7,6 @@ use serde::{Deserialize, Serialize};
 use super::VERSIONS;
 use super::v1::{Fd, PairRecord, ShardRecord, TitleRecord};
 
-/// The new process has begun.
-pub const BEGUN: u64 = 1;
-/// The same, and it listens for the next one elsewhere, or nowhere.
-pub const BEGUN_ELSEWHERE: u64 = 2;
-
 /// What the new process says.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -20,8 +15,13 @@ pub enum ToOld {
     Hello(Hello),
     /// It is ready: the sessions are to be handed over.
     Freeze,
-    /// It has taken everything in, and goes on from here: the decision.
+    /// It has taken everything in, and the right to go on ([`Offer::right`]): it goes on from here.
     Taken,
+    /// It serves, and everybody knows that: the old process may end.
+    Serves {
+        /// It listens for the next one at the socket that was offered.
+        has_socket: bool,
+    },
     /// It does not go on.
     Refused {
         /// A sentence.
@@ -77,13 +77,10 @@ pub struct Offer {
     /// Titles that are played.
     #[serde(default)]
     pub titles: Vec<TitleRecord>,
-    /// An eventfd: the new process adds [`BEGUN`] to it when it has begun, or [`BEGUN_ELSEWHERE`].
-    #[serde(default)]
-    pub begun: Option<Fd>,
-    /// The old process, as a pidfd.
-    #[serde(default)]
-    pub process: Option<Fd>,
-    /// Its number.
+    /// The right to go on: an eventfd that counts one. The process that reads that goes on, and the
+    /// other one never does.
+    pub right: Fd,
+    /// Number of the old process, to be shown.
     #[serde(default)]
     pub pid: u32,
 }

@@ -3,11 +3,12 @@
 //! ```text
 //!  old process                                      new process
 //!              <------------- Hello: versions it reads
-//!  Offer: listeners, pairs, titles ------------->   opens titles, makes shards
+//!  Offer: listeners, pairs, titles, right ------>   opens titles, makes shards
 //!              <------------- Freeze
 //!  Shard, Shard, .. (v1), Frozen --------------->   takes the sessions in; nothing is sent yet
-//!              <------------- Taken                 goes on
-//!              <------------- begun (an eventfd)    is served; the old process leaves
+//!                                                   takes the right (an eventfd)
+//!  leaves      <------------- Taken                 goes on
+//!  ends        <------------- Serves                everybody knows that it serves
 //! ```
 //! Descriptors go beside a message; records name them by their place in its list ([`v1::Fd`]). No
 //! inner type of a room is in a record: rooms convert, so what they are may change.
@@ -25,7 +26,7 @@ pub mod message;
 mod tests;
 pub mod v1;
 
-pub use message::{BEGUN, BEGUN_ELSEWHERE, Hello, Offer, Offered, ToNew, ToOld};
+pub use message::{Hello, Offer, Offered, ToNew, ToOld};
 
 /// Versions that this program reads and writes, the newest first.
 pub const VERSIONS: &[u32] = &[1];

@@ -1,23 +1,22 @@
 //! The old process: a thread that waits for a program that takes over, and hands over to it.
 //!
 //! ```text
-//!  accept -> who is it -> Hello -> Offer -> Freeze -> quiet, record -> Taken -> begun -> Leave
-//!                                     `------ refused, late, gone: Resume, the next one ---'
+//!  accept -> who is it -> Hello -> Offer -> Freeze -> quiet, record -> Taken -> Leave -> Serves
+//!                                     `-- refused, late, gone: Resume, the next one
 //! ```
-//! Invariant: shards that were made quiet are told `Leave` or `Resume`, whatever happens to this
-//! thread ([`Held`]). `Leave` comes after the new process has begun: one that dies before has sent
-//! nothing, or is gone with what it sent, so this one goes on.
+//! Invariant: shards that were made quiet go on if this process has the right ([`Right`]), and
+//! leave if the other one has it, whatever happens to this thread ([`Held`]).
 
 use std::net::SocketAddr;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixListener;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustix::event::{EventfdFlags, eventfd};
-use rustix::process::{PidfdFlags, geteuid, getpid, pidfd_open};
+use rustix::process::geteuid;
 use tokio::sync::watch;
 
 use super::super::end::End;
@@ -25,9 +24,11 @@ use super::super::opening::Opening;
 use super::super::reload::push_patiently;
 use super::door::Door;
 use super::inherited::{ADMIN, HLS, TAKEOVER, WEBRTC, spelled};
+use super::parting::Parting;
+use super::right::Right;
 use super::wire::{Wire, WireError};
 use super::{
-    BEGIN_MAX, MESSAGE_MAX, PREPARE_MAX, QUIET_MAX, RECORD_MAX, TAKE_MAX, TELL_MAX, within,
+    MESSAGE_MAX, PREPARE_MAX, QUIET_MAX, RECORD_MAX, SERVES_MAX, TAKE_MAX, TELL_MAX, within,
 };
 use crate::appliance::listen::Sockets;
 use crate::consumers::takeover::LeftBehind;
@@ -37,22 +38,18 @@ use crate::shard::inbox::{Inbox, Message};
 use crate::shard::sockets::{UdpPair, local_addr};
 use crate::shard::takeover::{Answer, Given, TakeoverMessage};
 use crate::takeover::v1::{Fd, PairRecord, TitleRecord};
-use crate::takeover::{BEGUN_ELSEWHERE, Hello, Offer, Offered, ToNew, ToOld};
+use crate::takeover::{Hello, Offer, Offered, ToNew, ToOld};
 
-/// What every takeover is offered: duplicates of the listening sockets, and this process.
+/// What every takeover is offered: duplicates of the listening sockets.
 #[derive(Debug, Default)]
 pub(in crate::appliance) struct Kept {
     listeners: Vec<(&'static str, SocketAddr, OwnedFd)>,
-    /// By which another process sees whether this one is there; none: the system has no such thing.
-    process: Option<OwnedFd>,
 }
 
 impl Kept {
     /// Duplicates the sockets.
     pub(in crate::appliance) fn of(sockets: &Sockets) -> std::io::Result<Self> {
-        // Now: a server that runs may not ask for it.
-        let process = pidfd_open(getpid(), PidfdFlags::empty()).ok();
-        let mut kept = Self { process, ..Self::default() };
+        let mut kept = Self::default();
         for shard in &sockets.shards {
             for (speaks, listener) in &shard.listeners {
                 let addr = local_addr(listener)?;
@@ -81,30 +78,50 @@ pub(in crate::appliance) struct Giver {
     pub(in crate::appliance) stop: watch::Sender<bool>,
     pub(in crate::appliance) end: End,
     pub(in crate::appliance) opening: Opening,
+    pub(super) parting: Parting,
 }
 
 /// What became of a takeover.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Became {
-    /// The other process has everything.
+    /// The other process serves.
     Left,
+    /// It has had the right to go on, and has ended before it served: nobody serves.
+    Abandoned,
     /// This one goes on.
     Resumed(String),
 }
 
-/// Shards that were made quiet: they go on when this is dropped, or leave.
+/// Shards that were made quiet. At the end of this they go on if the right is still here, which is
+/// taken then, and leave if the other process has it.
 pub(super) struct Held<'a> {
-    pub(super) poller: &'a Poller<Inbox>,
-    pub(super) are_left: bool,
+    giver: &'a Giver,
+    right: &'a Right,
+    goes_on: Option<bool>,
+}
+
+impl<'a> Held<'a> {
+    pub(super) fn new(giver: &'a Giver, right: &'a Right) -> Self {
+        Self { giver, right, goes_on: None }
+    }
+
+    /// Decides. True: this process goes on.
+    pub(super) fn end(&mut self) -> bool {
+        *self.goes_on.get_or_insert_with(|| {
+            let goes_on = self.right.take();
+            if goes_on {
+                self.giver.resume()
+            } else {
+                self.giver.leave()
+            }
+            goes_on
+        })
+    }
 }
 
 impl Drop for Held<'_> {
     fn drop(&mut self) {
-        let are_left = self.are_left;
-        tell_surely(self.poller, || match are_left {
-            true => TakeoverMessage::Leave,
-            false => TakeoverMessage::Resume,
-        });
+        self.end();
     }
 }
 
@@ -116,7 +133,7 @@ impl Giver {
 
     fn run(self) {
         self.opening.wait();
-        let mut has_failed = false;
+        let (mut has_failed, mut heeds_signals) = (false, false);
         loop {
             let wire = match self.door.accept() {
                 Ok(wire) => wire,
@@ -133,8 +150,17 @@ impl Giver {
                 }
             };
             has_failed = false;
-            match self.serve(wire) {
+            if !std::mem::replace(&mut heeds_signals, true) {
+                self.parting.heed_signals();
+            }
+            let became = catch_unwind(AssertUnwindSafe(|| self.serve(wire)));
+            match became.unwrap_or_else(|_panic| self.after_panic()) {
                 Became::Left => return,
+                Became::Abandoned => {
+                    let why = "the program that has taken over ended before it served";
+                    tracing::error!(code = "HE-E416", why, "nobody serves");
+                    return;
+                }
                 Became::Resumed(why) => {
                     tracing::warn!(code = "HE-W411", why, "a takeover did not take place");
                 }
@@ -159,11 +185,11 @@ impl Giver {
         };
         let pid = peer.pid.as_raw_nonzero().get();
         tracing::info!(code = "HE-I411", pid, program = hello.program, "a program takes over");
-        let begun = match eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK) {
-            Ok(begun) => begun,
+        let right = match Right::new() {
+            Ok(right) => right,
             Err(error) => return refuse(&mut wire, error.to_string()),
         };
-        if let Err(why) = self.offer(&mut wire, &hello, begun.as_fd()) {
+        if let Err(why) = self.offer(&mut wire, &hello, right.as_fd()) {
             return refuse(&mut wire, why);
         }
         match wire.receive::<ToOld>(within(PREPARE_MAX)) {
@@ -172,33 +198,53 @@ impl Giver {
             Ok(_) => return refuse(&mut wire, "it did not say what was due".to_owned()),
             Err(error) => return refuse(&mut wire, error.to_string()),
         }
-        let mut held = Held { poller: &self.poller, are_left: false };
+        let mut held = Held::new(self, &right);
         let given = self.give(&mut wire, hello.may_end);
-        let result = given.and_then(|()| {
-            let gone = "the new program has ended before it went on";
-            has_begun(&wire, begun.as_fd(), pid).ok_or_else(|| gone.to_owned())
-        });
-        match result {
-            Ok(word) => {
-                held.are_left = true;
-                if word != BEGUN_ELSEWHERE {
-                    self.door.hand_over();
-                }
-                drop(held);
-                tracing::info!(code = "HE-I412", pid, "the server is that program's now: the end");
-                self.end.limit();
-                let _ended_already = self.stop.send(true);
-                Became::Left
-            }
-            Err(why) => {
-                drop(held);
-                // Not before: the other one may look at what is served here.
-                refuse(&mut wire, why)
-            }
+        if held.end() {
+            // Not said before: the other one may look at what is served here.
+            let has_not = "it said that it goes on, and had not taken the right to";
+            return refuse(&mut wire, given.err().unwrap_or_else(|| has_not.to_owned()));
+        }
+        tracing::info!(code = "HE-I412", pid, "the server is that program's now: the end");
+        let served = await_serves(&mut wire, pid);
+        if served == Some(true) {
+            self.door.hand_over();
+        }
+        self.finish(served.is_some())
+    }
+
+    /// A fault of the program has ended a takeover, and its shards have been told what is right.
+    fn after_panic(&self) -> Became {
+        match self.parting.has_begun() {
+            // Nobody hears the other one any more.
+            true => self.finish(false),
+            false => Became::Resumed("a fault of the program has ended it".to_owned()),
         }
     }
 
-    fn offer(&self, wire: &mut Wire, hello: &Hello, begun: BorrowedFd<'_>) -> Result<(), String> {
+    fn resume(&self) {
+        tell_surely(&self.poller, || TakeoverMessage::Resume);
+        self.opening.go_on();
+    }
+
+    /// This process sends nothing any more. It ends by [`Giver::finish`].
+    fn leave(&self) {
+        self.parting.begin();
+        let _ended_already = self.stop.send(true);
+        // One that does not hear it is frozen, and ends with the process.
+        if let Err(shard) = tell_until(&self.poller, || TakeoverMessage::Leave, within(TELL_MAX)) {
+            tracing::error!(code = "HE-E415", shard, "a shard does not read its inbox");
+        }
+    }
+
+    /// The process may end. `is_served`: by the other one.
+    fn finish(&self, is_served: bool) -> Became {
+        self.end.limit();
+        self.parting.finish(is_served);
+        if is_served { Became::Left } else { Became::Abandoned }
+    }
+
+    fn offer(&self, wire: &mut Wire, hello: &Hello, right: BorrowedFd<'_>) -> Result<(), String> {
         let version = hello.common_version()?;
         let open = self.ask_all(MESSAGE_MAX, |answer| TakeoverMessage::Pairs { answer })?;
         let open: Vec<Vec<(u8, UdpPair)>> = open.into_iter().collect::<Result<_, _>>()?;
@@ -228,11 +274,8 @@ impl Giver {
             records.push(TitleRecord { name: name_of(title), file, wire: title.wire.random() });
         }
         let program = env!("CARGO_PKG_VERSION").to_owned();
-        let (begun, process) =
-            (Some(add(begun)), self.kept.process.as_ref().map(|one| add(one.as_fd())));
-        let pid = std::process::id();
-        let offer =
-            Offer { version, program, listeners, pairs, titles: records, begun, process, pid };
+        let (right, pid) = (add(right), std::process::id());
+        let offer = Offer { version, program, listeners, pairs, titles: records, right, pid };
         wire.send(&ToNew::Offer(offer), &files, within(MESSAGE_MAX))
             .map_err(|error| error.to_string())
     }
@@ -252,6 +295,8 @@ impl Giver {
     /// From the last request to the decision. The error is why this process goes on.
     fn give(&self, wire: &mut Wire, may_end: bool) -> Result<(), String> {
         self.make_quiet(may_end)?;
+        // Who connects from now on waits for the process that goes on, as at the ports of shards.
+        self.opening.pause();
         super::live::settle(&self.poller)?;
         let freeze = |answer| TakeoverMessage::Freeze { answer };
         let until = within(RECORD_MAX + TAKE_MAX);
@@ -369,45 +414,40 @@ fn send_record(wire: &mut Wire, given: Given, until: Instant) -> Result<(), Wire
     wire.send(&ToNew::Shard(Box::new(record)), &borrowed, until)
 }
 
-/// Waits for the word of the new process that it has everything. The error is why this one goes on:
-/// the other one's word can come no more.
-pub(super) fn await_taken(wire: &mut Wire, until: Instant) -> Result<(), String> {
-    let why = match wire.receive::<ToOld>(until) {
-        Ok((ToOld::Taken, _)) => return Ok(()),
-        Ok((ToOld::Refused { why }, _)) => why,
-        Ok(_) => "it did not say what was due".to_owned(),
-        Err(error) => error.to_string(),
-    };
-    // It may say so at this very moment: the kernel decides which comes first.
-    wire.close_for_reading();
-    match wire.receive::<ToOld>(within(MESSAGE_MAX)) {
+/// Waits for the word of the new process that it has everything and goes on. After an error it may
+/// do so all the same: the right tells that.
+fn await_taken(wire: &mut Wire, until: Instant) -> Result<(), String> {
+    match wire.receive::<ToOld>(until) {
         Ok((ToOld::Taken, _)) => Ok(()),
-        _ => Err(why),
+        Ok((ToOld::Refused { why }, _)) => Err(why),
+        Ok(_) => Err("it did not say what was due".to_owned()),
+        Err(error) => Err(error.to_string()),
     }
 }
 
-/// What the new process says that goes on, after it has said that it has everything; `None`: it has
-/// ended before. It is waited for as long as it is there: nobody else may send.
-fn has_begun(wire: &Wire, begun: BorrowedFd<'_>, pid: i32) -> Option<u64> {
+/// Waits until the new process serves, as long as it is there: it may be stopped, or a service
+/// manager may not be told yet which process it is to watch. Returns whether it has the socket of
+/// this one; `None`: it has ended before.
+fn await_serves(wire: &mut Wire, pid: i32) -> Option<bool> {
     let mut is_told = false;
     loop {
-        // Looked at in this order: one that has begun closes its end afterwards.
-        let is_gone = wire.is_closed(BEGIN_MAX, begun);
-        let mut word = [0; 8];
-        if rustix::io::read(begun, &mut word).is_ok() {
-            return Some(u64::from_ne_bytes(word));
-        }
-        if is_gone {
-            return None;
-        }
-        if !std::mem::replace(&mut is_told, true) {
-            let fix = "end that program (kill PID), and this one goes on";
-            tracing::warn!(
-                code = "HE-W415",
-                pid,
-                fix,
-                "the new program has everything and does not go on"
-            );
+        match wire.receive::<ToOld>(within(SERVES_MAX)) {
+            Ok((ToOld::Serves { has_socket }, _)) => return Some(has_socket),
+            // Late.
+            Ok((ToOld::Taken, _)) => {}
+            Ok(_) => return None,
+            Err(WireError::Late) if is_told => {}
+            Err(WireError::Late) => {
+                is_told = true;
+                let fix = "look at that program; when it ends this one does, with exit code 1";
+                tracing::warn!(
+                    code = "HE-W415",
+                    pid,
+                    fix,
+                    "the program that has taken over does not serve yet"
+                );
+            }
+            Err(_) => return None,
         }
     }
 }

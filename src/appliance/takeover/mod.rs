@@ -5,17 +5,19 @@
 //!    Offer <----------- Hello ------------------------- before it opens ports
 //!    Quiet, Freeze <--- Freeze ------------------------ everything is made, shards wait
 //!    Shard .. Frozen ---------------------------------> titles open, sessions are in
-//!    Leave <----------- Taken, begun ------------------ Begin, ports open
+//!    Leave <----------- Taken ------------------------- takes the right: Begin, ports open
+//!    ends <------------ Serves ------------------------ the service manager is told
 //! ```
-//! The write of `Taken` decides. The old process reads it, or closes its end for reading first: the
-//! kernel does one or the other, so exactly one of them goes on. Whatever fails before that, the
-//! old one goes on as if nothing had happened, and the new one ends with a sentence.
+//! There is one right to go on ([`right`]), and who takes it first has it: the new process when it
+//! has everything, or the old one when that is late, refuses or is gone. So the old one goes on as
+//! if nothing had happened, or never again. No message decides: one that is lost or late changes
+//! nothing but how soon the old one leaves.
 //!
-//! Everything of the new one that can fail is started before, and waits ([`Opening`]). When its
-//! shards have begun it says so by an event of the kernel, and the old one leaves; one that is gone
-//! without that has not gone on, and the old one does.
+//! Everything of the new one that can fail is started before it takes the right, and waits
+//! ([`Opening`]). The old one is there, and sends nothing, until the new one says that it serves
+//! ([`parting`]): so a service manager never watches a process that is gone.
 //!
-//! Invariant: between `Freeze` and the decision neither process sends. Bounds: a deadline for each
+//! Invariant: from `Freeze` on a process sends only with the right. Bounds: a deadline for each
 //! step before the decision (`giver`, `taker`); one takeover at a time.
 
 mod door;
@@ -23,6 +25,8 @@ mod giver;
 mod going_on;
 pub(super) mod inherited;
 mod live;
+mod parting;
+mod right;
 mod starter;
 mod taker;
 mod wire;
@@ -40,11 +44,13 @@ use crate::config::Config;
 use crate::config::takeover::TakeoverConfig;
 use crate::poll::poller::Poller;
 use crate::shard::inbox::Inbox;
-pub(super) use door::{Closing, Door};
+use door::Closing;
+pub(super) use door::Door;
 use giver::Giver;
 pub(super) use giver::Kept;
 pub(super) use going_on::{confirm, take_over};
 pub(super) use inherited::Inherited;
+use parting::Parting;
 pub use starter::{Starter, start_in_background};
 pub(super) use taker::Claim;
 
@@ -100,19 +106,41 @@ pub(super) fn door(
     }
 }
 
+/// The thread that hands over, as the appliance sees it.
+#[must_use]
+pub(super) struct Giving {
+    closing: Closing,
+    parting: Parting,
+}
+
+impl Giving {
+    /// The path of the socket goes with this process from now on.
+    pub(super) fn own(&self) {
+        self.closing.own();
+    }
+
+    /// All shards have ended, as `result` says. Where another process has taken over this one is
+    /// there until that serves.
+    pub(super) fn end(&self, result: Result<(), RunError>) -> Result<(), RunError> {
+        let parted = self.parting.wait();
+        result.and(parted)
+    }
+}
+
 /// Starts the thread that hands over, when this process serves. The socket's path goes with what is
 /// returned.
 pub(super) fn give(
     door: Option<(Door, Kept)>,
     (poller, stop, end): (&Arc<Poller<Inbox>>, &watch::Sender<bool>, &End),
     opening: &Opening,
-) -> Result<Option<Closing>, RunError> {
+) -> Result<Option<Giving>, RunError> {
     let Some((door, kept)) = door else { return Ok(None) };
-    let closing = door.closing();
+    let (closing, parting) = (door.closing(), Parting::default());
+    let giving = Giving { closing, parting: parting.clone() };
     let (poller, stop, end) = (Arc::clone(poller), stop.clone(), end.clone());
-    let giver = Giver { door, kept, poller, stop, end, opening: opening.clone() };
+    let giver = Giver { door, kept, poller, stop, end, opening: opening.clone(), parting };
     giver.start().map_err(system("the thread of takeovers does not start"))?;
-    Ok(Some(closing))
+    Ok(Some(giving))
 }
 
 fn within(time: Duration) -> Instant {
@@ -127,13 +155,11 @@ const PREPARE_MAX: Duration = Duration::from_secs(60);
 const QUIET_MAX: Duration = Duration::from_secs(4);
 /// For all shards to record what they have: longer than they wait for sends.
 const RECORD_MAX: Duration = Duration::from_secs(2);
-/// From `Taken` to the begin, before somebody is told that it takes long.
-const BEGIN_MAX: Duration = Duration::from_secs(3);
+/// From `Taken` to `Serves`, before somebody is told that it takes long.
+const SERVES_MAX: Duration = Duration::from_secs(3);
 /// For a shard to read its inbox.
 const TELL_MAX: Duration = Duration::from_secs(5);
-/// For a process that is ending to be gone.
-const GONE_MAX: Duration = Duration::from_secs(5);
-/// From the last record to `Taken`.
+/// From the last record to the right. Nobody sends meanwhile.
 const TAKE_MAX: Duration = Duration::from_secs(2);
 
 #[cfg(test)]

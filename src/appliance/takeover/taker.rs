@@ -1,12 +1,12 @@
 //! The new process: it asks before it opens its ports, and takes in when everything else is made.
 //!
 //! ```text
-//!  ask -> Offer: sockets, titles ..  take: titles open -> Freeze -> records -> shards -> Taken
-//!      Claim                         begin: shards go on        confirm: the other one leaves
+//!  ask -> Offer: sockets, titles ..  take: titles open -> Freeze -> records -> shards -> the right
+//!      Claim                         begin: shards go on -> Taken       serves: the other one ends
 //! ```
-//! Any failure before `Taken` ends this process with a sentence, and the other one goes on. After
-//! it nothing can fail but this process as a whole, and then the other one goes on, too: it sees
-//! that this one is gone without having begun.
+//! Any failure before this process has the right ends it with a sentence, and the other one goes
+//! on. After it nothing can fail but this process as a whole, and then nobody serves: the other one
+//! cannot know what was sent.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -14,10 +14,9 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::mpsc;
+use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
-use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::process::{Resource, getrlimit};
 
 use super::super::reload::push_patiently;
@@ -25,10 +24,9 @@ use super::door::Door;
 use super::giver::tell_until;
 use super::inherited::{Inherited, TAKEOVER};
 use super::live::Paths;
+use super::right::Right;
 use super::wire::{Wire, WireError};
-use super::{
-    GONE_MAX, MESSAGE_MAX, PREPARE_MAX, QUIET_MAX, RECORD_MAX, TAKE_MAX, TELL_MAX, within,
-};
+use super::{MESSAGE_MAX, PREPARE_MAX, QUIET_MAX, RECORD_MAX, TAKE_MAX, TELL_MAX, within};
 use crate::base::ids::ShardId;
 use crate::base::time::Mono;
 use crate::library::title::{Adopted, FileIdentity, Title};
@@ -40,7 +38,7 @@ use crate::shard::sockets::UdpPair;
 use crate::shard::takeover::shares::{Files, Shares};
 use crate::shard::takeover::{Answer, Taken, TakeoverMessage};
 use crate::takeover::v1::{ShardRecord, TitleRecord};
-use crate::takeover::{BEGUN, BEGUN_ELSEWHERE, Hello, Offer, ToNew, ToOld};
+use crate::takeover::{Hello, Offer, ToNew, ToOld};
 
 /// A takeover that the old process has agreed to.
 #[derive(Debug)]
@@ -50,31 +48,12 @@ pub(in crate::appliance) struct Claim {
     titles: Vec<Arc<Adopted>>,
     door: Option<UnixListener>,
     sockets: Inherited,
-    old: OldProcess,
-}
-
-/// The process that this one takes over from.
-#[derive(Debug)]
-struct OldProcess {
+    right: Right,
+    /// Number of the other process.
     pid: u32,
-    /// Can be read when it has ended.
-    process: Option<OwnedFd>,
-    /// Tells it that this process has begun.
-    begun: OwnedFd,
 }
 
-impl OldProcess {
-    /// Whether it is gone for sure, or goes within some time. Its connection alone does not tell
-    /// that: it may have closed that, and go on.
-    fn is_gone(&self) -> bool {
-        let Some(process) = &self.process else { return false };
-        let mut polled = [PollFd::new(process, PollFlags::IN)];
-        let time = Timespec::try_from(GONE_MAX).unwrap_or_default();
-        rustix::event::poll(&mut polled, Some(&time)).is_ok_and(|ready| ready > 0)
-    }
-}
-
-/// Everything is here, and the other process knows.
+/// Everything is here, and the right to go on.
 #[derive(Debug)]
 #[must_use]
 pub(in crate::appliance) struct HandedOver {
@@ -151,11 +130,8 @@ impl Claim {
             Ok(_) => return Err("the running server answers with something else".to_owned()),
             Err(error) => return Err(format!("the running server does not answer: {error}")),
         };
-        let Offer { listeners, pairs, titles, begun, process, pid, .. } = offer;
-        let begun = begun.ok_or("the running server does not say how it hears of the begin")?;
-        let begun = files.take(begun)?;
-        let process = process.map(|process| files.take(process)).transpose()?;
-        let old = OldProcess { pid, process, begun };
+        let Offer { listeners, pairs, titles, right, pid, .. } = offer;
+        let right = Right::of(files.take(right)?);
         let mut sockets = Inherited::default();
         let mut door = None;
         for one in listeners {
@@ -176,7 +152,7 @@ impl Claim {
         }
         let titles = titles.into_iter().map(|title| to_open(title, &mut files));
         let titles = titles.collect::<Result<_, _>>()?;
-        Ok(Self { wire, path: path.to_owned(), titles, door, sockets, old })
+        Ok(Self { wire, path: path.to_owned(), titles, door, sockets, right, pid })
     }
 
     /// Takes the sockets out that the configuration may ask for.
@@ -194,12 +170,30 @@ impl Claim {
 
     /// The process that this one takes over from.
     pub(in crate::appliance) fn pid(&self) -> u32 {
-        self.old.pid
+        self.pid
     }
 
-    /// Takes the sessions in, and tells the other process. `ports` are those of the first pairs of
-    /// the shards. `last` is called when everything is here, for what is to be done at the last
-    /// moment.
+    /// Looks whether the other process is still there, or waits for this one no more: the ports
+    /// that it has offered are then for the next server that is started.
+    ///
+    /// # Errors
+    /// A sentence.
+    pub(in crate::appliance) fn check(&mut self) -> Result<(), String> {
+        if self.wire.is_closed() { Err(self.refusal()) } else { Ok(()) }
+    }
+
+    /// Why the other process goes on, or that it is gone.
+    fn refusal(&mut self) -> String {
+        match self.wire.receive::<ToNew>(within(MESSAGE_MAX)) {
+            Ok((ToNew::Refused { why }, _)) => refused(&why),
+            Ok(_) => "the running server goes on".to_owned(),
+            Err(WireError::Ended) => "the running server has ended".to_owned(),
+            Err(error) => error.to_string(),
+        }
+    }
+
+    /// Takes the sessions in, and the right to go on. `ports` are those of the first pairs of the
+    /// shards. `last` is called when everything is here, for what is to be done at the last moment.
     ///
     /// # Errors
     /// A sentence: the old process goes on.
@@ -228,7 +222,7 @@ impl Claim {
         let mut opened = Opened::new();
         let titles = std::mem::take(&mut self.titles);
         // One that does not open may have no player any more when it counts.
-        open(poller, titles, &mut opened, PREPARE_MAX)?;
+        open(poller, titles, &mut opened, PREPARE_MAX, || self.check())?;
         let asked = self.wire.send(&ToOld::Freeze, &[], within(MESSAGE_MAX));
         asked.map_err(|error| error.to_string())?;
         let records = self.records()?;
@@ -245,19 +239,10 @@ impl Claim {
         let sessions = take_in(paths.share(shares.finish())?, poller)?;
         let parts_ns = [received_ns, read_ns, monotonic_ns()];
         last()?;
-        self.say_taken()?;
-        Ok((sessions, Times { frozen_ns, parts_ns }))
-    }
-
-    /// The decision. An old process that has ended meanwhile needs not be told.
-    fn say_taken(&mut self) -> Result<(), String> {
-        let Err(error) = self.wire.send(&ToOld::Taken, &[], within(MESSAGE_MAX)) else {
-            return Ok(());
-        };
-        match self.wire.receive::<ToNew>(within(MESSAGE_MAX)) {
-            Ok((ToNew::Refused { why }, _)) => Err(refused(&why)),
-            Err(WireError::Ended) if self.old.is_gone() => Ok(()),
-            _ => Err(error.to_string()),
+        // The decision.
+        match self.right.take() {
+            true => Ok((sessions, Times { frozen_ns, parts_ns })),
+            false => Err(self.refusal()),
         }
     }
 
@@ -280,18 +265,16 @@ impl Claim {
 }
 
 impl HandedOver {
-    /// The shards go on with the sessions.
+    /// The shards go on with the sessions, and the other process hears that.
     ///
     /// # Errors
-    /// A shard that hangs: this process must end, so that the other one goes on.
-    pub(in crate::appliance) fn begin(self, poller: &Poller<Inbox>) -> Result<Begun, usize> {
+    /// A shard that hangs: this process must end, and nobody serves.
+    pub(in crate::appliance) fn begin(mut self, poller: &Poller<Inbox>) -> Result<Begun, usize> {
         let Times { frozen_ns, parts_ns } = self.times;
         let begin = || TakeoverMessage::Begin { frozen: Mono(frozen_ns) };
-        if let Err(shard) = tell_until(poller, begin, within(TELL_MAX)) {
-            // Closed by the end of this process alone: some shards may send until then.
-            std::mem::forget(self);
-            return Err(shard);
-        }
+        tell_until(poller, begin, within(TELL_MAX))?;
+        // Where this is not heard the other process finds that the right is gone.
+        let _unheard = self.claim.wire.send(&ToOld::Taken, &[], within(MESSAGE_MAX));
         let since_frozen = |ns: u64| Duration::from_nanos(ns.saturating_sub(frozen_ns));
         let (gap, parts) = (since_frozen(monotonic_ns()), parts_ns.map(since_frozen));
         let over = TakenOver { sessions: self.sessions, gap, parts };
@@ -299,7 +282,7 @@ impl HandedOver {
     }
 }
 
-/// This process goes on; the other one waits to hear that.
+/// This process goes on; the other one sends nothing any more, and waits to hear that it may end.
 #[derive(Debug)]
 #[must_use]
 pub(in crate::appliance) struct Begun {
@@ -308,14 +291,17 @@ pub(in crate::appliance) struct Begun {
 }
 
 impl Begun {
-    /// Has the other process leave.
-    pub(in crate::appliance) fn confirm(self) -> TakenOver {
-        let OldProcess { begun, .. } = &self.claim.old;
-        // Where the door was not taken nobody listens at its path any more.
-        let word = if self.claim.door.is_none() { BEGUN } else { BEGUN_ELSEWHERE };
-        // It fails where nobody is left to hear it.
-        let _gone = rustix::io::write(begun, &word.to_ne_bytes());
+    /// What was taken over.
+    pub(in crate::appliance) fn over(&self) -> TakenOver {
         self.over
+    }
+
+    /// Everybody knows that this process serves: the other one may end.
+    pub(in crate::appliance) fn serves(mut self) {
+        // Where the door was not taken nobody listens at its path any more.
+        let serves = ToOld::Serves { has_socket: self.claim.door.is_none() };
+        // It fails where nobody is left to hear it.
+        let _gone = self.claim.wire.send(&serves, &[], within(MESSAGE_MAX));
     }
 }
 
@@ -324,12 +310,14 @@ fn to_open(record: TitleRecord, files: &mut Files) -> Result<Arc<Adopted>, Strin
     Ok(Arc::new(Adopted { name: record.name, file, wire: WireBase::new(record.wire) }))
 }
 
-/// Opens titles on the first shard; those that do not open are left out.
+/// Opens titles on the first shard; those that do not open are left out. `check` is called now and
+/// then, and its error ends that.
 fn open(
     poller: &Poller<Inbox>,
     titles: Vec<Arc<Adopted>>,
     opened: &mut Opened,
     time: Duration,
+    mut check: impl FnMut() -> Result<(), String>,
 ) -> Result<(), String> {
     let mut keys = Vec::new();
     let mut wanted = Vec::new();
@@ -351,9 +339,14 @@ fn open(
     let message = TakeoverMessage::Open { titles: wanted, answer };
     let first = poller.inbox(ShardId(0)).ok_or_else(|| "there is no shard".to_owned())?;
     let _hangs = push_patiently(first, Message::Takeover(Box::new(message)));
-    let titles = answered
-        .recv_timeout(time)
-        .map_err(|_| "titles that are played did not open in time".to_owned())?;
+    let until = within(time);
+    let titles = loop {
+        match answered.recv_timeout(CHECK_STEP) {
+            Ok(titles) => break titles,
+            Err(RecvTimeoutError::Timeout) if Instant::now() < until => check()?,
+            Err(_) => return Err("titles that are played did not open in time".to_owned()),
+        }
+    };
     for (key, title) in keys.into_iter().zip(titles) {
         match title {
             Ok(title) => drop(opened.insert(key, title)),
@@ -380,7 +373,8 @@ fn add(
         .map(|title| Ok((title.name.clone(), FileIdentity::of(&title.file)?)))
         .collect::<std::io::Result<_>>()
         .map_err(|error| error.to_string())?;
-    open(poller, titles, opened, TAKE_MAX)?;
+    // Whatever becomes of the other process: it has told everything soon.
+    open(poller, titles, opened, TAKE_MAX, || Ok(()))?;
     let titles: Option<Vec<Arc<Title>>> =
         keys.iter().map(|key| opened.get(key).map(Arc::clone)).collect();
     let titles = titles.ok_or("a title that is played does not open here")?.into();
@@ -434,3 +428,6 @@ fn monotonic_ns() -> u64 {
 fn refused(why: &str) -> String {
     format!("the running server refuses: {why}")
 }
+
+/// Between two looks at the other process.
+const CHECK_STEP: Duration = Duration::from_millis(50);

@@ -8,17 +8,15 @@ use std::io::Write as _;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::process::{Command, Stdio};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Barrier, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 
-use rustix::event::{EventfdFlags, eventfd};
-use rustix::process::{PidfdFlags, Resource, getrlimit, pidfd_open};
+use rustix::process::{Resource, getrlimit};
 
 use super::door::Door;
-use super::giver::{Became, Giver, Held, Kept, await_taken, tell_until};
+use super::giver::{Became, Giver, Held, Kept, tell_until};
+use super::right::Right;
 use super::taker::{Claim, make_room_for_descriptors};
 use super::wire::{Wire, WireError};
 use super::*;
@@ -26,7 +24,7 @@ use crate::consumers::takeover::LeftBehind;
 use crate::shard::inbox::Message;
 use crate::shard::takeover::{Given, TakeoverMessage};
 use crate::takeover::frame::Head;
-use crate::takeover::v1::{Fd, ShardRecord};
+use crate::takeover::v1::{Fd, ShardRecord, TitleRecord};
 use crate::takeover::{Hello, Offer, ToNew, ToOld};
 
 /// Threads in the place of shards.
@@ -109,7 +107,9 @@ fn handle(shard: u8, message: TakeoverMessage, told: &Mutex<Vec<&'static str>>) 
         }
         TakeoverMessage::Resume => lock(told).push("resume"),
         TakeoverMessage::Leave => lock(told).push("leave"),
-        TakeoverMessage::Open { answer, .. } => answer(Vec::new()),
+        TakeoverMessage::Open { answer, titles } if titles.is_empty() => answer(Vec::new()),
+        // From a disk that hangs.
+        TakeoverMessage::Open { answer, .. } => std::mem::forget(answer),
         TakeoverMessage::Take { answer, .. } => answer(Ok(1)),
         TakeoverMessage::Begin { .. } => lock(told).push("begin"),
     }
@@ -123,6 +123,7 @@ fn record(shard: u8) -> ShardRecord {
 struct Old {
     shards: Shards,
     giver: Giver,
+    is_told_to_end: watch::Receiver<bool>,
     _folder: tempfile::TempDir,
 }
 
@@ -131,12 +132,18 @@ impl Old {
         let folder = tempfile::tempdir().unwrap();
         let door = Door::open(&folder.path().join("own").join("socket")).unwrap();
         let shards = Shards::new();
-        let (poller, (stop, _)) = (Arc::clone(&shards.poller), watch::channel(false));
+        let (poller, (stop, is_told_to_end)) = (Arc::clone(&shards.poller), watch::channel(false));
         let (end, opening) = (End::default(), Opening::new(true));
         // The process that tests run in is not to end.
         end.reach();
-        let giver = Giver { door, kept: Kept::default(), poller, stop, end, opening };
-        Self { shards, giver, _folder: folder }
+        let parting = Parting::default();
+        let giver = Giver { door, kept: Kept::default(), poller, stop, end, opening, parting };
+        Self { shards, giver, is_told_to_end, _folder: folder }
+    }
+
+    /// Whether its ports of HTTP are served.
+    fn accepts(&self) -> bool {
+        *self.giver.opening.watch().borrow() && !*self.is_told_to_end.borrow()
     }
 
     /// Serves a new process that does this, and is gone then.
@@ -167,9 +174,15 @@ fn offer_of(stream: &UnixStream) -> (Offer, Vec<OwnedFd>) {
     }
 }
 
-fn begin(offer: &Offer, files: &[OwnedFd]) {
-    let begun = &files[offer.begun.unwrap().0 as usize];
-    rustix::io::write(begun, &1_u64.to_ne_bytes()).unwrap();
+/// The right to go on, as it came with an offer.
+fn right_of(stream: &UnixStream) -> Right {
+    let (offer, mut files) = offer_of(stream);
+    Right::of(files.swap_remove(offer.right.0 as usize))
+}
+
+/// The same one.
+fn twin(right: &Right) -> Right {
+    Right::of(right.as_fd().try_clone_to_owned().unwrap())
 }
 
 /// All that a new process says until it goes on.
@@ -202,24 +215,87 @@ fn old_process_goes_on_when_the_new_one_is_gone_after_any_byte_without_having_be
     }
 }
 
+/// How far a new process comes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Step {
+    Frozen,
+    Right,
+    Taken,
+    Serves,
+}
+
 #[test]
-fn old_process_leaves_when_the_new_one_has_begun_and_not_before() {
+fn old_process_goes_on_until_the_right_is_taken_and_never_after_that() {
+    thread::scope(|scope| {
+        for step in [Step::Frozen, Step::Right, Step::Taken, Step::Serves] {
+            for is_silent in [false, true] {
+                scope.spawn(move || come_as_far_as(step, is_silent));
+            }
+        }
+    });
+}
+
+/// A new process that dies then, or is stopped until the old one has decided without it.
+fn come_as_far_as(step: Step, is_silent: bool) {
     let old = Old::new();
-    for dies_at_once in [true, false] {
-        let (became, new) = old.serve(|mut new| {
-            new.write_all(&words().concat()).unwrap();
-            let (offer, files) = offer_of(&new);
-            old.shards.wait_for("freeze");
-            thread::sleep(Duration::from_millis(20));
-            assert_eq!(lock(&old.shards.told).len(), 2, "it waits for the begin");
-            begin(&offer, &files);
-            (!dies_at_once).then_some(new)
-        });
-        assert_eq!(became, Became::Left);
-        old.shards.wait_for("leave");
-        assert_eq!(old.shards.told(), ["freeze", "leave"]);
-        drop(new);
+    let (became, right) = old.serve(|mut new| {
+        let [hello, freeze, taken] = words();
+        new.write_all(&[hello, freeze].concat()).unwrap();
+        let right = right_of(&new);
+        old.shards.wait_for("freeze");
+        if step >= Step::Right {
+            assert!(right.take());
+        }
+        if step >= Step::Taken {
+            new.write_all(&taken).unwrap();
+        }
+        if step >= Step::Serves {
+            new.write_all(&bytes_of(&ToOld::Serves { has_socket: true })).unwrap();
+        }
+        if is_silent {
+            old.shards.wait_for(if step == Step::Frozen { "resume" } else { "leave" });
+        }
+        right
+    });
+    let what = format!("{step:?}, silent: {is_silent}");
+    let goes_on = step == Step::Frozen;
+    match step {
+        Step::Frozen => assert!(matches!(became, Became::Resumed(_)), "{what}: {became:?}"),
+        Step::Right | Step::Taken => assert_eq!(became, Became::Abandoned, "{what}"),
+        Step::Serves => assert_eq!(became, Became::Left, "{what}"),
     }
+    let last = if goes_on { "resume" } else { "leave" };
+    old.shards.wait_for(last);
+    assert_eq!(old.shards.told(), ["freeze", last], "{what}");
+    assert_eq!((old.accepts(), old.giver.parting.has_begun()), (goes_on, !goes_on), "{what}");
+    let ends_well = matches!(became, Became::Resumed(_) | Became::Left);
+    assert_eq!(old.giver.parting.wait().is_ok(), ends_well, "{what}");
+    // One that was stopped finds that, and ends.
+    assert!(!right.take(), "{what}");
+}
+
+#[test]
+fn old_process_accepts_nothing_and_is_there_until_the_new_one_serves() {
+    let old = Old::new();
+    let (became, ()) = old.serve(|mut new| {
+        let [hello, freeze, taken] = words();
+        new.write_all(&[hello, freeze].concat()).unwrap();
+        let right = right_of(&new);
+        old.shards.wait_for("freeze");
+        assert!(!old.accepts() && !old.giver.parting.has_begun());
+        assert!(right.take());
+        new.write_all(&taken).unwrap();
+        old.shards.wait_for("leave");
+        assert!(!old.accepts());
+        thread::scope(|scope| {
+            let ends = scope.spawn(|| old.giver.parting.wait());
+            thread::sleep(Duration::from_millis(20));
+            assert!(!ends.is_finished(), "the service manager is not told yet");
+            new.write_all(&bytes_of(&ToOld::Serves { has_socket: false })).unwrap();
+            ends.join().unwrap().unwrap();
+        });
+    });
+    assert_eq!(became, Became::Left);
 }
 
 #[test]
@@ -245,36 +321,105 @@ fn old_process_goes_on_when_the_new_one_refuses_or_says_something_else() {
     }
 }
 
-/// The word and the deadline of the other side at the same moment: the writer's success is what the
-/// reader has seen.
 #[test]
-fn word_and_deadline_at_one_moment_leave_one_that_goes_on() {
+fn right_that_both_take_at_one_moment_is_taken_by_one_of_them() {
     let mut goes = [0; 2];
-    for round in 0..600_u64 {
-        let (own, its) = UnixStream::pair().unwrap();
+    for round in 0..2_000_u32 {
+        let right = Right::new().unwrap();
+        let (theirs, start) = (twin(&right), Arc::new(Barrier::new(2)));
+        let starts = Arc::clone(&start);
         let new = thread::spawn(move || {
-            let mut wire = Wire::new(its);
-            thread::sleep(Duration::from_micros(round % 20 * 50));
-            wire.send(&ToOld::Taken, &[], soon()).is_ok()
+            starts.wait();
+            theirs.take()
         });
-        let old = await_taken(&mut Wire::new(own), within(Duration::from_micros(450)));
-        let (new, old) = (new.join().unwrap(), old.is_err());
+        start.wait();
+        if round % 2 == 0 {
+            thread::yield_now();
+        }
+        let (old, new) = (right.take(), new.join().unwrap());
         assert!(new != old, "round {round}: new {new}, old {old}");
         goes[usize::from(new)] += 1;
     }
     println!("the old one {}, the new one {} times", goes[0], goes[1]);
 }
 
+/// The new process has everything at the very moment at which the old one gives it up.
 #[test]
-fn shards_go_on_when_the_thread_of_a_takeover_breaks() {
-    let shards = Shards::new();
-    let poller = Arc::clone(&shards.poller);
-    let broken = thread::spawn(move || {
-        let _held = Held { poller: &poller, are_left: false };
-        panic!("as the test wants it");
+fn word_and_deadline_at_one_moment_leave_one_that_goes_on() {
+    let around =
+        |step: u32| TAKE_MAX - Duration::from_millis(3) + Duration::from_micros(500) * step;
+    thread::scope(|scope| {
+        for step in 0..12 {
+            scope.spawn(move || {
+                let (old, new) = (Old::new(), Shards::new());
+                let (became, begun) = old.serve(|stream| {
+                    let claim = Claim::of(stream, Path::new("/nowhere"), false).unwrap();
+                    let last = || {
+                        thread::sleep(around(step));
+                        Ok(())
+                    };
+                    let over = claim.take(&new.poller, &[8_000, 8_002], last).ok()?;
+                    over.begin(&new.poller).unwrap().serves();
+                    Some(())
+                });
+                let told = if begun.is_some() {
+                    new.wait_for("begin");
+                    assert_eq!(became, Became::Left, "step {step}");
+                    ["freeze", "leave"]
+                } else {
+                    assert!(matches!(became, Became::Resumed(_)), "step {step}: {became:?}");
+                    ["freeze", "resume"]
+                };
+                old.shards.wait_for(told[1]);
+                assert_eq!(old.shards.told(), told, "step {step}");
+                assert_eq!(new.told().len(), usize::from(begun.is_some()), "step {step}");
+            });
+        }
     });
-    assert!(broken.join().is_err());
-    shards.wait_for("resume");
+}
+
+#[test]
+fn shards_are_told_what_is_right_when_the_thread_of_a_takeover_breaks() {
+    for is_taken in [false, true] {
+        let (old, right) = (Old::new(), Right::new().unwrap());
+        thread::scope(|scope| {
+            let broken = scope.spawn(|| {
+                let _held = Held::new(&old.giver, &right);
+                assert!(!is_taken || twin(&right).take());
+                panic!("as the test wants it");
+            });
+            assert!(broken.join().is_err());
+        });
+        old.shards.wait_for(if is_taken { "leave" } else { "resume" });
+        assert_eq!(old.giver.parting.has_begun(), is_taken);
+        assert_eq!(old.accepts(), !is_taken);
+    }
+}
+
+/// A shard hangs, and its inbox is full.
+#[test]
+fn old_process_serves_nobody_any_more_whose_shard_does_not_hear_that_it_leaves() {
+    let inbox = Arc::new(Inbox::new(1).unwrap());
+    while inbox.push(Message::Stop).is_ok() {}
+    let mut old = Old::new();
+    old.giver.poller = Arc::new(Poller::new(vec![Arc::clone(&inbox)]));
+    let right = Right::new().unwrap();
+    assert!(twin(&right).take());
+    thread::scope(|scope| {
+        let ends = scope.spawn(|| Held::new(&old.giver, &right).end());
+        for _ in 0..10_000 {
+            if *old.is_told_to_end.borrow() {
+                break;
+            }
+            thread::sleep(Duration::from_millis(1));
+        }
+        assert!(!old.accepts() && old.giver.parting.has_begun());
+        // Before the time for a shard is over.
+        while !ends.is_finished() {
+            drop(inbox.pop_message());
+        }
+        assert!(!ends.join().unwrap());
+    });
 }
 
 #[test]
@@ -309,94 +454,110 @@ fn records() -> Vec<u8> {
     [shard(0), shard(1), bytes_of(&ToNew::Frozen)].concat()
 }
 
-/// A new process that takes over from an old one which does this with its end, once it was asked.
-/// `process` is the old one.
-fn take(
-    process: Option<BorrowedFd<'_>>,
-    old: impl FnOnce(UnixStream) + Send,
-) -> (Result<bool, String>, Vec<&'static str>) {
+/// What an old process offers, beside the right.
+fn offer(titles: Vec<TitleRecord>) -> Offer {
+    let (listeners, pairs, program) = (Vec::new(), Vec::new(), String::new());
+    Offer { version: 1, program, listeners, pairs, titles, right: Fd(0), pid: 0 }
+}
+
+/// A new process that takes over from an old one which does this with its end and the right, once
+/// it was asked.
+fn take(old: impl FnOnce(UnixStream, &Right) + Send) -> (Result<usize, String>, Vec<&'static str>) {
     let shards = Shards::new();
     let (own, its) = UnixStream::pair().unwrap();
-    let begun = eventfd(0, EventfdFlags::NONBLOCK).unwrap();
-    let is_told = |begun: &OwnedFd| rustix::io::read(begun, &mut [0; 8]).is_ok();
+    let right = Right::new().unwrap();
     let result = thread::scope(|scope| {
-        let begun = begun.as_fd();
-        scope.spawn(move || {
+        scope.spawn(|| {
             let mut wire = Wire::new(its.try_clone().unwrap());
             assert!(matches!(wire.receive::<ToOld>(soon()), Ok((ToOld::Hello(_), _))));
-            let mut files = vec![begun];
-            files.extend(process);
-            let offer = Offer {
-                version: 1,
-                program: String::new(),
-                listeners: Vec::new(),
-                pairs: Vec::new(),
-                titles: Vec::new(),
-                begun: Some(Fd(0)),
-                process: process.map(|_| Fd(1)),
-                pid: 0,
-            };
-            wire.send(&ToNew::Offer(offer), &files, soon()).unwrap();
+            wire.send(&ToNew::Offer(offer(Vec::new())), &[right.as_fd()], soon()).unwrap();
             assert!(matches!(wire.receive::<ToOld>(soon()), Ok((ToOld::Freeze, _))));
-            old(its);
+            drop(wire);
+            old(its, &right);
         });
         let claim = Claim::of(own, Path::new("/nowhere"), false)?;
         let over = claim.take(&shards.poller, &[8_000, 8_002], || Ok(()))?;
-        let over = over.begin(&shards.poller).unwrap();
-        assert!(!is_told(&begun.try_clone_to_owned().unwrap()), "not confirmed yet");
-        Ok(over.confirm().sessions == 2)
+        assert!(!right.take(), "it has the right before anything begins");
+        let begun = over.begin(&shards.poller).unwrap();
+        let sessions = begun.over().sessions;
+        begun.serves();
+        Ok(sessions)
     });
     if result.is_ok() {
         shards.wait_for("begin");
     }
-    assert_eq!(is_told(&begun), result.is_ok(), "the old one leaves when the new one has begun");
     (result, shards.told())
 }
 
 #[test]
-fn new_process_does_not_begin_when_the_old_one_is_cut_off_after_any_byte() {
+fn new_process_does_not_begin_before_it_has_everything_and_needs_nobody_then() {
     let records = records();
     for cut in 0..=records.len() {
-        // It may live, for all that is known.
-        let (result, told) = take(None, |mut old| {
+        let (result, told) = take(|mut old, _| {
             old.write_all(&records[..cut]).unwrap();
             drop(old);
         });
-        assert!(result.is_err(), "cut at byte {cut}");
-        assert_eq!(told, [""; 0], "cut at byte {cut}");
+        if cut < records.len() {
+            assert!(result.is_err(), "cut at byte {cut}");
+            assert_eq!(told, [""; 0], "cut at byte {cut}");
+        } else {
+            assert_eq!((result, told), (Ok(2), vec!["begin"]), "nobody else goes on");
+        }
     }
 }
 
 #[test]
-fn new_process_begins_when_the_old_one_has_died_with_everything_told() {
-    let mut child = Command::new("sleep").arg("60").stdin(Stdio::null()).spawn().unwrap();
-    let pid = rustix::process::Pid::from_child(&child);
-    let process = pidfd_open(pid, PidfdFlags::empty()).unwrap();
-    let (result, told) = take(Some(process.as_fd()), |mut old| {
+fn new_process_says_that_it_goes_on_and_then_that_it_serves() {
+    let (result, told) = take(|mut old, _| {
         old.write_all(&records()).unwrap();
-        drop(old);
-        child.kill().unwrap();
-        child.wait().unwrap();
+        let mut wire = Wire::new(old);
+        assert_eq!(wire.receive::<ToOld>(soon()).unwrap().0, ToOld::Taken);
+        let serves = ToOld::Serves { has_socket: true };
+        assert_eq!(wire.receive::<ToOld>(soon()).unwrap().0, serves);
+        assert!(matches!(wire.receive::<ToOld>(soon()), Err(WireError::Ended)));
     });
-    assert_eq!((result, told), (Ok(true), vec!["begin"]));
+    assert_eq!((result, told), (Ok(2), vec!["begin"]));
 }
 
 #[test]
-fn new_process_begins_when_its_word_is_taken_and_not_when_it_is_refused_or_late() {
-    let (result, told) = take(None, |mut old| {
-        old.write_all(&records()).unwrap();
-        let taken = Wire::new(old.try_clone().unwrap()).receive::<ToOld>(soon());
-        assert_eq!(taken.unwrap().0, ToOld::Taken);
-    });
-    assert_eq!((result, told), (Ok(true), vec!["begin"]));
+fn new_process_does_not_begin_when_the_old_one_has_the_right() {
     let late = ToNew::Refused { why: "too late".to_owned() };
-    let (result, told) = take(None, |mut old| {
-        old.shutdown(std::net::Shutdown::Read).unwrap();
-        old.write_all(&records()).unwrap();
-        old.write_all(&bytes_of(&late)).unwrap();
+    for (said, why) in [(bytes_of(&late), "too late"), (Vec::new(), "has ended")] {
+        let (result, told) = take(|mut old, right| {
+            assert!(right.take());
+            old.write_all(&[records(), said].concat()).unwrap();
+        });
+        assert!(result.as_ref().is_err_and(|told| told.contains(why)), "{result:?}");
+        assert_eq!(told, [""; 0]);
+    }
+}
+
+/// It has all ports of the old one, which another server is to have.
+#[test]
+fn new_process_that_is_not_ready_yet_ends_when_the_old_one_is_gone() {
+    let shards = Shards::new();
+    let (own, its) = UnixStream::pair().unwrap();
+    let right = Right::new().unwrap();
+    let refused = thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut wire = Wire::new(its);
+            assert!(matches!(wire.receive::<ToOld>(soon()), Ok((ToOld::Hello(_), _))));
+            let title = TitleRecord { name: None, file: Fd(1), wire: 0 };
+            let file = tempfile::tempfile().unwrap();
+            let files: [BorrowedFd<'_>; 2] = [right.as_fd(), file.as_fd()];
+            wire.send(&ToNew::Offer(offer(vec![title])), &files, soon()).unwrap();
+        });
+        let mut claim = Claim::of(own, Path::new("/nowhere"), false).unwrap();
+        let checked = (0..10_000).find_map(|_| {
+            thread::sleep(Duration::from_millis(1));
+            claim.check().err()
+        });
+        assert_eq!(checked.as_deref(), Some("the running server has ended"));
+        claim.take(&shards.poller, &[8_000, 8_002], || Ok(())).unwrap_err()
     });
-    assert!(result.as_ref().is_err_and(|why| why.contains("too late")), "{result:?}");
-    assert_eq!(told, [""; 0]);
+    // Its title never opens.
+    assert_eq!(refused, "the running server has ended");
+    assert!(right.take(), "nobody has it");
 }
 
 #[test]
@@ -406,10 +567,11 @@ fn both_sides_together_hand_over_once() {
         let (became, over) = old.serve(|stream| {
             let claim = Claim::of(stream, Path::new("/nowhere"), false).unwrap();
             let over = claim.take(&new.poller, &[8_000, 8_002], || Ok(())).unwrap();
-            let over = over.begin(&new.poller).unwrap();
+            let begun = over.begin(&new.poller).unwrap();
             new.wait_for("begin");
-            assert!(!lock(&old.shards.told).contains(&"leave"));
-            over.confirm()
+            let over = begun.over();
+            begun.serves();
+            over
         });
         assert_eq!((became, over.sessions), (Became::Left, 2));
         old.shards.wait_for("leave");
@@ -441,13 +603,13 @@ fn table_of_descriptors_is_as_large_as_it_may_become() {
 }
 
 #[test]
-fn wire_that_was_closed_for_reading_tells_an_end() {
+fn wire_whose_other_end_is_gone_is_closed_and_tells_what_was_said_before() {
     let (own, its) = UnixStream::pair().unwrap();
-    let mut old = Wire::new(own);
-    old.close_for_reading();
+    let (mut old, mut new) = (Wire::new(own), Wire::new(its));
+    new.send(&ToOld::Freeze, &[], soon()).unwrap();
+    assert!(!old.is_closed());
+    drop(new);
+    assert!(old.is_closed());
+    assert_eq!(old.receive::<ToOld>(soon()).unwrap().0, ToOld::Freeze);
     assert!(matches!(old.receive::<ToOld>(soon()), Err(WireError::Ended)));
-    let never = eventfd(0, EventfdFlags::NONBLOCK).unwrap();
-    assert!(!old.is_closed(Duration::ZERO, never.as_fd()), "the other one may write no more");
-    drop(its);
-    assert!(old.is_closed(Duration::ZERO, never.as_fd()));
 }

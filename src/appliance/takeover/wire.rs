@@ -12,7 +12,6 @@
 use std::fs::File;
 use std::io::{self, IoSlice, IoSliceMut, Write as _};
 use std::mem::MaybeUninit;
-use std::net::Shutdown;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileExt as _;
 use std::os::unix::net::UnixStream;
@@ -208,22 +207,11 @@ impl Wire {
         Ok((message, files))
     }
 
-    /// From now on the other end can write nothing more. What it has written is still read.
-    pub(super) fn close_for_reading(&self) {
-        // It fails where the other end is gone, which is what is wanted.
-        let _gone = self.stream.shutdown(Shutdown::Read);
-    }
-
-    /// Waits until the other end is closed, or `or` can be read, or the time is over. True: it is
-    /// closed, both ways.
-    pub(super) fn is_closed(&self, time: Duration, or: BorrowedFd<'_>) -> bool {
-        let mut polled = [
-            PollFd::new(&self.stream, PollFlags::empty()),
-            PollFd::from_borrowed_fd(or, PollFlags::IN),
-        ];
-        let time = Timespec::try_from(time).unwrap_or_default();
-        // After a signal the caller asks again.
-        let _interrupted = rustix::event::poll(&mut polled, Some(&time));
+    /// Whether the other end is closed. What it has said before is still received.
+    pub(super) fn is_closed(&self) -> bool {
+        let mut polled = [PollFd::new(&self.stream, PollFlags::empty())];
+        // A signal that interrupts it has nothing of it known: who asks does so again.
+        let _interrupted = rustix::event::poll(&mut polled, Some(&Timespec::default()));
         polled[0].revents().intersects(PollFlags::HUP | PollFlags::ERR)
     }
 

@@ -75,7 +75,7 @@ fn message_that_is_cut_at_any_byte_by_a_deadline_is_whole_when_the_rest_comes() 
                 assert!(matches!(to.receive::<ToOld>(at_once()), Err(WireError::Late)), "{cut}");
             }
             from.stream.write_all(&bytes[cut..]).unwrap();
-            to.close_for_reading();
+            drop(from);
             assert_eq!(to.receive::<ToOld>(soon()).unwrap().0, message, "cut at byte {cut}");
             assert!(matches!(to.receive::<ToOld>(soon()), Err(WireError::Ended)), "{cut}");
         }
@@ -89,8 +89,7 @@ fn message_that_is_cut_for_good_has_not_come_at_whatever_byte() {
         let (mut from, mut to) = pair();
         from.stream.write_all(&bytes[..cut]).unwrap();
         assert!(matches!(to.receive::<ToOld>(at_once()), Err(WireError::Late)));
-        to.close_for_reading();
-        assert!(from.stream.write_all(&bytes[cut..]).is_err(), "it knows that it was late");
+        drop(from);
         assert!(matches!(to.receive::<ToOld>(soon()), Err(WireError::Ended)), "{cut}");
     }
 }
@@ -102,16 +101,6 @@ fn what_is_no_message_or_does_not_come_is_told() {
     from.stream.write_all(b"GET / HTTP/1.1\r\n\r\n").unwrap();
     assert!(matches!(to.receive::<ToOld>(soon()), Err(WireError::Unreadable(_))));
     assert!(matches!(to.receive::<ToOld>(soon()), Err(WireError::Unreadable(_))), "for good");
-}
-
-#[test]
-fn end_that_was_closed_for_reading_takes_no_message_and_gives_those_that_came_before() {
-    let (mut new, mut old) = pair();
-    new.send(&ToOld::Freeze, &[], soon()).unwrap();
-    old.close_for_reading();
-    assert!(matches!(new.send(&ToOld::Taken, &[], soon()), Err(WireError::Ended)));
-    assert_eq!(old.receive::<ToOld>(soon()).unwrap().0, ToOld::Freeze);
-    assert!(matches!(old.receive::<ToOld>(soon()), Err(WireError::Ended)));
 }
 
 /// A deadline of each call alone let a peer that reads a byte now and then hold the server for
