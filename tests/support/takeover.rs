@@ -7,8 +7,8 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use headend::takeover::ToNew;
 use headend::takeover::frame::{HEAD_BYTES, Head};
+use headend::takeover::{ToNew, ToOld};
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
     SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
@@ -103,7 +103,7 @@ impl Between {
         for stream in [&new, &old] {
             stream.set_read_timeout(Some(PATIENCE)).unwrap();
         }
-        Talk { new, old, speaker: Speaker::New, step: 0 }
+        Talk { new, old, speaker: Speaker::New }
     }
 }
 
@@ -119,7 +119,6 @@ pub(crate) struct Talk {
     pub(crate) new: UnixStream,
     pub(crate) old: UnixStream,
     speaker: Speaker,
-    step: usize,
 }
 
 /// A message with its descriptors.
@@ -127,6 +126,13 @@ pub(crate) struct Passed {
     bytes: Vec<u8>,
     files: Vec<OwnedFd>,
     pub(crate) to: Speaker,
+}
+
+impl Passed {
+    /// What the new server says.
+    pub(crate) fn of_new(&self) -> ToOld {
+        serde_json::from_slice(&self.bytes[HEAD_BYTES..]).unwrap()
+    }
 }
 
 impl Talk {
@@ -141,14 +147,15 @@ impl Talk {
             Speaker::New => Speaker::Old,
             Speaker::Old => Speaker::New,
         };
-        // Hello, Offer, Freeze, Shard.., Frozen, Taken.
-        let goes_on = self.step > 1
-            && self.speaker == Speaker::Old
-            && matches!(serde_json::from_slice(&bytes[HEAD_BYTES..]), Ok(ToNew::Shard(_)));
+        // Hello, Offer, Freeze, Shard.., Frozen, Taken, Serves.
+        let body = &bytes[HEAD_BYTES..];
+        let goes_on = match self.speaker {
+            Speaker::New => matches!(serde_json::from_slice(body), Ok(ToOld::Taken)),
+            Speaker::Old => matches!(serde_json::from_slice(body), Ok(ToNew::Shard(_))),
+        };
         if !goes_on {
             self.speaker = to;
         }
-        self.step += 1;
         Some(Passed { bytes, files, to })
     }
 
@@ -165,7 +172,8 @@ impl Talk {
     }
 }
 
-fn read_message(mut from: &UnixStream) -> Option<(Vec<u8>, Vec<OwnedFd>)> {
+/// A message with its descriptors; `None`: the other end is closed.
+pub(crate) fn read_message(mut from: &UnixStream) -> Option<(Vec<u8>, Vec<OwnedFd>)> {
     let mut bytes = vec![0; HEAD_BYTES];
     from.read_exact(&mut bytes).ok()?;
     let head = Head::from_bytes(bytes[..].try_into().unwrap()).unwrap();

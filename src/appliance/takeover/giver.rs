@@ -98,24 +98,26 @@ pub(super) struct Held<'a> {
     giver: &'a Giver,
     right: &'a Right,
     goes_on: Option<bool>,
+    are_told: bool,
 }
 
 impl<'a> Held<'a> {
     pub(super) fn new(giver: &'a Giver, right: &'a Right) -> Self {
-        Self { giver, right, goes_on: None }
+        Self { giver, right, goes_on: None, are_told: false }
     }
 
-    /// Decides. True: this process goes on.
+    /// Decides, and tells the shards. True: this process goes on.
     pub(super) fn end(&mut self) -> bool {
-        *self.goes_on.get_or_insert_with(|| {
-            let goes_on = self.right.take();
+        let goes_on = *self.goes_on.get_or_insert_with(|| self.right.take());
+        if !self.are_told {
             if goes_on {
                 self.giver.resume()
             } else {
                 self.giver.leave()
             }
-            goes_on
-        })
+            self.are_told = true;
+        }
+        goes_on
     }
 }
 
@@ -155,12 +157,7 @@ impl Giver {
             }
             let became = catch_unwind(AssertUnwindSafe(|| self.serve(wire)));
             match became.unwrap_or_else(|_panic| self.after_panic()) {
-                Became::Left => return,
-                Became::Abandoned => {
-                    let why = "the program that has taken over ended before it served";
-                    tracing::error!(code = "HE-E416", why, "nobody serves");
-                    return;
-                }
+                Became::Left | Became::Abandoned => return,
                 Became::Resumed(why) => {
                     tracing::warn!(code = "HE-W411", why, "a takeover did not take place");
                 }
@@ -239,6 +236,10 @@ impl Giver {
 
     /// The process may end. `is_served`: by the other one.
     fn finish(&self, is_served: bool) -> Became {
+        if !is_served {
+            let why = "the program that has taken over ended before it served";
+            tracing::error!(code = "HE-E416", why, "nobody serves");
+        }
         self.end.limit();
         self.parting.finish(is_served);
         if is_served { Became::Left } else { Became::Abandoned }

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
+use headend::takeover::ToOld;
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
 use serde_json::json;
 
@@ -75,6 +76,56 @@ fn reload_of_a_unit_ends_when_the_new_server_is_its_main_process() {
     kill_process(pid, Signal::TERM).unwrap();
     player.receive_until_bye(PATIENCE);
     assert!(readable(&[process.as_fd()], Deadline::after(PATIENCE))[0], "it ends");
+}
+
+/// It is the one that the manager watches: when it ended, the service would be taken for ended.
+#[test]
+fn server_before_is_there_until_the_service_manager_is_told_of_the_new_one() {
+    let site = Site::new("");
+    let mut old = site.start("2");
+    let mut player = Session::open(old.rtsp, &old.demo_url(), Lower::Udp);
+    player.play(&[]);
+    let folder = tempfile::tempdir_in(scratch()).unwrap();
+    let path = folder.path().join("notify");
+    let files = tempfile::tempdir_in(scratch()).unwrap();
+    let mut command = site.command("2", files.path());
+    command.env("NOTIFY_SOCKET", &path).arg("--takeover");
+    let new = Server::run(command, files);
+    new.assert_logs("HE-W126");
+    old.assert_logs("HE-I412");
+    player.receive_packets(2, PATIENCE);
+    old.assert_alive();
+    let socket = UnixDatagram::bind(&path).unwrap();
+    let manager = Manager { _folder: folder, path, socket };
+    manager.socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    assert_eq!(manager.hear(), new.pid().cast_signed());
+    assert_ended_well(&mut old);
+    player.receive_packets(2, PATIENCE);
+}
+
+/// The reload has failed then, and nothing is to have changed.
+#[test]
+fn server_whose_command_is_killed_before_it_has_the_right_does_not_take_over() {
+    let (site, between) = (Site::new(""), Between::new());
+    let mut old = site.start("2");
+    let files = tempfile::tempdir_in(scratch()).unwrap();
+    let mut reload = site.command("2", files.path());
+    reload.args(between.words()).arg("--background").stdout(std::process::Stdio::null());
+    let mut reload = Kept::start(&mut reload);
+    let mut talk = between.connect(&site);
+    let mut message = talk.hear().unwrap();
+    reload.kill();
+    // Hello, Offer, Freeze, two records, Frozen.
+    for _ in 0..6 {
+        talk.pass(&message).unwrap();
+        message = talk.hear().unwrap();
+    }
+    let ToOld::Refused { why } = message.of_new() else { panic!("{:?}", message.of_new()) };
+    assert!(why.contains("the command that has started this program has ended"), "{why}");
+    talk.pass(&message).unwrap();
+    old.assert_logs("HE-W411");
+    old.assert_alive();
+    Client::connect(old.rtsp).request("OPTIONS", "*", &[]).expect(200);
 }
 
 #[test]

@@ -6,6 +6,7 @@
 use std::process::Command;
 use std::time::Duration;
 
+use headend::takeover::ToOld;
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::{assert_ended_well, assert_same_title, witness};
@@ -17,17 +18,17 @@ use crate::support::session::{Lower, Session};
 use crate::support::takeover::{Between, Site, Speaker, Talk};
 use crate::support::wait::PATIENCE;
 
-/// Hello, Offer, Freeze, two records, Frozen. `Taken` follows.
-const STEPS: usize = 6;
+/// Hello, Offer, Freeze, two records, Frozen. `Taken` and `Serves` follow.
+pub(super) const STEPS: usize = 6;
 /// The first step at which the new server has handlers for signals: it has started everything.
 const FREEZE: usize = 2;
 
-fn signal(child: &Kept, signal: Signal) {
+pub(super) fn signal(child: &Kept, signal: Signal) {
     kill_process(Pid::from_child(&child.0), signal).unwrap();
 }
 
 /// A new server that says what it says through `between`.
-fn start_new(site: &Site, between: &Between) -> (Kept, tempfile::TempDir) {
+pub(super) fn start_new(site: &Site, between: &Between) -> (Kept, tempfile::TempDir) {
     let files = tempfile::tempdir_in(scratch()).unwrap();
     let mut command: Command = site.command("2", files.path());
     command.args(between.words()).stdout(std::process::Stdio::null());
@@ -35,7 +36,7 @@ fn start_new(site: &Site, between: &Between) -> (Kept, tempfile::TempDir) {
     (Kept::start(&mut command), files)
 }
 
-fn players(server: &Server) -> [Session; 2] {
+pub(super) fn players(server: &Server) -> [Session; 2] {
     let mut players =
         [Lower::Udp, Lower::Tcp].map(|to| Session::open(server.rtsp, &server.demo_url(), to));
     for player in &mut players {
@@ -45,7 +46,7 @@ fn players(server: &Server) -> [Session; 2] {
     players
 }
 
-fn assert_served(server: &mut Server, players: &mut [Session]) {
+pub(super) fn assert_served(server: &mut Server, players: &mut [Session]) {
     server.assert_alive();
     for player in players {
         player.receive_packets(1, PATIENCE);
@@ -54,7 +55,7 @@ fn assert_served(server: &mut Server, players: &mut [Session]) {
     Client::connect(server.rtsp).request("OPTIONS", "*", &[]).expect(200);
 }
 
-fn assert_whole(players: &mut [Session], all: &Session) {
+pub(super) fn assert_whole(players: &mut [Session], all: &Session) {
     for player in players {
         player.receive_until_bye(PATIENCE);
         for (stream, of_all) in player.streams.iter().zip(&all.streams) {
@@ -65,7 +66,7 @@ fn assert_whole(players: &mut [Session], all: &Session) {
 }
 
 /// Passes messages on until that of a step has come, which is returned.
-fn talk_until(talk: &mut Talk, step: usize) -> crate::support::takeover::Passed {
+pub(super) fn talk_until(talk: &mut Talk, step: usize) -> crate::support::takeover::Passed {
     for _ in 0..step {
         let message = talk.hear().unwrap();
         talk.pass(&message).unwrap();
@@ -149,7 +150,6 @@ fn old_server_that_is_killed_when_it_has_told_all_is_followed_by_the_new_one() {
     let mut talk = between.connect(&site);
     let frozen = talk_until(&mut talk, STEPS - 1);
     old.kill();
-    talk.new.shutdown(std::net::Shutdown::Read).unwrap();
     talk.pass(&frozen).unwrap();
     drop(talk);
     for player in &mut players {
@@ -210,8 +210,11 @@ fn program_between_passes_a_whole_takeover_on() {
     let (mut new, _files) = start_new(&site, &between);
     let mut talk = between.connect(&site);
     let taken = talk_until(&mut talk, STEPS);
-    assert_eq!(taken.to, Speaker::Old);
+    assert_eq!((taken.to, taken.of_new()), (Speaker::Old, ToOld::Taken));
     talk.pass(&taken).unwrap();
+    let serves = talk.hear().unwrap();
+    assert_eq!(serves.of_new(), ToOld::Serves { has_socket: false }, "that of the program between");
+    talk.pass(&serves).unwrap();
     assert_ended_well(&mut old);
     drop(talk);
     for player in &mut players {
