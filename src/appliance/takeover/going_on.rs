@@ -50,8 +50,12 @@ pub(in crate::appliance) fn confirm(begun: Option<Begun>, starter: Option<Starte
         begun.over().log();
     }
     let tell = move || {
-        begun.map(Begun::serves);
-        starter.map(Starter::tell);
+        if let Some(begun) = begun {
+            begun.serves();
+        }
+        if let Some(starter) = starter {
+            starter.tell();
+        }
     };
     let pid = std::process::id();
     let Err(error) = manager::serves(pid) else { return tell() };
