@@ -69,9 +69,12 @@ pub(super) fn start(
     });
     let watch = view.watch_certificate();
     let balance = view.balance();
+    let owner = Arc::clone(view);
     let signals = async move {
         let when_open = async {
             if opened(is_open).await {
+                // What it says is in the log.
+                let _panicked = tokio::task::spawn_blocking(move || owner.own_files()).await;
                 tokio::join!(on_hangup, watch, drained, balance);
             }
         };
