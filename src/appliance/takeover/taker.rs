@@ -21,7 +21,7 @@ use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::process::{Resource, getrlimit};
 
 use super::super::reload::push_patiently;
-use super::door::Door;
+use super::door::{Door, are_one};
 use super::giver::tell_until;
 use super::inherited::{Inherited, TAKEOVER};
 use super::live::Paths;
@@ -186,10 +186,10 @@ impl Claim {
 
     /// The socket by which the next program takes over, if it is to be at this path.
     pub(in crate::appliance) fn take_door(&mut self, path: &Path) -> Option<Door> {
-        if path != self.path {
+        if !are_one(path, &self.path) {
             return None;
         }
-        self.door.take().map(|listener| Door::inherited(self.path.clone(), listener))
+        self.door.take().map(|listener| Door::inherited(path.to_owned(), listener))
     }
 
     /// The process that this one takes over from.
