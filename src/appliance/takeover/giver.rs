@@ -21,6 +21,7 @@ use rustix::process::{PidfdFlags, geteuid, getpid, pidfd_open};
 use tokio::sync::watch;
 
 use super::super::end::End;
+use super::super::hls::browsers;
 use super::super::opening::Opening;
 use super::super::reload::push_patiently;
 use super::door::Door;
@@ -45,6 +46,8 @@ pub(in crate::appliance) struct Kept {
     listeners: Vec<(&'static str, SocketAddr, OwnedFd)>,
     /// By which another process sees whether this one is there; none: the system has no such thing.
     process: Option<OwnedFd>,
+    /// Counts viewers by WebRTC, which no shard knows.
+    pub(super) browsers: Option<fn() -> u64>,
 }
 
 impl Kept {
@@ -52,7 +55,7 @@ impl Kept {
     pub(in crate::appliance) fn of(sockets: &Sockets) -> std::io::Result<Self> {
         // Now: a server that runs may not ask for it.
         let process = pidfd_open(getpid(), PidfdFlags::empty()).ok();
-        let mut kept = Self { process, ..Self::default() };
+        let mut kept = Self { process, browsers: Some(browsers), ..Self::default() };
         for shard in &sockets.shards {
             for (speaks, listener) in &shard.listeners {
                 let addr = local_addr(listener)?;
@@ -271,6 +274,8 @@ impl Giver {
         for shard in quiet {
             left.add(&shard?);
         }
+        let browsers = self.kept.browsers.map_or(0, |count| count());
+        left.add_others("by WebRTC", usize::try_from(browsers).unwrap_or(usize::MAX));
         if !left.is_empty() && !may_end {
             return Err(format!(
                 "{} sessions cannot be handed over ({left}); --takeover=drop ends them, or \

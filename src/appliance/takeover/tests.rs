@@ -245,6 +245,27 @@ fn old_process_goes_on_when_the_new_one_refuses_or_says_something_else() {
     }
 }
 
+#[test]
+fn viewers_that_no_shard_knows_are_told_before_anything_stops() {
+    let mut old = Old::new();
+    old.giver.kept.browsers = Some(|| 2);
+    let [hello, freeze, _] = words();
+    let (_, why) = old.serve(|mut new| {
+        new.write_all(&[hello, freeze].concat()).unwrap();
+        let mut wire = Wire::new(new);
+        loop {
+            match wire.receive::<ToNew>(soon()) {
+                Ok((ToNew::Refused { why }, _)) => return why,
+                Ok(_) => {}
+                Err(error) => panic!("{error}"),
+            }
+        }
+    });
+    assert!(why.contains("2 sessions") && why.contains("2 by WebRTC"), "{why}");
+    old.shards.wait_for("resume");
+    assert_eq!(old.shards.told(), ["resume"]);
+}
+
 /// The word and the deadline of the other side at the same moment: the writer's success is what the
 /// reader has seen.
 #[test]
