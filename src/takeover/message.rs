@@ -83,7 +83,7 @@ pub struct Offer {
     /// The old process, as a pidfd.
     #[serde(default)]
     pub process: Option<Fd>,
-    /// Its number.
+    /// Its number, where it counts its processes: that of somebody else in another container.
     #[serde(default)]
     pub pid: u32,
 }

@@ -26,7 +26,7 @@ use super::super::opening::Opening;
 use super::super::reload::push_patiently;
 use super::door::Door;
 use super::inherited::{ADMIN, HLS, TAKEOVER, WEBRTC, spelled};
-use super::wire::{Wire, WireError};
+use super::wire::{Peer, Wire, WireError};
 use super::{
     BEGIN_MAX, MESSAGE_MAX, PREPARE_MAX, QUIET_MAX, RECORD_MAX, TAKE_MAX, TELL_MAX, within,
 };
@@ -148,19 +148,18 @@ impl Giver {
     pub(super) fn serve(&self, mut wire: Wire) -> Became {
         let peer = match wire.peer() {
             Ok(peer) => peer,
-            Err(error) => return Became::Resumed(error.to_string()),
+            Err(error) => return refuse(&mut wire, error.to_string()),
         };
-        let (uid, own) = (peer.uid, geteuid());
-        if uid != own && !uid.is_root() {
-            let why = format!("user {} may not take over from user {}", uid.as_raw(), own.as_raw());
+        let (Peer { user, pid }, own) = (peer, geteuid().as_raw());
+        if user != own && user != 0 {
+            let why = format!("user {user} may not take over from user {own}");
             return refuse(&mut wire, why);
         }
         let hello = match wire.receive::<ToOld>(within(MESSAGE_MAX)) {
             Ok((ToOld::Hello(hello), _)) => hello,
             Ok(_) => return refuse(&mut wire, "it did not say hello".to_owned()),
-            Err(error) => return Became::Resumed(error.to_string()),
+            Err(error) => return refuse(&mut wire, error.to_string()),
         };
-        let pid = peer.pid.as_raw_nonzero().get();
         tracing::info!(code = "HE-I411", pid, program = hello.program, "a program takes over");
         let begun = match eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK) {
             Ok(begun) => begun,

@@ -10,7 +10,7 @@
 
 use std::collections::HashMap;
 use std::fs::File;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -56,7 +56,6 @@ pub(in crate::appliance) struct Claim {
 /// The process that this one takes over from.
 #[derive(Debug)]
 struct OldProcess {
-    pid: u32,
     /// Can be read when it has ended.
     process: Option<OwnedFd>,
     /// Tells it that this process has begun.
@@ -64,6 +63,15 @@ struct OldProcess {
 }
 
 impl OldProcess {
+    /// Its number here, of which the kernel knows; `None`: it has none, as one in another container,
+    /// whose own number is that of somebody else here.
+    fn pid(&self) -> Option<u32> {
+        let process = self.process.as_ref()?.as_raw_fd();
+        let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{process}")).ok()?;
+        let number = info.lines().find_map(|line| line.strip_prefix("Pid:"))?;
+        number.trim().parse().ok().filter(|pid| *pid > 0)
+    }
+
     /// Whether it is gone for sure, or goes within some time. Its connection alone does not tell
     /// that: it may have closed that, and go on.
     fn is_gone(&self) -> bool {
@@ -151,11 +159,11 @@ impl Claim {
             Ok(_) => return Err("the running server answers with something else".to_owned()),
             Err(error) => return Err(format!("the running server does not answer: {error}")),
         };
-        let Offer { listeners, pairs, titles, begun, process, pid, .. } = offer;
+        let Offer { listeners, pairs, titles, begun, process, .. } = offer;
         let begun = begun.ok_or("the running server does not say how it hears of the begin")?;
         let begun = files.take(begun)?;
         let process = process.map(|process| files.take(process)).transpose()?;
-        let old = OldProcess { pid, process, begun };
+        let old = OldProcess { process, begun };
         let mut sockets = Inherited::default();
         let mut door = None;
         for one in listeners {
@@ -192,9 +200,9 @@ impl Claim {
         self.door.take().map(|listener| Door::inherited(path.to_owned(), listener))
     }
 
-    /// The process that this one takes over from.
-    pub(in crate::appliance) fn pid(&self) -> u32 {
-        self.old.pid
+    /// The process that this one takes over from, if it has a number here.
+    pub(in crate::appliance) fn pid(&self) -> Option<u32> {
+        self.old.pid()
     }
 
     /// Takes the sessions in, and tells the other process. `ports` are those of the first pairs of

@@ -246,6 +246,17 @@ fn old_process_goes_on_when_the_new_one_refuses_or_says_something_else() {
 }
 
 #[test]
+fn new_process_whose_hello_cannot_be_read_is_told_so() {
+    let old = Old::new();
+    let (became, told) = old.serve(|new| {
+        new.shutdown(std::net::Shutdown::Write).unwrap();
+        Wire::new(new).receive::<ToNew>(soon())
+    });
+    let Ok((ToNew::Refused { why }, _)) = told else { panic!("{told:?}") };
+    assert_eq!(became, Became::Resumed(why));
+}
+
+#[test]
 fn viewers_that_no_shard_knows_are_told_before_anything_stops() {
     let mut old = Old::new();
     old.giver.kept.browsers = Some(|| 2);
