@@ -78,6 +78,7 @@ impl LeftBehind {
             MoveRefusal::Publisher => "of a publisher",
             MoveRefusal::Lineup => "of a line-up",
             MoveRefusal::Multicast => "of a multicast group",
+            MoveRefusal::Title => "of a title that does not open in the new program",
             MoveRefusal::Busy => "with a request at hand",
             _ => "with ports of several shards",
         };

@@ -12,12 +12,21 @@ pub const BEGUN: u64 = 1;
 /// The same, and it listens for the next one elsewhere, or nowhere.
 pub const BEGUN_ELSEWHERE: u64 = 2;
 
+/// Titles that one [`ToOld::Without`] can name.
+pub const WITHOUT_MAX: usize = 4_096;
+
 /// What the new process says.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ToOld {
     /// It wants to take over.
     Hello(Hello),
+    /// Titles that do not open there, so that their players cannot be taken over. Said before
+    /// `Freeze`, if there are some and they may end.
+    Without {
+        /// Places in [`Offer::titles`].
+        titles: Vec<u32>,
+    },
     /// It is ready: the sessions are to be handed over.
     Freeze,
     /// It has taken everything in, and goes on from here: the decision.

@@ -25,7 +25,7 @@ pub mod message;
 mod tests;
 pub mod v1;
 
-pub use message::{BEGUN, BEGUN_ELSEWHERE, Hello, Offer, Offered, ToNew, ToOld};
+pub use message::{BEGUN, BEGUN_ELSEWHERE, Hello, Offer, Offered, ToNew, ToOld, WITHOUT_MAX};
 
 /// Versions that this program reads and writes, the newest first.
 pub const VERSIONS: &[u32] = &[1];

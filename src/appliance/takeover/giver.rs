@@ -165,17 +165,27 @@ impl Giver {
             Ok(begun) => begun,
             Err(error) => return refuse(&mut wire, error.to_string()),
         };
-        if let Err(why) = self.offer(&mut wire, &hello, begun.as_fd()) {
-            return refuse(&mut wire, why);
+        let titles = match self.offer(&mut wire, &hello, begun.as_fd()) {
+            Ok(titles) => titles,
+            Err(why) => return refuse(&mut wire, why),
+        };
+        let until = within(PREPARE_MAX);
+        let mut said = wire.receive::<ToOld>(until);
+        let mut without: Vec<Arc<Title>> = Vec::new();
+        if let Ok((ToOld::Without { titles: places }, _)) = &said {
+            let title = |place: &u32| titles.get(*place as usize).map(Arc::clone);
+            without = places.iter().filter_map(title).collect();
+            said = wire.receive::<ToOld>(until);
         }
-        match wire.receive::<ToOld>(within(PREPARE_MAX)) {
+        drop(titles);
+        match said {
             Ok((ToOld::Freeze, _)) => {}
             Ok((ToOld::Refused { why }, _)) => return Became::Resumed(why),
             Ok(_) => return refuse(&mut wire, "it did not say what was due".to_owned()),
             Err(error) => return refuse(&mut wire, error.to_string()),
         }
         let mut held = Held { poller: &self.poller, are_left: false };
-        let given = self.give(&mut wire, hello.may_end);
+        let given = self.give(&mut wire, hello.may_end, without.into());
         let result = given.and_then(|()| {
             let gone = "the new program has ended before it went on";
             has_begun(&wire, begun.as_fd(), pid).ok_or_else(|| gone.to_owned())
@@ -200,7 +210,13 @@ impl Giver {
         }
     }
 
-    fn offer(&self, wire: &mut Wire, hello: &Hello, begun: BorrowedFd<'_>) -> Result<(), String> {
+    /// Returns the titles of the offer.
+    fn offer(
+        &self,
+        wire: &mut Wire,
+        hello: &Hello,
+        begun: BorrowedFd<'_>,
+    ) -> Result<Vec<Arc<Title>>, String> {
         let version = hello.common_version()?;
         let open = self.ask_all(MESSAGE_MAX, |answer| TakeoverMessage::Pairs { answer })?;
         let open: Vec<Vec<(u8, UdpPair)>> = open.into_iter().collect::<Result<_, _>>()?;
@@ -236,7 +252,9 @@ impl Giver {
         let offer =
             Offer { version, program, listeners, pairs, titles: records, begun, process, pid };
         wire.send(&ToNew::Offer(offer), &files, within(MESSAGE_MAX))
-            .map_err(|error| error.to_string())
+            .map_err(|error| error.to_string())?;
+        drop(files);
+        Ok(titles)
     }
 
     /// Titles that are played, each once.
@@ -252,7 +270,17 @@ impl Giver {
     }
 
     /// From the last request to the decision. The error is why this process goes on.
-    fn give(&self, wire: &mut Wire, may_end: bool) -> Result<(), String> {
+    fn give(
+        &self,
+        wire: &mut Wire,
+        may_end: bool,
+        without: Arc<[Arc<Title>]>,
+    ) -> Result<(), String> {
+        if !without.is_empty() {
+            let message = || TakeoverMessage::Without { titles: Arc::clone(&without) };
+            tell_until(&self.poller, message, within(MESSAGE_MAX))
+                .map_err(|shard| format!("shard {shard} does not read its inbox"))?;
+        }
         self.make_quiet(may_end)?;
         super::live::settle(&self.poller)?;
         let freeze = |answer| TakeoverMessage::Freeze { answer };

@@ -107,6 +107,7 @@ fn handle(shard: u8, message: TakeoverMessage, told: &Mutex<Vec<&'static str>>) 
             lock(told).push("freeze");
             answer(Ok(Given { record: record(shard), files: Vec::new() }));
         }
+        TakeoverMessage::Without { .. } => {}
         TakeoverMessage::Resume => lock(told).push("resume"),
         TakeoverMessage::Leave => lock(told).push("leave"),
         TakeoverMessage::Open { answer, .. } => answer(Vec::new()),
