@@ -7,7 +7,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use headend::takeover::ToNew;
+use headend::takeover::{ToNew, ToOld};
 use headend::takeover::frame::{HEAD_BYTES, Head};
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
@@ -141,10 +141,12 @@ impl Talk {
             Speaker::New => Speaker::Old,
             Speaker::Old => Speaker::New,
         };
-        // Hello, Offer, Freeze, Shard.., Frozen, Taken.
-        let goes_on = self.step > 1
-            && self.speaker == Speaker::Old
-            && matches!(serde_json::from_slice(&bytes[HEAD_BYTES..]), Ok(ToNew::Shard(_)));
+        // Hello, Offer, Without or not, Freeze, Shard.., Frozen, Taken.
+        let body = &bytes[HEAD_BYTES..];
+        let goes_on = match self.speaker {
+            Speaker::Old => matches!(serde_json::from_slice(body), Ok(ToNew::Shard(_))),
+            Speaker::New => matches!(serde_json::from_slice(body), Ok(ToOld::Without { .. })),
+        };
         if !goes_on {
             self.speaker = to;
         }
@@ -162,6 +164,17 @@ impl Talk {
             Speaker::Old => &self.old,
         };
         write_message(to, message)
+    }
+}
+
+impl Passed {
+    /// Puts another file in the place of a title of the offer.
+    pub(crate) fn replace_title(&mut self, name: &str, file: std::fs::File) {
+        let offer = serde_json::from_slice(&self.bytes[HEAD_BYTES..]).unwrap();
+        let ToNew::Offer(offer) = offer else { panic!("{offer:?}") };
+        let mut titles = offer.titles.iter();
+        let title = titles.find(|title| title.name.as_deref() == Some(name)).unwrap();
+        self.files[title.file.0 as usize] = file.into();
     }
 }
 
