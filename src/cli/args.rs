@@ -128,9 +128,9 @@ pub struct ServeArgs {
     /// Folder to serve, with its subfolders, at /vod/; without one a built-in clip is at /demo
     #[arg(value_name = "DIR")]
     pub dir: Option<PathBuf>,
-    /// Take over from the running server: its ports, connections and sessions. Where some cannot be
-    /// handed over it goes on, or with `drop` they end; with `or-reload`, for ExecReload= of a unit,
-    /// it goes on and reads its configuration again
+    /// Take over from the running server: its ports, connections and sessions. Where some cannot
+    /// be handed over it goes on, or with `drop` they end; with `or-reload`, for ExecReload= of a
+    /// unit, it goes on and reads its configuration again
     #[arg(
         long,
         value_name = "whole|drop|or-reload",

@@ -29,10 +29,9 @@ impl Inherited {
         speaks: &str,
         wanted: SocketAddr,
     ) -> Option<(SocketAddr, Vec<OwnedFd>)> {
-        let is_it =
-            |(of, addr, _): &(String, SocketAddr, OwnedFd)| {
-                of == speaks && fits(*addr, wanted, lacks_ipv6)
-            };
+        let is_it = |(of, addr, _): &(String, SocketAddr, OwnedFd)| {
+            of == speaks && fits(*addr, wanted, lacks_ipv6)
+        };
         let addr = self.listeners.iter().find(|one| is_it(one)).map(|(_, addr, _)| *addr)?;
         let (taken, left) = std::mem::take(&mut self.listeners)
             .into_iter()
@@ -78,9 +77,10 @@ impl Inherited {
         protocol: Protocol,
         wanted: SocketAddr,
     ) -> Result<(), RunError> {
-        let listeners = self.listeners.iter().filter(|(speaks, ..)| {
-            (speaks == WEBRTC) == (protocol == Protocol::Udp)
-        });
+        let listeners = self
+            .listeners
+            .iter()
+            .filter(|(speaks, ..)| (speaks == WEBRTC) == (protocol == Protocol::Udp));
         let listeners = listeners.map(|(_, addr, _)| *addr);
         let pairs = self.pairs.iter().filter(|_| protocol == Protocol::Udp);
         let pairs = pairs.flat_map(|(_, pair)| [&pair.rtp, &pair.rtcp]);

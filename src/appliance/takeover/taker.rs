@@ -66,8 +66,8 @@ struct OldProcess {
 }
 
 impl OldProcess {
-    /// Its number here, of which the kernel knows; `None`: it has none, as one in another container,
-    /// whose own number is that of somebody else here.
+    /// Its number here, of which the kernel knows; `None`: it has none, as one in another
+    /// container, whose own number is that of somebody else here.
     fn pid(&self) -> Option<u32> {
         let process = self.process.as_ref()?.as_raw_fd();
         let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{process}")).ok()?;
@@ -260,11 +260,7 @@ impl Claim {
 
     /// Opens the titles of the offer, before anything has moved. Players of those that do not open
     /// end, if they may.
-    fn open_offered(
-        &mut self,
-        poller: &Poller<Inbox>,
-        opened: &mut Opened,
-    ) -> Result<(), String> {
+    fn open_offered(&mut self, poller: &Poller<Inbox>, opened: &mut Opened) -> Result<(), String> {
         let titles = std::mem::take(&mut self.titles);
         let keys = keys_of(&titles)?;
         let failed = open(poller, titles, opened, PREPARE_MAX)?;

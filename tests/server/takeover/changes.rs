@@ -72,15 +72,17 @@ fn port_that_is_to_have_other_addresses_is_refused_with_a_sentence() {
     player.receive_packets(2, PATIENCE);
     let everywhere = format!("0.0.0.0:{}", old.rtsp.port());
     let files = tempfile::tempdir_in(scratch()).unwrap();
-    let mut command = site.command("1", files.path());
-    // The words of the site name the address before.
-    let words: Vec<_> = command.get_args().map(std::ffi::OsStr::to_owned).collect();
-    let words = words.into_iter().map(|word| match word.to_str() {
-        Some("127.0.0.1:0") => everywhere.clone().into(),
-        _ => word,
-    });
-    command = Command::new(command.get_program());
-    command.args(words).args(["--takeover", "--admin", "127.0.0.1:0"]);
+    let inner = site.command("1", files.path());
+    let mut command = Command::new(inner.get_program());
+    let mut is_listen = false;
+    for word in inner.get_args() {
+        command.arg(if is_listen { everywhere.as_ref() } else { word });
+        is_listen = word == "--listen";
+    }
+    for (name, value) in inner.get_envs() {
+        command.env(name, value.unwrap_or_default());
+    }
+    command.arg("--takeover");
     let ended = run_command(&mut command, PATIENCE);
     assert_eq!(ended.status.code(), Some(2), "{ended:?}");
     for part in [everywhere.as_str(), &old.rtsp.to_string(), "restart"] {
