@@ -3,7 +3,9 @@
 //! ```text
 //!  SIGTERM --> shards: BYE, the end      SIGHUP --> configuration      (when it serves)
 //! ```
-//! A stop is heard from the start on: before the opening it ends a process that takes over.
+//! A stop is heard from the start on: before the opening it ends a process that takes over. Behind
+//! it such a process reads its configuration once more: the process before may have been told to
+//! read a newer one since this one started.
 
 use std::net::TcpListener;
 use std::sync::Arc;
@@ -33,6 +35,9 @@ pub(super) fn start(
     (end, early, opening): (End, EarlyHangup, Opening),
 ) -> Result<JoinHandle<()>, RunError> {
     let is_open = opening.watch();
+    if !*is_open.borrow() && view.is_reloadable() {
+        early.note();
+    }
     let intake = intake.during(opening.watch());
     let drained = end_when_drained(Arc::clone(view), Arc::clone(poller), end.clone());
     let poller = Arc::clone(poller);
@@ -69,9 +74,12 @@ pub(super) fn start(
     });
     let watch = view.watch_certificate();
     let balance = view.balance();
+    let owner = Arc::clone(view);
     let signals = async move {
         let when_open = async {
             if opened(is_open).await {
+                // What it says is in the log.
+                let _panicked = tokio::task::spawn_blocking(move || owner.own_files()).await;
                 tokio::join!(on_hangup, watch, drained, balance);
             }
         };

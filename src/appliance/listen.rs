@@ -77,7 +77,10 @@ pub(super) fn open(
     let mut warnings = Vec::new();
     let admin = match inherited.take_listener(ADMIN, config.admin) {
         Some(admin) => admin,
-        None => open_admin(&patience, config.admin, gives_way.admin, &mut warnings)?,
+        None => {
+            inherited.check_free("admin", Protocol::Tcp, config.admin)?;
+            open_admin(&patience, config.admin, gives_way.admin, &mut warnings)?
+        }
     };
     let mut listeners: Listeners = (0..shard_count).map(|_| Vec::new()).collect();
     let mut open = |name, speaks, wanted: &[SocketAddr]| {
@@ -142,6 +145,7 @@ fn open_listeners(
             addrs.push(bound);
             continue;
         }
+        inherited.check_free(what, Protocol::Tcp, *wanted)?;
         let bound = patience.open(what, *wanted, || bind_any(*wanted, probe))?;
         for listeners in of_shards.iter_mut() {
             let listener = listen_tcp(bound).map_err(|error| refused(what, bound, &error))?;
@@ -238,7 +242,10 @@ fn open_hls(
     let bind = |addr| bind_any(addr, |addr| listen_backlog(addr, HLS_BACKLOG));
     let open = |addr: &SocketAddr| match inherited.take_listener(inherited::HLS, *addr) {
         Some(listener) => Ok(listener),
-        None => open_or_free(patience, HLS, *addr, gives_way, warnings, bind),
+        None => {
+            inherited.check_free(HLS, Protocol::Tcp, *addr)?;
+            open_or_free(patience, HLS, *addr, gives_way, warnings, bind)
+        }
     };
     wanted.iter().map(open).collect()
 }
@@ -257,7 +264,8 @@ fn open_webrtc(
         match inherited.take_listeners(inherited::WEBRTC, *wanted) {
             Some((_, taken)) => sockets.extend(taken.into_iter().map(UdpSocket::from)),
             None => {
-                sockets.push(open_or_free(patience, WEBRTC, *wanted, gives_way, warnings, bind)?)
+                inherited.check_free(WEBRTC, Protocol::Udp, *wanted)?;
+                sockets.push(open_or_free(patience, WEBRTC, *wanted, gives_way, warnings, bind)?);
             }
         }
     }
@@ -336,7 +344,7 @@ fn open_pair(
     inherited: &mut Inherited,
 ) -> Result<UdpPair, RunError> {
     if first == 0 {
-        if let Some(pair) = inherited.take_pair(shard, 0) {
+        if let Some(pair) = inherited.take_pair(shard, host, 0) {
             return Ok(pair);
         }
         return udp_pair(host, None).map_err(|error| refused("RTP", host.at(0), &error));
@@ -345,10 +353,13 @@ fn open_pair(
     let Some(port) = port else {
         return Err(RunError::Config(format!("no RTP port is left for shard {shard}")));
     };
-    if let Some(pair) = inherited.take_pair(shard, port) {
+    if let Some(pair) = inherited.take_pair(shard, host, port) {
         return Ok(pair);
     }
     let addr = host.at(port);
+    for addr in [addr, host.at(port.saturating_add(1))] {
+        inherited.check_free("RTP", Protocol::Udp, addr)?;
+    }
     patience.open("RTP", addr, || udp_pair(host, Some(port)))
 }
 

@@ -227,7 +227,8 @@ impl Prepared {
         let count = fit.cpus.shards.len();
         let claim = ask.as_ref().map(|ask| takeover::ask(&fit.config, count, ask));
         let mut claim = claim.transpose()?;
-        fit.warnings.extend(claim.as_ref().and_then(|claim| manager::leaves_unit(claim.pid())));
+        let old = claim.as_ref().and_then(Claim::pid);
+        fit.warnings.extend(old.and_then(manager::leaves_unit));
         let mut inherited = claim.as_mut().map(Claim::take_sockets).unwrap_or_default();
         let mut sockets = listen::open(&fit.config, count, gives_way, &mut inherited)?;
         drop(inherited);

@@ -97,6 +97,7 @@ impl Reloader {
         let applied = apply(poller, &table, &paths.table);
         let applied = applied.map_err(|shard| ReloadError::Busy { shard })?;
         (paths.file, paths.table) = (Arc::clone(&new.paths), table);
+        self.playlists.drop_others(&new.paths);
         self.operators.replace(tokens);
         tell_log(&report);
         Ok(Reload { report, applied })
@@ -117,6 +118,13 @@ impl Reloader {
         told.map_err(|shard| format!("shard {shard} does not take the edits of playlists"))?;
         paths.table = table;
         Ok(())
+    }
+
+    /// This process serves, and what it was started with is in force: files that nobody needs go.
+    pub(super) fn begin(&self) {
+        let paths = self.paths.lock().unwrap_or_else(PoisonError::into_inner);
+        self.playlists.drop_unfinished();
+        self.playlists.drop_others(&paths.file);
     }
 
     /// What the file says of paths.

@@ -101,6 +101,11 @@ impl View {
         self.is_ready.store(true, Ordering::Relaxed);
     }
 
+    /// Files of the state folder are this process's from now on. Blocks on the disk.
+    pub(super) fn own_files(&self) {
+        self.reloader.begin();
+    }
+
     /// Players are not served any more.
     pub(super) fn end(&self) {
         self.is_ready.store(false, Ordering::Relaxed);

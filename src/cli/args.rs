@@ -128,11 +128,12 @@ pub struct ServeArgs {
     /// Folder to serve, with its subfolders, at /vod/; without one a built-in clip is at /demo
     #[arg(value_name = "DIR")]
     pub dir: Option<PathBuf>,
-    /// Take over from the running server: its ports, connections and sessions. Where some cannot be
-    /// handed over it goes on, or with `drop` they end
+    /// Take over from the running server: its ports, connections and sessions. Where some cannot
+    /// be handed over it goes on, or with `drop` they end; with `or-reload`, for ExecReload= of a
+    /// unit, it goes on and reads its configuration again
     #[arg(
         long,
-        value_name = "whole|drop",
+        value_name = "whole|drop|or-reload",
         num_args = 0..=1,
         require_equals = true,
         default_missing_value = "whole"
@@ -159,6 +160,9 @@ pub enum TakeoverMode {
     Whole,
     /// They end.
     Drop,
+    /// The running server goes on, and reads its configuration again: whatever the reason is why
+    /// nothing is taken over.
+    OrReload,
 }
 
 /// Words behind `generate`.
@@ -641,6 +645,18 @@ mod tests {
         for (line, command) in cases {
             assert_eq!(parse(line).unwrap().command, Some(command), "{line}");
         }
+    }
+
+    #[test]
+    fn words_of_the_unit_are_understood() {
+        let unit = include_str!("../../tuning/headend.service");
+        let words_of = |key: &str| unit.lines().find_map(|line| line.strip_prefix(key)).unwrap();
+        let started = serve(words_of("ExecStart=/usr/bin/"));
+        let reload = serve(words_of("ExecReload=/usr/bin/"));
+        assert_eq!(reload.takeover, Some(TakeoverMode::OrReload));
+        assert!(reload.background);
+        let as_started = ServeArgs { takeover: None, background: false, ..reload };
+        assert_eq!(as_started, started, "it serves what the server before has served");
     }
 
     #[test]

@@ -63,6 +63,13 @@ impl LeftBehind {
         (!counts.is_empty()).then_some(Self { counts })
     }
 
+    /// Adds sessions that no shard has.
+    pub fn add_others(&mut self, what: &'static str, count: usize) {
+        if count > 0 {
+            *self.counts.entry(what).or_default() += count;
+        }
+    }
+
     fn note(&mut self, why: MoveRefusal) {
         let what = match why {
             MoveRefusal::Tls => "over TLS",
@@ -71,6 +78,7 @@ impl LeftBehind {
             MoveRefusal::Publisher => "of a publisher",
             MoveRefusal::Lineup => "of a line-up",
             MoveRefusal::Multicast => "of a multicast group",
+            MoveRefusal::Title => "of a title that does not open in the new program",
             MoveRefusal::Busy => "with a request at hand",
             _ => "with ports of several shards",
         };

@@ -55,6 +55,9 @@ pub enum MoveRefusal {
     /// Viewers by WebRTC are on no shard.
     #[error("a viewer by WebRTC is on no shard")]
     Viewer,
+    /// The other program does not open its title.
+    #[error("the other program does not open the title of the session")]
+    Title,
     /// Members of groups stay on their shard.
     #[error("a member of a multicast group cannot be moved yet")]
     Multicast,

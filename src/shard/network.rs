@@ -123,10 +123,17 @@ impl<K: Kernel> Network<K> {
         let Some(place) = sessions.cx.sockets.next_place() else {
             return Err(RingError::unavailable("no room for another pair of sockets"));
         };
-        let (rtp_port, family) = (pair.rtp_port, Family::of(self.pair_host.ip()));
+        let (rtp_port, family) = (pair.rtp_port, self.family_of(&pair));
         self.pairs.open_foreign(&mut self.ring, &mut self.entries, place, pair, family)?;
         sessions.cx.sockets.add_pair_of(rtp_port, ids);
         Ok(place)
+    }
+
+    /// Family of a pair, which a process before this one may have bound to another address than
+    /// this one's pairs are.
+    fn family_of(&self, pair: &UdpPair) -> Family {
+        let family = self.ring.kernel().family_of(&pair.rtp);
+        family.unwrap_or_else(|| Family::of(self.pair_host.ip()))
     }
 
     /// Opens duplicates of another shard's sockets, by which streams of its sessions are sent.
@@ -143,7 +150,7 @@ impl<K: Kernel> Network<K> {
             return Err(RingError::unavailable("no room for another pair of sockets"));
         };
         let pair = UdpPair { rtp, rtcp, rtp_port: sockets.rtp_port };
-        let family = Family::of(self.pair_host.ip());
+        let family = self.family_of(&pair);
         self.pairs.open_foreign(&mut self.ring, &mut self.entries, place, pair, family)?;
         sessions.cx.sockets.add_foreign_pair(sockets.rtp_port, home);
         Ok(())

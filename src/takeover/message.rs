@@ -7,12 +7,21 @@ use serde::{Deserialize, Serialize};
 use super::VERSIONS;
 use super::v1::{Fd, PairRecord, ShardRecord, TitleRecord};
 
+/// Titles that one [`ToOld::Without`] can name.
+pub const WITHOUT_MAX: usize = 4_096;
+
 /// What the new process says.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ToOld {
     /// It wants to take over.
     Hello(Hello),
+    /// Titles that do not open there, so that their players cannot be taken over. Said before
+    /// `Freeze`, if there are some and they may end.
+    Without {
+        /// Places in [`Offer::titles`].
+        titles: Vec<u32>,
+    },
     /// It is ready: the sessions are to be handed over.
     Freeze,
     /// It has taken everything in, and the right to go on ([`Offer::right`]): it goes on from here.
@@ -80,7 +89,10 @@ pub struct Offer {
     /// The right to go on: an eventfd that counts one. The process that reads that goes on, and the
     /// other one never does.
     pub right: Fd,
-    /// Number of the old process, to be shown.
+    /// The old process, as a pidfd.
+    #[serde(default)]
+    pub process: Option<Fd>,
+    /// Its number, where it counts its processes: that of somebody else in another container.
     #[serde(default)]
     pub pid: u32,
 }

@@ -26,7 +26,7 @@ pub mod message;
 mod tests;
 pub mod v1;
 
-pub use message::{Hello, Offer, Offered, ToNew, ToOld};
+pub use message::{Hello, Offer, Offered, ToNew, ToOld, WITHOUT_MAX};
 
 /// Versions that this program reads and writes, the newest first.
 pub const VERSIONS: &[u32] = &[1];

@@ -95,7 +95,8 @@ fn newest_common_version_is_used_and_without_one_a_sentence_names_both() {
 
 #[test]
 fn messages_are_told_apart() {
-    for message in [ToOld::Hello(Hello::new("1.0", true)), ToOld::Freeze, ToOld::Taken] {
+    let without = ToOld::Without { titles: vec![0, 7] };
+    for message in [ToOld::Hello(Hello::new("1.0", true)), without, ToOld::Freeze, ToOld::Taken] {
         let text = serde_json::to_string(&message).unwrap();
         assert_eq!(serde_json::from_str::<ToOld>(&text).unwrap(), message);
     }

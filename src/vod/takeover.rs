@@ -76,6 +76,11 @@ impl Players {
         })
     }
 
+    /// Titles of a session: that which it plays, and that which was described to it.
+    pub fn titles_of(&self, key: SessionKey) -> impl Iterator<Item = &Arc<Title>> {
+        self.session(key).into_iter().flat_map(|session| [&session.title, &session.described])
+    }
+
     /// Titles of the sessions.
     pub fn titles(&self) -> impl Iterator<Item = &Arc<Title>> {
         self.slab.iter().flat_map(|(_, Session { title, described, .. })| [title, described])

@@ -73,7 +73,7 @@ const ADDRESSES: &[(&str, &[&str])] = &[
     ("memmap2", &["src/mapped/"]),
     ("landlock", &["src/sandbox/files.rs"]),
     ("mp4_atom", &["src/media/"]),
-    ("nix", &["src/sandbox/account.rs"]),
+    ("nix", &["src/appliance/takeover/wire.rs", "src/sandbox/account.rs"]),
     ("prometheus", &["src/metrics/", "src/http/admin/"]),
     ("ratatui", &["src/cli/remote/top/"]),
     ("regex", &["src/config/"]),

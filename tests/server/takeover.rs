@@ -2,6 +2,7 @@
 //! leaves the old one as it was.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed, and says where")]
 
+mod changes;
 mod manager;
 mod right;
 mod steps;

@@ -147,10 +147,13 @@ impl Talk {
             Speaker::New => Speaker::Old,
             Speaker::Old => Speaker::New,
         };
-        // Hello, Offer, Freeze, Shard.., Frozen, Taken, Serves.
+        // Hello, Offer, Without or not, Freeze, Shard.., Frozen, Taken, Serves.
         let body = &bytes[HEAD_BYTES..];
         let goes_on = match self.speaker {
-            Speaker::New => matches!(serde_json::from_slice(body), Ok(ToOld::Taken)),
+            Speaker::New => {
+                let said = serde_json::from_slice(body);
+                matches!(said, Ok(ToOld::Taken | ToOld::Without { .. }))
+            }
             Speaker::Old => matches!(serde_json::from_slice(body), Ok(ToNew::Shard(_))),
         };
         if !goes_on {
@@ -169,6 +172,17 @@ impl Talk {
             Speaker::Old => &self.old,
         };
         write_message(to, message)
+    }
+}
+
+impl Passed {
+    /// Puts another file in the place of a title of the offer.
+    pub(crate) fn replace_title(&mut self, name: &str, file: std::fs::File) {
+        let offer = serde_json::from_slice(&self.bytes[HEAD_BYTES..]).unwrap();
+        let ToNew::Offer(offer) = offer else { panic!("{offer:?}") };
+        let mut titles = offer.titles.iter();
+        let title = titles.find(|title| title.name.as_deref() == Some(name)).unwrap();
+        self.files[title.file.0 as usize] = file.into();
     }
 }
 

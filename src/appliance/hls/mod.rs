@@ -243,11 +243,16 @@ fn identity() -> Result<Identity, RunError> {
     Ok(Identity::new(certificate, key))
 }
 
+/// Number of viewers by WebRTC.
+pub(super) fn browsers() -> u64 {
+    WHEP.viewers.value()
+}
+
 /// Whether somebody watches: has a session of WebRTC, or has asked for something lately that
 /// viewers ask for again and again.
 pub(super) fn has_viewers() -> bool {
     let seen = HLS.seen_ns.value();
-    WHEP.viewers.value() > 0 || seen > 0 && monotonic() < Mono(seen) + VIEWER_MAX
+    browsers() > 0 || seen > 0 && monotonic() < Mono(seen) + VIEWER_MAX
 }
 
 /// The clock of the shards.

@@ -16,17 +16,18 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustix::process::geteuid;
+use rustix::process::{PidfdFlags, geteuid, getpid, pidfd_open};
 use tokio::sync::watch;
 
 use super::super::end::End;
+use super::super::hls::browsers;
 use super::super::opening::Opening;
 use super::super::reload::push_patiently;
 use super::door::Door;
 use super::inherited::{ADMIN, HLS, TAKEOVER, WEBRTC, spelled};
 use super::parting::Parting;
 use super::right::Right;
-use super::wire::{Wire, WireError};
+use super::wire::{Peer, Wire, WireError};
 use super::{
     MESSAGE_MAX, PREPARE_MAX, QUIET_MAX, RECORD_MAX, SERVES_MAX, TAKE_MAX, TELL_MAX, within,
 };
@@ -44,12 +45,18 @@ use crate::takeover::{Hello, Offer, Offered, ToNew, ToOld};
 #[derive(Debug, Default)]
 pub(in crate::appliance) struct Kept {
     listeners: Vec<(&'static str, SocketAddr, OwnedFd)>,
+    /// By which another process sees whether this one is there; none: the system has no such thing.
+    process: Option<OwnedFd>,
+    /// Counts viewers by WebRTC, which no shard knows.
+    pub(super) browsers: Option<fn() -> u64>,
 }
 
 impl Kept {
     /// Duplicates the sockets.
     pub(in crate::appliance) fn of(sockets: &Sockets) -> std::io::Result<Self> {
-        let mut kept = Self::default();
+        // Now: a server that runs may not ask for it.
+        let process = pidfd_open(getpid(), PidfdFlags::empty()).ok();
+        let mut kept = Self { process, browsers: Some(browsers), ..Self::default() };
         for shard in &sockets.shards {
             for (speaks, listener) in &shard.listeners {
                 let addr = local_addr(listener)?;
@@ -168,35 +175,44 @@ impl Giver {
     pub(super) fn serve(&self, mut wire: Wire) -> Became {
         let peer = match wire.peer() {
             Ok(peer) => peer,
-            Err(error) => return Became::Resumed(error.to_string()),
+            Err(error) => return refuse(&mut wire, error.to_string()),
         };
-        let (uid, own) = (peer.uid, geteuid());
-        if uid != own && !uid.is_root() {
-            let why = format!("user {} may not take over from user {}", uid.as_raw(), own.as_raw());
+        let (Peer { user, pid }, own) = (peer, geteuid().as_raw());
+        if user != own && user != 0 {
+            let why = format!("user {user} may not take over from user {own}");
             return refuse(&mut wire, why);
         }
         let hello = match wire.receive::<ToOld>(within(MESSAGE_MAX)) {
             Ok((ToOld::Hello(hello), _)) => hello,
             Ok(_) => return refuse(&mut wire, "it did not say hello".to_owned()),
-            Err(error) => return Became::Resumed(error.to_string()),
+            Err(error) => return refuse(&mut wire, error.to_string()),
         };
-        let pid = peer.pid.as_raw_nonzero().get();
         tracing::info!(code = "HE-I411", pid, program = hello.program, "a program takes over");
         let right = match Right::new() {
             Ok(right) => right,
             Err(error) => return refuse(&mut wire, error.to_string()),
         };
-        if let Err(why) = self.offer(&mut wire, &hello, right.as_fd()) {
-            return refuse(&mut wire, why);
+        let titles = match self.offer(&mut wire, &hello, right.as_fd()) {
+            Ok(titles) => titles,
+            Err(why) => return refuse(&mut wire, why),
+        };
+        let until = within(PREPARE_MAX);
+        let mut said = wire.receive::<ToOld>(until);
+        let mut without: Vec<Arc<Title>> = Vec::new();
+        if let Ok((ToOld::Without { titles: places }, _)) = &said {
+            let title = |place: &u32| titles.get(*place as usize).map(Arc::clone);
+            without = places.iter().filter_map(title).collect();
+            said = wire.receive::<ToOld>(until);
         }
-        match wire.receive::<ToOld>(within(PREPARE_MAX)) {
+        drop(titles);
+        match said {
             Ok((ToOld::Freeze, _)) => {}
             Ok((ToOld::Refused { why }, _)) => return Became::Resumed(why),
             Ok(_) => return refuse(&mut wire, "it did not say what was due".to_owned()),
             Err(error) => return refuse(&mut wire, error.to_string()),
         }
         let mut held = Held::new(self, &right);
-        let given = self.give(&mut wire, hello.may_end);
+        let given = self.give(&mut wire, hello.may_end, without.into());
         if held.end() {
             // Not said before: the other one may look at what is served here.
             let has_not = "it said that it goes on, and had not taken the right to";
@@ -245,7 +261,13 @@ impl Giver {
         if is_served { Became::Left } else { Became::Abandoned }
     }
 
-    fn offer(&self, wire: &mut Wire, hello: &Hello, right: BorrowedFd<'_>) -> Result<(), String> {
+    /// Returns the titles of the offer.
+    fn offer(
+        &self,
+        wire: &mut Wire,
+        hello: &Hello,
+        right: BorrowedFd<'_>,
+    ) -> Result<Vec<Arc<Title>>, String> {
         let version = hello.common_version()?;
         let open = self.ask_all(MESSAGE_MAX, |answer| TakeoverMessage::Pairs { answer })?;
         let open: Vec<Vec<(u8, UdpPair)>> = open.into_iter().collect::<Result<_, _>>()?;
@@ -275,10 +297,15 @@ impl Giver {
             records.push(TitleRecord { name: name_of(title), file, wire: title.wire.random() });
         }
         let program = env!("CARGO_PKG_VERSION").to_owned();
-        let (right, pid) = (add(right), std::process::id());
-        let offer = Offer { version, program, listeners, pairs, titles: records, right, pid };
+        let right = add(right);
+        let process = self.kept.process.as_ref().map(|one| add(one.as_fd()));
+        let pid = std::process::id();
+        let offer =
+            Offer { version, program, listeners, pairs, titles: records, right, process, pid };
         wire.send(&ToNew::Offer(offer), &files, within(MESSAGE_MAX))
-            .map_err(|error| error.to_string())
+            .map_err(|error| error.to_string())?;
+        drop(files);
+        Ok(titles)
     }
 
     /// Titles that are played, each once.
@@ -294,7 +321,17 @@ impl Giver {
     }
 
     /// From the last request to the decision. The error is why this process goes on.
-    fn give(&self, wire: &mut Wire, may_end: bool) -> Result<(), String> {
+    fn give(
+        &self,
+        wire: &mut Wire,
+        may_end: bool,
+        without: Arc<[Arc<Title>]>,
+    ) -> Result<(), String> {
+        if !without.is_empty() {
+            let message = || TakeoverMessage::Without { titles: Arc::clone(&without) };
+            tell_until(&self.poller, message, within(MESSAGE_MAX))
+                .map_err(|shard| format!("shard {shard} does not read its inbox"))?;
+        }
         self.make_quiet(may_end)?;
         // Who connects from now on waits for the process that goes on, as at the ports of shards.
         self.opening.pause();
@@ -317,6 +354,8 @@ impl Giver {
         for shard in quiet {
             left.add(&shard?);
         }
+        let browsers = self.kept.browsers.map_or(0, |count| count());
+        left.add_others("by WebRTC", usize::try_from(browsers).unwrap_or(usize::MAX));
         if !left.is_empty() && !may_end {
             return Err(format!(
                 "{} sessions cannot be handed over ({left}); --takeover=drop ends them, or \

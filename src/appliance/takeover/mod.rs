@@ -92,6 +92,9 @@ pub(super) fn door(
 ) -> Result<Option<Door>, RunError> {
     let Some(path) = config.takeover.path(config.state_dir.as_deref()) else { return Ok(None) };
     if let Some(door) = claim.and_then(|claim| claim.take_door(&path)) {
+        warnings.extend(door.check().err().map(|why| {
+            format!("no program can take over from this one after its next start: {why} (HE-W124)")
+        }));
         return Ok(Some(door));
     }
     match (Door::open(&path), &config.takeover) {

@@ -2,15 +2,16 @@
 //!
 //! ```text
 //!  ask -> Offer: sockets, titles ..  take: titles open -> Freeze -> records -> shards -> the right
+//!                                               `-- or Without, if their players may end
 //!      Claim                         begin: shards go on -> Taken       serves: the other one ends
 //! ```
 //! Any failure before this process has the right ends it with a sentence, and the other one goes
 //! on. After it nothing can fail but this process as a whole, and then nobody serves: the other one
 //! cannot know what was sent.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs::File;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -20,7 +21,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Resource, getrlimit};
 
 use super::super::reload::push_patiently;
-use super::door::Door;
+use super::door::{Door, are_one};
 use super::giver::tell_until;
 use super::inherited::{Inherited, TAKEOVER};
 use super::live::Paths;
@@ -38,19 +39,21 @@ use crate::shard::sockets::UdpPair;
 use crate::shard::takeover::shares::{Files, Shares};
 use crate::shard::takeover::{Answer, Taken, TakeoverMessage};
 use crate::takeover::v1::{ShardRecord, TitleRecord};
-use crate::takeover::{Hello, Offer, ToNew, ToOld};
+use crate::takeover::{Hello, Offer, ToNew, ToOld, WITHOUT_MAX};
 
 /// A takeover that the old process has agreed to.
 #[derive(Debug)]
 pub(in crate::appliance) struct Claim {
     wire: Wire,
     path: PathBuf,
+    /// Sessions that cannot be handed over may end.
+    may_end: bool,
     titles: Vec<Arc<Adopted>>,
     door: Option<UnixListener>,
     sockets: Inherited,
     right: Right,
-    /// Number of the other process.
-    pid: u32,
+    /// The other process; none: its system has no such thing.
+    process: Option<OwnedFd>,
 }
 
 /// Everything is here, and the right to go on.
@@ -130,8 +133,9 @@ impl Claim {
             Ok(_) => return Err("the running server answers with something else".to_owned()),
             Err(error) => return Err(format!("the running server does not answer: {error}")),
         };
-        let Offer { listeners, pairs, titles, right, pid, .. } = offer;
+        let Offer { listeners, pairs, titles, right, process, .. } = offer;
         let right = Right::of(files.take(right)?);
+        let process = process.map(|process| files.take(process)).transpose()?;
         let mut sockets = Inherited::default();
         let mut door = None;
         for one in listeners {
@@ -152,7 +156,7 @@ impl Claim {
         }
         let titles = titles.into_iter().map(|title| to_open(title, &mut files));
         let titles = titles.collect::<Result<_, _>>()?;
-        Ok(Self { wire, path: path.to_owned(), titles, door, sockets, right, pid })
+        Ok(Self { wire, path: path.to_owned(), may_end, titles, door, sockets, right, process })
     }
 
     /// Takes the sockets out that the configuration may ask for.
@@ -162,15 +166,20 @@ impl Claim {
 
     /// The socket by which the next program takes over, if it is to be at this path.
     pub(in crate::appliance) fn take_door(&mut self, path: &Path) -> Option<Door> {
-        if path != self.path {
+        if !are_one(path, &self.path) {
             return None;
         }
-        self.door.take().map(|listener| Door::inherited(self.path.clone(), listener))
+        self.door.take().map(|listener| Door::inherited(path.to_owned(), listener))
     }
 
-    /// The process that this one takes over from.
-    pub(in crate::appliance) fn pid(&self) -> u32 {
-        self.pid
+    /// Number here of the process that this one takes over from, of which the kernel knows;
+    /// `None`: it has none, as one in another container, whose own number is that of somebody else
+    /// here.
+    pub(in crate::appliance) fn pid(&self) -> Option<u32> {
+        let process = self.process.as_ref()?.as_raw_fd();
+        let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{process}")).ok()?;
+        let number = info.lines().find_map(|line| line.strip_prefix("Pid:"))?;
+        number.trim().parse().ok().filter(|pid| *pid > 0)
     }
 
     /// Looks whether the other process is still there, or waits for this one no more: the ports
@@ -220,9 +229,7 @@ impl Claim {
         last: impl FnOnce() -> Result<(), String>,
     ) -> Result<(usize, Times), String> {
         let mut opened = Opened::new();
-        let titles = std::mem::take(&mut self.titles);
-        // One that does not open may have no player any more when it counts.
-        open(poller, titles, &mut opened, PREPARE_MAX, || self.check())?;
+        self.open_offered(poller, &mut opened)?;
         let asked = self.wire.send(&ToOld::Freeze, &[], within(MESSAGE_MAX));
         asked.map_err(|error| error.to_string())?;
         let records = self.records()?;
@@ -244,6 +251,27 @@ impl Claim {
             true => Ok((sessions, Times { frozen_ns, parts_ns })),
             false => Err(self.refusal()),
         }
+    }
+
+    /// Opens the titles of the offer, before anything has moved. Players of those that do not open
+    /// end, if they may.
+    fn open_offered(&mut self, poller: &Poller<Inbox>, opened: &mut Opened) -> Result<(), String> {
+        let titles = std::mem::take(&mut self.titles);
+        let keys = keys_of(&titles)?;
+        let failed = open(poller, titles, opened, PREPARE_MAX, || self.check())?;
+        let Some(first) = failed.first() else { return Ok(()) };
+        let count = failed.len();
+        if !self.may_end || count > WITHOUT_MAX {
+            return Err(format!(
+                "{count} titles that are played do not open in this program, the first of them is \
+                 {}; --takeover=drop ends their players, {WITHOUT_MAX} titles at most",
+                unopened(first)
+            ));
+        }
+        let without = (0..).zip(&keys).filter(|(_, key)| !opened.contains_key(key));
+        let titles = without.map(|(place, _)| place).take(WITHOUT_MAX).collect();
+        let said = self.wire.send(&ToOld::Without { titles }, &[], within(MESSAGE_MAX));
+        said.map_err(|error| error.to_string())
     }
 
     /// What all shards have told.
@@ -310,27 +338,36 @@ fn to_open(record: TitleRecord, files: &mut Files) -> Result<Arc<Adopted>, Strin
     Ok(Arc::new(Adopted { name: record.name, file, wire: WireBase::new(record.wire) }))
 }
 
-/// Opens titles on the first shard; those that do not open are left out. `check` is called now and
-/// then, and its error ends that.
+fn keys_of(titles: &[Arc<Adopted>]) -> Result<Vec<Key>, String> {
+    let key = |title: &Arc<Adopted>| Ok((title.name.clone(), FileIdentity::of(&title.file)?));
+    titles.iter().map(key).collect::<std::io::Result<_>>().map_err(|error| error.to_string())
+}
+
+/// A title that does not open, with the reason.
+fn unopened((name, failure): &(Option<String>, OpenFailure)) -> String {
+    format!("{} ({failure})", name.as_deref().unwrap_or("the clip"))
+}
+
+/// Opens titles on the first shard. Returns those that do not open, by their names. `check` is
+/// called now and then, and its error ends that.
 fn open(
     poller: &Poller<Inbox>,
     titles: Vec<Arc<Adopted>>,
     opened: &mut Opened,
     time: Duration,
     mut check: impl FnMut() -> Result<(), String>,
-) -> Result<(), String> {
-    let mut keys = Vec::new();
+) -> Result<Vec<(Option<String>, OpenFailure)>, String> {
+    let (mut keys, mut seen) = (Vec::new(), HashSet::new());
     let mut wanted = Vec::new();
-    for title in titles {
-        let identity = FileIdentity::of(&title.file).map_err(|error| error.to_string())?;
-        let key = (title.name.clone(), identity);
-        if !opened.contains_key(&key) && !keys.contains(&key) {
+    for (key, title) in keys_of(&titles)?.into_iter().zip(titles) {
+        if !opened.contains_key(&key) && seen.insert(key.clone()) {
             keys.push(key);
             wanted.push(title);
         }
     }
+    let mut failed = Vec::new();
     if wanted.is_empty() {
-        return Ok(());
+        return Ok(failed);
     }
     let (answer, answered) = mpsc::channel();
     let answer: Answer<Vec<Result<Arc<Title>, OpenFailure>>> = Box::new(move |titles| {
@@ -352,11 +389,12 @@ fn open(
             Ok(title) => drop(opened.insert(key, title)),
             Err(failure) => {
                 let name = key.0.as_deref().unwrap_or("the clip");
-                tracing::warn!(code = "HE-W413", name, ?failure, "a title did not open");
+                tracing::warn!(code = "HE-W413", name, %failure, "a title did not open");
+                failed.push((key.0, failure));
             }
         }
     }
-    Ok(())
+    Ok(failed)
 }
 
 /// Adds what a shard has told, when the titles that were opened since the offer are open, too.
@@ -368,17 +406,17 @@ fn add(
 ) -> Result<(), String> {
     let titles = record.titles.iter().map(|title| to_open(title.clone(), &mut files));
     let titles: Vec<Arc<Adopted>> = titles.collect::<Result<_, _>>()?;
-    let keys: Vec<Key> = titles
-        .iter()
-        .map(|title| Ok((title.name.clone(), FileIdentity::of(&title.file)?)))
-        .collect::<std::io::Result<_>>()
-        .map_err(|error| error.to_string())?;
+    let keys = keys_of(&titles)?;
     // Whatever becomes of the other process: it has told everything soon.
-    open(poller, titles, opened, TAKE_MAX, || Ok(()))?;
-    let titles: Option<Vec<Arc<Title>>> =
-        keys.iter().map(|key| opened.get(key).map(Arc::clone)).collect();
-    let titles = titles.ok_or("a title that is played does not open here")?.into();
-    shares.add(record, &mut files, &titles)
+    if let Some(first) = open(poller, titles, opened, TAKE_MAX, || Ok(()))?.first() {
+        return Err(format!(
+            "a title that has been played for some moments does not open in this program: {}; try \
+             again",
+            unopened(first)
+        ));
+    }
+    let titles: Vec<Arc<Title>> = keys.iter().filter_map(|key| opened.get(key).cloned()).collect();
+    shares.add(record, &mut files, &titles.into())
 }
 
 /// Has the shards take in what is theirs; returns the number of sessions.

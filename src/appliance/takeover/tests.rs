@@ -105,6 +105,7 @@ fn handle(shard: u8, message: TakeoverMessage, told: &Mutex<Vec<&'static str>>) 
             lock(told).push("freeze");
             answer(Ok(Given { record: record(shard), files: Vec::new() }));
         }
+        TakeoverMessage::Without { .. } => {}
         TakeoverMessage::Resume => lock(told).push("resume"),
         TakeoverMessage::Leave => lock(told).push("leave"),
         TakeoverMessage::Open { answer, titles } if titles.is_empty() => answer(Vec::new()),
@@ -319,6 +320,38 @@ fn old_process_goes_on_when_the_new_one_refuses_or_says_something_else() {
         old.shards.wait_for("resume");
         assert_eq!(old.shards.told(), ["freeze", "resume"]);
     }
+}
+
+#[test]
+fn new_process_whose_hello_cannot_be_read_is_told_so() {
+    let old = Old::new();
+    let (became, told) = old.serve(|new| {
+        new.shutdown(std::net::Shutdown::Write).unwrap();
+        Wire::new(new).receive::<ToNew>(soon())
+    });
+    let Ok((ToNew::Refused { why }, _)) = told else { panic!("{told:?}") };
+    assert_eq!(became, Became::Resumed(why));
+}
+
+#[test]
+fn viewers_that_no_shard_knows_are_told_before_anything_stops() {
+    let mut old = Old::new();
+    old.giver.kept.browsers = Some(|| 2);
+    let [hello, freeze, _] = words();
+    let (_, why) = old.serve(|mut new| {
+        new.write_all(&[hello, freeze].concat()).unwrap();
+        let mut wire = Wire::new(new);
+        loop {
+            match wire.receive::<ToNew>(soon()) {
+                Ok((ToNew::Refused { why }, _)) => return why,
+                Ok(_) => {}
+                Err(error) => panic!("{error}"),
+            }
+        }
+    });
+    assert!(why.contains("2 sessions") && why.contains("2 by WebRTC"), "{why}");
+    old.shards.wait_for("resume");
+    assert_eq!(old.shards.told(), ["resume"]);
 }
 
 #[test]

@@ -17,6 +17,8 @@ use std::os::unix::fs::FileExt as _;
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
+use nix::sys::socket::getsockopt;
+use nix::sys::socket::sockopt::PeerCredentials;
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::fs::{MemfdFlags, memfd_create};
 use rustix::net::{
@@ -152,6 +154,9 @@ impl Wire {
             let time = left(until)?;
             match call(&self.stream) {
                 Err(rustix::io::Errno::INTR) => {}
+                // As many descriptors of this user are on their way as a process may have open,
+                // until somebody receives some.
+                Err(rustix::io::Errno::TOOMANYREFS) => std::thread::sleep(REFS_PAUSE.min(time)),
                 Err(rustix::io::Errno::AGAIN) => {
                     let mut polled = [PollFd::new(&self.stream, PollFlags::OUT)];
                     let time = Timespec::try_from(time).unwrap_or_default();
@@ -215,10 +220,19 @@ impl Wire {
         polled[0].revents().intersects(PollFlags::HUP | PollFlags::ERR)
     }
 
-    /// The user of the other end.
-    pub(super) fn peer(&self) -> io::Result<rustix::net::UCred> {
-        Ok(rustix::net::sockopt::socket_peercred(self.stream.as_fd())?)
+    /// Who the other end is.
+    pub(super) fn peer(&self) -> io::Result<Peer> {
+        let found = getsockopt(&self.stream, PeerCredentials)?;
+        Ok(Peer { user: found.uid(), pid: found.pid() })
     }
+}
+
+/// A process, as the kernel knows it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Peer {
+    pub(super) user: u32,
+    /// 0: it has no number here, as one in another container.
+    pub(super) pid: i32,
 }
 
 /// A file in memory with these bytes.
@@ -317,6 +331,8 @@ fn of(error: io::Error) -> WireError {
 const APART_BYTES: usize = 64 << 10;
 /// Bytes that are read at once.
 const READ_BYTES_MAX: usize = 1 << 20;
+/// Between two attempts to send descriptors.
+const REFS_PAUSE: Duration = Duration::from_millis(1);
 /// Room for the descriptors of a piece.
 const SPACE: usize = rustix::cmsg_space!(ScmRights(DESCRIPTORS_A_PIECE));
 

@@ -260,6 +260,7 @@ impl<K: Kernel> Shard<K> {
 
     /// Goes on, as if nothing had been asked.
     pub(super) fn resume(&mut self) {
+        self.takeover.without = Arc::default();
         if matches!(self.takeover.step, Step::Serving | Step::Left | Step::Waiting(_)) {
             return;
         }

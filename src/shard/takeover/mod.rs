@@ -70,6 +70,11 @@ pub enum TakeoverMessage {
         /// descriptors are running out.
         answer: Answer<Result<Vec<(u8, UdpPair)>, String>>,
     },
+    /// Old: the other process does not open these titles. Until `Resume` or `Leave`.
+    Without {
+        /// The titles.
+        titles: Arc<[Arc<Title>]>,
+    },
     /// Old: read no request any more, and answer when none is at hand.
     Quiet {
         /// Gets the sessions that cannot be handed over, or a sentence: requests were at hand for
@@ -164,6 +169,8 @@ pub(super) struct Takeover {
     halting: Option<Halting>,
     /// Sockets at which datagrams are received again when the shard goes on.
     unheard: Vec<EntryKey>,
+    /// Titles whose sessions cannot be handed over.
+    without: Arc<[Arc<Title>]>,
 }
 
 #[derive(Default)]
@@ -284,6 +291,7 @@ impl std::fmt::Debug for TakeoverMessage {
         f.write_str(match self {
             Self::Titles { .. } => "Titles",
             Self::Pairs { .. } => "Pairs",
+            Self::Without { .. } => "Without",
             Self::Quiet { .. } => "Quiet",
             Self::Halt { .. } => "Halt",
             Self::Pass { .. } => "Pass",

@@ -17,6 +17,7 @@ use crate::consumers::parcel::Unit;
 use crate::consumers::takeover::LeftBehind;
 use crate::library::title::Title;
 use crate::poll::poll_table::EntryKey;
+use crate::session::directory::SessionRef;
 use crate::session::handover::MoveRefusal;
 use crate::shard::ring::FileSlot;
 use crate::shard::ring::kernel::Kernel;
@@ -100,6 +101,7 @@ impl<K: Kernel> Shard<K> {
     /// # Errors
     /// Why not. `Busy`: not at the moment.
     pub(super) fn check_unit(&mut self, unit: &Unit) -> Result<(), MoveRefusal> {
+        self.check_titles(unit)?;
         if let Some(key) = unit.connection {
             let connection = self.net.entries.connection_mut(key).ok_or(MoveRefusal::Busy)?;
             connection.check_takeover()?;
@@ -109,6 +111,20 @@ impl<K: Kernel> Shard<K> {
             return if can_wait { Ok(()) } else { Err(MoveRefusal::Busy) };
         }
         self.sessions.check_takeover(unit)
+    }
+
+    /// Whether the other process has the titles of a unit.
+    fn check_titles(&self, unit: &Unit) -> Result<(), MoveRefusal> {
+        let without = &self.takeover.without;
+        if without.is_empty() {
+            return Ok(());
+        }
+        let lacks = |title: &Arc<Title>| without.iter().any(|one| Arc::ptr_eq(one, title));
+        let is_lacking = unit.sessions.iter().any(|(_, session)| match session {
+            SessionRef::Title(key) => self.sessions.vod.players.titles_of(*key).any(lacks),
+            SessionRef::Reader(_) | SessionRef::Publisher(_) => false,
+        });
+        if is_lacking { Err(MoveRefusal::Title) } else { Ok(()) }
     }
 
     /// The record of all units that can go, and these units. `told` are the sessions of which it

@@ -37,6 +37,7 @@ impl<K: Kernel> Shard<K> {
         match message {
             TakeoverMessage::Titles { answer } => answer(self.titles_in_play()),
             TakeoverMessage::Pairs { answer } => answer(self.open_pairs()),
+            TakeoverMessage::Without { titles } => self.takeover.without = titles,
             TakeoverMessage::Quiet { answer } => self.begin_quiet(answer),
             TakeoverMessage::Halt { answer } => self.begin_halt(answer),
             TakeoverMessage::Pass { answer } => self.pass(answer),

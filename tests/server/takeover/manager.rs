@@ -128,6 +128,40 @@ fn server_whose_command_is_killed_before_it_has_the_right_does_not_take_over() {
     Client::connect(old.rtsp).request("OPTIONS", "*", &[]).expect(200);
 }
 
+/// A hook that reloads the unit does not fail because of players, or of a server that is too old.
+#[test]
+fn reload_of_a_unit_reads_the_configuration_again_where_nothing_can_be_taken_over() {
+    let mut site = Site::new("");
+    site.config = site.config.replace("[server]\n", "[server]\ntakeover = \"off\"\n");
+    let mut old = site.start("1");
+    let reload = |site: &Site, main: &str| {
+        let files = tempfile::tempdir_in(scratch()).unwrap();
+        let mut command = site.command("1", files.path());
+        command.env("MAINPID", main).args(["--takeover=or-reload", "--background"]);
+        run_command(&mut command, PATIENCE)
+    };
+    let pid = old.pid().to_string();
+    let wrong = Site { config: "[server]\nnothing = 1\n".to_owned(), ..Site::new("") };
+    let ended = reload(&wrong, &pid);
+    assert_eq!(ended.status.code(), Some(2), "{ended:?}");
+    old.write_config(&format!("{}[path.\"live/newer\"]\n", site.config));
+    let ended = reload(&site, &pid);
+    assert_eq!(ended.status.code(), Some(0), "{ended:?}");
+    for part in ["server.takeover is off", "HE-W128", "reads its configuration again"] {
+        assert!(ended.stderr.contains(part), "{part}: {ended:?}");
+    }
+    old.assert_logs("HE-I402");
+    assert_eq!(old.log().matches("HE-I402").count(), 1, "{}", old.log());
+    assert!(!old.log().contains("HE-E403"), "nobody has asked it to read the wrong file");
+    old.assert_alive();
+    let ended = reload(&site, "");
+    assert_eq!(ended.status.code(), Some(2), "{ended:?}");
+    assert!(ended.stderr.contains("MAINPID"), "{ended:?}");
+    let alone = site.run("1", &["--takeover=or-reload"]);
+    assert_eq!(alone.status.code(), Some(2), "{alone:?}");
+    assert!(alone.stderr.contains("--background"), "{alone:?}");
+}
+
 #[test]
 fn reload_that_fails_says_why_and_has_the_exit_code_of_the_server() {
     let site = Site::new("");

@@ -184,3 +184,27 @@ fn file_that_is_shorter_than_it_is_said_to_be_is_refused() {
     from.send_piece(&[file.as_fd()], soon()).unwrap();
     assert!(matches!(to.receive::<ToNew>(soon()), Err(WireError::Unreadable(_))));
 }
+
+#[test]
+fn other_end_is_known_by_its_user_and_number() {
+    let (own, _its) = UnixStream::pair().unwrap();
+    let pid = rustix::process::getpid().as_raw_nonzero().get();
+    let user = rustix::process::geteuid().as_raw();
+    assert_eq!(Wire::new(own).peer().unwrap(), Peer { user, pid });
+}
+
+#[test]
+fn descriptors_wait_until_some_that_are_on_their_way_have_come() {
+    let (own, _its) = UnixStream::pair().unwrap();
+    let wire = Wire::new(own);
+    let mut calls = 0;
+    let sent = wire.write(Instant::now() + Duration::from_secs(10), |_| {
+        calls += 1;
+        if calls < 3 { Err(rustix::io::Errno::TOOMANYREFS) } else { Ok(calls) }
+    });
+    assert_eq!(sent.unwrap(), 3);
+    let late = wire.write(Instant::now() + Duration::from_millis(5), |_| {
+        Err::<(), _>(rustix::io::Errno::TOOMANYREFS)
+    });
+    assert!(matches!(late, Err(WireError::Late)), "{late:?}");
+}
