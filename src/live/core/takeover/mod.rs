@@ -27,6 +27,7 @@
 //! pictures that no present reader needs; a batch is checked as one of a publisher.
 
 mod block;
+mod budget;
 mod feed;
 mod owner;
 mod source;
@@ -45,6 +46,7 @@ use crate::live::core::message::SourceRef;
 use crate::takeover::live::{ClockRecord, DescriptionRecord, TrackRecord};
 
 pub use block::block_id;
+pub use budget::{Tail, shares};
 
 /// A path that another process has told, for one shard.
 #[derive(Debug, Clone)]
