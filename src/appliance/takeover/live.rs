@@ -24,7 +24,7 @@ use crate::live::core::batch::{Generation, PacketBatch};
 use crate::live::core::description::Description;
 use crate::live::core::limits::BATCH_BYTES_MAX;
 use crate::live::core::message::{SourceRef, owner_of};
-use crate::live::core::takeover::{TakenOwner, TakenPath};
+use crate::live::core::takeover::{TakenOwner, TakenPath, joined};
 use crate::poll::poller::Poller;
 use crate::shard::inbox::Inbox;
 use crate::shard::takeover::shares::Files;
@@ -59,8 +59,10 @@ struct Told {
     generation: u32,
     description: DescriptionRecord,
     owner: Option<OwnerRecord>,
-    /// Numbers of its batches, as the shard with most of them has told.
+    /// Numbers of its batches.
     blocks: Vec<u64>,
+    /// Source and arrival of the newest one.
+    newest: Option<(u32, u64)>,
     /// Where its publisher goes, and the number under which it holds the path.
     source: Option<(ShardId, u32)>,
     /// Where its readers go.
@@ -82,6 +84,7 @@ impl Paths {
         for record in std::mem::take(&mut of.paths) {
             let PathRecord { name, generation, description, owner, blocks } = record;
             let ids: Vec<u64> = blocks.iter().map(|block| block.id).collect();
+            let newest = blocks.last().map(|block| (block.generation, block.received_ns));
             for block in blocks {
                 if let Entry::Vacant(place) = self.batches.entry(block.id) {
                     let batch = batch_of(&block, packets.as_ref())
@@ -90,7 +93,8 @@ impl Paths {
                 }
             }
             let (source, readers) = (None, Vec::new());
-            let told = Told { generation, description, owner, blocks: ids, source, readers };
+            let blocks = ids;
+            let told = Told { generation, description, owner, blocks, newest, source, readers };
             match self.by_name.get_mut(&name) {
                 None => drop(self.by_name.insert(name, told)),
                 Some(known) => known.join(told),
@@ -155,9 +159,9 @@ impl Told {
             (self.generation, self.description) = (other.generation, other.description);
             self.owner = other.owner;
         }
-        if other.blocks.len() > self.blocks.len() {
-            self.blocks = other.blocks;
-        }
+        let is_newer = other.newest > self.newest;
+        self.blocks = joined(std::mem::take(&mut self.blocks), other.blocks, is_newer);
+        self.newest = self.newest.max(other.newest);
     }
 
     fn into_path(

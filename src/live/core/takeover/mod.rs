@@ -47,6 +47,7 @@ use crate::takeover::live::{ClockRecord, DescriptionRecord, TrackRecord};
 
 pub use block::block_id;
 pub use budget::{Tail, shares};
+pub use feed::joined;
 
 /// A path that another process has told, for one shard.
 #[derive(Debug, Clone)]
