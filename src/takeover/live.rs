@@ -483,6 +483,9 @@ pub struct InputRecord {
     pub interface: Option<String>,
     /// The socket.
     pub socket: Fd,
+    /// Datagrams that came and were not looked at, with their senders.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub datagrams: Vec<(SocketAddr, Bytes)>,
 }
 
 impl SessionRecord {

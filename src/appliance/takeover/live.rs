@@ -2,7 +2,7 @@
 //! one.
 //!
 //! ```text
-//!  old   Quiet --settle: Halt, Pass, Pass--> Freeze
+//!  old   Quiet --settle: Packets, Halt, Pass, Pass--> Freeze
 //!  new   records of all shards --add--> batches once, by number --share--> owner, source, readers
 //! ```
 //! A path goes to three kinds of shards, whose numbers may be others than before: its owner by its
@@ -37,6 +37,8 @@ use crate::takeover::v1::{SessionRecord, ShardRecord, UnitRecord};
 /// # Errors
 /// A sentence.
 pub(super) fn settle(poller: &Poller<Inbox>) -> Result<(), String> {
+    let written = ask_all(poller, RECORD_MAX, |answer| TakeoverMessage::Packets { answer })?;
+    written.into_iter().collect::<Result<(), String>>()?;
     let halted = ask_all(poller, QUIET_MAX, |answer| TakeoverMessage::Halt { answer })?;
     halted.into_iter().collect::<Result<(), String>>()?;
     // From the shard of a source to the owner of the path, and on to those of readers.
@@ -52,6 +54,8 @@ pub(super) struct Paths {
     by_name: BTreeMap<String, Told>,
     batches: HashMap<u64, Arc<PacketBatch>>,
     inputs: Vec<(InputRecord, OwnedFd)>,
+    /// When packets ceased to come.
+    halted: Option<Mono>,
 }
 
 /// What is known of one path.
@@ -77,6 +81,7 @@ impl Paths {
     pub(super) fn add(&mut self, of: &mut ShardRecord, files: &mut Files) -> Result<(), String> {
         let packets = of.packets.map(|packets| files.take(packets)).transpose()?;
         let packets = packets.map(File::from);
+        self.halted = self.halted.into_iter().chain(of.halted_ns.map(Mono)).min();
         for input in std::mem::take(&mut of.inputs) {
             let socket = files.take(input.socket)?;
             self.inputs.push((input, socket));
@@ -132,7 +137,8 @@ impl Paths {
         for (shard, taken) in (0_u8..).map(ShardId).zip(&shards) {
             taken.units.iter().for_each(|unit| self.note(&unit.record, shard));
         }
-        let Self { by_name, batches, inputs } = self;
+        let Self { by_name, batches, inputs, halted } = self;
+        shards.iter_mut().for_each(|taken| taken.halted = halted);
         let count = u8::try_from(shards.len()).unwrap_or(u8::MAX);
         for (input, socket) in inputs {
             let owner = usize::from(owner_of(&input.path, count).0);

@@ -61,6 +61,7 @@ pub(super) fn input() -> InputRecord {
         senders: vec![address("192.0.2.5:0").ip()],
         interface: Some("eth1".to_owned()),
         socket: Fd(6),
+        datagrams: Vec::new(),
     }
 }
 

@@ -6,7 +6,6 @@ use crate::base::carrier::Carrier;
 use crate::base::ids::{RtpTs, SeqNo, Ssrc};
 use crate::base::time::Mono;
 use crate::live::core::batch::{Generation, PacketBatch};
-use crate::live::core::limits::RETRANSMIT_TIME;
 use crate::live::core::path::{LivePath, PathLimits, ReaderKey};
 use crate::live::core::reader::{
     Cursor, FeedState, Place, Reader, ReaderCounts, ReaderStream, SkipCounts, To,
@@ -126,24 +125,6 @@ impl BatchRing {
     /// The batches from a number on, the oldest first.
     pub fn batches_from(&self, no: u64) -> impl Iterator<Item = &Arc<PacketBatch>> {
         (no.max(self.first_no())..self.end_no()).filter_map(|no| self.batch(no))
-    }
-
-    /// Number of the oldest batch that is of use to who comes, or asks for lost packets, with those
-    /// after it within `bytes_max`.
-    #[must_use]
-    pub fn useful_from(&self, bytes_max: usize, now: Mono) -> u64 {
-        let start = self.newest_start().unwrap_or(u64::MAX);
-        let (mut bytes, mut from) = (0, self.end_no());
-        for no in (self.first_no()..self.end_no()).rev() {
-            let Some(batch) = self.batch(no) else { break };
-            bytes += batch.memory_bytes();
-            let is_fresh = now.since(batch.received()) <= RETRANSMIT_TIME;
-            if bytes > bytes_max || !(is_fresh || no >= start) {
-                break;
-            }
-            from = no;
-        }
-        from
     }
 }
 
