@@ -24,7 +24,8 @@ pub(super) struct Entries {
     links: Vec<Option<Link>>,
     /// Connections with something to send.
     pub(super) dirty: Vec<EntryKey>,
-    /// No RTSP connection is received from, but for those that are heard: another process takes over.
+    /// No RTSP connection is received from, but for those that are heard: another process takes
+    /// over.
     pub(super) is_quiet: bool,
 }
 

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  old   Serving --Quiet--> no request is read --Packets, Halt, Pass, Pass--> no packet comes
-//!           ^                                    --Freeze--> nothing is sent, record --Leave--> end
+//!           ^                             --Freeze--> nothing is sent, record --Leave--> end
 //!           `------------------------------ Resume ---------------'
 //!  new   Waiting --Open, Take: titles, sessions are here--Begin--> Serving
 //! ```

@@ -25,7 +25,7 @@
 //!
 //! Invariants: the next packet of a reader is the one that it would have been sent; a packet that
 //! is not here any more is skipped as by a late reader. Bounds: `PACKETS_BYTES_MAX`, of which each
-//! shard has its part, and each path its share (`budget`); a batch is checked as one of a publisher.
+//! shard has its part, and each path its share (`budget`); a batch is checked as a publisher's.
 
 mod block;
 mod budget;
