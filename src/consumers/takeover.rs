@@ -9,6 +9,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::base::ids::SessionId;
 use crate::consumers::parcel::Unit;
@@ -188,6 +189,15 @@ impl Sessions {
             SessionRef::Title(key) => self.vod.players.is_quiet(key),
             SessionRef::Reader(index) => self.live.readers.is_quiet(index),
             SessionRef::Publisher(_) => true,
+        }
+    }
+
+    /// Answers a PLAY of a live path that waits for its first packets without what is not known:
+    /// readers begin with the next key frame in either process.
+    pub fn answer_early(&mut self, session: SessionRef) {
+        if let SessionRef::Reader(index) = session {
+            let Live { hub, readers, .. } = &mut self.live;
+            readers.answer_play(&mut self.cx, hub, index, Duration::ZERO);
         }
     }
 

@@ -94,6 +94,7 @@ impl<K: Kernel> Shard<K> {
                 // Packets are lost to that shard like packets on the network. Other messages have
                 // room of their own in the inbox.
                 self.cells.inbox_full.add(1);
+                self.note_lost(shard);
             }
         }
         self.sessions.live.hub.outbox = outbox;
@@ -119,7 +120,9 @@ impl<K: Kernel> Shard<K> {
             // socket.
             Action::ClosePair(pair) => self.net.close_pair(&mut self.sessions, pair),
             Action::OpenInput { number, sockets } => {
-                self.net.open_input(&mut self.sessions, number, &sockets)
+                self.net.open_input(&mut self.sessions, number, &sockets);
+                let came = self.net.inputs.take_came();
+                self.queue_datagrams(came);
             }
             Action::CloseInput(number) => {
                 self.net.inputs.close(&mut self.net.ring, &mut self.net.entries, number);

@@ -24,7 +24,8 @@ pub(super) struct Entries {
     links: Vec<Option<Link>>,
     /// Connections with something to send.
     pub(super) dirty: Vec<EntryKey>,
-    /// No RTSP connection is received from: another process takes over.
+    /// No RTSP connection is received from, but for those that are heard: another process takes
+    /// over.
     pub(super) is_quiet: bool,
 }
 
@@ -44,6 +45,8 @@ pub(super) struct Link {
     pub(super) is_frozen: bool,
     /// A TCP connection: its bytes are received one event at a time.
     pub(super) is_stream: bool,
+    /// It is received from although connections are quiet: to a camera, or of a publisher.
+    pub(super) is_heard: bool,
 }
 
 impl Entries {
@@ -67,6 +70,7 @@ impl Entries {
         fd: OwnedFd,
     ) -> Result<(EntryKey, FileSlot), (OwnedFd, RingError)> {
         let is_stream = matches!(consumer, Consumer::Connection(_) | Consumer::Camera(_));
+        let is_heard = matches!(consumer, Consumer::Camera(_));
         let Ok(key) = self.table.register(consumer) else {
             let why = "the PollTable is full: raise poll_entries_max";
             return Err((fd, RingError::unavailable(why)));
@@ -90,6 +94,7 @@ impl Entries {
             is_awaiting_visit: false,
             is_frozen: false,
             is_stream,
+            is_heard,
         });
         Ok((key, slot))
     }
@@ -233,6 +238,11 @@ impl Entries {
         }
     }
 
+    /// Whether nothing is read of a connection any more: another process takes over.
+    pub(super) fn is_silenced(&self, key: EntryKey) -> bool {
+        self.is_quiet && self.link(key).is_none_or(|link| !link.is_heard)
+    }
+
     /// Whether there are TCP connections.
     pub(super) fn has_connections(&self) -> bool {
         self.links.iter().flatten().any(|link| link.is_stream)
@@ -252,7 +262,7 @@ impl Entries {
     /// until it does.
     pub(super) fn enable(&mut self, ring: &mut Ring<impl Kernel>, key: EntryKey) {
         let Some(link) = self.link(key).filter(|link| !link.is_frozen) else { return };
-        let is_quiet = self.is_quiet;
+        let is_quiet = self.is_silenced(key);
         if let Some(connection) = self.connection_mut(key)
             && (is_quiet
                 || connection.is_congested()

@@ -238,6 +238,12 @@ impl Inbox {
         self.live.pop()
     }
 
+    /// Whether no message about a live path waits.
+    #[must_use]
+    pub fn has_no_live(&self) -> bool {
+        self.live.is_empty()
+    }
+
     /// Pushes the outcome of a task.
     pub fn deliver(&self, done: TaskDone) {
         let mut done = done;

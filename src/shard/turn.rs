@@ -80,7 +80,8 @@ impl<K: Kernel> Shard<K> {
         self.guarded(None, Self::end_drained_sessions);
         self.guarded(None, Self::go_on_with_moves);
         self.guarded(None, Self::look_at_quiet);
-        self.guarded(None, Self::look_at_halt);
+        self.guarded(None, Self::look_at_live);
+        self.net.inputs.close_unclaimed(self.sessions.cx.now);
         self.guarded(None, |shard| shard.sessions.live.feed_live(&mut shard.sessions.cx));
         self.guarded(None, |shard| shard.sessions.go_on_with_tunings());
         self.handle_timers();
@@ -185,6 +186,7 @@ impl<K: Kernel> Shard<K> {
             || !self.arrivals.is_empty()
             || !self.questions.is_empty()
             || self.moves.is_pressing()
+            || self.takeover.is_pressing()
             || self.sessions.live.is_unsettled()
         {
             return None;

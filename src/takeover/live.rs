@@ -199,9 +199,12 @@ pub struct ReaderStreamRecord {
     /// A packet was sent.
     #[serde(default)]
     pub has_begun: bool,
-    /// The block of the next packet; `None`: the next one that comes.
+    /// The block of the next packet; `None`: the one behind `behind`.
     #[serde(default)]
     pub block: Option<u64>,
+    /// The newest block, if all of it was sent; `None` without `block`: there was none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub behind: Option<u64>,
     /// Run in that block.
     #[serde(default)]
     pub run: u32,
@@ -480,6 +483,9 @@ pub struct InputRecord {
     pub interface: Option<String>,
     /// The socket.
     pub socket: Fd,
+    /// Datagrams that came and were not looked at, with their senders.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub datagrams: Vec<(SocketAddr, Bytes)>,
 }
 
 impl SessionRecord {

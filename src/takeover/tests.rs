@@ -7,6 +7,7 @@ use proptest::option;
 use proptest::prelude::*;
 
 use super::exact::{Bytes, Exact};
+use super::live::InputRecord;
 use super::v1::*;
 use super::{Hello, ToNew, ToOld, VERSIONS};
 
@@ -235,6 +236,7 @@ fn sample() -> ShardRecord {
         inputs: vec![live::input()],
         packets: Some(Fd(5)),
         frozen_ns: 17,
+        halted_ns: None,
     }
 }
 
@@ -384,6 +386,8 @@ proptest! {
     fn records_read_back_as_they_were_written(
         units in vec(vec(prop_oneof![any_session(), live::any_session()], 0..3), 0..4),
         paths in vec(live::any_path(), 0..3),
+        came in vec((any_address(), any::<Vec<u8>>()), 0..3),
+        halted_ns in any::<Option<u64>>(),
         datagrams in vec((any::<u32>(), any::<bool>(), any_address(), any::<Vec<u8>>()), 0..3),
     ) {
         let units = units.into_iter().map(|sessions| UnitRecord { connection: None, sessions });
@@ -393,10 +397,13 @@ proptest! {
             from,
             bytes: Bytes(bytes),
         });
+        let came = came.into_iter().map(|(from, bytes)| (from, Bytes(bytes)));
         let record = ShardRecord {
             units: units.collect(),
             datagrams: datagrams.collect(),
             paths,
+            inputs: vec![InputRecord { datagrams: came.collect(), ..live::input() }],
+            halted_ns,
             ..ShardRecord::default()
         };
         let text = serde_json::to_string(&record).unwrap();

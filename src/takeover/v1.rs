@@ -44,6 +44,9 @@ pub struct ShardRecord {
     /// When the shard ceased to send.
     #[serde(default)]
     pub frozen_ns: u64,
+    /// When it ceased to receive packets of live paths; `None`: then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub halted_ns: Option<u64>,
 }
 
 /// An open title: the file itself, whatever its name leads to by now.

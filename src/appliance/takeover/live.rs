@@ -2,7 +2,7 @@
 //! one.
 //!
 //! ```text
-//!  old   Quiet --settle: Halt, Pass, Pass--> Freeze
+//!  old   Quiet --settle: Packets, Halt, Pass, Pass--> Freeze
 //!  new   records of all shards --add--> batches once, by number --share--> owner, source, readers
 //! ```
 //! A path goes to three kinds of shards, whose numbers may be others than before: its owner by its
@@ -24,7 +24,7 @@ use crate::live::core::batch::{Generation, PacketBatch};
 use crate::live::core::description::Description;
 use crate::live::core::limits::BATCH_BYTES_MAX;
 use crate::live::core::message::{SourceRef, owner_of};
-use crate::live::core::takeover::{TakenOwner, TakenPath};
+use crate::live::core::takeover::{TakenOwner, TakenPath, joined};
 use crate::poll::poller::Poller;
 use crate::shard::inbox::Inbox;
 use crate::shard::takeover::shares::Files;
@@ -37,6 +37,8 @@ use crate::takeover::v1::{SessionRecord, ShardRecord, UnitRecord};
 /// # Errors
 /// A sentence.
 pub(super) fn settle(poller: &Poller<Inbox>) -> Result<(), String> {
+    let written = ask_all(poller, RECORD_MAX, |answer| TakeoverMessage::Packets { answer })?;
+    written.into_iter().collect::<Result<(), String>>()?;
     let halted = ask_all(poller, QUIET_MAX, |answer| TakeoverMessage::Halt { answer })?;
     halted.into_iter().collect::<Result<(), String>>()?;
     // From the shard of a source to the owner of the path, and on to those of readers.
@@ -52,6 +54,8 @@ pub(super) struct Paths {
     by_name: BTreeMap<String, Told>,
     batches: HashMap<u64, Arc<PacketBatch>>,
     inputs: Vec<(InputRecord, OwnedFd)>,
+    /// When packets ceased to come.
+    halted: Option<Mono>,
 }
 
 /// What is known of one path.
@@ -59,8 +63,10 @@ struct Told {
     generation: u32,
     description: DescriptionRecord,
     owner: Option<OwnerRecord>,
-    /// Numbers of its batches, as the shard with most of them has told.
+    /// Numbers of its batches.
     blocks: Vec<u64>,
+    /// Source and arrival of the newest one.
+    newest: Option<(u32, u64)>,
     /// Where its publisher goes, and the number under which it holds the path.
     source: Option<(ShardId, u32)>,
     /// Where its readers go.
@@ -75,6 +81,7 @@ impl Paths {
     pub(super) fn add(&mut self, of: &mut ShardRecord, files: &mut Files) -> Result<(), String> {
         let packets = of.packets.map(|packets| files.take(packets)).transpose()?;
         let packets = packets.map(File::from);
+        self.halted = self.halted.into_iter().chain(of.halted_ns.map(Mono)).min();
         for input in std::mem::take(&mut of.inputs) {
             let socket = files.take(input.socket)?;
             self.inputs.push((input, socket));
@@ -82,6 +89,7 @@ impl Paths {
         for record in std::mem::take(&mut of.paths) {
             let PathRecord { name, generation, description, owner, blocks } = record;
             let ids: Vec<u64> = blocks.iter().map(|block| block.id).collect();
+            let newest = blocks.last().map(|block| (block.generation, block.received_ns));
             for block in blocks {
                 if let Entry::Vacant(place) = self.batches.entry(block.id) {
                     let batch = batch_of(&block, packets.as_ref())
@@ -90,7 +98,8 @@ impl Paths {
                 }
             }
             let (source, readers) = (None, Vec::new());
-            let told = Told { generation, description, owner, blocks: ids, source, readers };
+            let blocks = ids;
+            let told = Told { generation, description, owner, blocks, newest, source, readers };
             match self.by_name.get_mut(&name) {
                 None => drop(self.by_name.insert(name, told)),
                 Some(known) => known.join(told),
@@ -128,7 +137,8 @@ impl Paths {
         for (shard, taken) in (0_u8..).map(ShardId).zip(&shards) {
             taken.units.iter().for_each(|unit| self.note(&unit.record, shard));
         }
-        let Self { by_name, batches, inputs } = self;
+        let Self { by_name, batches, inputs, halted } = self;
+        shards.iter_mut().for_each(|taken| taken.halted = halted);
         let count = u8::try_from(shards.len()).unwrap_or(u8::MAX);
         for (input, socket) in inputs {
             let owner = usize::from(owner_of(&input.path, count).0);
@@ -155,9 +165,9 @@ impl Told {
             (self.generation, self.description) = (other.generation, other.description);
             self.owner = other.owner;
         }
-        if other.blocks.len() > self.blocks.len() {
-            self.blocks = other.blocks;
-        }
+        let is_newer = other.newest > self.newest;
+        self.blocks = joined(std::mem::take(&mut self.blocks), other.blocks, is_newer);
+        self.newest = self.newest.max(other.newest);
     }
 
     fn into_path(

@@ -98,7 +98,7 @@ fn handle(shard: u8, message: TakeoverMessage, told: &Mutex<Vec<&'static str>>) 
     match message {
         TakeoverMessage::Titles { answer } => answer(Vec::new()),
         TakeoverMessage::Pairs { answer } => answer(Ok(Vec::new())),
-        TakeoverMessage::Halt { answer } => answer(Ok(())),
+        TakeoverMessage::Packets { answer } | TakeoverMessage::Halt { answer } => answer(Ok(())),
         TakeoverMessage::Pass { answer } => answer(()),
         TakeoverMessage::Quiet { answer } => answer(Ok(LeftBehind::default())),
         TakeoverMessage::Freeze { answer } => {

@@ -74,14 +74,12 @@ impl Publishers {
         Ok(())
     }
 
-    /// Feeds all that has come, frames that are not whole included.
-    pub fn flush(&mut self, hub: &mut Hub) {
-        for number in self.numbers() {
-            let Some(publisher) = self.get_mut(&number) else { continue };
-            let path = Arc::clone(publisher.source.path());
-            while let Some(batch) = publisher.source.finish() {
-                hub.request(&path, OwnerRequest::Feed { generation: batch.generation(), batch });
-            }
+    /// Feeds all that has come of a source, a frame that is not whole included.
+    pub(crate) fn flush(&mut self, hub: &mut Hub, number: u32) {
+        let Some(publisher) = self.get_mut(&number) else { return };
+        let path = Arc::clone(publisher.source.path());
+        while let Some(batch) = publisher.source.finish() {
+            hub.request(&path, OwnerRequest::Feed { generation: batch.generation(), batch });
         }
     }
 

@@ -18,6 +18,7 @@ use std::os::fd::{FromRawFd, OwnedFd};
 use io_uring::types::{CancelBuilder, Fixed, RecvMsgOut};
 use io_uring::{cqueue, opcode, squeue};
 
+use super::bytes::Received;
 use super::completion::Completion;
 use super::files::FileSlot;
 use super::kernel::Kernel;
@@ -87,6 +88,12 @@ impl<K: Kernel> Ring<K> {
     #[must_use]
     pub fn has_arrivals(&self, slot: FileSlot) -> bool {
         self.files.is_armed(slot, Arm::Accept) || self.files.is_armed(slot, Arm::Datagrams)
+    }
+
+    /// Bytes as if they had been received.
+    #[must_use]
+    pub fn copy_of(&self, bytes: &[u8]) -> Received {
+        self.pool.copy(bytes)
     }
 
     fn end_arm(&mut self, slot: FileSlot, arm: Arm) {

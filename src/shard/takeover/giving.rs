@@ -15,11 +15,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::live::Giving;
 use super::waits::{FreezingWaits, LOOKS_A_TURN, QuietWaits, are_done};
 use super::{Answer, FREEZING_MAX, Freezing, Given, HELD_MAX, Held, QUIET_MAX, Quiet};
 use super::{REQUEST_PATIENCE, SEND_PATIENCE, Step};
+use crate::consumers::sessions::Sessions;
 use crate::consumers::takeover::LeftBehind;
-use crate::poll::consumer::Event;
 use crate::poll::poll_table::{EntryKey, Polling};
 use crate::session::handover::MoveRefusal;
 use crate::shard::inbox::Message;
@@ -43,7 +44,8 @@ impl<K: Kernel> Shard<K> {
                 self.net.ring.end_arrivals(link.slot);
             }
         }
-        let connections = self.net.entries.connections();
+        let mut connections = self.net.entries.connections();
+        connections.retain(|key| !self.keeps_hearing(*key));
         let waits = QuietWaits {
             to_end: connections.clone(),
             listeners,
@@ -53,6 +55,30 @@ impl<K: Kernel> Shard<K> {
         let since = self.sessions.cx.now;
         let told = LeftBehind::default();
         self.takeover.step = Step::Quiet(Quiet { since, waits, told, answer: Some(answer) });
+    }
+
+    /// Whether a connection is heard until all packets are to end, because a publisher sends them
+    /// there.
+    fn keeps_hearing(&mut self, key: EntryKey) -> bool {
+        let Sessions { cx, live, .. } = &self.sessions;
+        let publishes = !live.sources.media_channels_on(cx, key).is_empty();
+        if let Some(link) = self.net.entries.link_mut(key).filter(|_| publishes) {
+            link.is_heard = true;
+        }
+        publishes
+    }
+
+    pub(super) fn end_connection_receive(&mut self, key: EntryKey) {
+        if let Some(link) = self.net.entries.link(key) {
+            self.net.entries.table.suspend(key);
+            self.net.ring.end_receive(link.slot);
+        }
+    }
+
+    /// Whether connections, or bytes of those that are to be quiet, wait to be handled.
+    pub(super) fn has_requests(&self) -> bool {
+        let is_quiet = |key| self.net.entries.link(key).is_some_and(|link| !link.is_heard);
+        self.arrivals.has_connections(is_quiet)
     }
 
     /// Answers when no request is at hand: once a turn.
@@ -90,18 +116,21 @@ impl<K: Kernel> Shard<K> {
     ) -> Option<&'static str> {
         for _ in 0..LOOKS_A_TURN {
             let Some(key) = waits.to_end.pop() else { break };
-            if let Some(link) = self.net.entries.link(key) {
-                self.net.entries.table.suspend(key);
-                self.net.ring.end_receive(link.slot);
-            }
+            self.end_connection_receive(key);
         }
-        if self.arrivals.has_connections() || !self.refused.is_empty() {
+        if self.has_requests() || !self.refused.is_empty() {
             return Some("requests waited");
         }
         if !self.moves.is_quiet() {
             return Some("a session was being moved");
         }
-        let is_quiet = |session| self.sessions.is_quiet(session);
+        let is_late = taken >= REQUEST_PATIENCE;
+        let is_quiet = |session| {
+            if is_late {
+                self.sessions.answer_early(session);
+            }
+            self.sessions.is_quiet(session)
+        };
         if !are_done(&mut waits.sessions, is_quiet) {
             return Some("a player waited for its title");
         }
@@ -113,7 +142,6 @@ impl<K: Kernel> Shard<K> {
         if !are_done(&mut waits.listeners, accepts_none) {
             return Some("connections were being accepted");
         }
-        let is_late = taken >= REQUEST_PATIENCE;
         if !waits.to_end.is_empty()
             || !are_done(&mut waits.connections, |key| self.is_done(key, is_late))
         {
@@ -124,7 +152,7 @@ impl<K: Kernel> Shard<K> {
 
     /// Whether nothing of a connection keeps it from being recorded. When it is late, nobody waits
     /// for one that cannot be, nor for a request that goes along.
-    fn is_done(&mut self, key: EntryKey, is_late: bool) -> bool {
+    pub(super) fn is_done(&mut self, key: EntryKey, is_late: bool) -> bool {
         let Some(link) = self.net.entries.link(key) else { return true };
         let is_receiving = self.net.ring.is_receiving(link.slot);
         let Some(connection) = self.net.entries.connection_mut(key) else { return true };
@@ -144,14 +172,7 @@ impl<K: Kernel> Shard<K> {
             _ => return answer(Err("the server stops, or was not made quiet".to_owned())),
         };
         self.arrivals.hold_datagrams();
-        let mut sockets = self.net.entries.receivers();
-        // By those of other shards is only sent.
-        sockets.retain(|key| {
-            let link = self.net.entries.link(*key);
-            let armed = link.filter(|link| self.net.ring.has_arrivals(link.slot));
-            armed.inspect(|link| self.net.ring.end_arrivals(link.slot)).is_some()
-        });
-        self.takeover.unheard.extend_from_slice(&sockets);
+        let sockets = self.end_datagrams();
         let mut sends = Vec::new();
         for unit in self.units() {
             let is_sending =
@@ -265,7 +286,6 @@ impl<K: Kernel> Shard<K> {
             return;
         }
         self.takeover.step = Step::Serving;
-        self.takeover.halting = None;
         self.net.entries.is_quiet = false;
         self.accept_again();
         for key in std::mem::take(&mut self.takeover.unheard) {
@@ -275,13 +295,15 @@ impl<K: Kernel> Shard<K> {
             }
         }
         for key in self.net.entries.connections() {
-            if let Some(link) = self.net.entries.link(key) {
+            if let Some(link) = self.net.entries.link_mut(key) {
+                link.is_heard = false;
                 self.net.ring.keep_receiving(link.slot);
             }
             if self.net.entries.table.polling(key) == Some(Polling::Suspended) {
                 self.wake_connection(key);
             }
         }
+        self.resume_live();
         let Held { outcomes, live, messages, datagrams } = std::mem::take(&mut self.takeover.held);
         for done in outcomes {
             self.guarded(None, |shard| {
@@ -301,7 +323,7 @@ impl<K: Kernel> Shard<K> {
                 shard.settle();
             });
         }
-        self.handle_datagrams(datagrams);
+        self.queue_datagrams(datagrams);
     }
 
     /// Accepts connections from now on.
@@ -327,21 +349,9 @@ impl<K: Kernel> Shard<K> {
                 drop(self.take_connection(key));
             }
         }
-        self.takeover.held = Held::default();
+        (self.takeover.held, self.takeover.live) = (Held::default(), Giving::default());
         // What packing has left behind is for nobody.
         self.sessions.cx.out.clear();
         self.phase = self.phase.stopped(self.sessions.cx.now);
-    }
-
-    /// Hands datagrams to their consumers that came while nothing was to change.
-    pub(super) fn handle_datagrams(
-        &mut self,
-        datagrams: Vec<(EntryKey, std::net::SocketAddr, Vec<u8>)>,
-    ) {
-        for (key, from, bytes) in datagrams {
-            let from = crate::consumers::canonical(from);
-            self.dispatch(key, Event::Datagram { from, bytes: &bytes });
-            self.settle();
-        }
     }
 }

@@ -1,8 +1,9 @@
 //! One process takes over from another one: a shard's part on either side.
 //!
 //! ```text
-//!  old   Serving --Quiet--> no request is read --Freeze--> nothing is sent, record --Leave--> end
-//!           ^------------------------------ Resume ---------------'
+//!  old   Serving --Quiet--> no request is read --Packets, Halt, Pass, Pass--> no packet comes
+//!           ^                             --Freeze--> nothing is sent, record --Leave--> end
+//!           `------------------------------ Resume ---------------'
 //!  new   Waiting --Open, Take: titles, sessions are here--Begin--> Serving
 //! ```
 //! The old shard makes records of its sessions and changes nothing of them, so it can go on at any
@@ -19,7 +20,8 @@
 //! | `live` | live paths, on either side |
 //!
 //! Invariants: between `Freeze` and `Resume` nothing is sent of what goes along, and nothing is
-//! received or accepted; what comes to the inbox meanwhile is handled after `Resume`, in order.
+//! received or accepted; what comes to the inbox meanwhile is handled after `Resume`, in order. No
+//! batch is between two shards when they are recorded.
 //! Bounds: `HELD_MAX`; `OPENS_MAX`.
 
 mod giving;
@@ -51,7 +53,6 @@ use crate::shard::inbox::Message;
 use crate::shard::sockets::UdpPair;
 use crate::takeover::live::InputRecord;
 use crate::takeover::v1::{ShardRecord, UnitRecord};
-use live::Halting;
 use waits::{FreezingWaits, QuietWaits};
 
 /// Takes an answer; called once.
@@ -81,7 +82,12 @@ pub enum TakeoverMessage {
         /// too long, or the server stops.
         answer: Answer<Result<LeftBehind, String>>,
     },
-    /// Old: receive no datagram any more, and have what has come on its way.
+    /// Old: write the packets of live paths that go along, while streams go on.
+    Packets {
+        /// Told then, or gets a sentence.
+        answer: Answer<Result<(), String>>,
+    },
+    /// Old: receive no packet any more, and have what has come on its way.
     Halt {
         /// Told then, or gets a sentence.
         answer: Answer<Result<(), String>>,
@@ -145,6 +151,8 @@ pub struct Taken {
     /// Datagrams that came to the process before: port of RTP of the pair, whether it was the
     /// socket of RTCP, sender, bytes.
     pub datagrams: Vec<(u16, bool, SocketAddr, Vec<u8>)>,
+    /// When packets of live paths ceased to come to it.
+    pub halted: Option<Mono>,
 }
 
 /// Sessions that stay together, with what their record refers to.
@@ -166,7 +174,7 @@ pub(super) struct Takeover {
     step: Step,
     /// What came while nothing was to change.
     held: Held,
-    halting: Option<Halting>,
+    live: live::Giving,
     /// Sockets at which datagrams are received again when the shard goes on.
     unheard: Vec<EntryKey>,
     /// Titles whose sessions cannot be handed over.
@@ -215,6 +223,8 @@ struct Waiting {
     inputs: Vec<(EntryKey, Vec<u8>)>,
     /// Row of a socket, sender, bytes.
     datagrams: Vec<(EntryKey, SocketAddr, Vec<u8>)>,
+    /// When packets of live paths ceased to come to the other process.
+    halted: Option<Mono>,
 }
 
 /// Titles that are being opened.
@@ -256,10 +266,15 @@ impl Takeover {
         }
     }
 
+    /// Whether work waits.
+    pub(super) fn is_pressing(&self) -> bool {
+        self.live.is_pressing()
+    }
+
     /// When a shard that comes to rest is looked at again.
     pub(super) fn next_due(&self, now: Mono) -> Option<Mono> {
         match &self.step {
-            Step::Quiet(quiet) if quiet.answer.is_some() || self.halting.is_some() => {
+            Step::Quiet(quiet) if quiet.answer.is_some() || self.live.is_under_way() => {
                 Some(now + QUIET_STEP)
             }
             _ => None,
@@ -293,6 +308,7 @@ impl std::fmt::Debug for TakeoverMessage {
             Self::Pairs { .. } => "Pairs",
             Self::Without { .. } => "Without",
             Self::Quiet { .. } => "Quiet",
+            Self::Packets { .. } => "Packets",
             Self::Halt { .. } => "Halt",
             Self::Pass { .. } => "Pass",
             Self::Freeze { .. } => "Freeze",

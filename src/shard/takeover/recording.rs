@@ -37,6 +37,8 @@ pub(super) struct Making {
     open: Vec<Arc<Title>>,
     /// Places in the record of pairs, by their places here.
     pairs: HashMap<u16, u32>,
+    /// Places in the record of inputs.
+    pub(super) inputs: HashMap<EntryKey, usize>,
 }
 
 impl Making {
@@ -84,8 +86,12 @@ impl<K: Kernel> Shard<K> {
     pub(super) fn left_behind(&mut self) -> LeftBehind {
         let mut left = LeftBehind::default();
         for unit in self.units() {
-            if let Err(why) = self.check_unit(&unit) {
-                self.sessions.leave(&unit, why, &mut left);
+            let link = unit.connection.and_then(|key| self.net.entries.link(key));
+            match self.check_unit(&unit) {
+                Ok(()) => {}
+                // It is waited for when packets end.
+                Err(MoveRefusal::Busy) if link.is_some_and(|link| link.is_heard) => {}
+                Err(why) => self.sessions.leave(&unit, why, &mut left),
             }
         }
         left
@@ -141,6 +147,7 @@ impl<K: Kernel> Shard<K> {
             titles: HashMap::new(),
             open: Vec::new(),
             pairs: HashMap::new(),
+            inputs: HashMap::new(),
         };
         self.record_live(&mut making)?;
         let (mut given, mut left) = (Vec::new(), LeftBehind::default());
@@ -163,28 +170,27 @@ impl<K: Kernel> Shard<K> {
             let name = (!title.is_clip()).then(|| title.name.clone());
             making.record.titles.push(TitleRecord { name, file, wire: title.wire.random() });
         }
-        self.record_datagrams(&mut making)?;
+        self.record_datagrams(&mut making);
         let Making { record, files, .. } = making;
         Ok((Given { record, files }, given))
     }
 
     /// Records a pair, once.
-    fn record_pair(&self, place: u16, making: &mut Making) -> Result<(), String> {
+    fn record_pair(&self, place: u16, making: &mut Making) {
         let sockets = &self.sessions.cx.sockets;
         if making.pairs.contains_key(&place) {
-            return Ok(());
+            return;
         }
         let (Some(pair), Some((home, _)), Some((rtp_port, _))) =
             (self.net.pairs.get(place), sockets.home_of(place, self.id), sockets.ports(place))
         else {
-            return Ok(());
+            return;
         };
         let shared = [pair.rtp, pair.rtcp].map(|slot| self.net.ring.share_fd(slot));
         let [rtp, rtcp] = shared.map(|socket| making.add_file(socket));
         let at = u32::try_from(making.record.pairs.len()).unwrap_or(u32::MAX);
         making.record.pairs.push(PairRecord { shard: home.0, rtp_port, rtp, rtcp });
         making.pairs.insert(place, at);
-        Ok(())
     }
 
     /// Records a unit that can go, whole.
@@ -193,7 +199,7 @@ impl<K: Kernel> Shard<K> {
     /// A sentence: there are no descriptors, or it cannot go after all.
     fn record_unit(&mut self, unit: &Unit, making: &mut Making) -> Result<(), String> {
         for place in self.sessions.pairs_of(unit) {
-            self.record_pair(place, making)?;
+            self.record_pair(place, making);
         }
         let Making { titles, open, pairs, .. } = making;
         let mut title_of = |title: &Arc<Title>| {
@@ -224,21 +230,26 @@ impl<K: Kernel> Shard<K> {
         Ok(connection.record(socket, at_hand))
     }
 
-    /// Records datagrams that came and were not looked at, and keeps them.
-    fn record_datagrams(&mut self, making: &mut Making) -> Result<(), String> {
+    /// Keeps datagrams that came and were not looked at, and records them.
+    fn record_datagrams(&mut self, making: &mut Making) {
+        // All are kept before one is recorded: whatever fails, this process has them.
         for (token, from, bytes) in self.arrivals.take_datagrams() {
-            let Some(key) = self.net.entries.table.key_at(token) else { continue };
-            if let Some((place, is_rtcp)) = self.net.pairs.place_of(key) {
-                self.record_pair(place, making)?;
+            if let Some(key) = self.net.entries.table.key_at(token) {
+                self.takeover.held.datagrams.push((key, from, bytes));
+            }
+        }
+        for (key, from, bytes) in &self.takeover.held.datagrams {
+            let (from, bytes) = (*from, Bytes(bytes.clone()));
+            if let Some(place) = making.inputs.get(key) {
+                let input = making.record.inputs.get_mut(*place);
+                input.into_iter().for_each(|input| input.datagrams.push((from, bytes.clone())));
+            } else if let Some((place, is_rtcp)) = self.net.pairs.place_of(*key) {
+                self.record_pair(place, making);
                 if let Some(pair) = making.pairs.get(&place).copied() {
-                    let bytes = Bytes(bytes.clone());
-                    let record = DatagramRecord { pair, is_rtcp, from, bytes };
-                    making.record.datagrams.push(record);
+                    making.record.datagrams.push(DatagramRecord { pair, is_rtcp, from, bytes });
                 }
             }
-            self.takeover.held.datagrams.push((key, from, bytes));
         }
-        Ok(())
     }
 }
 

@@ -17,9 +17,9 @@ use crate::consumers::Consumer;
 use crate::consumers::rtsp_connection::{Places, RtspConnection};
 use crate::consumers::takeover::TakenPaths;
 use crate::library::title::{Adopted, Title};
-use crate::poll::consumer::Event;
 use crate::poll::poll_table::EntryKey;
 use crate::poll::task::{OpenFailure, Task, TaskClass, TaskOwner, Work};
+use crate::session::directory::SessionRef;
 use crate::shard::ring::kernel::Kernel;
 use crate::shard::state::Shard;
 use crate::takeover::v1::ConnectionRecord;
@@ -29,7 +29,7 @@ impl<K: Kernel> Shard<K> {
     pub(in crate::shard) fn wait_for_takeover(&mut self, paths: Arc<PathTable>) {
         self.net.entries.is_quiet = true;
         let (opening, inputs, datagrams) = (None, Vec::new(), Vec::new());
-        let waiting = Waiting { paths, opening, inputs, datagrams };
+        let waiting = Waiting { paths, opening, inputs, datagrams, halted: None };
         self.takeover.step = Step::Waiting(Box::new(waiting));
     }
 
@@ -39,6 +39,7 @@ impl<K: Kernel> Shard<K> {
             TakeoverMessage::Pairs { answer } => answer(self.open_pairs()),
             TakeoverMessage::Without { titles } => self.takeover.without = titles,
             TakeoverMessage::Quiet { answer } => self.begin_quiet(answer),
+            TakeoverMessage::Packets { answer } => self.begin_packets(answer),
             TakeoverMessage::Halt { answer } => self.begin_halt(answer),
             TakeoverMessage::Pass { answer } => self.pass(answer),
             TakeoverMessage::Freeze { answer } => self.begin_freeze(answer),
@@ -102,8 +103,11 @@ impl<K: Kernel> Shard<K> {
 
     /// Takes sessions in.
     fn take(&mut self, taken: Taken) -> Result<usize, String> {
-        let Taken { paths, inputs, pairs, units, datagrams } = taken;
+        let Taken { paths, inputs, pairs, units, datagrams, halted } = taken;
         self.check_room(&pairs, &units)?;
+        if let Step::Waiting(waiting) = &mut self.takeover.step {
+            waiting.halted = halted;
+        }
         for (ids, pair) in pairs {
             let ids = Some(ids).filter(|ids| *ids != self.id);
             let added = self.net.add_waiting_pair(&mut self.sessions, pair, ids);
@@ -204,13 +208,10 @@ impl<K: Kernel> Shard<K> {
             self.takeover.step = step;
             return;
         };
-        let Waiting { paths, inputs, datagrams, .. } = *waiting;
+        let Waiting { paths, inputs, datagrams, halted, .. } = *waiting;
         self.net.entries.is_quiet = false;
-        let gap = self.sessions.cx.now.since(frozen);
-        for _ in 0..self.sessions.cx.directory.len() {
-            let gap_ns = u64::try_from(gap.as_nanos()).unwrap_or(u64::MAX);
-            self.cells.takeover_gap.observe_ns(gap_ns);
-        }
+        self.observe_gaps(frozen, halted.unwrap_or(frozen));
+        self.net.inputs.begin(self.sessions.cx.now);
         self.guarded(None, |shard| {
             shard.sessions.live.configure_paths(&mut shard.sessions.cx, paths);
         });
@@ -231,13 +232,26 @@ impl<K: Kernel> Shard<K> {
             }
         }
         for (key, bytes) in inputs {
-            // As they could have come: the first may have a request that waits again.
+            // As they could have come, so that a turn handles its share of them.
             for piece in bytes.chunks(PIECE_BYTES) {
-                self.dispatch(key, Event::Received(piece));
-                self.settle();
+                self.queue_received(key, piece);
             }
         }
-        self.handle_datagrams(datagrams);
+        self.queue_datagrams(datagrams);
+    }
+
+    /// A session of a live path is sent nothing since packets ceased to come, another one since the
+    /// other process ceased to send.
+    fn observe_gaps(&self, frozen: Mono, halted: Mono) {
+        let now = self.sessions.cx.now;
+        for (_, session) in self.sessions.cx.directory.behind(None) {
+            let since = match session {
+                SessionRef::Title(_) => frozen,
+                SessionRef::Reader(_) | SessionRef::Publisher(_) => halted.min(frozen),
+            };
+            let gap_ns = u64::try_from(now.since(since).as_nanos()).unwrap_or(u64::MAX);
+            self.cells.takeover_gap.observe_ns(gap_ns);
+        }
     }
 }
 

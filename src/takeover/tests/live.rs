@@ -61,6 +61,7 @@ pub(super) fn input() -> InputRecord {
         senders: vec![address("192.0.2.5:0").ip()],
         interface: Some("eth1".to_owned()),
         socket: Fd(6),
+        datagrams: Vec::new(),
     }
 }
 
@@ -116,6 +117,7 @@ fn reader() -> ReaderRecord {
             is_datagram: true,
             has_begun: true,
             block: Some(u64::MAX),
+            behind: None,
             run: 1,
             packet: 2,
             rewrite: Some(rewrite),
@@ -223,13 +225,14 @@ pub(super) fn any_path() -> impl Strategy<Value = PathRecord> {
 }
 
 pub(super) fn any_session() -> impl Strategy<Value = SessionRecord> {
-    let places = any::<(Option<u64>, u32, u16, Option<(u64, u32)>, bool, Option<u64>)>();
+    let places = any::<([Option<u64>; 2], u32, u16, Option<(u64, u32)>, bool, Option<u64>)>();
     let reader = (places, any::<([u64; 3], i64)>()).prop_map(|(places, (skips, delay_ns))| {
-        let (block, run, packet, rewrite_from, is_awaiting, awaiting_from_ns) = places;
+        let ([block, behind], run, packet, rewrite_from, is_awaiting, awaiting_from_ns) = places;
         let mut made = ReaderRecord { skips, delay_ns, ..reader() };
         let stream = made.streams.remove(0);
         made.streams = vec![ReaderStreamRecord {
             block,
+            behind,
             run,
             packet,
             rewrite_from,

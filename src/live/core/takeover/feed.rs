@@ -6,7 +6,6 @@ use crate::base::carrier::Carrier;
 use crate::base::ids::{RtpTs, SeqNo, Ssrc};
 use crate::base::time::Mono;
 use crate::live::core::batch::{Generation, PacketBatch};
-use crate::live::core::limits::RETRANSMIT_TIME;
 use crate::live::core::path::{LivePath, PathLimits, ReaderKey};
 use crate::live::core::reader::{
     Cursor, FeedState, Place, Reader, ReaderCounts, ReaderStream, SkipCounts, To,
@@ -127,23 +126,25 @@ impl BatchRing {
     pub fn batches_from(&self, no: u64) -> impl Iterator<Item = &Arc<PacketBatch>> {
         (no.max(self.first_no())..self.end_no()).filter_map(|no| self.batch(no))
     }
+}
 
-    /// Number of the oldest batch that is of use to who comes, or asks for lost packets, with those
-    /// after it within `bytes_max`.
-    #[must_use]
-    pub fn useful_from(&self, bytes_max: usize, now: Mono) -> u64 {
-        let start = self.newest_start().unwrap_or(u64::MAX);
-        let (mut bytes, mut from) = (0, self.end_no());
-        for no in (self.first_no()..self.end_no()).rev() {
-            let Some(batch) = self.batch(no) else { break };
-            bytes += batch.memory_bytes();
-            let is_fresh = now.since(batch.received()) <= RETRANSMIT_TIME;
-            if bytes > bytes_max || !(is_fresh || no >= start) {
-                break;
-            }
-            from = no;
-        }
-        from
+/// The numbers of blocks that two shards have told of one path, as one list. Both are in order; one
+/// may have begun earlier, and one may have ended later. `is_newer`: the second one, as far as
+/// times can tell.
+#[must_use]
+pub fn joined(first: Vec<u64>, second: Vec<u64>, is_newer: bool) -> Vec<u64> {
+    let has = |list: &[u64], id: Option<&u64>| id.is_some_and(|id| list.contains(id));
+    let is_newer = match (has(&second, first.last()), has(&first, second.last())) {
+        (true, false) => true,
+        (false, true) => false,
+        _ => is_newer,
+    };
+    let (older, newer) = if is_newer { (first, second) } else { (second, first) };
+    let begins = newer.first().and_then(|id| older.iter().position(|of| of == id));
+    match (begins, newer.is_empty()) {
+        (_, true) => older,
+        (Some(count), false) => older.into_iter().take(count).chain(newer).collect(),
+        (None, false) => newer,
     }
 }
 
@@ -179,6 +180,7 @@ fn stream_record(
         is_datagram: stream.is_datagram,
         has_begun: stream.has_begun,
         block: if is_behind { Some(0) } else { id_of(place.no) },
+        behind: place.no.checked_sub(1).filter(|_| place.no >= ring.end_no()).and_then(id_of),
         run: u32::try_from(place.run).unwrap_or(u32::MAX),
         packet: place.packet,
         rewrite: rewrite.as_ref().map(rewrite_record),
@@ -202,8 +204,16 @@ fn stream_of(
     made.is_datagram = record.is_datagram;
     made.has_begun = record.has_begun;
     made.to = to;
+    let before = |no: u64| Place { no, run: 0, packet: 0 };
     let place = match record.block {
-        None => Some(Place { no: ring.end_no(), run: 0, packet: 0 }),
+        None => match record.behind {
+            // What another shard has told behind it is sent as well.
+            Some(id) if ring.newest().is_some() => {
+                let no = taken.places.get(&id).map(|no| no + 1);
+                no.filter(|no| *no >= ring.first_no()).map(before)
+            }
+            Some(_) | None => Some(before(ring.end_no())),
+        },
         Some(id) => no_of(id).and_then(|no| {
             let run = usize::try_from(record.run).ok()?;
             let runs = made.runs(ring.batch(no)?);
@@ -212,7 +222,7 @@ fn stream_of(
         }),
     };
     made.cursor = Cursor {
-        place: place.unwrap_or_else(|| Place { no: ring.end_no(), run: 0, packet: 0 }),
+        place: place.unwrap_or_else(|| before(ring.end_no())),
         rewrite: record.rewrite.map(rewrite_of),
         rewrite_from: record
             .rewrite_from

@@ -1,7 +1,8 @@
 //! Paths that go from one process to the next with their readers and publishers.
 //!
 //! ```text
-//!  old   halted: no packet comes --> sources flushed, batches at all shards --> frozen, recorded
+//!  old   packets written --> halted: no packet comes --> sources flushed, batches at all shards
+//!        --> frozen, recorded
 //!  new   blocks made once --> owner, paths of shards with readers, publishers --> begin
 //! ```
 //! Recorded are: descriptions; the newest batches of a path (what its readers still need, its
@@ -14,19 +15,20 @@
 //!
 //! A path whose source is fetched, or made here (inputs, fallbacks, titles), comes without its
 //! source: it is held, as when the source was lost, and the new process fetches it anew. Its
-//! readers go on under their numbers and time (`rewrite`), without a gap in either. To hand over
-//! a conversation with a camera in the middle would save a second of pictures; it would need
-//! records of all that such a conversation can be about to do. Sockets of inputs go along, so that
-//! what is sent to them waits there.
+//! readers go on under their numbers and time (`rewrite`), without a gap in either; packets of that
+//! time are missing. To hand over a conversation with a camera in the middle would save a second of
+//! pictures; it would need records of all that such a conversation can be about to do. Sockets of
+//! inputs go along, so that what is sent to them waits there.
 //!
 //! A batch is named by its address in the old process, which is the same on all its shards. A place
 //! in a ring is a batch, a run and a packet, so shards may be more, fewer, or others.
 //!
 //! Invariants: the next packet of a reader is the one that it would have been sent; a packet that
-//! is not here any more is skipped as by a late reader. Bounds: `GROUPS_BYTES_MAX` of a shard for
-//! pictures that no present reader needs; a batch is checked as one of a publisher.
+//! is not here any more is skipped as by a late reader. Bounds: `PACKETS_BYTES_MAX`, of which each
+//! shard has its part, and each path its share (`budget`); a batch is checked as a publisher's.
 
 mod block;
+mod budget;
 mod feed;
 mod owner;
 mod source;
@@ -45,6 +47,8 @@ use crate::live::core::message::SourceRef;
 use crate::takeover::live::{ClockRecord, DescriptionRecord, TrackRecord};
 
 pub use block::block_id;
+pub use budget::{Tail, shares};
+pub use feed::joined;
 
 /// A path that another process has told, for one shard.
 #[derive(Debug, Clone)]
@@ -122,6 +126,6 @@ pub(super) fn clock_of(record: ClockRecord) -> ClockPoint {
     ClockPoint { utc_ns: record.utc_ns, ts: RtpTs(record.ts) }
 }
 
-/// Bytes of packets that a shard records although no present reader needs them: they are copied
+/// Memory of the packets that all shards record together: one thread of the new process reads them
 /// while nothing is sent.
-pub const GROUPS_BYTES_MAX: usize = 32 << 20;
+pub const PACKETS_BYTES_MAX: usize = 32 << 20;

@@ -346,3 +346,66 @@ fn reader_whose_packets_did_not_come_begins_with_the_newest_picture() {
     assert_eq!(number(&next[0].1), number(&first.last().unwrap().1) + 1, "numbers have no gap");
     assert_eq!(next[0].1[13..], packet(11, 0, 0, 900)[13..], "the newest key frame");
 }
+
+/// A batch that had come to one shard and not to another one was never sent, and the reader's
+/// numbers went on without a gap.
+#[test]
+fn reader_of_a_shard_that_was_behind_is_sent_what_another_one_had() {
+    let (mut source, mut pen) = (source(), Pen::default());
+    let path = || {
+        let made = (Generation(3), description());
+        LivePath::new("live/a".into(), made, Vec::new(), PathLimits::default(), Mono(0))
+    };
+    let (mut behind, mut ahead) = (path(), path());
+    let key = reader(&mut behind, Carrier::Tcp);
+    for n in 0..8_u64 {
+        pen.write((40, 0, 0, 900, true, n == 0), &mut [&mut source]);
+        while let Some(batch) = source.poll_batch(pen.now()) {
+            if n < 7 {
+                behind.push(Arc::clone(&batch), pen.now());
+            }
+            ahead.push(batch, pen.now());
+        }
+    }
+    let first = send(&mut behind, key, pen.now(), 100);
+    assert_eq!(first.len(), 7, "all that came to its shard");
+    let taken = taken_path(&ahead);
+    let record = reader_record(&behind, key);
+    let to = [To::Channel(0), To::Channel(1)];
+    let mut new = LivePath::of_taken(&taken, PathLimits::default(), pen.now());
+    let key = new.take_reader(&record, &taken, 7, &to).unwrap();
+    new.go_on_with(key);
+    let next = send(&mut new, key, pen.now(), 100);
+    let number = |packet: &[u8]| u16::from_be_bytes([packet[2], packet[3]]);
+    assert_eq!(next.len(), 1, "the one that it lacks");
+    assert_eq!(number(&next[0].1), number(&first[6].1).wrapping_add(1));
+    // Where nothing of the path has come there is nothing to be behind of.
+    let nothing = TakenPath { batches: Vec::new().into(), places: Arc::default(), ..taken };
+    let mut new = LivePath::of_taken(&nothing, PathLimits::default(), pen.now());
+    let key = new.take_reader(&record, &nothing, 7, &to).unwrap();
+    new.go_on_with(key);
+    assert!(send(&mut new, key, pen.now(), 1).is_empty());
+}
+
+/// The longer list was taken for the newer one: its newest packets were skipped.
+#[test]
+fn lists_of_two_shards_are_joined_by_their_newest_blocks() {
+    for (first, second, is_newer, both) in [
+        (&[1, 2, 3, 4][..], &[3, 4, 5][..], true, &[1, 2, 3, 4, 5][..]),
+        (&[3, 4, 5], &[1, 2, 3, 4], false, &[1, 2, 3, 4, 5]),
+        // What is known of blocks is more than what times tell.
+        (&[1, 2, 3, 4], &[3, 4, 5], false, &[1, 2, 3, 4, 5]),
+        (&[3, 4, 5], &[1, 2, 3, 4], true, &[1, 2, 3, 4, 5]),
+        (&[1, 2, 3, 4], &[3, 4], false, &[1, 2, 3, 4]),
+        (&[3, 4], &[1, 2, 3, 4], false, &[1, 2, 3, 4]),
+        // Without a block in common: the newer one alone, or what is between would be missing.
+        (&[1, 2, 3], &[7, 8], true, &[7, 8]),
+        (&[7, 8], &[1, 2, 3], false, &[7, 8]),
+        (&[], &[1, 2], true, &[1, 2]),
+        (&[1, 2], &[], false, &[1, 2]),
+        (&[], &[], false, &[]),
+    ] {
+        let joined = joined(first.to_vec(), second.to_vec(), is_newer);
+        assert_eq!(joined, both, "{first:?} {second:?}");
+    }
+}
