@@ -35,7 +35,7 @@ use crate::library::title::Title;
 use crate::poll::poller::Poller;
 use crate::shard::inbox::{Inbox, Message};
 use crate::shard::sockets::{UdpPair, local_addr};
-use crate::shard::takeover::{Answer, Given, TakeoverMessage};
+use crate::shard::takeover::{Answer, Given, SETTLING, TakeoverMessage};
 use crate::takeover::v1::{Fd, PairRecord, TitleRecord};
 use crate::takeover::{BEGUN_ELSEWHERE, Hello, Offer, Offered, ToNew, ToOld};
 
@@ -252,7 +252,10 @@ impl Giver {
     /// From the last request to the decision. The error is why this process goes on.
     fn give(&self, wire: &mut Wire, may_end: bool) -> Result<(), String> {
         self.make_quiet(may_end)?;
-        super::live::settle(&self.poller)?;
+        for settling in SETTLING {
+            let settled = self.ask_all(RECORD_MAX, settling)?;
+            settled.into_iter().collect::<Result<(), String>>()?;
+        }
         let freeze = |answer| TakeoverMessage::Freeze { answer };
         let until = within(RECORD_MAX + TAKE_MAX);
         // One is written, and read, while others are frozen.
@@ -299,7 +302,7 @@ impl Giver {
 }
 
 /// Asks all shards, and waits for their answers.
-pub(super) fn ask_all<T: Send + 'static>(
+fn ask_all<T: Send + 'static>(
     poller: &Poller<Inbox>,
     time: Duration,
     message: impl Fn(Answer<T>) -> TakeoverMessage,

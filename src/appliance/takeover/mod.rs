@@ -21,7 +21,6 @@
 mod door;
 mod giver;
 pub(super) mod inherited;
-mod live;
 mod starter;
 mod taker;
 mod wire;

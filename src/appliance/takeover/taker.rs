@@ -24,7 +24,6 @@ use super::super::reload::push_patiently;
 use super::door::Door;
 use super::giver::tell_until;
 use super::inherited::{Inherited, TAKEOVER};
-use super::live::Paths;
 use super::wire::{Wire, WireError};
 use super::{
     GONE_MAX, MESSAGE_MAX, PREPARE_MAX, QUIET_MAX, RECORD_MAX, TAKE_MAX, TELL_MAX, within,
@@ -37,6 +36,7 @@ use crate::poll::task::OpenFailure;
 use crate::rtp::WireBase;
 use crate::shard::inbox::{Inbox, Message};
 use crate::shard::sockets::UdpPair;
+use crate::shard::takeover::paths::Paths;
 use crate::shard::takeover::shares::{Files, Shares};
 use crate::shard::takeover::{Answer, Taken, TakeoverMessage};
 use crate::takeover::v1::{ShardRecord, TitleRecord};

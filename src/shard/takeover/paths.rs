@@ -1,9 +1,7 @@
-//! Live paths between two processes: asked for on the old side, shared out to shards on the new
-//! one.
+//! Which new shard gets what the shards of the old one have told of live paths.
 //!
 //! ```text
-//!  old   Quiet --settle: Halt, Pass, Pass--> Freeze
-//!  new   records of all shards --add--> batches once, by number --share--> owner, source, readers
+//!  records of all shards --add--> batches once, by number --share--> owner, source, readers
 //! ```
 //! A path goes to three kinds of shards, whose numbers may be others than before: its owner by its
 //! name, that of its publisher and those of its readers by the homes of their sessions.
@@ -16,8 +14,8 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileExt as _;
 use std::sync::Arc;
 
-use super::giver::ask_all;
-use super::{QUIET_MAX, RECORD_MAX};
+use super::Taken;
+use super::shares::Files;
 use crate::base::ids::ShardId;
 use crate::base::time::Mono;
 use crate::live::core::batch::{Generation, PacketBatch};
@@ -25,36 +23,19 @@ use crate::live::core::description::Description;
 use crate::live::core::limits::BATCH_BYTES_MAX;
 use crate::live::core::message::{SourceRef, owner_of};
 use crate::live::core::takeover::{TakenOwner, TakenPath};
-use crate::poll::poller::Poller;
-use crate::shard::inbox::Inbox;
-use crate::shard::takeover::shares::Files;
-use crate::shard::takeover::{Taken, TakeoverMessage};
 use crate::takeover::live::{BlockRecord, DescriptionRecord, InputRecord, OwnerRecord, PathRecord};
 use crate::takeover::v1::{SessionRecord, ShardRecord, UnitRecord};
 
-/// Has all packets that have come reach all shards that have their paths; no further ones come.
-///
-/// # Errors
-/// A sentence.
-pub(super) fn settle(poller: &Poller<Inbox>) -> Result<(), String> {
-    let halted = ask_all(poller, QUIET_MAX, |answer| TakeoverMessage::Halt { answer })?;
-    halted.into_iter().collect::<Result<(), String>>()?;
-    // From the shard of a source to the owner of the path, and on to those of readers.
-    for _ in 0..2 {
-        ask_all(poller, RECORD_MAX, |answer| TakeoverMessage::Pass { answer })?;
-    }
-    Ok(())
-}
-
 /// The live paths that all shards of the other process have told.
-#[derive(Default)]
-pub(super) struct Paths {
+#[derive(Debug, Default)]
+pub struct Paths {
     by_name: BTreeMap<String, Told>,
     batches: HashMap<u64, Arc<PacketBatch>>,
     inputs: Vec<(InputRecord, OwnedFd)>,
 }
 
 /// What is known of one path.
+#[derive(Debug)]
 struct Told {
     generation: u32,
     description: DescriptionRecord,
@@ -72,7 +53,7 @@ impl Paths {
     ///
     /// # Errors
     /// A sentence: the records cannot be.
-    pub(super) fn add(&mut self, of: &mut ShardRecord, files: &mut Files) -> Result<(), String> {
+    pub fn add(&mut self, of: &mut ShardRecord, files: &mut Files) -> Result<(), String> {
         let packets = of.packets.map(|packets| files.take(packets)).transpose()?;
         let packets = packets.map(File::from);
         for input in std::mem::take(&mut of.inputs) {
@@ -120,11 +101,11 @@ impl Paths {
         }
     }
 
-    /// Gives each shard the paths that concern it.
+    /// Gives each shard the paths that concern it, beside what it has.
     ///
     /// # Errors
     /// A sentence: the records cannot be.
-    pub(super) fn share(mut self, mut shards: Vec<Taken>) -> Result<Vec<Taken>, String> {
+    pub fn share(mut self, mut shards: Vec<Taken>) -> Result<Vec<Taken>, String> {
         for (shard, taken) in (0_u8..).map(ShardId).zip(&shards) {
             taken.units.iter().for_each(|unit| self.note(&unit.record, shard));
         }
