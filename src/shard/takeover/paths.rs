@@ -42,8 +42,8 @@ struct Told {
     owner: Option<OwnerRecord>,
     /// Numbers of its batches, as the shard with most of them has told.
     blocks: Vec<u64>,
-    /// Where its publisher goes, and the number under which it holds the path.
-    source: Option<(ShardId, u32)>,
+    /// Where its publisher goes.
+    source: Option<ShardId>,
     /// Where its readers go.
     readers: Vec<ShardId>,
 }
@@ -80,6 +80,21 @@ impl Paths {
         Ok(())
     }
 
+    /// Whether the publishers of a unit hold their paths still. One that does not was not told in
+    /// time that it has lost its path: it is hung up on, as it would have been, and comes back.
+    fn has_no_stale(&self, unit: &UnitRecord) -> bool {
+        unit.sessions.iter().all(|session| {
+            let SessionRecord::Publisher(publisher) = session else { return true };
+            let (path, id) = (&publisher.path, &publisher.id);
+            let holds =
+                self.by_name.get(path).is_some_and(|it| it.generation == publisher.generation);
+            if !holds {
+                tracing::warn!(code = "HE-W419", path, id, "a publisher has lost its path: it ends");
+            }
+            holds
+        })
+    }
+
     /// A unit goes to this shard.
     fn note(&mut self, unit: &UnitRecord, shard: ShardId) {
         for session in &unit.sessions {
@@ -94,7 +109,7 @@ impl Paths {
                 }
                 SessionRecord::Publisher(publisher) => {
                     if let Some(told) = self.by_name.get_mut(&publisher.path) {
-                        told.source = Some((shard, publisher.generation));
+                        told.source = Some(shard);
                     }
                 }
             }
@@ -106,7 +121,8 @@ impl Paths {
     /// # Errors
     /// A sentence: the records cannot be.
     pub fn share(mut self, mut shards: Vec<Taken>) -> Result<Vec<Taken>, String> {
-        for (shard, taken) in (0_u8..).map(ShardId).zip(&shards) {
+        for (shard, taken) in (0_u8..).map(ShardId).zip(&mut shards) {
+            taken.units.retain(|unit| self.has_no_stale(&unit.record));
             taken.units.iter().for_each(|unit| self.note(&unit.record, shard));
         }
         let Self { by_name, batches, inputs } = self;
@@ -154,14 +170,13 @@ impl Told {
         let list = list.ok_or_else(|| format!("packets of path {name} are missing"))?;
         let places = self.blocks.iter().copied().zip(0..).collect();
         let owner = self.owner.unwrap_or_default();
-        let feeds = self.source.filter(|(_, generation)| *generation == self.generation);
         let path = TakenPath {
             name: name.into(),
             generation: Generation(self.generation),
             description: Arc::new(description),
             batches: list.into(),
             places: Arc::new(places),
-            source: feeds.map(|(shard, _)| SourceRef { shard, number }),
+            source: self.source.map(|shard| SourceRef { shard, number }),
             owner: Some(TakenOwner {
                 listeners: self.readers,
                 sources_seen: owner.sources_seen,
@@ -202,4 +217,53 @@ fn batch_of(block: &BlockRecord, packets: Option<&File>) -> Option<PacketBatch> 
     let mut bytes = vec![0; count];
     packets?.read_exact_at(&mut bytes, block.offset).ok()?;
     PacketBatch::of_record(block, bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::shard::takeover::TakenUnit;
+
+    fn publisher(path: &str, id: &str, generation: u32) -> TakenUnit {
+        let record = json!({ "publisher": {
+            "id": id, "path": path, "generation": generation, "uri": "rtsp://host/live/a",
+            "peer": "192.0.2.9:40000", "sdp": "", "local": "192.0.2.1", "sdp_session_id": 1,
+            "sdp_version": 1, "alive_ns": 1, "cname": "a@b", "own_ssrc": 1, "tracks": [],
+            "source": { "packet_ns": 1, "sign_ns": 1, "reported_ns": 1 },
+        } });
+        let sessions = vec![serde_json::from_value(record).unwrap()];
+        let record = UnitRecord { connection: None, sessions };
+        TakenUnit { record, socket: None, titles: Vec::new().into(), ports: Vec::new().into() }
+    }
+
+    /// It was taken for the path's source, and then neither of them fitted: nothing was taken.
+    #[test]
+    fn publisher_that_has_lost_its_path_ends_and_the_one_that_holds_it_goes_on() {
+        let track = json!({ "clock_rate_hz": 8_000, "payload_types": [0], "identity": "a" });
+        let mut record: ShardRecord = serde_json::from_value(json!({
+            "shard": 0,
+            "paths": [{
+                "name": "live/a", "generation": 3,
+                "description": { "sdp": "v=0", "tracks": [track] },
+                "owner": { "sources_seen": 2 },
+            }],
+        }))
+        .unwrap();
+        let mut paths = Paths::default();
+        paths.add(&mut record, &mut Files::new(Vec::new())).unwrap();
+        let mut shares = vec![Taken::default(), Taken::default()];
+        shares[0].units = vec![publisher("live/a", "0000000000000001", 3)];
+        shares[1].units = vec![
+            publisher("live/a", "0100000000000002", 2),
+            // A path that nobody has any more.
+            publisher("live/b", "0100000000000003", 1),
+        ];
+        let shares = paths.share(shares).unwrap();
+        assert_eq!(shares.iter().map(|share| share.units.len()).collect::<Vec<_>>(), [1, 0]);
+        let source = Some(SourceRef { shard: ShardId(0), number: 1 });
+        let all: Vec<&TakenPath> = shares.iter().flat_map(|share| &share.paths).collect();
+        assert!(!all.is_empty() && all.iter().all(|path| path.source == source), "{all:?}");
+    }
 }
