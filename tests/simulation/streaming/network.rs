@@ -157,6 +157,8 @@ pub(crate) enum Mutation {
     BothGoOn,
     /// What a process has told of descriptors stays open.
     RecordKept,
+    /// A packet of a publisher is lost, and numbers show no gap.
+    LostUnseen,
 }
 
 /// A socket of a shard.
