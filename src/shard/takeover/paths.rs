@@ -89,7 +89,12 @@ impl Paths {
             let holds =
                 self.by_name.get(path).is_some_and(|it| it.generation == publisher.generation);
             if !holds {
-                tracing::warn!(code = "HE-W419", path, id, "a publisher has lost its path: it ends");
+                tracing::warn!(
+                    code = "HE-W419",
+                    path,
+                    id,
+                    "a publisher has lost its path: it ends"
+                );
             }
             holds
         })

@@ -93,6 +93,8 @@ struct Talk {
     has_left: bool,
     /// The client sends what is no request: answers cannot be told.
     is_garbled: bool,
+    /// Its newest request.
+    heard: u64,
 }
 
 #[derive(Debug)]
@@ -163,19 +165,23 @@ impl Watch {
     /// The server closes a connection.
     ///
     /// # Panics
-    /// Its client plays or publishes, and has done nothing wrong.
-    pub(crate) fn closed_by_server(&mut self, conn: ConnId) {
-        let talk = self.talks.get(&conn);
-        let is_here = talk.is_some_and(|talk| {
-            !talk.has_left && !talk.is_garbled && talk.reads_since.is_some()
-        });
+    /// Its client plays or publishes, and has not been silent.
+    pub(crate) fn closed_by_server(&mut self, conn: ConnId, now: u64) {
+        let talk = self
+            .talks
+            .get(&conn)
+            .filter(|talk| !talk.has_left && !talk.is_garbled && talk.reads_since.is_some());
         // Where a check has failed, shards are dropped with all their connections.
-        if is_here && !self.is_rough && !std::thread::panicking() {
+        let is_smooth = !self.is_rough && !std::thread::panicking();
+        if let Some(talk) = talk.filter(|_| is_smooth) {
+            let fed = self.feeds.values().map(|(_, last)| *last).max().unwrap_or(0);
             for (id, session) in self.sessions.iter().filter(|(_, session)| session.conn == conn) {
+                let is_published = session.streams.iter().any(|s| s.track.is_published);
+                let sign = if is_published { talk.heard.max(fed) } else { talk.heard };
                 let is_still = session.state == State::Playing && session.stops == 0;
                 let has_bye = session.streams.iter().any(|stream| stream.has_bye);
                 assert!(
-                    !is_still || has_bye || session.is_unsteady,
+                    !is_still || has_bye || session.is_unsteady || now - sign > SILENT_NS,
                     "the server closes connection {conn} while session {id} is under way"
                 );
             }
@@ -211,6 +217,7 @@ impl Watch {
             }
         }
         let talk = self.talks.entry(conn).or_default();
+        talk.heard = asked.at;
         if !talk.has_left && !talk.is_garbled {
             talk.asked.push_back(asked);
         }
@@ -595,6 +602,8 @@ const AHEAD_SOUND_NS: i64 = 60_000_000;
 /// An answer that waits for nothing but the shard.
 const ANSWER_NS: u64 = 3 * S;
 const SILENCE_NS: u64 = 3 * S;
+/// Clients that say nothing for so long may be taken for gone.
+const SILENT_NS: u64 = 5 * S;
 /// Publishers send more often.
 const STEP_NS: u64 = 100 * MS;
 /// A reader that is later skips: less than its budget, because the pictures that it has not got are

@@ -564,7 +564,7 @@ impl Net {
         let conn = &mut self.conns[id];
         conn.server_closed = true;
         self.note("closed", id as u64, 0);
-        self.watch.closed_by_server(id);
+        self.watch.closed_by_server(id, self.now);
         self.begin_delivery(id);
     }
 

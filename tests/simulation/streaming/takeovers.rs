@@ -317,7 +317,7 @@ impl Node {
             }
             _ if cannot_go && clients.iter().any(|plan| plan.path == "tv") => "takeover.not whole",
             _ if why.starts_with("there is no room for all ") => "takeover.no room",
-            _ if why.contains("taken over: Cannot allocate") && weather.edges.no_memory > 0 => {
+            _ if why.contains("Cannot allocate memory") && weather.edges.no_memory > 0 => {
                 "takeover.no room"
             }
             _ => panic!("a takeover has failed without a reason: {why}"),
