@@ -166,7 +166,8 @@ fn catch_up(studio: &Studio, readers: &mut [Session]) -> u32 {
     for reader in readers {
         let is_there = reader.receive_until(PATIENCE, |streams| {
             let last = |(track, stream): (usize, &Stream)| {
-                numbers(track, stream.packets.last().map_or(&[], std::slice::from_ref)).pop()
+                let newest = stream.packets.last().map(std::slice::from_ref);
+                numbers(track, newest.unwrap_or_default()).pop()
             };
             streams.iter().enumerate().map(last).all(|last| last >= Some(count))
         });

@@ -231,9 +231,8 @@ impl Kernel for SimKernel {
                 }
             }
             Socket::Datagrams(port) => {
-                if let Some(socket) = net.datagrams.get_mut(&port) {
-                    socket.holders.push(holder);
-                }
+                // The other process may have closed it meanwhile, which does not end a duplicate.
+                net.datagrams.entry(port).or_default().holders.push(holder);
             }
             Socket::Wake => net.machines[self.shard].wake = Some(fd.try_clone_to_owned()?),
             Socket::Listener(_) => {}

@@ -205,7 +205,7 @@ pub(crate) struct Conn {
 }
 
 /// UDP sockets of shards by port, with their shards and files.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Datagrams {
     pub(crate) holders: Vec<(usize, u32)>,
     pub(crate) rx: VecDeque<(SocketAddr, Vec<u8>)>,
@@ -343,8 +343,7 @@ impl Net {
     /// As `bind_pair`, at a port that must be free.
     pub(crate) fn bind_pair_at(&mut self, port: u16) -> (OwnedFd, OwnedFd, u16) {
         let mut bind = |port| {
-            let socket = Datagrams { holders: Vec::new(), rx: VecDeque::new() };
-            let before = self.datagrams.insert(port, socket);
+            let before = self.datagrams.insert(port, Datagrams::default());
             assert!(before.is_none(), "port {port} is taken");
             self.descriptor(Socket::Datagrams(port))
         };
