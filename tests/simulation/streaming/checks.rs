@@ -466,7 +466,7 @@ impl Watch {
         assert!(!stream.has_bye || waits, "{what} is sent after BYE");
         let is_whole = stream.track.is_own || self.is_live_whole;
         let refused = stream.refused;
-        stream.follows &= refused == 0;
+        stream.follows &= refused == 0 && !waits;
         if let Some(last) = stream.last.filter(|_| is_whole) {
             let step = rtp.seq.wrapping_sub(last);
             let is_next = (1..=1 + refused).contains(&step);
