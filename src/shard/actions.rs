@@ -18,7 +18,7 @@ use crate::base::ids::ShardId;
 use crate::consumers::Consumer;
 use crate::consumers::sessions::Sessions;
 use crate::poll::consumer::Event;
-use crate::poll::task::{DescriptionFailure, OpenFailure, ResolveFailure, Task, TaskOwner};
+use crate::poll::task::{DescriptionFailure, ResolveFailure, Task, TaskOwner, Work};
 use crate::rtsp::response::{Response, Status};
 use crate::session::action::Action;
 use crate::session::command::{Command, Executed, ReplyTo};
@@ -47,8 +47,9 @@ impl<K: Kernel> Shard<K> {
                 live.sources.handle_title_refused(cx, &mut live.hub, (feed, request));
             }
             TaskOwner::Takeover(number) => {
-                let busy = OpenFailure::Unavailable("the workers have no room".to_owned());
-                self.handle_title_taken(number, Err(busy));
+                if let Work::Adopt(adopted) = task.work {
+                    self.handle_adopt_refused(number, adopted);
+                }
             }
             // A shard asks for nothing in its name.
             TaskOwner::Guest(_) => {}

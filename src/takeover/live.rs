@@ -37,9 +37,6 @@ pub struct PathRecord {
 /// What the owner of a path knows.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OwnerRecord {
-    /// The server fetches its source.
-    #[serde(default)]
-    pub is_fetched: bool,
     /// Sources so far.
     #[serde(default)]
     pub sources_seen: u32,

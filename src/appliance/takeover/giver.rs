@@ -37,7 +37,7 @@ use crate::library::title::Title;
 use crate::poll::poller::Poller;
 use crate::shard::inbox::{Inbox, Message};
 use crate::shard::sockets::{UdpPair, local_addr};
-use crate::shard::takeover::{Answer, Given, TakeoverMessage};
+use crate::shard::takeover::{Answer, Given, SETTLING, TakeoverMessage};
 use crate::takeover::v1::{Fd, PairRecord, TitleRecord};
 use crate::takeover::{Hello, Offer, Offered, ToNew, ToOld};
 
@@ -335,7 +335,10 @@ impl Giver {
         self.make_quiet(may_end)?;
         // Who connects from now on waits for the process that goes on, as at the ports of shards.
         self.opening.pause();
-        super::live::settle(&self.poller)?;
+        for settling in SETTLING {
+            let settled = self.ask_all(QUIET_MAX, settling)?;
+            settled.into_iter().collect::<Result<(), String>>()?;
+        }
         let freeze = |answer| TakeoverMessage::Freeze { answer };
         let until = within(RECORD_MAX + TAKE_MAX);
         // One is written, and read, while others are frozen.
@@ -384,7 +387,7 @@ impl Giver {
 }
 
 /// Asks all shards, and waits for their answers.
-pub(super) fn ask_all<T: Send + 'static>(
+fn ask_all<T: Send + 'static>(
     poller: &Poller<Inbox>,
     time: Duration,
     message: impl Fn(Answer<T>) -> TakeoverMessage,

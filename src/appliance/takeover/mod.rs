@@ -24,7 +24,6 @@ mod door;
 mod giver;
 mod going_on;
 pub(super) mod inherited;
-mod live;
 mod parting;
 mod right;
 mod starter;

@@ -324,8 +324,9 @@ impl<K: Kernel> Ring<K> {
                 Again::Unregister if self.files.closing_ops(file) == Some(0) => {
                     self.vacate(file.index());
                 }
+                Again::End if self.files.is_open(file) => self.end_again(file),
                 // The file was closed meanwhile.
-                Again::Arm(_) | Again::Cancel | Again::Unregister => {}
+                Again::Arm(_) | Again::Cancel | Again::End | Again::Unregister => {}
             }
         }
         self.retries.next_due()
@@ -378,8 +379,9 @@ impl<K: Kernel> Ring<K> {
                 // Nothing was found, or it is ending: both are ends.
                 let errno = cqe.result().saturating_neg();
                 let is_refused = errno > 0 && !matches!(errno, libc::ENOENT | libc::EALREADY);
-                if is_refused && self.files.is_closing(index) {
-                    self.pause(index, Again::Cancel);
+                if is_refused {
+                    let is_closing = self.files.is_closing(index);
+                    self.pause(index, if is_closing { Again::Cancel } else { Again::End });
                 }
                 self.end_op(index);
                 None

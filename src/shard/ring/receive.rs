@@ -97,9 +97,22 @@ impl<K: Kernel> Ring<K> {
     }
 
     fn end_arm(&mut self, slot: FileSlot, arm: Arm) {
-        if !self.files.begin_end(slot, arm) {
-            return;
+        if self.files.begin_end(slot, arm) {
+            self.cancel_arm(slot, arm);
         }
+    }
+
+    /// Ends what is to end on a file and has not, because the kernel has refused to cancel it.
+    pub(super) fn end_again(&mut self, slot: FileSlot) {
+        for arm in Arm::ALL {
+            if self.files.is_ending(slot.index(), arm) {
+                self.cancel_arm(slot, arm);
+            }
+        }
+        self.end_send_again(slot);
+    }
+
+    fn cancel_arm(&mut self, slot: FileSlot, arm: Arm) {
         let armed = OpKey::new(Op::Arm(arm), slot.index()).as_user_data();
         let entry = opcode::AsyncCancel2::new(CancelBuilder::user_data(armed)).build();
         self.queue_file_op(entry, OpKey::new(Op::Cancel, slot.index()));

@@ -147,6 +147,14 @@ impl<K: Kernel> Ring<K> {
         }
     }
 
+    /// Ends the send of a connection that is to end and has not.
+    pub(super) fn end_send_again(&mut self, slot: FileSlot) {
+        let Some(index) = self.files.stream(slot) else { return };
+        if self.memory.streams.slot(index).is_cut {
+            self.cancel_send(slot, index);
+        }
+    }
+
     fn cancel_send(&mut self, slot: FileSlot, index: u32) {
         let sent = OpKey::new(Op::Stream, index).as_user_data();
         let entry = opcode::AsyncCancel2::new(types::CancelBuilder::user_data(sent)).build();

@@ -1,9 +1,9 @@
 //! One process takes over from another one: a shard's part on either side.
 //!
 //! ```text
-//!  old   Serving --Quiet--> no request is read --Packets, Halt, Pass, Pass--> no packet comes
-//!           ^                             --Freeze--> nothing is sent, record --Leave--> end
-//!           `------------------------------ Resume ---------------'
+//!  old   Serving --Quiet--> no request is read --SETTLING--> live paths are at rest
+//!           ^                                                       |
+//!           `-------- Resume -------- nothing is sent, record <--Freeze .. --Leave--> end
 //!  new   Waiting --Open, Take: titles, sessions are here--Begin--> Serving
 //! ```
 //! The old shard makes records of its sessions and changes nothing of them, so it can go on at any
@@ -18,6 +18,7 @@
 //! | `shares` | which new shard gets what |
 //! | `taking` | the new shard |
 //! | `live` | live paths, on either side |
+//! | `paths` | which new shard gets what of live paths |
 //!
 //! Invariants: between `Freeze` and `Resume` nothing is sent of what goes along, and nothing is
 //! received or accepted; what comes to the inbox meanwhile is handled after `Resume`, in order. No
@@ -26,6 +27,7 @@
 
 mod giving;
 mod live;
+pub mod paths;
 mod recording;
 pub mod shares;
 mod taking;
@@ -125,6 +127,24 @@ pub enum TakeoverMessage {
         /// When the other process ceased to send.
         frozen: Mono,
     },
+}
+
+/// What all old shards are asked between `Quiet` and `Freeze`, in this order: each when all have
+/// answered the one before. Packets go from the shard of their source to the owner of its path, and
+/// on to shards with readers.
+pub const SETTLING: [fn(Answer<Result<(), String>>) -> TakeoverMessage; 4] =
+    [packets, halt, pass, pass];
+
+fn packets(answer: Answer<Result<(), String>>) -> TakeoverMessage {
+    TakeoverMessage::Packets { answer }
+}
+
+fn halt(answer: Answer<Result<(), String>>) -> TakeoverMessage {
+    TakeoverMessage::Halt { answer }
+}
+
+fn pass(answer: Answer<Result<(), String>>) -> TakeoverMessage {
+    TakeoverMessage::Pass { answer: Box::new(move |()| answer(Ok(()))) }
 }
 
 /// What a shard hands over: its record names descriptors by their places in `files`.

@@ -101,6 +101,24 @@ impl<K: Kernel> Shard<K> {
         self.go_on_opening();
     }
 
+    /// The workers have no room for a title: it waits for those that are being opened.
+    pub(in crate::shard) fn handle_adopt_refused(&mut self, number: u32, adopted: Arc<Adopted>) {
+        let Step::Waiting(waiting) = &mut self.takeover.step else { return };
+        let Some(opening) = &mut waiting.opening else { return };
+        opening.under_way = opening.under_way.saturating_sub(1);
+        opening.waiting.push_front((number, adopted));
+        if opening.under_way == 0 {
+            // The workers have enough to do for others.
+            let busy = OpenFailure::Unavailable("the workers have no room".to_owned());
+            for (number, _) in std::mem::take(&mut opening.waiting) {
+                if let Some(place) = opening.opened.get_mut(number as usize) {
+                    *place = Some(Err(busy.clone()));
+                }
+            }
+            self.go_on_opening();
+        }
+    }
+
     /// Takes sessions in.
     fn take(&mut self, taken: Taken) -> Result<usize, String> {
         let Taken { paths, inputs, pairs, units, datagrams, halted } = taken;

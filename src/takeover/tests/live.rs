@@ -30,12 +30,7 @@ pub(super) fn path() -> PathRecord {
             tracks: vec![track],
             awaits_sets: true,
         },
-        owner: Some(OwnerRecord {
-            is_fetched: true,
-            sources_seen: 2,
-            batches: 3,
-            hold_until_ns: Some(5),
-        }),
+        owner: Some(OwnerRecord { sources_seen: 2, batches: 3, hold_until_ns: Some(5) }),
         blocks: vec![BlockRecord {
             id: u64::MAX,
             offset: 6,
@@ -204,6 +199,64 @@ fn publisher() -> PublisherRecord {
             counts: (42, 43),
             lost_before: -44,
         }],
+    }
+}
+
+/// A record with one of these was looked at by nobody.
+#[test]
+fn numbers_of_live_paths_that_cannot_be_are_refused_with_what_they_are_of() {
+    const FAR: u64 = u64::MAX;
+    type OfPath = fn(&mut PathRecord);
+    let of_path: [OfPath; 4] = [
+        |path| path.owner.as_mut().unwrap().hold_until_ns = Some(FAR),
+        |path| path.blocks[0].received_ns = FAR,
+        |path| path.blocks[0].tracks[0].clock.as_mut().unwrap().utc_ns = i64::MIN,
+        |path| path.description.tracks[0].clock_rate_hz = 0,
+    ];
+    for (number, change) in of_path.iter().enumerate() {
+        let mut record = sample();
+        change(&mut record.paths[0]);
+        let why = record.check().unwrap_err();
+        assert!(why.contains("path live/a"), "{number}: {why}");
+    }
+    type OfReader = fn(&mut ReaderRecord);
+    let of_reader: [OfReader; 8] = [
+        |reader| reader.client.created_ns = FAR,
+        |reader| reader.pace.delay_ns = FAR,
+        |reader| reader.delay_ns = i64::MIN,
+        |reader| reader.skips[2] = FAR,
+        |reader| reader.streams[0].sent.1 = FAR,
+        |reader| reader.streams[0].awaiting_from_ns = Some(FAR),
+        |reader| reader.streams[0].last_sent.as_mut().unwrap().received_ns = FAR,
+        |reader| reader.streams[0].rtp.clock_rate_hz = 0,
+    ];
+    type OfPublisher = fn(&mut PublisherRecord);
+    let of_publisher: [OfPublisher; 11] = [
+        |publisher| publisher.redescribed_ns = Some(FAR),
+        |publisher| publisher.fed_since_ns = Some(FAR),
+        |publisher| publisher.source.began_ns = Some(FAR),
+        |publisher| publisher.source.sync_asked_ns = Some(FAR),
+        |publisher| publisher.source.clock_offset_ns = Some(i64::MAX),
+        |publisher| publisher.source.dropped[1] = FAR,
+        |publisher| publisher.tracks[0].stream.as_mut().unwrap().heard_ns = FAR,
+        |publisher| publisher.tracks[0].replaced[0] = Some((1, FAR)),
+        |publisher| publisher.tracks[0].reception.as_mut().unwrap().received = FAR,
+        |publisher| publisher.tracks[0].reception.as_mut().unwrap().sender_report = Some((1, FAR)),
+        |publisher| publisher.tracks[0].lost_before = i64::MIN,
+    ];
+    for number in 0..of_reader.len() + of_publisher.len() {
+        let mut record = sample();
+        let session = &mut record.units[1].sessions[usize::from(number >= of_reader.len())];
+        match session {
+            SessionRecord::Reader(reader) => of_reader[number](reader),
+            SessionRecord::Publisher(publisher) => {
+                of_publisher[number - of_reader.len()](publisher);
+            }
+            SessionRecord::Title(_) => unreachable!("the sample has none there"),
+        }
+        let id = session.id().to_owned();
+        let why = record.check().unwrap_err();
+        assert!(why.contains(&id), "{number}: {why}");
     }
 }
 

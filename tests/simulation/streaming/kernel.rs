@@ -231,9 +231,8 @@ impl Kernel for SimKernel {
                 }
             }
             Socket::Datagrams(port) => {
-                if let Some(socket) = net.datagrams.get_mut(&port) {
-                    socket.holders.push(holder);
-                }
+                // The other process may have closed it meanwhile, which does not end a duplicate.
+                net.datagrams.entry(port).or_default().holders.push(holder);
             }
             Socket::Wake => net.machines[self.shard].wake = Some(fd.try_clone_to_owned()?),
             Socket::Listener(_) => {}
@@ -564,7 +563,7 @@ impl Net {
         let conn = &mut self.conns[id];
         conn.server_closed = true;
         self.note("closed", id as u64, 0);
-        self.watch.connection_left(id);
+        self.watch.closed_by_server(id, self.now);
         self.begin_delivery(id);
     }
 

@@ -157,6 +157,8 @@ pub(crate) enum Mutation {
     BothGoOn,
     /// What a process has told of descriptors stays open.
     RecordKept,
+    /// A packet of a publisher is lost, and numbers show no gap.
+    LostUnseen,
 }
 
 /// A socket of a shard.
@@ -203,7 +205,7 @@ pub(crate) struct Conn {
 }
 
 /// UDP sockets of shards by port, with their shards and files.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Datagrams {
     pub(crate) holders: Vec<(usize, u32)>,
     pub(crate) rx: VecDeque<(SocketAddr, Vec<u8>)>,
@@ -341,8 +343,7 @@ impl Net {
     /// As `bind_pair`, at a port that must be free.
     pub(crate) fn bind_pair_at(&mut self, port: u16) -> (OwnedFd, OwnedFd, u16) {
         let mut bind = |port| {
-            let socket = Datagrams { holders: Vec::new(), rx: VecDeque::new() };
-            let before = self.datagrams.insert(port, socket);
+            let before = self.datagrams.insert(port, Datagrams::default());
             assert!(before.is_none(), "port {port} is taken");
             self.descriptor(Socket::Datagrams(port))
         };

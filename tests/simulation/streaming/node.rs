@@ -157,7 +157,8 @@ impl Node {
                 + setup.weather.panicking
                 > 0;
         let is_published_by_udp = |plan: &Plan| plan.kind == Kind::Publisher && !plan.is_tcp;
-        net.watch.is_live_whole = !setup.clients.iter().any(is_published_by_udp);
+        let is_exact = setup.weather.keeps_datagrams();
+        net.watch.is_live_whole = is_exact || !setup.clients.iter().any(is_published_by_udp);
         let suspended_max = net.watch.patience + SUSPENDED_NS;
         let net = Rc::new(RefCell::new(net));
         let mut node = Self {

@@ -1,6 +1,6 @@
 //! Runs of a whole node that follow from seeds; and that each check can fail.
 
-use super::client::{Act, Plan};
+use super::client::{Act, Kind, Plan};
 use super::edges::Edges;
 use super::network::Mutation;
 use super::node::{Node, Outcome, Setup};
@@ -109,6 +109,18 @@ fn entry_that_is_suspended_for_too_long_is_found() {
     node.run();
 }
 
+/// A publisher over TCP and its reader, in a node with a fault that is switched on.
+#[test]
+#[should_panic(expected = "is missing")]
+fn packet_of_a_publisher_that_is_lost_unseen_is_found() {
+    let mut setup = Setup::one_player(true, vec![Act::Wait(2_000)]);
+    let reader = Plan { path: "live/a", begins: 200_000_000, ..setup.clients[0].clone() };
+    let acts = vec![Act::Wait(0); 3];
+    let publisher = Plan { kind: Kind::Publisher, acts, begins: 1_000_000, ..reader.clone() };
+    setup.clients = vec![publisher, reader];
+    Node::new(setup, Some(Mutation::LostUnseen), false).run();
+}
+
 /// A player in a process from which another one takes over, with a fault that is switched on.
 fn taken_over(mutation: Mutation) {
     let mut setup = Setup::one_player(false, vec![Act::Wait(2_000)]);
@@ -150,15 +162,19 @@ fn end_of_an_operation_that_is_not_said_is_found() {
 }
 
 /// Likewise of takeovers.
-const TAKEOVERS: [&str; 10] = [
+const TAKEOVERS: [&str; 14] = [
     "packet.again",
+    "packet.live",
     "send.cut",
     "takeover",
     "takeover.as many shards",
     "takeover.fails",
     "takeover.fewer shards",
     "takeover.more shards",
+    "takeover.no room",
     "takeover.not whole",
+    "takeover.of publishers",
+    "takeover.of readers",
     "takeover.of sessions",
     "torn down",
 ];

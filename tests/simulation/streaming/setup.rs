@@ -27,6 +27,11 @@ impl Weather {
         }
     }
 
+    /// No datagram is lost, or overtakes one that was sent some milliseconds before it.
+    pub(crate) fn keeps_datagrams(&self) -> bool {
+        self.loss == 0 && self.twice == 0 && self.delay_us.1 < 5_000
+    }
+
     fn drawn(dice: &mut Dice) -> Self {
         let mut weather = Self::fair();
         if dice.chance(600) {
@@ -104,9 +109,9 @@ impl Setup {
             .collect();
         setup.takeovers_fail = 300;
         setup.has_fixed_ports = dice.chance(500);
-        // Most of what cannot be handed over is there now and then: then nothing is.
+        // What cannot be handed over is there now and then: then nothing is.
         if dice.chance(800) {
-            setup.clients.retain(|plan| !plan.path.starts_with("live/") && plan.path != "tv");
+            setup.clients.retain(|plan| plan.path != "tv");
         }
         while setup.clients.len() < 3 {
             let (is_tcp, begins) = (dice.chance(450), dice.ms(1, 900));
@@ -123,6 +128,9 @@ impl Setup {
                 host,
                 ..player()
             });
+        }
+        if dice.chance(600) {
+            setup.clients.extend(drawn_broadcast(&mut dice));
         }
         setup
     }
@@ -185,6 +193,29 @@ fn drawn_plan(dice: &mut Dice, is_live: bool) -> Plan {
     let ports = (kind == Kind::Player && dice.chance(250)).then_some(19_000);
     let returns = dice.pick(&[0, 0, 1, 2]);
     Plan { kind, path, sdp, is_tcp, has_feedback, begins, acts, end, returns, ports, host }
+}
+
+/// A publisher that sends for some seconds, with readers.
+fn drawn_broadcast(dice: &mut Dice) -> Vec<Plan> {
+    let publisher = Plan {
+        kind: Kind::Publisher,
+        path: "live/a",
+        sdp: dice.pick(&[SOUND, SOUND_AND_PICTURES]),
+        is_tcp: dice.chance(500),
+        begins: dice.ms(1, 300),
+        acts: vec![Act::Wait(0); 2 + dice.index(4)],
+        host: 5,
+        ..player()
+    };
+    let mut plans = vec![publisher];
+    for _ in 0..dice.between(1, 4) {
+        let (is_tcp, begins) = (dice.chance(500), dice.ms(200, 1_200));
+        let mut acts = drawn_acts(dice, "live/a", is_tcp);
+        acts.push(Act::Wait(dice.between(0, 3_000)));
+        let (has_feedback, host) = (dice.chance(300), 6);
+        plans.push(Plan { path: "live/a", is_tcp, has_feedback, begins, acts, host, ..player() });
+    }
+    plans
 }
 
 fn drawn_acts(dice: &mut Dice, path: &str, is_tcp: bool) -> Vec<Act> {

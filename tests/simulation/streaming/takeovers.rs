@@ -1,14 +1,19 @@
 //! A process that takes over from the one that serves, in the time of the simulation.
 //!
 //! ```text
-//!  Quiet -> Freeze -> records, as text -> new process: Open -> Take -> Leave and Begin
-//!     `---------`--- refused, late, or the dice let it fail: the new one goes, Resume
+//!  Quiet -> SETTLING -> Freeze -> records, as text -> new process: Open -> Take -> Leave, Begin
+//!     `---------`----------`--- refused, late, or the dice let it fail: the new one goes, Resume
 //! ```
-//! Messages are those that `appliance::takeover` sends, records are written and read again, and the
-//! sockets are the same ones, by duplicates of their descriptors. What the two processes say on
-//! their wire is not there.
-//! Bound: `STEPS_MAX` looks, as long as the real one waits.
+//! Messages are those that `appliance::takeover` sends, in the order that `shard::takeover` has for
+//! both. Records are written, read again, checked and shared out by the same code, and the sockets
+//! are the same ones, by duplicates of their descriptors. What the two processes say on their wire
+//! is not there.
+//!
+//! Invariant: a takeover that was not drawn to fail fails for want of room or time, in a run that
+//! lacks these, or because of what cannot be handed over: see [`Node::refused`]. Bound: `STEPS_MAX`
+//! looks, as long as the real one waits.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -21,12 +26,13 @@ use headend::poll::task::OpenFailure;
 use headend::rtp::WireBase;
 use headend::shard::inbox::Message;
 use headend::shard::sockets::UdpPair;
+use headend::shard::takeover::paths::Paths;
 use headend::shard::takeover::shares::{Files, Shares};
-use headend::shard::takeover::{Answer, Given, TakeoverMessage};
-use headend::takeover::v1::ShardRecord;
+use headend::shard::takeover::{Answer, Given, SETTLING, TakeoverMessage};
+use headend::takeover::v1::{SessionRecord, ShardRecord};
 
 use super::network::{Event, Mutation};
-use super::node::{FIRST_PORT, Node};
+use super::node::{FIRST_PORT, Node, Setup};
 use crate::dice::MS;
 
 /// A takeover under way.
@@ -37,12 +43,16 @@ pub(super) struct Taking {
     step: Step,
     /// When the old shards ceased to send.
     frozen_ns: u64,
+    /// What goes along, as it is counted.
+    of: BTreeSet<&'static str>,
 }
 
 #[derive(Debug)]
 enum Step {
     Offer(Answers<Result<Pairs, String>>),
     Quiet(Pairs, Answers<Result<LeftBehind, String>>),
+    /// One of `SETTLING`.
+    Settle(usize, Pairs, Answers<Result<(), String>>),
     Freeze(Pairs, Answers<Result<Given, String>>),
     Open(Vec<Told>, Answers<Opened>),
     Take(Answers<Result<usize, String>>),
@@ -95,7 +105,8 @@ impl Node {
         }
         self.count("takeover");
         let step = Step::Offer(self.ask(self.house, |answer| TakeoverMessage::Pairs { answer }));
-        self.taking = Some(Taking { shards, steps: 0, step, frozen_ns: 0 });
+        let of = BTreeSet::new();
+        self.taking = Some(Taking { shards, steps: 0, step, frozen_ns: 0, of });
         self.go_on_later();
     }
 
@@ -103,52 +114,72 @@ impl Node {
         let Some(mut taking) = self.taking.take() else { return };
         taking.steps += 1;
         if taking.steps > STEPS_MAX {
-            return self.undo("takeover.late");
+            return self.undo("a shard did not answer in time");
         }
         let went_on = match &mut taking.step {
             Step::Offer(answers) => answers.take().map(|pairs| self.make_quiet(pairs)),
             Step::Quiet(pairs, answers) => {
-                answers.take().map(|left| self.freeze(std::mem::take(pairs), left))
+                answers.take().map(|left| self.settle_first(std::mem::take(pairs), left))
             }
-            Step::Freeze(pairs, answers) => answers.take().map(|given| {
-                let told = (std::mem::take(pairs), given);
-                self.start(&mut taking.frozen_ns, taking.shards, told)
-            }),
+            Step::Settle(number, pairs, answers) => answers
+                .take()
+                .map(|settled| self.settle_next(*number, std::mem::take(pairs), settled)),
+            Step::Freeze(pairs, answers) => {
+                answers.take().map(|given| (std::mem::take(pairs), given)).map(|told| {
+                    let (told, frozen_ns) = self.start(taking.shards, told)?;
+                    taking.frozen_ns = frozen_ns;
+                    taking.of = told.iter().flat_map(|one| kinds_in(&one.record)).collect();
+                    Ok(self.open_titles(told))
+                })
+            }
             Step::Open(told, answers) => answers
                 .take()
                 .map(|opened| self.hand_out(taking.shards, std::mem::take(told), opened)),
             Step::Take(answers) => match answers.take() {
-                Some(taken) => return self.decide(taken, taking.frozen_ns),
+                Some(taken) => return self.decide(taken, &taking),
                 None => None,
             },
         };
         match went_on {
             None => {}
             Some(Ok(step)) => taking.step = step,
-            Some(Err(what)) => return self.undo(what),
+            Some(Err(why)) => return self.undo(&why),
         }
         self.taking = Some(taking);
         self.go_on_later();
     }
 
-    fn make_quiet(&self, pairs: Vec<Result<Pairs, String>>) -> Result<Step, &'static str> {
+    fn make_quiet(&self, pairs: Vec<Result<Pairs, String>>) -> Result<Step, String> {
         let pairs: Result<Vec<Pairs>, String> = pairs.into_iter().collect();
         let pairs = pairs.expect("descriptors").into_iter().flatten().collect();
         let answers = self.ask(self.house, |answer| TakeoverMessage::Quiet { answer });
         Ok(Step::Quiet(pairs, answers))
     }
 
-    fn freeze(
+    fn settle_first(
         &self,
         pairs: Pairs,
         left: Vec<Result<LeftBehind, String>>,
-    ) -> Result<Step, &'static str> {
+    ) -> Result<Step, String> {
+        let mut all = LeftBehind::default();
         for left in left {
-            match left {
-                Ok(left) if left.is_empty() => {}
-                Ok(_) => return Err("takeover.not whole"),
-                Err(_) => return Err("takeover.not quiet"),
-            }
+            all.add(&left?);
+        }
+        if !all.is_empty() {
+            return Err(format!("sessions cannot be handed over: {all}"));
+        }
+        Ok(Step::Settle(0, pairs, self.ask(self.house, SETTLING[0])))
+    }
+
+    fn settle_next(
+        &self,
+        number: usize,
+        pairs: Pairs,
+        settled: Vec<Result<(), String>>,
+    ) -> Result<Step, String> {
+        settled.into_iter().collect::<Result<(), String>>()?;
+        if let Some(next) = SETTLING.get(number + 1) {
+            return Ok(Step::Settle(number + 1, pairs, self.ask(self.house, *next)));
         }
         let answers = self.ask(self.house, |answer| TakeoverMessage::Freeze { answer });
         Ok(Step::Freeze(pairs, answers))
@@ -157,19 +188,17 @@ impl Node {
     /// Starts the new process, which has read what the shards have told.
     fn start(
         &mut self,
-        frozen_ns: &mut u64,
         shards: usize,
         (pairs, given): (Pairs, Vec<Result<Given, String>>),
-    ) -> Result<Step, &'static str> {
-        let given: Result<Vec<Given>, String> = given.into_iter().collect();
-        let Ok(given) = given else { return Err("takeover.not frozen") };
+    ) -> Result<(Vec<Told>, u64), String> {
+        let given: Vec<Given> = given.into_iter().collect::<Result<_, String>>()?;
         if self.net.borrow().mutation == Some(Mutation::RecordKept) {
             let files = given.iter().flat_map(|one| &one.files);
             let kept = files.map(|file| file.try_clone().expect("a descriptor"));
             self.net.borrow_mut().kept.extend(kept);
         }
         let told: Vec<Told> = given.into_iter().map(told_of).collect();
-        *frozen_ns = told.iter().map(|one| one.record.frozen_ns).min().expect("a shard");
+        let frozen_ns = told.iter().map(|one| one.record.frozen_ns).min().expect("a shard");
         let first = self.first_pairs(shards, pairs);
         self.first_ports = first.iter().map(|pair| pair.rtp_port).collect();
         let mut listeners: Vec<Vec<OwnedFd>> = (0..shards).map(|_| Vec::new()).collect();
@@ -182,12 +211,16 @@ impl Node {
             listeners[listener % shards].push(fd);
         }
         self.open(listeners.into_iter().zip(first).collect(), true);
+        Ok((told, frozen_ns))
+    }
+
+    fn open_titles(&self, told: Vec<Told>) -> Step {
         let titles = told.iter().flat_map(|one| one.titles.iter().map(Arc::clone)).collect();
         let mut answers = Answers::none();
         let message = TakeoverMessage::Open { titles, answer: answers.expect() };
         let new = self.shards_of(self.houses.len() - 1);
         self.inbox(new[0]).push(Message::Takeover(Box::new(message))).expect("room");
-        Ok(Step::Open(told, answers))
+        Step::Open(told, answers)
     }
 
     /// As `appliance::listen` finds them: the pair that a shard is told to have, or its own, or one
@@ -215,20 +248,22 @@ impl Node {
         shards: usize,
         told: Vec<Told>,
         opened: Vec<Opened>,
-    ) -> Result<Step, &'static str> {
+    ) -> Result<Step, String> {
         let opened: Result<Vec<Arc<Title>>, _> = opened.into_iter().flatten().collect();
-        let Ok(opened) = opened else { return Err("takeover.no title") };
+        let opened = opened.map_err(|_| NO_TITLE)?;
         let new = self.shards_of(self.houses.len() - 1);
         assert_eq!(new.len(), shards);
         let ports = std::mem::take(&mut self.first_ports);
-        let mut shares = Shares::new(&ports);
+        let (mut shares, mut paths) = (Shares::new(&ports), Paths::default());
         let mut opened = opened.into_iter();
-        for Told { record, mut files, titles } in told {
+        for Told { mut record, mut files, titles } in told {
+            record.check()?;
+            paths.add(&mut record, &mut files)?;
             let titles: Arc<[Arc<Title>]> = opened.by_ref().take(titles.len()).collect();
-            shares.add(record, &mut files, &titles).expect("what was recorded fits");
+            shares.add(record, &mut files, &titles)?;
         }
         let mut answers = Answers::none();
-        for (shard, taken) in new.into_iter().zip(shares.finish()) {
+        for (shard, taken) in new.into_iter().zip(paths.share(shares.finish())?) {
             let message = TakeoverMessage::Take { taken, answer: answers.expect() };
             self.inbox(shard).push(Message::Takeover(Box::new(message))).expect("room");
         }
@@ -236,18 +271,17 @@ impl Node {
     }
 
     /// One of the two processes goes on.
-    fn decide(&mut self, taken: Vec<Result<usize, String>>, frozen_ns: u64) {
-        if taken.iter().any(Result::is_err) {
-            // The new process has more to carry than its tables have room for.
-            println!("{taken:?}");
-            return self.undo("takeover.no room");
-        }
+    fn decide(&mut self, taken: Vec<Result<usize, String>>, taking: &Taking) {
+        let taken: Vec<usize> = match taken.into_iter().collect() {
+            Ok(taken) => taken,
+            Err(why) => return self.undo(&why),
+        };
         let mutation = self.net.borrow().mutation;
         if self.net.borrow_mut().dice.chance(self.setup.takeovers_fail) {
-            return self.undo("takeover.fails");
+            return self.undo(DRAWN);
         }
         let new = self.houses.len() - 1;
-        let sessions: usize = taken.into_iter().flatten().sum();
+        let sessions: usize = taken.into_iter().sum();
         let shards = (self.shards_of(self.house).len(), self.shards_of(new).len());
         self.count(match shards {
             (before, after) if before < after => "takeover.more shards",
@@ -257,7 +291,8 @@ impl Node {
         if sessions > 0 {
             self.count("takeover.of sessions");
         }
-        self.tell(new, || TakeoverMessage::Begin { frozen: Mono(frozen_ns) });
+        taking.of.iter().for_each(|kind| self.count(kind));
+        self.tell(new, || TakeoverMessage::Begin { frozen: Mono(taking.frozen_ns) });
         match mutation {
             Some(Mutation::BothGoOn) => self.tell(self.house, || TakeoverMessage::Resume),
             _ => self.tell(self.house, || TakeoverMessage::Leave),
@@ -265,9 +300,33 @@ impl Node {
         self.house = new;
     }
 
+    /// What a failure is counted as.
+    ///
+    /// # Panics
+    /// Nothing in the run is a reason for it.
+    fn refused(&self, why: &str) -> &'static str {
+        let Setup { weather, clients, .. } = &self.setup;
+        let is_late = ["in time", "for too long", "kept coming"].iter().any(|it| why.contains(it));
+        let lacks_time = weather.frozen + weather.slow + weather.preempted > 0;
+        let cannot_go = why.contains("cannot be handed over");
+        match why {
+            DRAWN => "takeover.fails",
+            _ if is_late && lacks_time => "takeover.late",
+            NO_TITLE if weather.failing + weather.short + weather.panicking > 0 => {
+                "takeover.no title"
+            }
+            _ if cannot_go && clients.iter().any(|plan| plan.path == "tv") => "takeover.not whole",
+            _ if why.starts_with("there is no room for all ") => "takeover.no room",
+            _ if why.contains("Cannot allocate memory") && weather.edges.no_memory > 0 => {
+                "takeover.no room"
+            }
+            _ => panic!("a takeover has failed without a reason: {why}"),
+        }
+    }
+
     /// The new process ends, and the other one goes on.
-    fn undo(&mut self, what: &'static str) {
-        self.count(what);
+    fn undo(&mut self, why: &str) {
+        self.count(self.refused(why));
         self.taking = None;
         if self.houses.len() - 1 > self.house {
             for shard in self.shards_of(self.houses.len() - 1) {
@@ -321,6 +380,20 @@ fn told_of(Given { record, files }: Given) -> Told {
     Told { record: read, files, titles }
 }
 
+/// Sessions of live paths in a record, as they are counted.
+fn kinds_in(record: &ShardRecord) -> impl Iterator<Item = &'static str> {
+    let sessions = record.units.iter().flat_map(|unit| &unit.sessions);
+    sessions.filter_map(|session| match session {
+        SessionRecord::Title(_) => None,
+        SessionRecord::Reader(_) => Some("takeover.of readers"),
+        SessionRecord::Publisher(_) => Some("takeover.of publishers"),
+    })
+}
+
+/// Why a takeover fails that was drawn to.
+const DRAWN: &str = "it was drawn to fail";
+/// As `appliance::takeover` says it.
+const NO_TITLE: &str = "a title that is played does not open here";
 const STEP_NS: u64 = MS / 2;
 /// Two seconds and a half, in virtual time.
 const STEPS_MAX: u32 = 5_000;

@@ -58,7 +58,11 @@ impl PacketBatch {
     /// can be like that.
     #[must_use]
     pub fn of_record(record: &BlockRecord, bytes: Vec<u8>) -> Option<Self> {
-        let mut packets: Vec<LivePacket> = Vec::new();
+        let count: usize = record.tracks.iter().map(|span| span.packets.len()).sum();
+        if count == 0 || count > BATCH_PACKETS_MAX || bytes.len() > BATCH_BYTES_MAX {
+            return None;
+        }
+        let mut packets: Vec<LivePacket> = Vec::with_capacity(count);
         let mut cut = Cut::default();
         let mut at = 0_usize;
         for span in &record.tracks {
@@ -90,8 +94,7 @@ impl PacketBatch {
                 at += usize::from(len);
             }
         }
-        let is_whole = at == bytes.len() && !packets.is_empty();
-        if !is_whole || at > BATCH_BYTES_MAX || packets.len() > BATCH_PACKETS_MAX {
+        if at != bytes.len() {
             return None;
         }
         let mut batch = Self {

@@ -14,11 +14,12 @@
 //! before the first packet of its stream, and tables of MPEG-TS are looked for again.
 //!
 //! A path whose source is fetched, or made here (inputs, fallbacks, titles), comes without its
-//! source: it is held, as when the source was lost, and the new process fetches it anew. Its
-//! readers go on under their numbers and time (`rewrite`), without a gap in either; packets of that
-//! time are missing. To hand over a conversation with a camera in the middle would save a second of
-//! pictures; it would need records of all that such a conversation can be about to do. Sockets of
-//! inputs go along, so that what is sent to them waits there.
+//! source: it is held, as when the source was lost, and the new process fetches it anew, which its
+//! readers wait for at least as long as for a source on demand. What the camera sends meanwhile is
+//! missing; numbers and time go on as if nothing were (`rewrite`). To hand over a conversation with
+//! a camera in the middle would save that second of pictures; it would need records of all that
+//! such a conversation can be about to do. Sockets of inputs go along, so that what is sent to them
+//! waits there.
 //!
 //! A batch is named by its address in the old process, which is the same on all its shards. A place
 //! in a ring is a batch, a run and a packet, so shards may be more, fewer, or others.

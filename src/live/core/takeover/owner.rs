@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::base::time::Mono;
 use crate::live::core::batch::Generation;
 use crate::live::core::description::Description;
+use crate::live::core::limits::PULL_START_MAX;
 use crate::live::core::message::{PathRules, SourceKind};
 use crate::live::core::path::{LivePath, PathLimits};
 use crate::live::core::paths::{Entry, LivePaths, SetsWait};
@@ -43,7 +44,6 @@ impl Registry {
             description: owner.description.as_ref()?,
             ring: &owner.ring,
             record: OwnerRecord {
-                is_fetched: owner.rules.kind != SourceKind::Publish,
                 sources_seen: owner.sources_seen,
                 batches: owner.batches,
                 hold_until_ns: hold_until.map(|until| until.0),
@@ -68,7 +68,13 @@ impl Registry {
             }
             None if owned.listeners.is_empty() => return,
             None => {
-                let until = hold_until.unwrap_or(now + rules.hold);
+                // Its source was well, and is fetched anew: a camera takes its time, and may refuse
+                // a second client before the first one has left.
+                let patience = match rules.kind {
+                    SourceKind::Publish => rules.hold,
+                    SourceKind::Always | SourceKind::OnDemand => rules.hold.max(PULL_START_MAX),
+                };
+                let until = hold_until.unwrap_or(now + patience);
                 (owner.state, owner.hold_until) = (State::Held, Some(until));
                 self.out.push(Effect::Timer(Arc::clone(&taken.name), until));
             }

@@ -1,6 +1,7 @@
 //! A path in two processes: after the records it goes on as the one that was left would have.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use proptest::prelude::*;
 
@@ -10,8 +11,11 @@ use crate::base::host::Host;
 use crate::base::ids::{SeqNo, Ssrc};
 use crate::live::core::batch::tests::packet;
 use crate::live::core::latch::AddressLatch;
+use crate::live::core::limits::PULL_START_MAX;
+use crate::live::core::message::{PathRules, SourceKind};
 use crate::live::core::path::{LivePath, Next, PathLimits, ReaderKey};
 use crate::live::core::reader::To;
+use crate::live::core::registry::{Effect, Registry};
 use crate::live::core::source::{ArrivalTime, RtpFields, Source};
 use crate::live::core::start::StartPolicy;
 use crate::rtp::detect::DetectorFormat;
@@ -408,4 +412,29 @@ fn lists_of_two_shards_are_joined_by_their_newest_blocks() {
         let joined = joined(first.to_vec(), second.to_vec(), is_newer);
         assert_eq!(joined, both, "{first:?} {second:?}");
     }
+}
+
+/// A hold that is shorter than a camera needs ended its readers by a takeover.
+#[test]
+fn readers_of_a_path_that_is_fetched_anew_wait_as_long_as_a_camera_may_take() {
+    let now = Mono(5_000_000_000);
+    let held_until = |kind, hold_until| {
+        let rules = PathRules { kind, hold: Duration::ZERO, ..PathRules::default() };
+        let made = (Generation(3), description());
+        let path = LivePath::new("live/a".into(), made, Vec::new(), PathLimits::default(), now);
+        let owner = TakenOwner { listeners: vec![ShardId(0)], hold_until, ..TakenOwner::default() };
+        let taken = TakenPath { owner: Some(owner), ..taken_path(&path) };
+        let mut registry = Registry::new(None);
+        registry.take_in(&taken, Arc::new(rules), now);
+        match registry.out.pop() {
+            Some(Effect::Timer(_, until)) => until,
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(held_until(SourceKind::Always, None), now + PULL_START_MAX);
+    assert_eq!(held_until(SourceKind::OnDemand, None), now + PULL_START_MAX);
+    // A publisher that did not come along has left.
+    assert_eq!(held_until(SourceKind::Publish, None), now);
+    // They had begun to wait before.
+    assert_eq!(held_until(SourceKind::Always, Some(Mono(7))), Mono(7));
 }

@@ -1,9 +1,7 @@
-//! Live paths between two processes: asked for on the old side, shared out to shards on the new
-//! one.
+//! Which new shard gets what the shards of the old one have told of live paths.
 //!
 //! ```text
-//!  old   Quiet --settle: Packets, Halt, Pass, Pass--> Freeze
-//!  new   records of all shards --add--> batches once, by number --share--> owner, source, readers
+//!  records of all shards --add--> batches once, by number --share--> owner, source, readers
 //! ```
 //! A path goes to three kinds of shards, whose numbers may be others than before: its owner by its
 //! name, that of its publisher and those of its readers by the homes of their sessions.
@@ -16,8 +14,8 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileExt as _;
 use std::sync::Arc;
 
-use super::giver::ask_all;
-use super::{QUIET_MAX, RECORD_MAX};
+use super::Taken;
+use super::shares::Files;
 use crate::base::ids::ShardId;
 use crate::base::time::Mono;
 use crate::live::core::batch::{Generation, PacketBatch};
@@ -25,32 +23,12 @@ use crate::live::core::description::Description;
 use crate::live::core::limits::BATCH_BYTES_MAX;
 use crate::live::core::message::{SourceRef, owner_of};
 use crate::live::core::takeover::{TakenOwner, TakenPath, joined};
-use crate::poll::poller::Poller;
-use crate::shard::inbox::Inbox;
-use crate::shard::takeover::shares::Files;
-use crate::shard::takeover::{Taken, TakeoverMessage};
 use crate::takeover::live::{BlockRecord, DescriptionRecord, InputRecord, OwnerRecord, PathRecord};
 use crate::takeover::v1::{SessionRecord, ShardRecord, UnitRecord};
 
-/// Has all packets that have come reach all shards that have their paths; no further ones come.
-///
-/// # Errors
-/// A sentence.
-pub(super) fn settle(poller: &Poller<Inbox>) -> Result<(), String> {
-    let written = ask_all(poller, RECORD_MAX, |answer| TakeoverMessage::Packets { answer })?;
-    written.into_iter().collect::<Result<(), String>>()?;
-    let halted = ask_all(poller, QUIET_MAX, |answer| TakeoverMessage::Halt { answer })?;
-    halted.into_iter().collect::<Result<(), String>>()?;
-    // From the shard of a source to the owner of the path, and on to those of readers.
-    for _ in 0..2 {
-        ask_all(poller, RECORD_MAX, |answer| TakeoverMessage::Pass { answer })?;
-    }
-    Ok(())
-}
-
 /// The live paths that all shards of the other process have told.
-#[derive(Default)]
-pub(super) struct Paths {
+#[derive(Debug, Default)]
+pub struct Paths {
     by_name: BTreeMap<String, Told>,
     batches: HashMap<u64, Arc<PacketBatch>>,
     inputs: Vec<(InputRecord, OwnedFd)>,
@@ -59,6 +37,7 @@ pub(super) struct Paths {
 }
 
 /// What is known of one path.
+#[derive(Debug)]
 struct Told {
     generation: u32,
     description: DescriptionRecord,
@@ -67,8 +46,8 @@ struct Told {
     blocks: Vec<u64>,
     /// Source and arrival of the newest one.
     newest: Option<(u32, u64)>,
-    /// Where its publisher goes, and the number under which it holds the path.
-    source: Option<(ShardId, u32)>,
+    /// Where its publisher goes.
+    source: Option<ShardId>,
     /// Where its readers go.
     readers: Vec<ShardId>,
 }
@@ -78,7 +57,7 @@ impl Paths {
     ///
     /// # Errors
     /// A sentence: the records cannot be.
-    pub(super) fn add(&mut self, of: &mut ShardRecord, files: &mut Files) -> Result<(), String> {
+    pub fn add(&mut self, of: &mut ShardRecord, files: &mut Files) -> Result<(), String> {
         let packets = of.packets.map(|packets| files.take(packets)).transpose()?;
         let packets = packets.map(File::from);
         self.halted = self.halted.into_iter().chain(of.halted_ns.map(Mono)).min();
@@ -108,6 +87,26 @@ impl Paths {
         Ok(())
     }
 
+    /// Whether the publishers of a unit hold their paths still. One that does not was not told in
+    /// time that it has lost its path: it is hung up on, as it would have been, and comes back.
+    fn has_no_stale(&self, unit: &UnitRecord) -> bool {
+        unit.sessions.iter().all(|session| {
+            let SessionRecord::Publisher(publisher) = session else { return true };
+            let (path, id) = (&publisher.path, &publisher.id);
+            let holds =
+                self.by_name.get(path).is_some_and(|it| it.generation == publisher.generation);
+            if !holds {
+                tracing::warn!(
+                    code = "HE-W419",
+                    path,
+                    id,
+                    "a publisher has lost its path: it ends"
+                );
+            }
+            holds
+        })
+    }
+
     /// A unit goes to this shard.
     fn note(&mut self, unit: &UnitRecord, shard: ShardId) {
         for session in &unit.sessions {
@@ -122,19 +121,20 @@ impl Paths {
                 }
                 SessionRecord::Publisher(publisher) => {
                     if let Some(told) = self.by_name.get_mut(&publisher.path) {
-                        told.source = Some((shard, publisher.generation));
+                        told.source = Some(shard);
                     }
                 }
             }
         }
     }
 
-    /// Gives each shard the paths that concern it.
+    /// Gives each shard the paths that concern it, beside what it has.
     ///
     /// # Errors
     /// A sentence: the records cannot be.
-    pub(super) fn share(mut self, mut shards: Vec<Taken>) -> Result<Vec<Taken>, String> {
-        for (shard, taken) in (0_u8..).map(ShardId).zip(&shards) {
+    pub fn share(mut self, mut shards: Vec<Taken>) -> Result<Vec<Taken>, String> {
+        for (shard, taken) in (0_u8..).map(ShardId).zip(&mut shards) {
+            taken.units.retain(|unit| self.has_no_stale(&unit.record));
             taken.units.iter().for_each(|unit| self.note(&unit.record, shard));
         }
         let Self { by_name, batches, inputs, halted } = self;
@@ -183,14 +183,13 @@ impl Told {
         let list = list.ok_or_else(|| format!("packets of path {name} are missing"))?;
         let places = self.blocks.iter().copied().zip(0..).collect();
         let owner = self.owner.unwrap_or_default();
-        let feeds = self.source.filter(|(_, generation)| *generation == self.generation);
         let path = TakenPath {
             name: name.into(),
             generation: Generation(self.generation),
             description: Arc::new(description),
             batches: list.into(),
             places: Arc::new(places),
-            source: feeds.map(|(shard, _)| SourceRef { shard, number }),
+            source: self.source.map(|shard| SourceRef { shard, number }),
             owner: Some(TakenOwner {
                 listeners: self.readers,
                 sources_seen: owner.sources_seen,
@@ -231,4 +230,53 @@ fn batch_of(block: &BlockRecord, packets: Option<&File>) -> Option<PacketBatch> 
     let mut bytes = vec![0; count];
     packets?.read_exact_at(&mut bytes, block.offset).ok()?;
     PacketBatch::of_record(block, bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::shard::takeover::TakenUnit;
+
+    fn publisher(path: &str, id: &str, generation: u32) -> TakenUnit {
+        let record = json!({ "publisher": {
+            "id": id, "path": path, "generation": generation, "uri": "rtsp://host/live/a",
+            "peer": "192.0.2.9:40000", "sdp": "", "local": "192.0.2.1", "sdp_session_id": 1,
+            "sdp_version": 1, "alive_ns": 1, "cname": "a@b", "own_ssrc": 1, "tracks": [],
+            "source": { "packet_ns": 1, "sign_ns": 1, "reported_ns": 1 },
+        } });
+        let sessions = vec![serde_json::from_value(record).unwrap()];
+        let record = UnitRecord { connection: None, sessions };
+        TakenUnit { record, socket: None, titles: Vec::new().into(), ports: Vec::new().into() }
+    }
+
+    /// It was taken for the path's source, and then neither of them fitted: nothing was taken.
+    #[test]
+    fn publisher_that_has_lost_its_path_ends_and_the_one_that_holds_it_goes_on() {
+        let track = json!({ "clock_rate_hz": 8_000, "payload_types": [0], "identity": "a" });
+        let mut record: ShardRecord = serde_json::from_value(json!({
+            "shard": 0,
+            "paths": [{
+                "name": "live/a", "generation": 3,
+                "description": { "sdp": "v=0", "tracks": [track] },
+                "owner": { "sources_seen": 2 },
+            }],
+        }))
+        .unwrap();
+        let mut paths = Paths::default();
+        paths.add(&mut record, &mut Files::new(Vec::new())).unwrap();
+        let mut shares = vec![Taken::default(), Taken::default()];
+        shares[0].units = vec![publisher("live/a", "0000000000000001", 3)];
+        shares[1].units = vec![
+            publisher("live/a", "0100000000000002", 2),
+            // A path that nobody has any more.
+            publisher("live/b", "0100000000000003", 1),
+        ];
+        let shares = paths.share(shares).unwrap();
+        assert_eq!(shares.iter().map(|share| share.units.len()).collect::<Vec<_>>(), [1, 0]);
+        let source = Some(SourceRef { shard: ShardId(0), number: 1 });
+        let all: Vec<&TakenPath> = shares.iter().flat_map(|share| &share.paths).collect();
+        assert!(!all.is_empty() && all.iter().all(|path| path.source == source), "{all:?}");
+    }
 }
