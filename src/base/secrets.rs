@@ -11,6 +11,7 @@
 //! (`/trackID=1`). Too much is hidden rather than too little.
 
 use std::borrow::Cow;
+use std::net::Ipv6Addr;
 
 use percent_encoding::percent_decode_str;
 
@@ -71,6 +72,7 @@ fn is_track(text: &str) -> bool {
 /// has encoded. Then what looks like a port is no number; or it is one, behind a name that is a
 /// user's as well as a host's (`me:1/secret@cam`), which is hidden.
 /// Secret values are hidden first: `@` may be in them as well (`cam:554/x?token=a@b`).
+/// What is left is a URL's rest, or `...`.
 fn without_user(rest: &str) -> String {
     let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
     let (authority, _) = rest.split_at(end);
@@ -87,10 +89,26 @@ fn without_user(rest: &str) -> String {
         return shown;
     }
     match shown.rsplit_once('@') {
-        Some((_, behind)) => behind.to_owned(),
+        Some((_, behind)) if begins_with_host(behind) => behind.to_owned(),
+        Some(_) => "...".to_owned(),
         None if is_port => shown,
         None => "...".to_owned(),
     }
+}
+
+/// `cam`, `cam:554` or `[fe80::7]:554`, and then a path, a query or nothing.
+fn begins_with_host(rest: &str) -> bool {
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or(rest);
+    let (host, port) = match authority.rsplit_once(':') {
+        Some((host, port)) if !port.ends_with(']') => (host, Some(port)),
+        _ => (authority, None),
+    };
+    let is_name =
+        !host.is_empty() && host.chars().all(|c| c.is_alphanumeric() || "-._".contains(c));
+    let address = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+    let is_address = address.is_some_and(|address| address.parse::<Ipv6Addr>().is_ok());
+    (is_name || is_address)
+        && port.is_none_or(|port| port.parse::<u16>().is_ok_and(|port| port > 0))
 }
 
 fn is_secret(name: &str) -> bool {
@@ -154,6 +172,10 @@ mod tests {
             ("rtsp://me:p/w@cam/x?token=s3@cret", "rtsp://cam/x?token=..."),
             ("rtsp://me:p/w@cam/key=s3@cret/x", "rtsp://cam/key=.../x"),
             ("rtsp://me:s3/key=cret@cam", "rtsp://..."),
+            ("rtsp://cam:554/s3cret@a:b/c", "rtsp://..."),
+            ("rtsp://cam:554/s3cret@", "rtsp://..."),
+            ("rtsp://cam:554/s3cret@[::1]:554/c", "rtsp://[::1]:554/c"),
+            ("rtsp://cam:554/s3cret@[a]/c", "rtsp://..."),
             (
                 "rtsp://cam/?user=me&password=s3cret&channel=1",
                 "rtsp://cam/?user=me&password=...&channel=1",

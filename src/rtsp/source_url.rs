@@ -118,8 +118,7 @@ pub fn parse_source_url(text: &str) -> Result<SourceUrl, SourceUrlError> {
         "rtsps" => true,
         _ => return Err(SourceUrlError::Scheme),
     };
-    // A password may have a slash in it that nobody has encoded: the last `@` in front of the
-    // first slash counts, or else the first one at all.
+    // A password may have an `@` that nobody has encoded: the last one before the path counts.
     let end = rest.find(['/', '?']).unwrap_or(rest.len());
     let (authority, path) = rest.split_at_checked(end).unwrap_or((rest, ""));
     let (user_info, host_port) = match authority.rsplit_once('@') {
@@ -422,6 +421,15 @@ mod tests {
             prop_assert!(!url.url.contains(&password));
             prop_assert!(!control_url("rtsp://h/", Some(&text)).contains(&password));
             prop_assert_eq!(url.url, format!("rtsp://host{path}"));
+        }
+
+        #[test]
+        fn what_is_shown_of_a_source_reads_back(
+            host in "[a-z]{1,3}([.]x)?(:[1-9][0-9]{0,3})?", path in "/[a-c@:/?#\"\\[\\]1.]{0,12}",
+        ) {
+            let shown = parse_source_url(&format!("rtsp://{host}{path}")).unwrap().to_string();
+            let again = parse_source_url(&shown).map(|url| url.to_string());
+            prop_assert_eq!(again, Ok(shown));
         }
     }
 }
