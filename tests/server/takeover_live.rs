@@ -46,7 +46,7 @@ fn packet(track: usize, n: u32) -> Vec<u8> {
     let mut payload = n.to_be_bytes().repeat(20);
     match track {
         0 => {
-            payload[0] = if n % GROUP == 0 { 0x65 } else { 0x41 };
+            payload[0] = if n.is_multiple_of(GROUP) { 0x65 } else { 0x41 };
             // Longer ones and shorter ones: runs of all kinds.
             payload.resize(100 + usize::try_from(n * 37 % 900).unwrap(), 0x55);
             rtp(0x80 | 96, seq, n.wrapping_mul(1_800), SSRC[0], &payload)
