@@ -81,7 +81,7 @@ pub struct Intake {
 }
 
 impl Intake {
-    /// The same, while `opened` is true: clients wait to be accepted otherwise. It begins then, too.
+    /// The same, while `opened` is true: clients wait to be accepted otherwise.
     #[must_use]
     pub fn during(self, opened: watch::Receiver<bool>) -> Self {
         Self { opened: Some(opened), ..self }

@@ -233,7 +233,7 @@ impl Peer {
 
     /// The next message. Of its descriptors the right is kept.
     pub(crate) fn hear(&mut self) -> ToNew {
-        let (bytes, mut files) = read_message(&self.stream).expect("the server goes on talking");
+        let (bytes, mut files) = read_message(&self.stream).unwrap();
         let message = serde_json::from_slice(&bytes[HEAD_BYTES..]).unwrap();
         if let ToNew::Offer(offer) = &message {
             self.right = Some(files.swap_remove(offer.right.0 as usize));

@@ -46,7 +46,7 @@ impl Parting {
             let heeded = signal_hook::flag::register_conditional_shutdown(number, 0, at_once);
             if let Err(error) = heeded {
                 let fix = "SIGKILL ends a process that waits for the one after it";
-                tracing::warn!(code = "HE-W402", %error, fix, "no signal handler");
+                tracing::warn!(code = "HE-W416", %error, fix, "no signal handler");
             }
         }
     }
