@@ -255,6 +255,12 @@ impl<K: Kernel> Shard<K> {
             }
         }
         self.handle_datagrams(datagrams);
+        for done in std::mem::take(&mut self.takeover.held.outcomes) {
+            self.guarded(None, |shard| {
+                shard.handle_outcome(done);
+                shard.settle();
+            });
+        }
     }
 }
 
