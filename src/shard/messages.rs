@@ -29,6 +29,7 @@ impl<K: Kernel> Shard<K> {
             && let Some(done) = inbox.pop_outcome()
         {
             budget.spend();
+            let Some(done) = self.takeover.hold_failure(done) else { continue };
             self.guarded(None, |shard| {
                 shard.handle_outcome(done);
                 shard.settle();

@@ -490,7 +490,7 @@ fn records() -> Vec<u8> {
 /// What an old process offers, beside the right.
 fn offer(titles: Vec<TitleRecord>) -> Offer {
     let (listeners, pairs, program) = (Vec::new(), Vec::new(), String::new());
-    Offer { version: 1, program, listeners, pairs, titles, right: Fd(0), pid: 0 }
+    Offer { version: 1, program, listeners, pairs, titles, right: Fd(0), process: None, pid: 0 }
 }
 
 /// A new process that takes over from an old one which does this with its end and the right, once

@@ -50,7 +50,7 @@ use crate::library::title::{Adopted, Title};
 use crate::live::core::message::LiveMessage;
 use crate::live::core::takeover::TakenPath;
 use crate::poll::poll_table::EntryKey;
-use crate::poll::task::{OpenFailure, TaskDone};
+use crate::poll::task::{OpenFailure, Outcome, TaskDone};
 use crate::shard::inbox::Message;
 use crate::shard::sockets::UdpPair;
 use crate::takeover::live::InputRecord;
@@ -274,6 +274,18 @@ impl Takeover {
     pub(super) fn hold_paths(&mut self, paths: Arc<PathTable>) -> Option<Arc<PathTable>> {
         let Step::Waiting(waiting) = &mut self.step else { return Some(paths) };
         waiting.paths = paths;
+        None
+    }
+
+    /// Keeps a failure for the begin: a session that ends for it says so, and may be the other
+    /// process's yet. Gives back what counts at once.
+    pub(super) fn hold_failure(&mut self, done: TaskDone) -> Option<TaskDone> {
+        let outcome = &done.outcome;
+        let has_failed = matches!(outcome, Outcome::Window(Err(_)) | Outcome::WindowBytes(Err(_)));
+        if !has_failed || !matches!(self.step, Step::Waiting(_)) {
+            return Some(done);
+        }
+        self.held.outcomes.push(done);
         None
     }
 

@@ -256,6 +256,12 @@ impl<K: Kernel> Shard<K> {
             }
         }
         self.queue_datagrams(datagrams);
+        for done in std::mem::take(&mut self.takeover.held.outcomes) {
+            self.guarded(None, |shard| {
+                shard.handle_outcome(done);
+                shard.settle();
+            });
+        }
     }
 
     /// A session of a live path is sent nothing since packets ceased to come, another one since the

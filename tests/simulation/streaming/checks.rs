@@ -11,7 +11,7 @@
 //! | RTP time follows the clock: no packet before its time; sound never goes back | each packet |
 //! | nothing after the answer to PAUSE and TEARDOWN, nor after BYE | each packet |
 //! | a stream that plays gets packets, of a live path while somebody publishes there | each look |
-//! | what is published comes to readers without a gap, unless they are too late for it | each packet |
+//! | what is published comes to readers without a gap, unless they are late | each packet |
 //! | the server hangs up on nobody who plays or publishes | each close |
 //! | queues keep their bounds; entries are not suspended for long | each look: `world` |
 //! | a shard neither sleeps on work nor spins without | each event: `world` |
