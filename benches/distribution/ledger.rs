@@ -187,6 +187,7 @@ fn hello(node: &NodeName, keys: &NodeKeys) -> Hello {
         free_bytes: 1 << 40,
         utc_ns: clerk::now().utc_ns,
         rtsp: None,
+        takes_capability: false,
     }
 }
 

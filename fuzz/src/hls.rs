@@ -2,11 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use bytes::Bytes;
 use headend::base::ids::{RtpTs, SeqNo, Ssrc};
 use headend::base::time::Mono;
-use headend::hls::live::{Muxer, Snapshot};
-use headend::hls::resource::{Resource, Revision};
+use headend::hls::live::{Muxer, Snapshot, StoredFragment};
+use headend::hls::resource::{Rendition, Resource, Revision};
 use headend::live::core::batch::{Arrival, BatchBuilder, Generation};
 use headend::live::core::clock::ClockPoint;
 use headend::live::core::description::{Description, LiveTrack};
@@ -88,14 +87,14 @@ fn push(
 struct Watched {
     sequence: u64,
     /// By segment and part.
-    parts: BTreeMap<(u64, u32), Bytes>,
+    parts: BTreeMap<(u64, u32), Vec<StoredFragment>>,
     segment_bytes_max: usize,
 }
 
 impl Watched {
     fn look(&mut self, muxer: &Muxer) {
         let snapshot = muxer.snapshot();
-        let playlist = snapshot.playlist("");
+        let playlist = snapshot.playlist(Rendition::MAIN, "");
         let playlist = std::str::from_utf8(&playlist).expect("text");
         if snapshot.target_s() > 0 {
             self.check_text(playlist, &snapshot);
@@ -104,8 +103,9 @@ impl Watched {
             let Some(segment) = snapshot.segment(number) else { continue };
             self.segment_bytes_max = self.segment_bytes_max.max(segment.bytes());
             for (place, part) in (0..).zip(&segment.parts) {
-                let known = self.parts.entry((number, place)).or_insert_with(|| part.bytes.clone());
-                assert_eq!(*known, part.bytes, "part {number}.{place} has other bytes");
+                let now = &part.fragments;
+                let known = self.parts.entry((number, place)).or_insert_with(|| now.clone());
+                assert_eq!(known, now, "part {number}.{place} has other bytes");
             }
         }
         assert!(muxer.memory_bytes() <= MEMORY_BYTES_MAX.max(self.segment_bytes_max));

@@ -21,7 +21,7 @@ use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode, decode_header};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use super::question::Allowed;
+use super::question::{Allowed, NODE_PREFIX};
 use crate::config::access::{Action, AuthConfig, is_path_of};
 
 /// Keys that tokens may be signed with.
@@ -78,6 +78,9 @@ pub enum TokenError {
     /// It is for others, or of others.
     #[error("its issuer or audience is another one")]
     OtherParty,
+    /// Its subject would be shown as a node of a job.
+    #[error("its subject begins with {NODE_PREFIX:?}, as names of nodes do")]
+    Subject,
     /// It is right, and does not allow this.
     #[error("it does not allow this")]
     NotAllowed,
@@ -155,7 +158,11 @@ impl Keys {
         }
         #[expect(clippy::cast_possible_truncation, reason = "`as` saturates")]
         let until_s = Some((end_s + LEEWAY_S) as i64);
-        let user = text("sub").filter(|sub| !sub.is_empty()).map(Into::into);
+        let user = text("sub").filter(|sub| !sub.is_empty());
+        if user.is_some_and(|user| user.starts_with(NODE_PREFIX)) {
+            return Err(TokenError::Subject);
+        }
+        let user = user.map(Into::into);
         Ok(Allowed { user, until_s, ..Allowed::default() })
     }
 
@@ -318,6 +325,12 @@ mod tests {
         }
         let none = json!({ "exp": NOW + 1 });
         assert_eq!(check(&none), Err(TokenError::NotAllowed));
+    }
+
+    #[test]
+    fn subject_that_looks_like_a_node_of_a_job_is_refused() {
+        assert_eq!(check(&with("sub", json!("node:n2"))), Err(TokenError::Subject));
+        assert!(check(&with("sub", json!("node"))).is_ok());
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! request --> path's list, address of the client --> rules: Open | Closed: 403 | Login
+//!   Closed, Login, and a job has brought the path --> its capability, for reading: `question`
 //!   Login --> Authorization, token in the query  --> shown  (none: 401, challenges of `guard`)
 //!         --> Digest: checked in place, by `guard` and the hashes of the user
 //!         --> the rest: `question` to a judge on another thread --> answer

@@ -87,6 +87,7 @@ impl Permit {
             token: None,
             query: None,
             ways: Ways::default(),
+            job: None,
             access: Arc::clone(&paths.access),
         };
         Self::new(question, Allowed::default(), (paths, 0))
@@ -177,7 +178,7 @@ impl Permit {
                 (self.paths, self.since_s) = (Arc::clone(paths), now_s);
                 Ok(())
             }
-            Answer::Unknown | Answer::Wrong => Err(Over::Credentials),
+            Answer::Unknown | Answer::Wrong | Answer::NotCapable(_) => Err(Over::Credentials),
             Answer::Forbidden => Err(Over::Rules),
             Answer::Unavailable => {
                 let since_s = *self.unanswered_s.get_or_insert(now_s);

@@ -14,6 +14,7 @@ use super::rules::Ways;
 use super::shown::Shown;
 use crate::base::secret::Secret;
 use crate::config::access::{AccessConfig, Action};
+use crate::config::added_paths::JobPath;
 
 /// May this client do that?
 #[derive(Debug, Clone)]
@@ -36,6 +37,8 @@ pub struct Question {
     pub query: Option<Secret>,
     /// How it may show that it may.
     pub ways: Ways,
+    /// The path is one of a job: a capability of the job is one more way.
+    pub job: Option<Arc<JobPath>>,
     /// What can be checked.
     pub access: Arc<AccessConfig>,
 }
@@ -51,14 +54,39 @@ pub enum Answer {
     Wrong,
     /// It is who it says, and may not: 403.
     Forbidden,
+    /// It shows a capability of a job that does not count: 401, or 403 where nothing else helps.
+    NotCapable(NotCapable),
     /// It cannot be said now: 503.
     Unavailable,
 }
 
+/// Why a capability does not count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum NotCapable {
+    /// No job has brought the path here, or it was asked for another right than to read.
+    #[error("no job has this path open here for others to read")]
+    NotOpen,
+    /// Not signed by the base of this node.
+    #[error("it is not signed by the base of this node")]
+    Forged,
+    /// Rightly signed, for something else.
+    #[error("it is for another path or another job")]
+    Other,
+    /// Its time is over, also by a clock that is some minutes off.
+    #[error("it has expired: has the other node its base, and are both clocks right?")]
+    Expired,
+    /// It would count for longer than any does.
+    #[error("it is of a time to come: are the clocks of the base and of this node right?")]
+    Early,
+}
+
+/// Before the name of a node in [`Allowed::user`].
+pub const NODE_PREFIX: &str = "node:";
+
 /// A client that may.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Allowed {
-    /// Name of the user, or `sub` of the token.
+    /// Name of the user, `sub` of the token, or `node:` and the name of a node of a job.
     pub user: Option<Arc<str>>,
     /// UTC seconds: from then on it is asked again. `None`: as long as the connection lives.
     pub until_s: Option<i64>,

@@ -4,7 +4,8 @@
 //! ```text
 //! Authorization: Basic .. | Digest .. | Bearer ..        rtsp://host/live/a?token=..  (?jwt=..)
 //! ```
-//! Nothing is checked here. Bound: `HEADER_BYTES_MAX`.
+//! Nothing is checked here. Bound: `HEADER_BYTES_MAX`. A capability of a job is a token that begins
+//! with [`CAPABILITY_PREFIX`]: it is told from other tokens by that, and no webhook gets it.
 #![deny(clippy::indexing_slicing)]
 
 use base64::Engine as _;
@@ -78,6 +79,12 @@ impl Shown {
         DigestAnswer::read(&header).map(Box::new).map(Self::Digest)
     }
 
+    /// Whether it is a capability of a job, right or not.
+    #[must_use]
+    pub fn is_capability(&self) -> bool {
+        matches!(self, Self::Bearer(token) if token.expose().starts_with(CAPABILITY_PREFIX))
+    }
+
     /// The token that stands in the query of a URL.
     #[must_use]
     pub fn token_in(query: Option<&str>) -> Option<Secret> {
@@ -140,6 +147,8 @@ fn strip_scheme<'a>(text: &'a str, scheme: &str) -> Option<&'a str> {
     name.eq_ignore_ascii_case(scheme).then_some(rest)
 }
 
+/// How a capability begins by which a node of a job reads a live path from another one.
+pub const CAPABILITY_PREFIX: &str = "hdl_";
 /// A token as the password of Basic may have a few kilobytes.
 const HEADER_BYTES_MAX: usize = 8_192;
 
@@ -165,6 +174,9 @@ mod tests {
         ] {
             assert_eq!(Shown::read(text), expected, "{text:?}");
         }
+        let is_capability = |text: &str| Shown::read(Some(text)).unwrap().is_capability();
+        assert!(is_capability("Bearer hdl_abc.def"));
+        assert!(!is_capability("Bearer abc.hdl_") && !is_capability("Basic aGRsXzphYmM="));
         let long = format!("Bearer {}", "x".repeat(8_192));
         assert_eq!(Shown::read(Some(&long)), Err(Refused::Malformed));
     }

@@ -92,6 +92,7 @@ mod tests {
             token: token.map(Secret::new),
             query: token.map(|token| Secret::new(format!("token={token}"))),
             ways: Ways { webhook: true, ..Ways::default() },
+            job: None,
             access: Arc::default(),
         }
     }

@@ -195,6 +195,7 @@ impl Control {
             free_bytes,
             utc_ns: utc_ns(),
             rtsp: self.facts.rtsp.map(|addr| addr.to_string()),
+            takes_capability: true,
         }
     }
 

@@ -136,7 +136,7 @@ impl Driver {
             bases: parts.bases,
             links,
             neighbours,
-            lives: Lives::spawn(parts.paths, parts.events.clone()),
+            lives: Lives::spawn(parts.paths, parts.base_key, parts.events.clone()),
             journal: parts.journal,
             files,
             again: parts.again,

@@ -298,6 +298,7 @@ mod tests {
 
     use super::*;
     use crate::agent::live::SetPathError;
+    use crate::config::added_paths::GivenPath;
     use crate::dist::reflect::Sight;
 
     /// A server without live paths.
@@ -305,7 +306,7 @@ mod tests {
     struct NoPaths;
 
     impl ServerPaths for NoPaths {
-        fn set(&self, _: &str, _: &[String]) -> Result<(), SetPathError> {
+        fn set(&self, _: &str, _: &GivenPath) -> Result<(), SetPathError> {
             Ok(())
         }
 

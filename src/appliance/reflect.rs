@@ -13,6 +13,7 @@ use std::sync::Arc;
 
 use super::view::View;
 use crate::agent::live::{ServerPaths, SetPathError};
+use crate::config::added_paths::GivenPath;
 use crate::dist::reflect::Sight;
 use crate::http::ApplianceView as _;
 use crate::live::core::failover::{FailoverInfo, FailoverSource};
@@ -80,8 +81,8 @@ impl Reflector {
 }
 
 impl ServerPaths for Reflector {
-    fn set(&self, path: &str, urls: &[String]) -> Result<(), SetPathError> {
-        self.view.add_path(path, urls)
+    fn set(&self, path: &str, given: &GivenPath) -> Result<(), SetPathError> {
+        self.view.add_path(path, given)
     }
 
     fn remove(&self, path: &str) {

@@ -18,7 +18,7 @@ use super::playlists::PlaylistStore;
 use crate::agent::live::SetPathError;
 use crate::cli::missing;
 use crate::config::Config;
-use crate::config::added_paths::AddedPaths;
+use crate::config::added_paths::{AddedPaths, GivenPath};
 use crate::config::paths::PathTable;
 use crate::http::operators::Operators;
 use crate::http::{Reload, ReloadError, ReloadReport};
@@ -137,12 +137,11 @@ impl Reloader {
         &self,
         poller: &Poller<Inbox>,
         path: &str,
-        urls: &[String],
+        given: &GivenPath,
     ) -> Result<(), SetPathError> {
         let mut paths = self.paths.lock().unwrap_or_else(PoisonError::into_inner);
         let mut added = paths.added.clone();
-        let urls: Vec<&str> = urls.iter().map(String::as_str).collect();
-        added.set(&paths.file, path, &urls)?;
+        added.set(&paths.file, path, given)?;
         self.change_added(poller, &mut paths, added).map_err(SetPathError::Busy)
     }
 
@@ -269,6 +268,7 @@ const PUSHES_MAX: usize = 1_000;
 mod tests {
     use super::*;
     use crate::config;
+    use crate::config::added_paths::GivenSource;
 
     fn poller() -> Poller<Inbox> {
         Poller::new(vec![Arc::new(Inbox::new(1).unwrap()), Arc::new(Inbox::new(1).unwrap())])
@@ -291,6 +291,12 @@ mod tests {
             loaded.map(|loaded| loaded.config).map_err(|error| error.to_string())
         };
         Reloader::new(Config::default(), Some(Box::new(read)), kept(), nobody())
+    }
+
+    /// From there alone.
+    fn given(url: &str) -> GivenPath {
+        let source = GivenSource { url: url.to_owned(), capability: None };
+        GivenPath { sources: vec![source], job: None }
     }
 
     fn told(poller: &Poller<Inbox>) -> usize {
@@ -329,14 +335,14 @@ mod tests {
             assert_eq!(tables[0], tables[1]);
             tables[0].clone()
         };
-        reloader.add_path(&poller, "live/x", &["rtsp://n/live/x".to_owned()]).unwrap();
+        reloader.add_path(&poller, "live/x", &given("rtsp://n/live/x")).unwrap();
         assert_eq!(named(), ["live/x", "live/x~0"]);
         let report = reloader.reload(&poller).unwrap().report;
         assert_eq!((report.paths.added, report.paths.removed.len()), (vec!["a".to_owned()], 0));
         assert_eq!(named(), ["a", "live/x", "live/x~0"]);
         reloader.reload(&poller).unwrap();
         assert_eq!(named(), ["live/x"], "the file has it now");
-        let refused = reloader.add_path(&poller, "live/x", &["rtsp://m/live/x".to_owned()]);
+        let refused = reloader.add_path(&poller, "live/x", &given("rtsp://m/live/x"));
         assert!(matches!(refused, Err(SetPathError::Refused(_))), "{refused:?}");
         reloader.reload(&poller).unwrap();
         assert_eq!(named(), ["live/x", "live/x~0"]);
@@ -344,7 +350,7 @@ mod tests {
         assert_eq!(named(), [""; 0]);
         let inboxes: Vec<_> = poller.inboxes().collect();
         while inboxes[1].push(Message::Stop).is_ok() {}
-        let busy = reloader.add_path(&poller, "y", &["rtsp://n/y".to_owned()]);
+        let busy = reloader.add_path(&poller, "y", &given("rtsp://n/y"));
         assert_eq!(busy, Err(SetPathError::Busy(1)));
     }
 

@@ -19,6 +19,7 @@ use crate::cli;
 use crate::cli::missing::find_title;
 use crate::cli::urls::encode_path;
 use crate::config::Config;
+use crate::config::added_paths::GivenPath;
 use crate::host::Check;
 use crate::http::{
     ApplianceView, DrainRequest, DrainState, LogLine, Reload, ReloadError, TitleEntry,
@@ -169,8 +170,8 @@ impl View {
     ///
     /// # Errors
     /// See [`SetPathError`].
-    pub(super) fn add_path(&self, path: &str, urls: &[String]) -> Result<(), SetPathError> {
-        self.reloader.add_path(&self.poller, path, urls)
+    pub(super) fn add_path(&self, path: &str, given: &GivenPath) -> Result<(), SetPathError> {
+        self.reloader.add_path(&self.poller, path, given)
     }
 
     /// The URL of the source, of a path that was added, whose path has this name.

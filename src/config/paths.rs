@@ -16,6 +16,7 @@ use regex::{Regex, RegexBuilder};
 
 use super::access::{AccessConfig, Action};
 use super::access_list::{AccessList, Entry, Known, Place, Who};
+use super::added_paths::{JobPath, ShownCapability};
 use super::fallback::FallbackSource;
 use super::lineup::Lineup;
 use super::playlist::{EditedPlaylist, HostZone, PlaylistClock, PlaylistItem};
@@ -103,6 +104,10 @@ pub struct PathConfig {
     pub read: AccessList,
     /// Who may steer a session.
     pub control: AccessList,
+    /// What is shown to the source: other nodes of a job ask for it.
+    pub source_capability: Option<ShownCapability>,
+    /// The job that has brought the path: its nodes may read it.
+    pub job: Option<Arc<JobPath>>,
     /// Pictures of the title with this name are thinned for players whose way loses packets;
     /// `None`: as `vod.quality` says.
     pub adapts_quality: Option<bool>,
@@ -137,6 +142,8 @@ impl Default for PathConfig {
             publish: AccessList::AUTO,
             read: AccessList::AUTO,
             control: AccessList::everyone(),
+            source_capability: None,
+            job: None,
             adapts_quality: None,
         }
     }

@@ -392,7 +392,10 @@ impl Fetch {
                 let is_needed = self.active.as_ref().is_some_and(|active| active.id == link);
                 match state.filter(|state| is_needed && !state.via.contains(&self.me)) {
                     // It is slow on purpose: nothing of before counts.
-                    Some(state) if state.is_held => self.watch.restart(now),
+                    Some(state) if state.is_held || self.is_capped => {
+                        self.further.note_lag(state.have, self.have);
+                        self.watch.restart(now);
+                    }
                     Some(state) => self.compare(state.have, now, out),
                     None => self.watch.pass(now),
                 }
@@ -662,14 +665,16 @@ impl Fetch {
         self.ask(About::Heir(link), source, now, out);
     }
 
-    /// Asks the source in use how much it has, where another one could take its place.
+    /// Asks the source in use how much it has, where another one could take its place, or give
+    /// parts beside it.
     fn look_at_pace(&mut self, now: Mono, out: &mut Vec<FetchAction>) {
         let is_free = self.opening.is_none() && self.asked.is_none() && self.watch.is_due(now);
         // Where no byte comes any more, another question is next.
         let flows = |active: &&Link| is_free && now.since(active.alive_at) < QUIET;
         let Some(active) = self.active.as_ref().filter(flows) else { return };
-        let is_last = self.next_behind(&active.source.node).is_none();
-        if is_last || self.is_capped || self.is_nearly_done() {
+        let may_be_left = !self.is_capped && self.next_behind(&active.source.node).is_some();
+        let is_of_use = may_be_left || self.further.waits_for_lag();
+        if !is_of_use || self.is_nearly_done() {
             return self.watch.pass(now);
         }
         let (link, source) = (active.id, active.source.clone());

@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::base::secret::Secret;
 use crate::dist::ids::{CommandKey, ContentId, JobId};
 use crate::dist::terms::Terms;
 use crate::dist::wire::agent::{LiveSource, LiveTotals, ServerList, SignedReceipt, Source};
@@ -73,6 +74,13 @@ pub enum Record {
         key: CommandKey,
         /// The list.
         sources: Vec<LiveSource>,
+        /// What nodes of the list are shown.
+        #[serde(
+            default,
+            with = "crate::dist::wire::secret",
+            skip_serializing_if = "Option::is_none"
+        )]
+        capability: Option<Secret>,
     },
     /// What a node has reflected of a live path so far. Not waited for.
     Reflected {
@@ -190,7 +198,12 @@ mod tests {
             Record::Via { key, via: BTreeMap::from([("base".to_owned(), 7)]) },
             Record::Reflect {
                 key,
-                sources: vec![LiveSource { node: None, url: "rtsp://o/live/x".to_owned() }],
+                sources: vec![LiveSource {
+                    node: None,
+                    url: "rtsp://o/live/x".to_owned(),
+                    takes_capability: false,
+                }],
+                capability: Some(Secret::new("hdl_a.b")),
             },
             Record::Reflected {
                 key,

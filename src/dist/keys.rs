@@ -4,13 +4,14 @@
 //! BaseKeys --sign--> frames of contents (units), capabilities, envelopes --its VerifyKey--> nodes
 //! NodeKeys --sign--> receipts, answers --VerifyKey of the node--> base, clients
 //! ```
-//! A capability is a token: base64url of its JSON, a dot, base64url of the signature of the JSON. A
-//! receipt travels as the JSON that was signed, so that no second writer has to give the same
-//! bytes.
+//! A capability is a token: base64url of its JSON, a dot, base64url of the signature of the JSON;
+//! one for a live path begins with `hdl_`, and a mark is signed with it. A receipt travels as the
+//! JSON that was signed, so that no second writer has to give the same bytes.
 //!
 //! Invariants: secret halves are never shown, not by `Debug` either; signatures are checked
 //! strictly (no weak keys, one signature for a message and key); what is signed as one thing does
-//! not count as another. Bounds: `CAPABILITY_BYTES_MAX`, and `BODY_BYTES_MAX` an envelope.
+//! not count as another. Bounds: `CAPABILITY_BYTES_MAX`, `LIVE_BYTES_MAX`, and `BODY_BYTES_MAX` an
+//! envelope.
 
 use std::fmt;
 use std::str::FromStr;
@@ -19,9 +20,12 @@ use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use ed25519_dalek::{Signature, Signer as _, SigningKey, VerifyingKey};
 
-use crate::dist::ids::ContentId;
+use crate::access::question::NotCapable;
+use crate::access::shown::CAPABILITY_PREFIX;
+use crate::base::secret::Secret;
+use crate::dist::ids::{CommandKey, ContentId};
 use crate::dist::wire::agent::{Receipt, SignedReceipt};
-use crate::dist::wire::peer::Capability;
+use crate::dist::wire::peer::{Capability, LiveCapability};
 use crate::dist::wire::relay::{Alive, BODY_BYTES_MAX, Envelope, SignedAnswer};
 
 /// The keys of the base.
@@ -96,6 +100,18 @@ impl BaseKeys {
         token.push('.');
         URL_SAFE_NO_PAD.encode_string(signature, &mut token);
         token
+    }
+
+    /// The capability for a live path as a token.
+    #[must_use]
+    pub fn seal_live(&self, capability: &LiveCapability) -> Secret {
+        let json = json_of(capability);
+        let signature = self.sign(&marked(LIVE_MARK, json.as_bytes()));
+        let mut token = CAPABILITY_PREFIX.to_owned();
+        URL_SAFE_NO_PAD.encode_string(json, &mut token);
+        token.push('.');
+        URL_SAFE_NO_PAD.encode_string(signature, &mut token);
+        Secret::new(token)
     }
 
     /// The envelope as a token.
@@ -176,6 +192,50 @@ impl VerifyKey {
         self.verify(&json, &signature).then(|| serde_json::from_slice(&json).ok())?
     }
 
+    /// The capability of a token, if it lets its node read this path of this command at `utc_s`.
+    ///
+    /// # Errors
+    /// `NotCapable` of the first rule that it breaks.
+    pub fn admit_live(
+        &self,
+        token: &str,
+        (key, path): (CommandKey, &str),
+        utc_s: i64,
+    ) -> Result<LiveCapability, NotCapable> {
+        let capability = self.open_live(token).ok_or(NotCapable::Forged)?;
+        if (capability.key, capability.path.as_str()) != (key, path) {
+            return Err(NotCapable::Other);
+        }
+        if utc_s > capability.expires_s.saturating_add(EXPIRY_LEEWAY_S) {
+            return Err(NotCapable::Expired);
+        }
+        // By a base whose clock was ahead: it must not count until that time has come.
+        if capability.expires_s > utc_s.saturating_add(LIFE_MAX_S).saturating_add(EXPIRY_LEEWAY_S) {
+            return Err(NotCapable::Early);
+        }
+        Ok(capability)
+    }
+
+    fn open_live(&self, token: &str) -> Option<LiveCapability> {
+        if token.len() > LIVE_BYTES_MAX {
+            return None;
+        }
+        let (json, signature) = token.strip_prefix(CAPABILITY_PREFIX)?.split_once('.')?;
+        let json = URL_SAFE_NO_PAD.decode(json).ok()?;
+        let signature: [u8; 64] = URL_SAFE_NO_PAD.decode(signature).ok()?.try_into().ok()?;
+        let is_signed = self.verify(&marked(LIVE_MARK, &json), &signature);
+        is_signed.then(|| serde_json::from_slice(&json).ok())?
+    }
+
+    /// A key from its 32 bytes.
+    ///
+    /// # Errors
+    /// `KeyError::NotAKey`, for weak ones too.
+    pub fn from_bytes(bytes: &[u8; 32]) -> Result<Self, KeyError> {
+        let key = VerifyingKey::from_bytes(bytes).map_err(|_| KeyError::NotAKey)?;
+        if key.is_weak() { Err(KeyError::NotAKey) } else { Ok(Self(key)) }
+    }
+
     /// The envelope of a token that the base of this key made.
     #[must_use]
     pub fn open_envelope(&self, token: &str) -> Option<Envelope> {
@@ -238,8 +298,7 @@ impl FromStr for VerifyKey {
     fn from_str(text: &str) -> Result<Self, KeyError> {
         let bytes = STANDARD.decode(text).map_err(|_| KeyError::NotAKey)?;
         let bytes: [u8; 32] = bytes.try_into().map_err(|_| KeyError::NotAKey)?;
-        let key = VerifyingKey::from_bytes(&bytes).map_err(|_| KeyError::NotAKey)?;
-        if key.is_weak() { Err(KeyError::NotAKey) } else { Ok(Self(key)) }
+        Self::from_bytes(&bytes)
     }
 }
 
@@ -273,11 +332,17 @@ const PKCS8_ED25519: [u8; 16] = [
 ];
 /// A content id, a name of 63 bytes, a time and a signature have fewer.
 const CAPABILITY_BYTES_MAX: usize = 1_024;
+/// A name of a path in JSON has twice its 255 bytes at most, and with the rest a third more.
+const LIVE_BYTES_MAX: usize = 2_048;
 /// Seconds for which a capability counts behind its expiry, because clocks of nodes differ.
 pub const EXPIRY_LEEWAY_S: i64 = 5 * 60;
+/// Seconds for which a base makes a capability at most: a day.
+pub const LIFE_MAX_S: i64 = 24 * 3_600;
 
 /// Before the JSON of an envelope, where it is signed.
 const ENVELOPE_MARK: &[u8] = b"headend envelope\n";
+/// Before the JSON of a capability for a live path, where it is signed.
+const LIVE_MARK: &[u8] = b"headend live capability\n";
 /// Before the JSON of an answer, where it is signed.
 const ANSWER_MARK: &[u8] = b"headend answer\n";
 
@@ -329,6 +394,48 @@ mod tests {
         let token = keys.seal_capability(&capability());
         assert_eq!(keys.verify_key().open_capability(&token), Some(capability()));
         assert_eq!(other.verify_key().open_capability(&token), None);
+    }
+
+    #[test]
+    fn live_capability_admits_to_its_path_of_its_command_until_five_minutes_behind_its_time() {
+        let (keys, strange) = (BaseKeys::from_bytes(&[1; 32]), BaseKeys::from_bytes(&[2; 32]));
+        let key = CommandKey { job: JobId(Uuid::from_u128(1)), command: CommandId(2) };
+        let (node, expires_s) = (NodeName::new("edge-1").unwrap(), 1_900_000_000);
+        let capability = LiveCapability { key, path: "live/x".to_owned(), node, expires_s };
+        let now_s = expires_s - 3_600;
+        let token = keys.seal_live(&capability);
+        let admit = |token: &Secret, key, path, utc_s| {
+            keys.verify_key().admit_live(token.expose(), (key, path), utc_s)
+        };
+        assert_eq!(admit(&token, key, "live/x", expires_s + 300), Ok(capability.clone()));
+        assert_eq!(admit(&token, key, "live/x", expires_s + 301), Err(NotCapable::Expired));
+        // The base's clock was ahead: a capability is for a day at most.
+        let day_s = expires_s - LIFE_MAX_S;
+        assert!(admit(&token, key, "live/x", day_s - 300).is_ok());
+        assert_eq!(admit(&token, key, "live/x", day_s - 301), Err(NotCapable::Early));
+        for path in ["live/x~0", "live", "live/x/", ""] {
+            assert_eq!(admit(&token, key, path, now_s), Err(NotCapable::Other), "{path}");
+        }
+        let other = CommandKey { command: CommandId(3), ..key };
+        assert_eq!(admit(&token, other, "live/x", now_s), Err(NotCapable::Other));
+        let foreign = strange.seal_live(&capability);
+        assert_eq!(admit(&foreign, key, "live/x", now_s), Err(NotCapable::Forged));
+        // What is signed as one thing is not taken for the other.
+        let file = Secret::new(format!("hdl_{}", keys.seal_capability(&self::capability())));
+        assert_eq!(admit(&file, key, "live/x", now_s), Err(NotCapable::Forged));
+        let bare = token.expose().strip_prefix("hdl_").unwrap();
+        assert_eq!(keys.verify_key().open_capability(bare), None);
+        for at in 0..token.expose().len() {
+            let mut bytes = token.expose().as_bytes().to_vec();
+            bytes[at] = if bytes[at] == b'A' { b'B' } else { b'A' };
+            let changed = Secret::new(String::from_utf8(bytes).unwrap());
+            let refused = admit(&changed, key, "live/x", now_s);
+            assert_eq!(refused, Err(NotCapable::Forged), "byte {at}");
+        }
+        // The longest name of a path fits.
+        let path = "\"".repeat(crate::base::names::PATH_NAME_BYTES_MAX);
+        let long = keys.seal_live(&LiveCapability { path: path.clone(), ..capability });
+        assert!(admit(&long, key, &path, now_s).is_ok(), "{} bytes", long.expose().len());
     }
 
     #[test]

@@ -11,13 +11,17 @@
 //! asked first: what it gives away slows the rest to `r`, and so all behind it have that much over.
 //!
 //! Invariants: what is planned of a source for children and others is at most its uplink; nobody is
-//! to have parts of itself, its own source or a node behind it; where an uplink that counts is not
-//! known nothing is planned, because a guess would slow those that are well.
-//! Bounds: plans of `MEMBERS_MAX` members; `FURTHER_MAX` further sources a receiver.
+//! to have parts of itself, its own source or a node behind it. Where the uplink of the base, or of
+//! more than half of those that feed somebody, is not known, nothing is planned, because a guess
+//! would slow those that are well. The others count as the one in the middle of those that are
+//! known: nobody lacks anything for a guess, and nothing of it is given away.
+//! Bounds: `FURTHER_MAX` further sources a receiver; `LOOKS_MAX` sources are looked at for each of
+//! them. So the time grows with the members alone: some ten looks at each.
 //! After Kumar and Ross (2006): all can have the least of what the base, a downlink and the sum of
 //! all uplinks allow, where a receiver has several sources.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use super::plan::{Cascade, Edge, MemberId};
 
@@ -31,24 +35,13 @@ pub fn further(
     knows: impl Fn(Option<MemberId>) -> bool,
 ) -> BTreeMap<MemberId, Vec<Edge>> {
     let none = BTreeMap::new();
-    let mut members: Vec<MemberId> = plan.members().take(MEMBERS_MAX + 1).collect();
-    if members.len() > MEMBERS_MAX || members.len() < 2 {
-        return none;
-    }
-    members.sort_by_key(|id| (plan.depth(*id), *id));
-    let senders: Vec<Option<MemberId>> =
-        std::iter::once(None).chain(members.iter().copied().map(Some)).collect();
-    let feeds = |id: &Option<MemberId>| !plan.children_of(*id).is_empty();
-    if !senders.iter().filter(|id| feeds(id)).all(|id| knows(*id)) {
-        return none;
-    }
-    let level = Level { plan, base_up, senders: &senders, knows: &knows };
-    let fetching = members.iter().filter(|id| plan.edge(**id).is_some());
-    let Some(most) = fetching.clone().map(|id| plan.down(*id)).max() else { return none };
+    let Some(level) = Level::new(plan, base_up, knows) else { return none };
     // What most have without this, and what the last one has.
-    let rates = level.rates();
-    let (least, usual) = (rates.values().min(), rates.values().max());
-    let (least, usual) = (least.copied().unwrap_or(0), usual.copied().unwrap_or(0));
+    let Some((least, usual)) = level.least_and_usual() else { return none };
+    if least >= usual {
+        return none;
+    }
+    let most = level.most_down();
     let (mut fits, mut lacks) = (0, most.saturating_add(1));
     while lacks - fits > most / 256 + 1 {
         let rate = fits + (lacks - fits) / 2;
@@ -61,119 +54,283 @@ pub fn further(
         gain >= usual * usual * WORTH_PERCENT && u128::from(rate) > least
     };
     let rate = fits - fits / MARGIN;
-    if least >= usual || !is_worth(rate) {
+    if !is_worth(rate) {
         return none;
     }
     level.assign(rate, MORE_PERCENT).unwrap_or_default()
 }
 
-/// What a plan is levelled by.
-struct Level<'a, F> {
+/// What a plan is levelled by: the base and all members, each behind its source.
+#[derive(Debug)]
+struct Level<'a> {
     plan: &'a Cascade,
-    base_up: u64,
-    /// Those nearest to the base first.
-    senders: &'a [Option<MemberId>],
-    knows: &'a F,
+    rows: Vec<Row>,
 }
 
-impl<F: Fn(Option<MemberId>) -> bool> Level<'_, F> {
-    fn up_of(&self, sender: Option<MemberId>) -> u64 {
-        let up = self.plan.up_of(sender);
-        if sender.is_none() { up.max(self.base_up) } else { up }
+/// The base, or a member.
+#[derive(Debug)]
+struct Row {
+    id: Option<MemberId>,
+    /// Row of its source.
+    source: Option<usize>,
+    up: u64,
+    down: u64,
+    /// Its uplink was declared or measured.
+    is_known: bool,
+    /// Others may have what is left of its uplink.
+    may_give: bool,
+    /// Rows of its children.
+    children: Range<usize>,
+    /// Its place in a walk through the tree, and the one behind all that fetch through it.
+    walk: Range<usize>,
+}
+
+impl<'a> Level<'a> {
+    /// `None`: there is nothing to level, or too little is known.
+    fn new(
+        plan: &'a Cascade,
+        base_up: u64,
+        knows: impl Fn(Option<MemberId>) -> bool,
+    ) -> Option<Self> {
+        // Those without a source send as the base does.
+        let roots = plan.members().filter(|id| plan.edge(*id).is_none()).map(Some);
+        let mut order: Vec<(Option<MemberId>, Option<usize>)> =
+            std::iter::once(None).chain(roots).map(|id| (id, None)).collect();
+        let mut rows: Vec<Row> = Vec::new();
+        while let Some((id, source)) = order.get(rows.len()).copied() {
+            let (place, begin) = (rows.len(), order.len());
+            let children = plan.children_of(id);
+            order.extend(children.iter().map(|child| (Some(*child), Some(place))));
+            let is_known = knows(id);
+            if !is_known && id.is_none() {
+                return None;
+            }
+            let up = plan.up_of(id);
+            rows.push(Row {
+                id,
+                source,
+                up: if id.is_none() { up.max(base_up) } else { up },
+                down: id.map_or(u64::MAX, |id| plan.down(id)),
+                is_known,
+                may_give: is_known && plan.may_serve(id),
+                children: begin..order.len(),
+                walk: 0..0,
+            });
+        }
+        if rows.len() < 3 {
+            return None;
+        }
+        assume(&mut rows)?;
+        walk(&mut rows);
+        Some(Self { plan, rows })
     }
 
-    /// Bytes per second that members get by the tree alone.
-    fn rates(&self) -> BTreeMap<MemberId, u64> {
-        let mut rates: BTreeMap<MemberId, u64> = BTreeMap::new();
-        for sender in self.senders {
-            let inflow = sender.and_then(|id| rates.get(&id).copied()).unwrap_or(u64::MAX);
-            let mut rest = self.up_of(*sender);
-            for child in self.plan.children_of(*sender) {
-                let gives = rest.min(inflow).min(self.plan.down(*child));
-                rest -= gives;
-                rates.insert(*child, gives);
+    /// Bytes per second that the last member, and the fastest one, get by the tree alone.
+    fn least_and_usual(&self) -> Option<(u64, u64)> {
+        let mut rates = vec![u64::MAX; self.rows.len()];
+        let mut found: Option<(u64, u64)> = None;
+        for (place, row) in self.rows.iter().enumerate() {
+            let inflow = rates.get(place).copied().unwrap_or(0);
+            let mut rest = row.up;
+            for child in row.children.clone() {
+                let (Some(rate), Some(known)) = (rates.get_mut(child), self.rows.get(child)) else {
+                    continue;
+                };
+                *rate = rest.min(inflow).min(known.down);
+                rest -= *rate;
+                let (least, usual) = found.unwrap_or((*rate, *rate));
+                found = Some((least.min(*rate), usual.max(*rate)));
             }
         }
-        rates
+        found
+    }
+
+    /// Bytes per second of the fastest downlink.
+    fn most_down(&self) -> u64 {
+        let fetching = self.rows.iter().filter(|row| row.source.is_some());
+        fetching.map(|row| row.down).max().unwrap_or(0)
     }
 
     /// What each gets of whom when all are to have `rate`; `None` when something is lacking. When
     /// all have what they lack, they are given `more_percent` of it again, where there is so much.
     fn assign(&self, rate: u64, more_percent: u64) -> Option<BTreeMap<MemberId, Vec<Edge>>> {
-        let mut left: BTreeMap<Option<MemberId>, u64> = BTreeMap::new();
+        let mut left = Left::default();
         let mut lacking = Vec::new();
-        for sender in self.senders {
-            let mut rest = self.up_of(*sender);
-            for child in self.plan.children_of(*sender) {
-                let wanted = rate.min(self.plan.down(*child));
+        for row in &self.rows {
+            let mut rest = row.up;
+            let children = self.rows.get(row.children.clone()).unwrap_or_default();
+            for (place, child) in row.children.clone().zip(children) {
+                let wanted = rate.min(child.down);
                 let gives = wanted.min(rest);
                 rest -= gives;
                 if gives < wanted {
-                    lacking.push((wanted - gives, *child));
+                    lacking.push((wanted - gives, place));
                 }
             }
-            let may_serve = (self.knows)(*sender) && self.plan.may_serve(*sender);
-            left.insert(*sender, if may_serve { rest } else { 0 });
+            left.push(if row.may_give { rest } else { 0 });
         }
-        lacking.sort_unstable_by_key(|(lack, id)| (std::cmp::Reverse(*lack), *id));
-        let mut found = BTreeMap::new();
-        for (lack, id) in &lacking {
-            let mut edges = Vec::new();
-            let given = self.give(*id, *lack, &mut left, &mut edges);
+        lacking.sort_unstable_by_key(|(lack, place)| (std::cmp::Reverse(*lack), *place));
+        let mut found: Vec<(u64, usize, Vec<(usize, u64)>)> = Vec::with_capacity(lacking.len());
+        for (lack, place) in lacking {
+            let mut parts = Vec::new();
+            let given = self.give(place, lack, &mut left, &mut parts);
             // A rest that is not worth a connection is lacking to nobody.
-            if given.saturating_add(RATE_MIN) <= *lack {
+            if given.saturating_add(RATE_MIN) <= lack {
                 return None;
             }
-            found.insert(*id, edges);
+            found.push((lack, place, parts));
         }
-        for (lack, id) in &lacking {
-            let edges = found.entry(*id).or_default();
-            self.give(*id, lack.saturating_mul(more_percent) / 100, &mut left, edges);
+        for (lack, place, parts) in &mut found {
+            self.give(*place, lack.saturating_mul(more_percent) / 100, &mut left, parts);
         }
-        found.retain(|_, edges| !edges.is_empty());
-        Some(found)
+        let edges = |parts: Vec<(usize, u64)>| {
+            let edge = |(source, rate): (usize, u64)| {
+                Some(Edge { source: self.rows.get(source)?.id, rate })
+            };
+            parts.into_iter().filter_map(edge).collect::<Vec<_>>()
+        };
+        let found = found.into_iter().filter(|(.., parts)| !parts.is_empty());
+        let found =
+            found.filter_map(|(_, place, parts)| Some((self.rows.get(place)?.id?, edges(parts))));
+        Some(found.collect())
     }
 
-    /// Gives a member up to `wanted` of what is `left` of others than its source; returns how much.
+    /// Gives a member up to `wanted` of what is `left` of others than its source, by their rows;
+    /// returns how much.
     fn give(
         &self,
-        id: MemberId,
+        place: usize,
         wanted: u64,
-        left: &mut BTreeMap<Option<MemberId>, u64>,
-        edges: &mut Vec<Edge>,
+        left: &mut Left,
+        parts: &mut Vec<(usize, u64)>,
     ) -> u64 {
-        let source = self.plan.edge(id).map(|edge| edge.source);
         let mut given = 0;
-        for sender in self.senders {
-            let known = edges.iter().position(|edge| edge.source == *sender);
-            // What is not worth a connection is worth more of one that there is.
-            let least = if known.is_some() { 1 } else { RATE_MIN };
-            let is_full = known.is_none() && edges.len() == FURTHER_MAX;
-            if is_full || source == Some(*sender) || !self.plan.may_give(*sender, id) {
-                continue;
-            }
-            let Some(rest) = left.get_mut(sender) else { continue };
-            let gives = (*rest).min(wanted - given);
-            if gives < least {
-                continue;
-            }
-            *rest -= gives;
+        // What is not worth a connection is worth more of one that there is.
+        for (source, rate) in parts.iter_mut() {
+            let gives = left.take(*source, wanted - given);
+            *rate += gives;
             given += gives;
-            match known.and_then(|at| edges.get_mut(at)) {
-                Some(edge) => edge.rate += gives,
-                None => edges.push(Edge { source: *sender, rate: gives }),
-            }
         }
+        let mut next = left.next_from(0);
+        for _ in 0..LOOKS_MAX {
+            let Some(source) = next.filter(|_| parts.len() < FURTHER_MAX) else { break };
+            if wanted - given < RATE_MIN {
+                break;
+            }
+            let is_new = parts.iter().all(|(known, _)| *known != source);
+            if is_new && self.may_give(source, place) {
+                let gives = left.take(source, wanted - given);
+                parts.push((source, gives));
+                given += gives;
+            }
+            next = left.next_from(source + 1);
+        }
+        parts.sort_unstable();
         given
+    }
+
+    /// A source gives no parts to its children, to itself and to those that it fetches through.
+    fn may_give(&self, source: usize, place: usize) -> bool {
+        let (Some(from), Some(to)) = (self.rows.get(source), self.rows.get(place)) else {
+            return false;
+        };
+        let is_beneath = to.walk.contains(&from.walk.start);
+        let is_barred = to.id.is_none_or(|id| self.plan.is_barred(from.id, id));
+        to.source != Some(source) && !is_beneath && !is_barred
+    }
+}
+
+/// Uplinks that are not known, of those that feed somebody, count as the one in the middle of those
+/// that are; `None` when these are fewer.
+fn assume(rows: &mut [Row]) -> Option<()> {
+    let feeding = rows.iter_mut().filter(|row| !row.children.is_empty());
+    let (known, unknown): (Vec<_>, Vec<_>) = feeding.partition(|row| row.is_known);
+    if known.len() < unknown.len() {
+        return None;
+    }
+    let mut ups: Vec<u64> = known.iter().map(|row| row.up).collect();
+    ups.sort_unstable();
+    let middle = ups.get(ups.len().saturating_sub(1) / 2).copied()?;
+    unknown.into_iter().for_each(|row| row.up = row.up.max(middle));
+    Some(())
+}
+
+/// Says of each row where a walk through the tree comes to it.
+fn walk(rows: &mut [Row]) {
+    let mut sizes = vec![1_usize; rows.len()];
+    for (place, row) in rows.iter().enumerate().rev() {
+        let beneath = sizes.get(row.children.clone()).unwrap_or_default().iter().sum::<usize>();
+        if let Some(size) = sizes.get_mut(place) {
+            *size += beneath;
+        }
+    }
+    let mut root = 0;
+    for place in 0..rows.len() {
+        let size = sizes.get(place).copied().unwrap_or(1);
+        let Some(row) = rows.get_mut(place) else { return };
+        if row.source.is_none() {
+            row.walk = root..root + size;
+            root += size;
+        }
+        let (mut start, children) = (row.walk.start + 1, row.children.clone());
+        for child in children {
+            let Some((row, size)) = rows.get_mut(child).zip(sizes.get(child)) else { return };
+            row.walk = start..start + size;
+            start += size;
+        }
+    }
+}
+
+/// What is left of uplinks, by row. Those with nothing that is worth a connection are not looked at
+/// again.
+#[derive(Debug, Default)]
+struct Left {
+    rates: Vec<u64>,
+    /// Of each row that has too little, one behind it, with no row in between that has enough.
+    next: Vec<usize>,
+}
+
+impl Left {
+    fn push(&mut self, rate: u64) {
+        let place = self.rates.len();
+        self.rates.push(rate);
+        self.next.push(if rate >= RATE_MIN { place } else { place + 1 });
+    }
+
+    /// The first row from `place` on with enough for a connection.
+    fn next_from(&mut self, place: usize) -> Option<usize> {
+        let mut found = place;
+        while let Some(next) = self.next.get(found).copied().filter(|next| *next != found) {
+            found = next;
+        }
+        // Whoever comes this way again takes one step.
+        let mut at = place;
+        while let Some(next) = self.next.get_mut(at).filter(|_| at < found) {
+            at = std::mem::replace(next, found);
+        }
+        (found < self.rates.len()).then_some(found)
+    }
+
+    /// Takes up to `wanted` of what a row has left; returns how much.
+    fn take(&mut self, place: usize, wanted: u64) -> u64 {
+        let Some(rate) = self.rates.get_mut(place) else { return 0 };
+        let taken = wanted.min(*rate);
+        *rate -= taken;
+        if *rate < RATE_MIN
+            && let Some(next) = self.next.get_mut(place).filter(|next| **next == place)
+        {
+            *next = place + 1;
+        }
+        taken
     }
 }
 
 /// As many as `dist::fetch` takes.
 pub const FURTHER_MAX: usize = 7;
-/// Plans of more members are not levelled: each step of it looks at all of them.
-const MEMBERS_MAX: usize = 64;
+/// Sources that are looked at for one receiver: some are behind it, or it cannot connect to them.
+const LOOKS_MAX: usize = 64;
 /// 2.5 Mbit/s: less is not worth a connection.
-const RATE_MIN: u64 = 312_500;
+pub const RATE_MIN: u64 = 312_500;
 /// All get a fourteenth less than could be: nothing is exact.
 const MARGIN: u64 = 14;
 /// Sources may have less than planned: others have it then.
@@ -182,131 +339,5 @@ const MORE_PERCENT: u64 = 30;
 const WORTH_PERCENT: u128 = 105;
 
 #[cfg(test)]
-mod tests {
-    use super::super::plan::Receiver;
-    use super::*;
-
-    const MBIT: u64 = 125_000;
-
-    fn plan(base_mbit: u64, nodes: &[(u64, u64)]) -> Cascade {
-        let receivers = (0..).zip(nodes).map(|(id, (up, down))| Receiver {
-            id: MemberId(id),
-            up: up * MBIT,
-            down: down * MBIT,
-            site: None,
-            is_complete: false,
-            may_serve: true,
-        });
-        Cascade::new(base_mbit * MBIT, Some(256 << 20), &receivers.collect::<Vec<_>>())
-    }
-
-    fn budget() -> Cascade {
-        let mut nodes = [(200, 200); 8];
-        (nodes[1].0, nodes[4].0) = (50, 50);
-        plan(200, &nodes)
-    }
-
-    #[test]
-    fn node_behind_a_slow_uplink_gets_the_rest_from_the_base_and_others() {
-        let found = further(&budget(), 0, |_| true);
-        assert_eq!(found.len(), 1, "{found:?}");
-        let (node, edges) = found.first_key_value().unwrap();
-        let own = budget().edge(*node).unwrap();
-        assert_eq!((own.rate, own.source), (50 * MBIT, Some(MemberId(1))));
-        assert_eq!(edges[0].source, None, "the base slows all others to the same rate");
-        let sum: u64 = own.rate + edges.iter().map(|edge| edge.rate).sum::<u64>();
-        // 1.3 of the time on one link is 154 Mbit/s.
-        assert!(sum >= 160 * MBIT, "{}", sum / MBIT);
-        let slowed = 200 * MBIT - edges[0].rate;
-        assert!(slowed >= 160 * MBIT, "{}", slowed / MBIT);
-        assert!(edges.iter().all(|edge| edge.rate <= edges[0].rate), "{edges:?}");
-    }
-
-    #[test]
-    fn where_rates_are_not_known_or_all_are_well_nothing_is_planned() {
-        assert!(further(&budget(), 0, |id| id != Some(MemberId(2))).is_empty());
-        assert!(further(&budget(), 0, |id| id.is_some()).is_empty());
-        assert!(further(&plan(200, &[(200, 200); 8]), 0, |_| true).is_empty());
-        assert!(further(&plan(200, &[(200, 200)]), 0, |_| true).is_empty());
-        // Nobody has anything to give.
-        assert!(further(&plan(20, &[(1, 200); 3]), 0, |_| true).is_empty());
-        // A downlink is no fault of a source.
-        let slow_down = plan(200, &[(200, 200), (200, 200), (200, 20)]);
-        assert!(further(&slow_down, 0, |_| true).is_empty());
-    }
-
-    #[test]
-    fn several_nodes_behind_slow_uplinks_are_all_helped() {
-        // Those behind a slow uplink, which is the last one's in no order.
-        for (fast, slow, mbit) in [(6, 6, 10), (4, 5, 20), (8, 7, 10)] {
-            let plan = plan(200, &[vec![(200, 200); fast], vec![(mbit, 200); slow]].concat());
-            let found = further(&plan, 0, |_| true);
-            let behind = |id: &MemberId| plan.up_of(plan.edge(*id).unwrap().source) < 200 * MBIT;
-            let helped: Vec<_> = plan.members().filter(behind).collect();
-            assert!(helped.len() > 1, "{helped:?}");
-            assert_eq!(found.keys().copied().collect::<Vec<_>>(), helped);
-        }
-    }
-
-    proptest::proptest! {
-        #[test]
-        fn node_behind_a_slow_uplink_is_helped_at_any_rate(rate in 4 * RATE_MIN * 8..100_000_000) {
-            let receivers = (0..8).map(|id| Receiver {
-                id: MemberId(id),
-                up: if id == 3 || id == 4 { rate / 4 } else { rate },
-                down: rate,
-                site: None,
-                is_complete: false,
-                may_serve: true,
-            });
-            let plan = Cascade::new(rate, Some(256 << 20), &receivers.collect::<Vec<_>>());
-            let found = further(&plan, rate, |_| true);
-            proptest::prop_assert_eq!(found.len(), 1, "{:?}", found);
-            let given = |edges: &Vec<Edge>| edges.iter().map(|edge| edge.rate).sum::<u64>();
-            proptest::prop_assert!(found.values().all(|edges| given(edges) >= rate / 2));
-        }
-
-        #[test]
-        fn more_than_what_is_lacking_makes_no_plan_impossible(
-            fast in 3_usize..9,
-            slow in 2_usize..8,
-            mbit in 5_u64..60,
-        ) {
-            let nodes = [vec![(200, 200); fast], vec![(mbit, 200); slow]].concat();
-            let plan = plan(200, &nodes);
-            let senders: Vec<_> =
-                std::iter::once(None).chain(plan.members().map(Some)).collect();
-            let level = Level { plan: &plan, base_up: 0, senders: &senders, knows: &|_| true };
-            for rate in (1..=20).map(|tens| tens * 10 * MBIT) {
-                let exact = level.assign(rate, 0);
-                let more = level.assign(rate, MORE_PERCENT);
-                proptest::prop_assert_eq!(exact.is_some(), more.is_some());
-                for (id, edges) in exact.unwrap_or_default() {
-                    let sum = |edges: &[Edge]| edges.iter().map(|edge| edge.rate).sum::<u64>();
-                    proptest::prop_assert!(sum(&more.as_ref().unwrap()[&id]) >= sum(&edges));
-                }
-            }
-        }
-
-        #[test]
-        fn no_uplink_is_planned_for_more_than_it_has_and_nobody_waits_for_itself(
-            base in 10_u64..400,
-            nodes in proptest::collection::vec((1_u64..400, 20_u64..400), 2..20),
-        ) {
-            let plan = plan(base, &nodes);
-            let found = further(&plan, 0, |_| true);
-            let mut given: BTreeMap<Option<MemberId>, u64> = BTreeMap::new();
-            for (id, edges) in &found {
-                proptest::prop_assert!(edges.len() <= FURTHER_MAX);
-                for edge in edges {
-                    proptest::prop_assert!(plan.may_give(edge.source, *id));
-                    proptest::prop_assert!(plan.edge(*id).unwrap().source != edge.source);
-                    *given.entry(edge.source).or_default() += edge.rate;
-                }
-            }
-            for (source, given) in given {
-                proptest::prop_assert!(given <= plan.up_of(source));
-            }
-        }
-    }
-}
+#[path = "level_tests.rs"]
+mod tests;

@@ -403,6 +403,18 @@ impl Cascade {
         self.may_feed(source, receiver)
     }
 
+    /// Whether the receiver cannot connect to the source, as far as is known.
+    #[must_use]
+    pub fn is_barred(&self, source: Option<MemberId>, receiver: MemberId) -> bool {
+        source.is_some_and(|source| self.barred.contains(&(receiver, source)))
+    }
+
+    /// How many members there are.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.members.len()
+    }
+
     /// All members.
     pub fn members(&self) -> impl Iterator<Item = MemberId> {
         self.members.keys().copied()
@@ -491,8 +503,7 @@ impl Cascade {
 
     /// Whether an edge may be planned: it closes no circle, and it connects.
     fn may_feed(&self, source: Option<MemberId>, receiver: MemberId) -> bool {
-        let is_barred = source.is_some_and(|source| self.barred.contains(&(receiver, source)));
-        !is_barred && !self.is_beneath(source, receiver)
+        !self.is_barred(source, receiver) && !self.is_beneath(source, receiver)
     }
 
     /// What a source gives a receiver: as planned, or else as a share of what it has over.

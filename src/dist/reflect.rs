@@ -4,12 +4,13 @@
 //!            plan: n1, n2, origin                      what the server sees of the path
 //!  Closed --open--> Open(n1, n2, origin) <--Sight: fed from n1, so many packets-- path
 //!    ^                |  plan: n2, n3, origin --> n2, n3, origin, n1 until n2 feeds the path
-//!    '----close-------'
+//!    '--closed-- Closing <--close: a new list is kept for the next time
 //!  packets come: flowing       none for DRY: dry, said with the reason; sources are tried on
 //! ```
 //! The path itself is one with a list of sources, like any other with `fallback`: its relay goes on
 //! to the next source at a key frame. This is what the agent knows of it: the list that the path is
-//! to have, the sums for the receipt, and what the base is told.
+//! to have, the sums for the receipt, and what the base is told. With the list goes the capability
+//! that is shown to nodes of it; another one counts for connections that are made from then on.
 //!
 //! Invariants: sums only grow, also over restarts; while packets come, a new list takes no source
 //! away before another one feeds the path. Bound: `SOURCES_MAX` sources.
@@ -17,6 +18,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use crate::base::secret::Secret;
 use crate::base::time::Mono;
 use crate::config::added_paths::{AddedNameError, SOURCES_MAX, check_added_name};
 use crate::dist::ids::Epoch;
@@ -75,11 +77,28 @@ pub struct Sight {
     pub reason: Option<String>,
 }
 
+/// From whom a path is reflected.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct LiveList {
+    /// In the order of preference.
+    pub sources: Vec<LiveSource>,
+    /// What is shown to nodes that take it.
+    pub capability: Option<Secret>,
+}
+
+impl LiveList {
+    /// What is shown to a source of the list. The origin knows of no jobs.
+    #[must_use]
+    pub fn shown_to(&self, source: &LiveSource) -> Option<&Secret> {
+        self.capability.as_ref().filter(|_| source.takes_capability && source.node.is_some())
+    }
+}
+
 /// What follows from an event.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ReflectAction {
     /// The path is to have this list of sources.
-    Open(Vec<LiveSource>),
+    Open(LiveList),
     /// The base is to know that packets come.
     Flows {
         /// From whom.
@@ -99,9 +118,11 @@ pub enum ReflectAction {
 pub struct Reflect {
     epoch: Epoch,
     /// The list of the base.
-    sources: Vec<LiveSource>,
-    /// The list of the path; empty while it is closed.
-    opened: Vec<LiveSource>,
+    list: LiveList,
+    /// The list of the path; without sources while it is closed.
+    opened: LiveList,
+    /// The path was told to close, and has not said yet that it did.
+    is_closing: bool,
     /// Who feeds the path.
     active: Option<LiveSource>,
     via: BTreeMap<String, u64>,
@@ -135,8 +156,8 @@ impl Reflect {
     }
 
     /// The list that the journal has.
-    pub fn replay_sources(&mut self, sources: Vec<LiveSource>) {
-        self.sources = sources;
+    pub fn replay_list(&mut self, list: LiveList) {
+        self.list = list;
     }
 
     /// Another base plans from now on, whatever its numbers.
@@ -145,25 +166,23 @@ impl Reflect {
     }
 
     /// The base has a list. True when it is another one.
-    pub fn handle_sources(
+    pub fn handle_list(
         &mut self,
         epoch: Epoch,
-        sources: &[LiveSource],
+        mut list: LiveList,
         out: &mut Vec<ReflectAction>,
     ) -> bool {
-        if epoch < self.epoch || sources.is_empty() {
+        if epoch < self.epoch || list.sources.is_empty() {
             return false;
         }
         self.epoch = epoch;
         // One place is for the source that is to be left.
-        let sources: Vec<_> = sources.iter().take(SOURCES_MAX - 1).cloned().collect();
-        if sources == self.sources {
+        list.sources.truncate(SOURCES_MAX - 1);
+        if list == self.list {
             return false;
         }
-        self.sources = sources;
-        if self.is_open() {
-            self.follow_list(out);
-        }
+        self.list = list;
+        self.follow_list(out);
         true
     }
 
@@ -171,13 +190,26 @@ impl Reflect {
     pub fn open(&mut self, now: Mono, out: &mut Vec<ReflectAction>) {
         if self.can_open() {
             (self.grew_at, self.looked_at, self.last) = (Some(now), None, (0, 0));
-            self.follow_list(out);
+            self.opened = self.list.clone();
+            out.push(ReflectAction::Open(self.opened.clone()));
         }
+    }
+
+    /// The path is to close, with a last look: true when it has to be told so.
+    #[must_use]
+    pub fn begin_close(&mut self) -> bool {
+        self.is_open() && !std::mem::replace(&mut self.is_closing, true)
+    }
+
+    /// The path was told to close, and has not yet.
+    #[must_use]
+    pub fn is_closing(&self) -> bool {
+        self.is_closing
     }
 
     /// The path is closed.
     pub fn close(&mut self) {
-        self.opened.clear();
+        (self.opened, self.is_closing) = (LiveList::default(), false);
         (self.active, self.looked_at, self.grew_at) = (None, None, None);
         (self.rate, self.told) = (0, Told::Nothing);
     }
@@ -188,7 +220,7 @@ impl Reflect {
             return;
         }
         let active = sight.active.as_ref();
-        let active = active.and_then(|url| self.opened.iter().find(|source| source.url == *url));
+        let active = active.and_then(|url| self.opened.sources.iter().find(|s| s.url == *url));
         let active = active.cloned();
         let bytes = self.count(sight, active.as_ref(), now);
         if let Some(active) = active.filter(|_| bytes > 0) {
@@ -201,13 +233,13 @@ impl Reflect {
     /// A list was given, and the path is closed.
     #[must_use]
     pub fn can_open(&self) -> bool {
-        !self.is_open() && !self.sources.is_empty()
+        !self.is_open() && !self.list.sources.is_empty()
     }
 
-    /// The path has a list of sources.
+    /// The path has a list of sources, also while it closes.
     #[must_use]
     pub fn is_open(&self) -> bool {
-        !self.opened.is_empty()
+        !self.opened.sources.is_empty()
     }
 
     /// Who feeds the path, while the base believes that packets come.
@@ -227,8 +259,8 @@ impl Reflect {
 
     /// The list of the base.
     #[must_use]
-    pub fn sources(&self) -> &[LiveSource] {
-        &self.sources
+    pub fn list(&self) -> &LiveList {
+        &self.list
     }
 
     /// Bytes so far.
@@ -256,11 +288,14 @@ impl Reflect {
     }
 
     /// The path gets the list of the base, with the source that feeds it behind, where that is in
-    /// it no more: it goes when another one feeds the path.
+    /// it no more: it goes when another one feeds the path. Nothing reopens a path that closes.
     fn follow_list(&mut self, out: &mut Vec<ReflectAction>) {
-        let mut list = self.sources.clone();
-        let is_known = |source: &LiveSource| self.sources.iter().any(|s| s.url == source.url);
-        list.extend(self.active.clone().filter(|source| !is_known(source)));
+        if !self.is_open() || self.is_closing {
+            return;
+        }
+        let mut list = self.list.clone();
+        let is_known = |source: &LiveSource| self.list.sources.iter().any(|s| s.url == source.url);
+        list.sources.extend(self.active.clone().filter(|source| !is_known(source)));
         if list != self.opened {
             self.opened.clone_from(&list);
             out.push(ReflectAction::Open(list));
@@ -296,7 +331,7 @@ impl Reflect {
         let before = self.active.replace(active.clone());
         let cause = match &before {
             None => SwitchCause::First,
-            Some(before) if *before == active => SwitchCause::First,
+            Some(before) if before.url == active.url => SwitchCause::First,
             Some(_) if is_better => SwitchCause::Plan,
             Some(_) => SwitchCause::Lost,
         };
@@ -305,7 +340,8 @@ impl Reflect {
         }
         // The one that was to be left is left.
         self.follow_list(out);
-        if self.told != Told::Flows(active.clone()) {
+        let is_told = self.flows_from().is_some_and(|told| told.url == active.url);
+        if !is_told {
             self.told = Told::Flows(active.clone());
             out.push(ReflectAction::Flows { source: active, cause });
         }
@@ -360,7 +396,8 @@ mod tests {
 
     fn source(name: &str) -> LiveSource {
         let node = (name != ORIGIN_NAME).then(|| NodeName::new(name).unwrap());
-        LiveSource { node, url: format!("rtsp://{name}/live/x") }
+        let takes_capability = node.is_some();
+        LiveSource { node, url: format!("rtsp://{name}/live/x"), takes_capability }
     }
 
     fn list(names: &[&str]) -> Vec<LiveSource> {
@@ -388,7 +425,13 @@ mod tests {
 
         fn plan(&mut self, names: &[&str]) {
             self.epoch += 1;
-            self.reflect.handle_sources(Epoch(self.epoch), &list(names), &mut self.out);
+            self.plan_with(names, None);
+        }
+
+        fn plan_with(&mut self, names: &[&str], capability: Option<&str>) {
+            let capability = capability.map(Secret::new);
+            let list = LiveList { sources: list(names), capability };
+            self.reflect.handle_list(Epoch(self.epoch), list, &mut self.out);
         }
 
         /// Half a second later so many packets of 100 bytes more have come from there.
@@ -412,7 +455,7 @@ mod tests {
         fn said(&mut self) -> Vec<String> {
             let say = |action: ReflectAction| match action {
                 ReflectAction::Open(list) => {
-                    let names: Vec<&str> = list.iter().map(name_of).collect();
+                    let names: Vec<&str> = list.sources.iter().map(name_of).collect();
                     format!("open {}", names.join(" "))
                 }
                 ReflectAction::Flows { source, cause } => format!("{} {cause:?}", name_of(&source)),
@@ -499,16 +542,64 @@ mod tests {
     }
 
     #[test]
+    fn path_that_closes_is_opened_by_no_list_and_with_the_newest_one_afterwards() {
+        let mut rig = Rig::new(&["a", "origin"]);
+        rig.look(Some("a"), 10);
+        rig.said();
+        assert!(rig.reflect.begin_close() && !rig.reflect.begin_close(), "said once");
+        rig.plan_with(&["a", "origin"], Some("hdl_1"));
+        rig.plan(&["b", "origin"]);
+        rig.look(Some("a"), 10);
+        assert_eq!(rig.said(), [""; 0]);
+        assert!(rig.reflect.is_open() && !rig.reflect.can_open());
+        rig.reflect.close();
+        rig.reflect.open(rig.now, &mut rig.out);
+        assert_eq!(rig.said(), ["open b origin"]);
+        rig.reflect.close();
+        assert!(!rig.reflect.begin_close(), "it is closed");
+    }
+
+    #[test]
+    fn capability_is_shown_to_nodes_that_take_it_alone() {
+        let mut sources = list(&["a", "b", "origin"]);
+        sources[1].takes_capability = false;
+        sources[2].takes_capability = true;
+        let list = LiveList { sources, capability: Some(Secret::new("hdl_1")) };
+        let shown = list.sources.iter().map(|source| list.shown_to(source).is_some());
+        assert_eq!(shown.collect::<Vec<_>>(), [true, false, false]);
+    }
+
+    #[test]
     fn old_and_empty_lists_have_no_effect() {
         let mut rig = Rig::new(&["a"]);
         rig.epoch = 7;
         rig.plan(&["b"]);
         rig.said();
-        let old = rig.reflect.handle_sources(Epoch(7), &list(&["c"]), &mut rig.out);
-        let empty = rig.reflect.handle_sources(Epoch(9), &[], &mut rig.out);
+        let list = || LiveList { sources: list(&["c"]), capability: None };
+        let old = rig.reflect.handle_list(Epoch(7), list(), &mut rig.out);
+        let empty = rig.reflect.handle_list(Epoch(9), LiveList::default(), &mut rig.out);
         assert_eq!((old, empty, rig.said()), (false, false, vec![]));
         rig.reflect.handle_new_base();
-        assert!(rig.reflect.handle_sources(Epoch(1), &list(&["c"]), &mut rig.out));
+        assert!(rig.reflect.handle_list(Epoch(1), list(), &mut rig.out));
+    }
+
+    #[test]
+    fn another_capability_is_another_list_of_the_same_sources() {
+        let mut rig = Rig::new(&["a", "origin"]);
+        rig.look(Some("a"), 10);
+        rig.said();
+        rig.plan_with(&["a", "origin"], Some("hdl_1"));
+        assert_eq!(rig.said(), ["open a origin"]);
+        assert_eq!(rig.reflect.opened.capability, Some(Secret::new("hdl_1")));
+        rig.plan_with(&["a", "origin"], Some("hdl_1"));
+        assert_eq!(rig.said(), [""; 0]);
+        rig.look(Some("a"), 10);
+        assert_eq!(rig.said(), [""; 0], "nothing else has changed");
+        assert!(!format!("{:?}", rig.reflect).contains("hdl_1"));
+        // The source that is left and the new ones are shown the same.
+        rig.plan_with(&["b", "origin"], Some("hdl_2"));
+        assert_eq!(rig.said(), ["open b origin a"]);
+        assert_eq!(rig.reflect.opened.capability, Some(Secret::new("hdl_2")));
     }
 
     #[test]
@@ -555,9 +646,9 @@ mod tests {
                 let sums = (rig.reflect.totals().packets, rig.reflect.bytes());
                 prop_assert!(sums.0 >= before.0 && sums.1 >= before.1);
                 before = sums;
-                let active = rig.reflect.active.clone();
-                prop_assert!(active.is_none_or(|active| rig.reflect.opened.contains(&active)));
-                prop_assert!(rig.reflect.opened.len() <= SOURCES_MAX);
+                let (active, opened) = (rig.reflect.active.clone(), &rig.reflect.opened.sources);
+                prop_assert!(active.is_none_or(|active| opened.contains(&active)));
+                prop_assert!(opened.len() <= SOURCES_MAX);
             }
         }
     }

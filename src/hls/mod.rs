@@ -6,13 +6,15 @@
 //! live   batches --live--> access units -> parts -> segments, in a window that moves
 //!            both --playlist--> text          names --resource--> what a request asks for
 //! ```
-//! A path has one rendition `main`: its video with its first sound, or that sound alone. Other
-//! sounds of a title are renditions of their own. Segments are fragmented MP4 (`media::fmp4`).
+//! A path has a rendition `main`: its video, with the sound where there is one only. Of several
+//! sounds each is a rendition of its own (RFC 8216 s4.3.4.1), cut at the times of the video.
+//! Segments are fragmented MP4 (`media::fmp4`).
 //!
 //! | file | what is there |
 //! |---|---|
 //! | `resource` | names of playlists, segments and parts in URLs |
 //! | `playlist` | playlists as text |
+//! | `sound` | a sound to choose: language and name |
 //! | `title` | a title cut into segments, from its sample index |
 //! | `live` | a live path as parts and segments |
 //!
@@ -22,4 +24,5 @@
 pub mod live;
 pub mod playlist;
 pub mod resource;
+pub mod sound;
 pub mod title;

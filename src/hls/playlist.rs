@@ -8,6 +8,7 @@
 use std::fmt::Write as _;
 
 use super::resource::{Rendition, Resource, Revision};
+use super::sound::Sound;
 
 /// A multivariant playlist with one variant.
 #[derive(Debug, Clone, PartialEq)]
@@ -20,7 +21,7 @@ pub struct Multivariant {
     pub size_pixels: Option<(u16, u16)>,
     /// Pictures a second.
     pub frame_rate: Option<f64>,
-    /// The sounds to choose from, where there are several; the first one is in `main`.
+    /// The sounds to choose from, where there are several; the first one is played by default.
     pub sounds: Vec<Sound>,
     /// Seconds at which the timeline begins, when that is not 0.
     pub start_s: u64,
@@ -39,17 +40,6 @@ pub struct Rate {
     pub average: u64,
 }
 
-/// A sound to choose.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Sound {
-    /// Which rendition it is in.
-    pub rendition: Rendition,
-    /// Name for people, unique in the playlist.
-    pub name: String,
-    /// Language tag.
-    pub language: Option<String>,
-}
-
 /// A media playlist of a title.
 #[derive(Debug)]
 pub struct TitlePlaylist<'a> {
@@ -59,6 +49,8 @@ pub struct TitlePlaylist<'a> {
     pub revision: Revision,
     /// Times of the segments' ends in microseconds, from the beginning of the first one.
     pub ends_us: &'a [u64],
+    /// Segments that have no samples: sound that begins behind the picture, or ends before it.
+    pub gaps: Vec<bool>,
 }
 
 /// A segment of a live playlist.
@@ -76,6 +68,8 @@ pub struct LiveSegment<'a> {
     pub utc_ms: Option<i64>,
     /// Its parts; empty for a segment whose parts are not listed any more.
     pub parts: &'a [LivePart],
+    /// It has no samples.
+    pub is_gap: bool,
     /// It is complete.
     pub is_complete: bool,
 }
@@ -87,11 +81,17 @@ pub struct LivePart {
     pub duration_us: u64,
     /// It begins with a sync sample.
     pub is_independent: bool,
+    /// It has no samples.
+    pub is_gap: bool,
 }
 
 /// A media playlist of a live path.
 #[derive(Debug)]
 pub struct LivePlaylist<'a> {
+    /// Which rendition.
+    pub rendition: Rendition,
+    /// Those beside it, which have the same segments and parts.
+    pub others: &'a [Rendition],
     /// Of which run.
     pub revision: Revision,
     /// No segment is longer.
@@ -130,23 +130,7 @@ impl Multivariant {
                 format_args!("#EXT-X-SESSION-DATA:DATA-ID=\"headend.left-out\",VALUE=\"{text}\""),
             );
         }
-        for (place, sound) in self.sounds.iter().enumerate() {
-            let _infallible = write!(
-                out,
-                "#EXT-X-MEDIA:TYPE=AUDIO,GROUP-ID=\"sound\",NAME=\"{}\"",
-                quotable(&sound.name)
-            );
-            if let Some(language) = &sound.language {
-                let _infallible = write!(out, ",LANGUAGE=\"{}\"", quotable(language));
-            }
-            out.push_str(if place == 0 { ",DEFAULT=YES" } else { ",DEFAULT=NO" });
-            out.push_str(",AUTOSELECT=YES");
-            if sound.rendition != Rendition::MAIN {
-                let _infallible =
-                    write!(out, ",URI=\"{}{suffix}\"", Resource::Media(sound.rendition));
-            }
-            out.push('\n');
-        }
+        self.write_sounds(&mut out, suffix);
         let Rate { peak, average } = self.rate;
         let _infallible = write!(
             out,
@@ -167,13 +151,52 @@ impl Multivariant {
         line(&mut out, format_args!("\n{}{suffix}", Resource::Media(Rendition::MAIN)));
         out
     }
+
+    /// RFC 8216 s4.3.4.1: no more than one of a language is chosen automatically, and all say how
+    /// many channels they have.
+    fn write_sounds(&self, out: &mut String, suffix: &str) {
+        if self.sounds.is_empty() {
+            return;
+        }
+        // `CODECS` is of all together; a player of ours wants to know it of each.
+        let codecs: Vec<&str> = self.sounds.iter().map(|sound| sound.codecs.as_str()).collect();
+        line(
+            out,
+            format_args!(
+                "#EXT-X-SESSION-DATA:DATA-ID=\"headend.sounds\",VALUE=\"{}\"",
+                codecs.join(",")
+            ),
+        );
+        for (place, sound) in self.sounds.iter().enumerate() {
+            let _infallible = write!(
+                out,
+                "#EXT-X-MEDIA:TYPE=AUDIO,GROUP-ID=\"sound\",NAME=\"{}\"",
+                quotable(&sound.name)
+            );
+            if let Some(language) = &sound.language {
+                let _infallible = write!(out, ",LANGUAGE=\"{language}\"");
+            }
+            let default = if place == 0 { "YES" } else { "NO" };
+            // The default is chosen, whatever else is.
+            let automatic = if place == 0 || sound.is_automatic { "YES" } else { "NO" };
+            let _infallible = write!(out, ",DEFAULT={default},AUTOSELECT={automatic}");
+            if let Some(channels) = sound.channels {
+                let _infallible = write!(out, ",CHANNELS=\"{channels}\"");
+            }
+            if sound.rendition != Rendition::MAIN {
+                let _infallible =
+                    write!(out, ",URI=\"{}{suffix}\"", Resource::Media(sound.rendition));
+            }
+            out.push('\n');
+        }
+    }
 }
 
 impl TitlePlaylist<'_> {
     /// The text; `suffix` goes behind each URI.
     #[must_use]
     pub fn text(&self, suffix: &str) -> String {
-        let Self { rendition, revision, ends_us } = *self;
+        let Self { rendition, revision, ends_us, ref gaps } = *self;
         let durations = durations_us(ends_us);
         let target = durations.iter().copied().map(rounded_s).max().unwrap_or(0).max(1);
         let mut out = format!(
@@ -184,7 +207,13 @@ impl TitlePlaylist<'_> {
         line(&mut out, format_args!("#EXT-X-MAP:URI=\"{init}{suffix}\""));
         for (number, duration) in (0..).zip(durations) {
             let segment = Resource::Segment { rendition, revision, number };
-            line(&mut out, format_args!("#EXTINF:{},\n{segment}{suffix}", seconds(duration)));
+            line(&mut out, format_args!("#EXTINF:{},", seconds(duration)));
+            let place = usize::try_from(number).unwrap_or(usize::MAX);
+            if gaps.get(place).is_some_and(|is_gap| *is_gap) {
+                // rfc8216bis s4.4.4.7. Players that do not know the tag load a segment of nothing.
+                out.push_str("#EXT-X-GAP\n");
+            }
+            line(&mut out, format_args!("{segment}{suffix}"));
         }
         out.push_str("#EXT-X-ENDLIST\n");
         out
@@ -195,8 +224,8 @@ impl LivePlaylist<'_> {
     /// The text; `suffix` goes behind each URI.
     #[must_use]
     pub fn text(&self, suffix: &str) -> String {
-        let Self { revision, target_s, part_target_us, discontinuity_sequence, segments, .. } =
-            *self;
+        let Self { rendition, revision, target_s, part_target_us, segments, .. } = *self;
+        let discontinuity_sequence = self.discontinuity_sequence;
         let first = segments.first().map_or(0, |segment| segment.number);
         let hold_back = seconds(part_target_us * PART_HOLD_BACK);
         let part_target = seconds(part_target_us);
@@ -207,7 +236,6 @@ impl LivePlaylist<'_> {
              #EXT-X-DISCONTINUITY-SEQUENCE:{discontinuity_sequence}\n",
             target_s * HOLD_BACK
         );
-        let rendition = Rendition::MAIN;
         let mut init = None;
         for segment in segments {
             if segment.is_discontinuous {
@@ -228,12 +256,14 @@ impl LivePlaylist<'_> {
                     "#EXT-X-PART:DURATION={},URI=\"{uri}{suffix}\"",
                     seconds(part.duration_us)
                 );
-                out.push_str(if part.is_independent { ",INDEPENDENT=YES\n" } else { "\n" });
+                out.push_str(if part.is_independent { ",INDEPENDENT=YES" } else { "" });
+                out.push_str(if part.is_gap { ",GAP=YES\n" } else { "\n" });
             }
             if segment.is_complete {
                 let uri = Resource::Segment { rendition, revision, number: segment.number };
                 let duration = seconds(segment.duration_us);
-                line(&mut out, format_args!("#EXTINF:{duration},\n{uri}{suffix}"));
+                let gap = if segment.is_gap { "#EXT-X-GAP\n" } else { "" };
+                line(&mut out, format_args!("#EXTINF:{duration},\n{gap}{uri}{suffix}"));
             }
         }
         if self.is_ended {
@@ -242,8 +272,24 @@ impl LivePlaylist<'_> {
             let (segment, part) = self.next_part();
             let uri = Resource::Part { rendition, revision, segment, part };
             line(&mut out, format_args!("#EXT-X-PRELOAD-HINT:TYPE=PART,URI=\"{uri}{suffix}\""));
+            self.write_reports(&mut out, suffix);
         }
         out
+    }
+
+    /// How far the other renditions are (rfc8216bis s4.4.5.4): as far as this one.
+    fn write_reports(&self, out: &mut String, suffix: &str) {
+        let Some(last) = self.segments.last() else { return };
+        for other in self.others {
+            let uri = Resource::Media(*other);
+            let number = last.number;
+            let _infallible =
+                write!(out, "#EXT-X-RENDITION-REPORT:URI=\"{uri}{suffix}\",LAST-MSN={number}");
+            if let Some(part) = last.parts.len().checked_sub(1) {
+                let _infallible = write!(out, ",LAST-PART={part}");
+            }
+            out.push('\n');
+        }
     }
 
     /// Segment and place of the part that comes next.
@@ -307,13 +353,17 @@ mod tests {
             rendition: Rendition(number),
             name: name.to_owned(),
             language: Some(language.to_owned()),
+            channels: Some(2),
+            codecs: "mp4a.40.2".to_owned(),
+            is_automatic: number < 3,
         };
+        let sounds = vec![sound(1, "English", "en"), sound(2, "a \"b\"", "de")];
         let playlist = Multivariant {
             rate: Rate { peak: 900_000, average: 700_000 },
             codecs: "avc1.64001F,mp4a.40.2".to_owned(),
             size_pixels: Some((1280, 720)),
             frame_rate: Some(25.0),
-            sounds: vec![sound(0, "English", "eng"), sound(1, "a \"b\"", "deu")],
+            sounds: [sounds, vec![sound(3, "English 2", "en")]].concat(),
             start_s: 1,
             is_independent: true,
             left_out: vec!["track 3 is AC-3".to_owned(), "track 4 is VP8".to_owned()],
@@ -324,8 +374,10 @@ mod tests {
         #EXT-X-INDEPENDENT-SEGMENTS
         #EXT-X-SESSION-DATA:DATA-ID="headend.start",VALUE="1"
         #EXT-X-SESSION-DATA:DATA-ID="headend.left-out",VALUE="track 3 is AC-3; track 4 is VP8"
-        #EXT-X-MEDIA:TYPE=AUDIO,GROUP-ID="sound",NAME="English",LANGUAGE="eng",DEFAULT=YES,AUTOSELECT=YES
-        #EXT-X-MEDIA:TYPE=AUDIO,GROUP-ID="sound",NAME="a 'b'",LANGUAGE="deu",DEFAULT=NO,AUTOSELECT=YES,URI="sound-1.m3u8?token=x"
+        #EXT-X-SESSION-DATA:DATA-ID="headend.sounds",VALUE="mp4a.40.2,mp4a.40.2,mp4a.40.2"
+        #EXT-X-MEDIA:TYPE=AUDIO,GROUP-ID="sound",NAME="English",LANGUAGE="en",DEFAULT=YES,AUTOSELECT=YES,CHANNELS="2",URI="sound-1.m3u8?token=x"
+        #EXT-X-MEDIA:TYPE=AUDIO,GROUP-ID="sound",NAME="a 'b'",LANGUAGE="de",DEFAULT=NO,AUTOSELECT=YES,CHANNELS="2",URI="sound-2.m3u8?token=x"
+        #EXT-X-MEDIA:TYPE=AUDIO,GROUP-ID="sound",NAME="English 2",LANGUAGE="en",DEFAULT=NO,AUTOSELECT=NO,CHANNELS="2",URI="sound-3.m3u8?token=x"
         #EXT-X-STREAM-INF:BANDWIDTH=900000,AVERAGE-BANDWIDTH=700000,CODECS="avc1.64001F,mp4a.40.2",RESOLUTION=1280x720,FRAME-RATE=25.000,AUDIO="sound"
         main.m3u8?token=x
         "#);
@@ -337,6 +389,7 @@ mod tests {
             rendition: Rendition::MAIN,
             revision: Revision(0xab),
             ends_us: &[4_000_000, 8_004_321, 9_000_000],
+            gaps: vec![false, false, true],
         };
         insta::assert_snapshot!(playlist.text(""), @r#"
         #EXTM3U
@@ -351,6 +404,7 @@ mod tests {
         #EXTINF:4.004321,
         main-00000000000000ab-1.m4s
         #EXTINF:0.995679,
+        #EXT-X-GAP
         main-00000000000000ab-2.m4s
         #EXT-X-ENDLIST
         "#);
@@ -358,7 +412,8 @@ mod tests {
 
     #[test]
     fn live_playlist_lists_parts_at_its_end_and_hints_at_the_next() {
-        let part = |is_independent| LivePart { duration_us: 500_000, is_independent };
+        let part =
+            |is_independent| LivePart { duration_us: 500_000, is_independent, is_gap: false };
         let parts = [part(true), part(false)];
         let segment = |number, is_complete, parts| LiveSegment {
             number,
@@ -367,10 +422,13 @@ mod tests {
             is_discontinuous: number == 8,
             utc_ms: Some(0),
             parts,
+            is_gap: false,
             is_complete,
         };
         let segments = [segment(7, true, &[]), segment(8, true, &parts), segment(9, false, &parts)];
         let mut playlist = LivePlaylist {
+            rendition: Rendition::MAIN,
+            others: &[],
             revision: Revision(1),
             target_s: 4,
             part_target_us: 500_000,
@@ -415,7 +473,8 @@ mod tests {
             let ends: Vec<u64> = lengths.iter().map(|us| { at += us; at }).collect();
             prop_assert_eq!(durations_us(&ends), lengths);
             let (rendition, revision) = (Rendition::MAIN, Revision(0));
-            let text = TitlePlaylist { rendition, revision, ends_us: &ends }.text("");
+            let text = TitlePlaylist { rendition, revision, ends_us: &ends, gaps: Vec::new() };
+            let text = text.text("");
             let number = |tag: &str| -> Vec<f64> {
                 text.lines().filter_map(|l| l.strip_prefix(tag)?.trim_end_matches(',').parse().ok()).collect()
             };

@@ -58,7 +58,7 @@ pub enum Resource {
     },
 }
 
-/// A rendition of a path: 0 is `main`, others count the further sounds of a title from 1.
+/// A rendition of a path: 0 is `main`, others count the sounds beside it from 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Rendition(pub u16);
 
@@ -67,7 +67,7 @@ pub struct Rendition(pub u16);
 pub struct Revision(pub u64);
 
 impl Rendition {
-    /// Video with the first sound, or that sound alone.
+    /// The video, with its sound where there is one only; without a video the first sound.
     pub const MAIN: Self = Self(0);
 
     fn parse(text: &str) -> Option<Self> {

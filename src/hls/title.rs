@@ -12,8 +12,9 @@
 //! sample; names of segments change with the file and with `PLAN_VERSION`. Bounds: `SEGMENTS_MAX`
 //! segments; a segment as `fragment_head`; 4 bytes a cut and track.
 
-use super::playlist::{Multivariant, Rate, Sound, TitlePlaylist};
+use super::playlist::{Multivariant, Rate, TitlePlaylist};
 use super::resource::{Rendition, Revision};
+use super::sound::Sound;
 use crate::base::time::rescale;
 use crate::library::title::FileIdentity;
 use crate::media::asset::{Asset, Track};
@@ -130,9 +131,7 @@ impl TitlePlan {
             *last = (*last).max(1);
         }
         let start_s = all.iter().map(|chosen| start_s(chosen.track)).max().unwrap_or(0);
-        let main = video.iter().chain(sounds.first());
-        let mut sets: Vec<Vec<&Chosen<'_>>> = vec![main.collect()];
-        sets.extend(sounds.iter().skip(1).map(|sound| vec![sound]));
+        let sets = sets(video.as_ref(), &sounds);
         let renditions = sets.iter().map(|set| rendition(set, &cuts)).collect::<Result<_, _>>()?;
         let mut plan = Self {
             revision: revision(identity, PLAN_VERSION),
@@ -161,7 +160,9 @@ impl TitlePlan {
     #[must_use]
     pub fn playlist(&self, rendition: Rendition) -> Option<TitlePlaylist<'_>> {
         self.renditions.get(usize::from(rendition.0))?;
-        Some(TitlePlaylist { rendition, revision: self.revision, ends_us: &self.ends_us })
+        let numbers = 0..self.ends_us.len() as u64;
+        let gaps = numbers.map(|number| self.samples_of(rendition, number) == 0).collect();
+        Some(TitlePlaylist { rendition, revision: self.revision, ends_us: &self.ends_us, gaps })
     }
 
     /// The initialization segment of a rendition.
@@ -239,7 +240,8 @@ impl TitlePlan {
                 }
             }
             let shift = i64::try_from(self.start_s).unwrap_or(0) * i64::from(track.timescale);
-            let decode_time = decode_time.unwrap_or(0).saturating_add(shift);
+            let decode_time = decode_time.unwrap_or_else(|| begin_of(track, first));
+            let decode_time = decode_time.saturating_add(shift);
             let decode_time = u64::try_from(decode_time).unwrap_or(0);
             runs.push(TrackRun { id: planned.id, decode_time, samples });
         }
@@ -247,10 +249,24 @@ impl TitlePlan {
         Ok(Some(SegmentPlan { head: fragment_head(sequence, &runs)?, ranges }))
     }
 
-    /// Rates of `main`, by the bytes of its samples.
+    /// Rates by the bytes of the samples: of the picture and the sound with most together, or of
+    /// that sound (RFC 8216 s4.3.4.2).
     fn rate(&self, asset: &Asset) -> Rate {
+        let mut rates = self.renditions.iter().map(|rendition| self.rate_of(asset, rendition));
+        let main = rates.next().unwrap_or_default();
+        let beside = rates.fold(Rate::default(), |most, rate| Rate {
+            peak: most.peak.max(rate.peak),
+            average: most.average.max(rate.average),
+        });
+        if self.multivariant.size_pixels.is_some() {
+            return Rate { peak: main.peak + beside.peak, average: main.average + beside.average };
+        }
+        Rate { peak: main.peak.max(beside.peak), average: main.average.max(beside.average) }
+    }
+
+    fn rate_of(&self, asset: &Asset, rendition: &PlanRendition) -> Rate {
         let mut bytes = vec![0_u64; self.ends_us.len()];
-        for planned in self.renditions.iter().take(1).flat_map(|main| &main.tracks) {
+        for planned in &rendition.tracks {
             let Some(track) = asset.tracks.get(planned.place) else { continue };
             for (sum, range) in bytes.iter_mut().zip(planned.firsts.windows(2)) {
                 let [first, end] = *range else { continue };
@@ -264,6 +280,24 @@ impl TitlePlan {
         let whole = self.ends_us.last().copied().unwrap_or(0);
         Rate { peak: peaks.max().unwrap_or(0), average: bits(bytes.iter().sum(), whole) }
     }
+}
+
+/// What is in each rendition. A video and one sound are in one: a viewer asks for one thing at a
+/// time, and a cache keeps one. Of several sounds each is in its own, so that nobody loads one that
+/// is not heard.
+fn sets<'a>(video: Option<&'a Chosen<'a>>, sounds: &'a [Chosen<'a>]) -> Vec<Vec<&'a Chosen<'a>>> {
+    let with_main = usize::from(video.is_none() || sounds.len() < 2);
+    let main = video.into_iter().chain(sounds.iter().take(with_main)).collect();
+    let beside = sounds.iter().skip(with_main).map(|sound| vec![sound]);
+    std::iter::once(main).chain(beside).collect()
+}
+
+/// Decode time at which a segment without samples lies: behind the sample before, or where the
+/// first one begins.
+fn begin_of(track: &Track, first: u32) -> i64 {
+    let before = first.checked_sub(1).and_then(|number| track.index.sample(number));
+    let end = before.map(|sample| sample.dts.saturating_add(i64::from(sample.duration)));
+    end.or_else(|| Some(track.index.sample(first)?.dts)).unwrap_or(0)
 }
 
 /// Finds what is shown of a title.
@@ -409,19 +443,18 @@ fn multivariant(sets: &[Vec<&Chosen<'_>>], start_s: u64, left_out: Vec<String>) 
             codecs.push(&chosen.decoder.codecs);
         }
     }
-    let sound = |(place, set): (usize, &Vec<&Chosen<'_>>)| {
-        let chosen = set.iter().find(|chosen| chosen.track.kind == MediaKind::Audio)?;
+    let mut sounds: Vec<Sound> = Vec::new();
+    let several = sets.iter().enumerate().filter(|_| sets.len() > 1);
+    for (place, set) in several {
+        let Some(chosen) = set.iter().find(|chosen| chosen.track.kind == MediaKind::Audio) else {
+            continue;
+        };
+        let rendition = Rendition(u16::try_from(place).unwrap_or(u16::MAX));
+        let Decoder { channels, codecs, .. } = &chosen.decoder;
         let language = chosen.track.language.as_deref();
-        Some(Sound {
-            rendition: Rendition(u16::try_from(place).ok()?),
-            name: format!("{} ({})", language.unwrap_or("sound"), chosen.track.id),
-            language: language.map(str::to_owned),
-        })
-    };
-    let sounds = match sets.len() {
-        0 | 1 => Vec::new(),
-        _ => sets.iter().enumerate().filter_map(sound).collect(),
-    };
+        let next = Sound::behind(&sounds, rendition, language, (*channels, codecs));
+        sounds.push(next);
+    }
     Multivariant {
         rate: Rate::default(),
         codecs: codecs.join(","),
@@ -464,7 +497,7 @@ fn clamped(ticks: i64) -> i32 {
 /// Version of the cuts and of what is written around samples. Whoever changes a byte of a segment
 /// or an initialization raises it: caches keep what has the same name (see `resource`). The test
 /// `bytes_of_a_title_are_those_of_this_version` notices.
-const PLAN_VERSION: u64 = 1;
+const PLAN_VERSION: u64 = 2;
 /// Segments are at least this long: short enough to begin and to seek quickly, long enough that a
 /// thousand viewers ask for few.
 const SEGMENT_NS: i64 = 4_000_000_000;

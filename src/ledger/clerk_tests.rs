@@ -49,6 +49,7 @@ fn hello(name: &str) -> Hello {
         free_bytes: 0,
         utc_ns: 0,
         rtsp: None,
+        takes_capability: true,
     }
 }
 

@@ -18,6 +18,10 @@ pub(crate) struct RefusalsSaid {
     full: Seldom,
     address: Seldom,
     pub(crate) login: Seldom,
+    /// Of nodes of the base.
+    pub(crate) capability: Seldom,
+    /// Of whomever: not signed by the base, or where no job has brought the path.
+    pub(crate) strange_capability: Seldom,
     pub(crate) forbidden: Seldom,
     pub(crate) publish: Seldom,
     pub(crate) fed_otherwise: Seldom,

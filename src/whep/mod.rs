@@ -22,6 +22,7 @@
 //! | `stream` | a path: its tracks, and the newest group for who comes |
 //! | `offer` | what of an offer is read |
 //! | `viewer` | a viewer: its connection, and where it is |
+//! | `pace` | how often an address may make offers |
 //! | `places` | how many viewers there may be, and who makes room |
 //! | `leave` | viewers whose leave is over, and those whom operators end |
 //! | `info` | viewers as operators see them |
@@ -40,6 +41,7 @@ mod info;
 mod lane;
 mod leave;
 mod offer;
+mod pace;
 mod places;
 mod service;
 mod stream;
@@ -56,6 +58,7 @@ pub use crypto::Identity;
 pub use format::NotSent;
 pub use info::{TrackInfo, ViewerInfo};
 pub use leave::Asked;
+pub use pace::Pace;
 pub use service::{Limits, Offer, Opened, Whep};
 
 /// A datagram to be sent.
@@ -139,6 +142,9 @@ pub enum OfferError {
     /// Those who could make room have just begun.
     #[error("many viewers begin to connect at this moment; ask again in two seconds")]
     Crowded,
+    /// The address makes offers too often.
+    #[error("this address makes offers too often; ask again in two seconds")]
+    TooOften,
     /// No socket can be reached by this viewer.
     #[error("there is no address for datagrams that this viewer could reach; see webrtc.listen")]
     NoCandidate,

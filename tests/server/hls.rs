@@ -11,7 +11,9 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 
-use crate::support::hls::{Playlist, ask, check, get};
+use crate::support::hls::{
+    Part, Playlist, SoundChoice, ask, assert_aligned, check, check_multivariant, get,
+};
 use crate::support::login::{basic, users};
 use crate::support::media::title;
 use crate::support::players::publish_file;
@@ -61,6 +63,63 @@ fn title_has_playlists_that_keep_the_rules_and_names_everything_that_it_has() {
         let kept = answer.header("cache-control");
         assert_eq!(kept, "public, max-age=31536000, immutable");
     }
+}
+
+/// Decode time at which a segment begins, in ticks.
+fn begin_of(segment: &[u8]) -> u64 {
+    let at = segment.windows(4).position(|four| four == b"tfdt").expect("a tfdt");
+    // Version and flags, then the time in the bytes of its version.
+    let (version, time) = (segment[at + 4], &segment[at + 8..]);
+    if version == 1 {
+        u64::from_be_bytes(*time.first_chunk().unwrap())
+    } else {
+        u64::from(u32::from_be_bytes(*time.first_chunk().unwrap()))
+    }
+}
+
+#[test]
+fn sounds_of_a_title_are_named_by_language_and_cut_where_its_video_is() {
+    // 44.1 kHz is that of the second one.
+    let scales = [("main", None), ("sound-1", Some(48_000.0)), ("sound-2", Some(44_100.0))];
+    let made = ["-f", "lavfi", "-i", "testsrc2=size=320x240:rate=25:duration=15"];
+    let sounds = "-f lavfi -i sine=frequency=440:sample_rate=48000:duration=15 \
+                  -f lavfi -i sine=frequency=550:sample_rate=44100:duration=6 \
+                  -map 0:v -map 1:a -map 2:a -c:v libx264 -preset ultrafast -g 40 -bf 2 -c:a aac \
+                  -metadata:s:a:0 language=eng -metadata:s:a:1 language=ger";
+    let sounds: Vec<_> = sounds.split_whitespace().collect();
+    let file = crate::support::whep::made("two_sounds.mp4", &[&made[..], &sounds].concat());
+    let folder = folder_with(&[&file]);
+    let server = Server::start(&Options { folder: Some(folder.path()), ..ON });
+    let hls = server.hls();
+    let list = check_multivariant(get(hls, "/vod/two_sounds.mp4/index.m3u8").text());
+    let known = |sound: &SoundChoice| {
+        (sound.name.clone(), sound.language.clone().unwrap(), sound.uri.clone().unwrap())
+    };
+    let text = |a: &str, b: &str, c: &str| (a.to_owned(), b.to_owned(), c.to_owned());
+    let wanted = [text("English", "en", "sound-1.m3u8"), text("Deutsch", "de", "sound-2.m3u8")];
+    assert_eq!(list.sounds.iter().map(known).collect::<Vec<_>>(), wanted);
+    assert_eq!((list.codecs.len(), list.uri.as_str()), (2, "main.m3u8"), "{:?}", list.codecs);
+    let lists = scales.map(|(name, _)| playlist(hls, &format!("/vod/two_sounds.mp4/{name}.m3u8")));
+    assert_aligned(&lists);
+    let gaps: Vec<_> = lists[2].segments.iter().map(|segment| segment.is_gap).collect();
+    assert!(!gaps[0] && !gaps[1] && gaps[2..].iter().all(|gap| *gap), "{gaps:?}");
+    for ((_, scale), list) in scales.iter().zip(&lists) {
+        let (mut end, mut first) = (0.0, None);
+        for segment in &list.segments {
+            let answer = get(hls, &format!("/vod/two_sounds.mp4/{}", segment.uri));
+            assert_eq!((answer.status, &answer.body[4..8]), (200, &b"moof"[..]));
+            let begin = begin_of(&answer.body);
+            let begin = begin - *first.get_or_insert(begin);
+            // The video's decode times are those of reordered pictures: it is what others go by.
+            if let Some(scale) = scale.filter(|_| !segment.is_gap) {
+                let seconds = begin as f64 / scale;
+                assert!((seconds - end).abs() < 0.05, "{}: {seconds}, not {end}", segment.uri);
+            }
+            end += segment.duration;
+        }
+    }
+    let far = get(hls, "/vod/two_sounds.mp4/sound-3.m3u8");
+    assert_eq!(far.status, 404);
 }
 
 #[test]
@@ -198,6 +257,42 @@ fn live_playlist_keeps_the_rules_from_one_state_to_the_next() {
     for (query, status) in [(&*ahead, 400), ("_HLS_part=1", 400), ("_HLS_msn=x", 400)] {
         assert_eq!(get(hls, &format!("/live/a/main.m3u8?{query}")).status, status, "{query}");
     }
+}
+
+#[test]
+fn sounds_of_a_live_path_have_the_segments_and_parts_of_its_picture() {
+    let server = Server::start(&ON);
+    let hls = server.hls();
+    let _publisher = live(&server, &title("h264_three_audio_tracks_mp4").file());
+    let list = check_multivariant(get(hls, "/live/a/index.m3u8").text());
+    let uris: Vec<_> = list.sounds.iter().filter_map(|sound| sound.uri.as_deref()).collect();
+    assert_eq!(uris, ["sound-1.m3u8", "sound-2.m3u8", "sound-3.m3u8"]);
+    assert_eq!(list.codecs.len(), 3, "{:?}", list.codecs);
+    let next = playlist(hls, "/live/a/main.m3u8");
+    let next = next.sequence + next.segments.len() as u64 + 1;
+    // All are answered with the same state, or one that is a part further.
+    let asked = format!("?_HLS_msn={next}&_HLS_part=0");
+    let lists = ["main.m3u8"].iter().chain(&uris);
+    let lists = lists.map(|name| playlist(hls, &format!("/live/a/{name}{asked}")));
+    let lists: Vec<Playlist> = lists.collect();
+    for list in &lists {
+        let further = usize::try_from(list.sequence - lists[0].sequence).unwrap();
+        for (one, main) in list.segments.iter().zip(lists[0].segments.iter().skip(further)) {
+            let suffix = |uri: &str| uri.rsplit_once('-').unwrap().1.to_owned();
+            assert_eq!(suffix(&one.uri), suffix(&main.uri));
+            assert_eq!(one.duration, main.duration);
+            let lengths = |of: &[Part]| of.iter().map(|part| part.duration).collect::<Vec<_>>();
+            // Parts of old segments are not listed any more.
+            let is_old = one.parts.is_empty() || main.parts.is_empty();
+            assert!(is_old || lengths(&one.parts) == lengths(&main.parts), "{one:?} {main:?}");
+        }
+        let segment = list.segments.last().unwrap();
+        let whole = get(hls, &format!("/live/a/{}", segment.uri)).body;
+        let parts =
+            segment.parts.iter().map(|part| get(hls, &format!("/live/a/{}", part.uri)).body);
+        assert_eq!(whole, parts.collect::<Vec<_>>().concat());
+    }
+    assert_eq!(get(hls, "/live/a/sound-4.m3u8").status, 404);
 }
 
 /// A thousand viewers wait for the same part: it is made once, and all get it.

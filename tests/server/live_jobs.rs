@@ -7,12 +7,20 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use headend::dist::ids::{CommandId, CommandKey, NodeName};
+use headend::dist::keys::BaseKeys;
+use headend::dist::wire::peer::LiveCapability;
 use serde_json::json;
 
-use crate::support::live::{describe, path};
+use crate::support::http::{get, metric};
+use crate::support::live::{describe, path, wait_until_described};
+use crate::support::login::{basic, describe_as, password, users};
+use crate::support::players::publish;
+use crate::support::process::run;
 use crate::support::publish::{Publisher, SOUND, rtp};
 use crate::support::reflect::Reflection;
 use crate::support::rtp::{Rtp, assert_contiguous};
+use crate::support::rtsp::Client;
 use crate::support::server::Server;
 use crate::support::session::{Lower, Session};
 use crate::support::wait::{Deadline, PATIENCE, until};
@@ -143,6 +151,119 @@ fn path_goes_from_node_to_node_and_on_when_the_one_in_the_middle_is_killed() {
     until("the nodes have let go of it", || {
         (1..=3).all(|n| describe(lab.node(n), "live/show") == 404)
     });
+}
+
+/// The only command of a job.
+fn command_of(job: &str) -> CommandKey {
+    CommandKey { job: job.parse().unwrap(), command: CommandId(1) }
+}
+
+/// The capability that a node was told last.
+fn capability(lab: &Reflection, node: usize) -> String {
+    let journal = lab.journal(node);
+    let (_, behind) = journal.rsplit_once("\"capability\":\"").unwrap();
+    behind.split('"').next().unwrap().to_owned()
+}
+
+#[test]
+fn path_goes_through_nodes_that_let_nobody_read_without_a_login() {
+    let users = users(&["ann"], true);
+    let closed = "[path.\"*\"]\nread = []\n";
+    // Nobody is there: who is asked about cannot be let in.
+    let hook = "[auth]\non_read = \"http://127.0.0.1:9/\"\n";
+    let lab = Reflection::start_with(&[&users, closed, hook, &users]);
+    let _film = publish(&lab.origin.url("live/show"), "tcp", &["-stream_loop", "-1"]);
+    wait_until_described(&lab.origin, "live/show");
+    let job = lab.job("live/show");
+    for (node, source) in [(1, "origin"), (2, "n1"), (3, "n2"), (4, "n3")] {
+        lab.until_fed(&job, node, source);
+    }
+    // Strangers are judged by the rules, as ever.
+    let status = |node: usize, path: &str, authorization: &str| {
+        let server = lab.node(node);
+        let mut client = Client::connect(server.rtsp);
+        describe_as(&mut client, &server.url(path), authorization).status
+    };
+    for (node, expected) in [(1, 401), (2, 403), (3, 503), (4, 401)] {
+        assert_eq!(status(node, "live/show", ""), expected, "n{node}");
+    }
+    let url = lab.node(4).url("live/show");
+    let url = url.replace("rtsp://", &format!("rtsp://ann:{}@", password("ann")));
+    let words = ["-v", "error", "-rtsp_transport", "tcp", "-i", &url, "-t", "2", "-f", "null", "-"];
+    run("ffmpeg", &words);
+
+    // Somebody at the address of the nodes guesses passwords, and shows what is no capability.
+    for _ in 0..7 {
+        assert_eq!(status(4, "live/show", "Bearer hdl_x"), 401);
+    }
+    let slowed = |node: usize| metric(lab.node(node).admin, "headend_logins_slowed_total");
+    let ann = basic("ann", &password("ann"));
+    assert_eq!((status(4, "live/show", &ann), slowed(4)), (200, Some(0.0)), "nobody is slowed");
+    for _ in 0..6 {
+        assert_eq!(status(1, "live/show", &basic("ann", "guess")), 401);
+    }
+
+    // What n3 shows counts at each node of the job, for this path and for reading only.
+    let bearer = format!("Bearer {}", capability(&lab, 3));
+    assert_eq!((status(1, "live/show", &bearer), slowed(1)), (200, Some(0.0)), "nor is a node");
+    for node in 1..=4 {
+        assert_eq!(status(node, "live/show", &bearer), 200, "n{node}");
+    }
+    for (node, path, expected) in
+        [(1, "live/other", 401), (2, "live/show~0", 403), (3, "demo", 503), (1, "vod/x.mp4", 401)]
+    {
+        assert_eq!(status(node, path, &bearer), expected, "{path} of n{node}");
+    }
+    let mut client = Client::connect(lab.node(1).rtsp);
+    let url = lab.node(1).url("live/mine");
+    let headers = [("Authorization", bearer.as_str()), ("Content-Type", "application/sdp")];
+    let refused = client.request_with_body("ANNOUNCE", &url, &headers, SOUND);
+    assert_eq!(refused.status, 401, "it is not for publishing");
+    lab.node(1).assert_logs("HE-W513");
+    lab.node(2).assert_logs("no job has this path open here for others to read");
+    // Another base has signed this one.
+    let strange = BaseKeys::from_bytes(&[3; 32]);
+    let (key, node) = (command_of(&job), NodeName::new("n4").unwrap());
+    let (path, expires_s) = ("live/show".to_owned(), i64::from(u32::MAX));
+    let forged = strange.seal_live(&LiveCapability { key, path, node, expires_s });
+    let forged = format!("Bearer {}", forged.expose());
+    assert_eq!((status(2, "live/show", &forged), status(4, "live/show", &forged)), (403, 401));
+    lab.node(4).assert_logs("it is not signed by the base of this node");
+
+    // Nobody is shown one: it is in the journals of nodes alone.
+    let mut said = Vec::new();
+    for path in ["events", "deliveries", "report", "commands/1"] {
+        said.push(lab.get(&format!("/v1/jobs/{job}/{path}")).to_string());
+    }
+    for node in 1..=4 {
+        let admin = lab.node(node).admin;
+        for path in ["/v1/paths", "/v1/sessions", "/metrics", "/v1/limits"] {
+            said.push(get(admin, path).1);
+        }
+        said.push(lab.node(node).log());
+    }
+    assert!(said.iter().all(|text| !text.contains("hdl_")), "{said:?}");
+
+    let report = lab.end(&job);
+    assert_eq!(report["job"]["state"], "completed", "{report}");
+    until("it counts nowhere any more", || status(2, "live/show", &bearer) == 403);
+}
+
+#[test]
+fn node_in_the_middle_that_is_killed_is_followed_by_the_next_one_where_a_login_is_needed() {
+    let closed = "[path.\"*\"]\nread = []\n";
+    let mut lab = Reflection::start_with(&[closed; 3]);
+    let _film = Film::start(&lab.origin, "live/show");
+    let job = lab.job("live/show");
+    for (node, source) in [(1, "origin"), (2, "n1"), (3, "n2")] {
+        lab.until_fed(&job, node, source);
+    }
+    lab.kill_node(2);
+    lab.until_fed(&job, 3, "n1");
+    assert_eq!(describe(lab.node(3), "live/show"), 403);
+    let offset = || lab.delivery(&job, 3)["offset"].as_u64().unwrap();
+    let before = offset();
+    until("it goes on", || offset() > before);
 }
 
 #[test]

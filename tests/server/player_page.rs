@@ -234,6 +234,134 @@ fn sound_by_webrtc_is_played_in_stereo() {
     assert_own(&mut browser, &server);
 }
 
+/// A title of 40 s with a tone in each of three languages; the third one is Opus, and ends after
+/// 12 s.
+fn title_in_three_languages() -> std::path::PathBuf {
+    let inputs = "-f lavfi -i testsrc=size=320x180:rate=25:duration=40 \
+                  -f lavfi -i sine=frequency=440:sample_rate=48000:duration=40 \
+                  -f lavfi -i sine=frequency=1000:sample_rate=44100:duration=40 \
+                  -f lavfi -i sine=frequency=2000:sample_rate=48000:duration=12 \
+                  -map 0 -map 1 -map 2 -map 3 -c:v libx264 -preset ultrafast -pix_fmt yuv420p \
+                  -g 50 -c:a aac -c:a:2 libopus -metadata:s:a:0 language=eng \
+                  -metadata:s:a:1 language=ger -metadata:s:a:2 language=fra";
+    made("in_three_languages.mp4", &inputs.split_whitespace().collect::<Vec<_>>())
+}
+
+/// Has `tone()` say which frequency is heard, in hertz; 0 for silence.
+fn listen(browser: &mut Browser) {
+    // A click lets the page make sound.
+    browser.click("document.getElementById('name')");
+    browser.eval(
+        "(async () => { const context = new AudioContext(); await context.resume();
+           const video = document.querySelector('video');
+           video.muted = false;
+           const source = context.createMediaElementSource(video);
+           const analyser = new AnalyserNode(context, { fftSize: 8192, smoothingTimeConstant: 0 });
+           source.connect(analyser).connect(context.destination);
+           window.tone = () => {
+             const bins = new Float32Array(analyser.frequencyBinCount);
+             analyser.getFloatFrequencyData(bins);
+             const loudest = bins.indexOf(Math.max(...bins));
+             return bins[loudest] > -60 ? loudest * context.sampleRate / analyser.fftSize : 0;
+           }; })()",
+    );
+}
+
+fn until_heard(browser: &mut Browser, hertz: u32) {
+    browser.until(&format!("Math.abs(tone() - {hertz}) < 20"));
+}
+
+fn seek(browser: &mut Browser, seconds: f64) {
+    browser.eval(&format!("document.querySelector('video').currentTime = {seconds}"));
+}
+
+#[test]
+fn sound_of_a_title_is_chosen_by_its_language() {
+    let folder = folder_with(&[&title_in_three_languages()]);
+    let options = Options { folder: Some(folder.path()), hls: "127.0.0.1:0", ..Options::default() };
+    let server = Server::start(&options);
+    let mut browser = Browser::start(360, 640);
+    let languages = "Object.defineProperty(navigator, 'languages', { value: ['en-US'] })";
+    browser.run_before_pages(languages);
+    browser.open(&format!("http://{}/vod/in_three_languages.mp4/", server.hls()));
+    until_playing(&mut browser);
+    assert_eq!(data(&mut browser, "player"), "mse", "the browser's own HLS has no choice");
+    let select = "document.getElementById('sound')";
+    let options = browser.eval(&format!("[...{select}.options].map((one) => one.label)"));
+    assert_eq!(options, serde_json::json!(["English", "German", "French"]));
+    let named = ("combobox".to_owned(), "Sound".to_owned());
+    assert!(browser.accessible().contains(&named), "{:?}", browser.accessible());
+    // A finger needs 44 pixels, and nothing is beside the screen.
+    let size = format!("{select}.getBoundingClientRect().height >= 44");
+    assert_eq!(browser.eval(&size), true);
+    assert_eq!(browser.eval("document.documentElement.scrollWidth <= innerWidth"), true);
+    listen(&mut browser);
+    until_heard(&mut browser, 440);
+    // By keyboard.
+    browser.eval(&format!("{select}.focus()"));
+    browser.press("ArrowDown");
+    until_heard(&mut browser, 1_000);
+    until_playing(&mut browser);
+    // Another codec.
+    seek(&mut browser, 1.0);
+    browser.press("ArrowDown");
+    until_heard(&mut browser, 2_000);
+    // A sound that has ended does not hold the picture up, and another one goes on.
+    seek(&mut browser, 14.0);
+    browser.until("tone() === 0 && document.querySelector('video').currentTime > 14.5");
+    until_playing(&mut browser);
+    browser.eval(&format!("{select}.value = 1; {select}.dispatchEvent(new Event('change'))"));
+    until_heard(&mut browser, 1_000);
+    // The chosen sound stays behind a seek.
+    seek(&mut browser, 2.0);
+    until_heard(&mut browser, 1_000);
+    browser.press("ArrowDown");
+    until_heard(&mut browser, 2_000);
+    seek(&mut browser, 38.5);
+    browser.until("document.documentElement.dataset.state === 'ended'");
+    let all = "Math.abs(document.querySelector('video').currentTime - 40) < 0.2";
+    assert_eq!(browser.eval(all), true);
+    assert_own(&mut browser, &server);
+}
+
+#[test]
+fn sound_of_a_live_path_is_chosen_too() {
+    let server = server();
+    let file = title_in_three_languages();
+    let _publisher = publish_file(&file, &server.url("live/a"), "tcp", &["-stream_loop", "-1"]);
+    until("the path is there", || hls::get(server.hls(), "/live/a/index.m3u8").status == 200);
+    let mut browser = open(&server, "live/a/?player=mse");
+    until_playing(&mut browser);
+    listen(&mut browser);
+    until_heard(&mut browser, 440);
+    // Languages are not told by this publisher.
+    let select = "document.getElementById('sound')";
+    let options = browser.eval(&format!("[...{select}.options].map((one) => one.label)"));
+    assert_eq!(options, serde_json::json!(["Sound 1", "Sound 2", "Sound 3"]));
+    browser.eval(&format!("{select}.focus()"));
+    browser.press("ArrowDown");
+    until_heard(&mut browser, 1_000);
+    until_playing(&mut browser);
+    assert_own(&mut browser, &server);
+}
+
+#[test]
+fn sound_in_the_language_of_the_browser_is_played_first() {
+    let folder = folder_with(&[&title_in_three_languages()]);
+    let options = Options { folder: Some(folder.path()), hls: "127.0.0.1:0", ..Options::default() };
+    let server = Server::start(&options);
+    let mut browser = Browser::start(1_000, 800);
+    let languages =
+        "Object.defineProperty(navigator, 'languages', { value: ['it', 'de-AT', 'en'] })";
+    browser.run_before_pages(languages);
+    browser.open(&format!("http://{}/vod/in_three_languages.mp4/?player=mse", server.hls()));
+    until_playing(&mut browser);
+    listen(&mut browser);
+    until_heard(&mut browser, 1_000);
+    let label = browser.eval("document.getElementById('sound').selectedOptions[0].label");
+    assert_eq!(label, "tedesco", "named as its user calls it");
+}
+
 fn pictures_of(width: u32, sound: &[&str]) -> std::path::PathBuf {
     let size = format!("testsrc=size={width}x180:rate=25:duration=10");
     let video = ["-f", "lavfi", "-i", &size];

@@ -140,6 +140,7 @@ impl World {
             free_bytes,
             utc_ns,
             rtsp: None,
+            takes_capability: true,
         };
         let token = own.unwrap_or_else(|| JOIN.to_owned());
         let run = node.runs;

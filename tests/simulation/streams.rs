@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use headend::base::time::Mono;
 use headend::dist::agent::Failure;
-use headend::dist::fanout::{Asker, ChildMeter, Fed, GIVE_WAY, has_room, has_spare};
+use headend::dist::fanout::{Asker, ChildMeter, Fed, GAVE_WAY, GIVE_WAY, has_room, has_spare};
 use headend::dist::fetch::{AskId, LinkEvent, LinkId, Part};
 use headend::dist::ids::{ContentId, JobId};
 use headend::dist::units::{Accepted, EndFrame, Frame, FrameReader, UNIT_BYTES, UnitError};
@@ -591,7 +591,9 @@ impl World {
         let streams = self.streams.serving.get(&(host, content)).into_iter().flatten();
         let streams = streams.filter_map(|id| self.streams.all.get(id));
         let mut streams = streams.filter(|stream| stream.node == n);
-        let gives_way = streams.clone().any(|stream| stream.way_until > self.now);
+        let after = u64::try_from(GAVE_WAY.as_nanos()).unwrap_or(0);
+        let is_felt = |until: u64| until > 0 && until + after > self.now;
+        let gives_way = streams.clone().any(|stream| is_felt(stream.way_until));
         let job = streams.find(|stream| stream.ask.is_some()).map(|stream| stream.job);
         let is_held = gives_way || job.is_some_and(|job| self.holds(host, job));
         let state = self.state_of(host, content);

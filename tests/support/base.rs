@@ -345,6 +345,7 @@ impl ScriptedNode {
             free_bytes: 1 << 40,
             utc_ns: 0,
             rtsp: None,
+            takes_capability: true,
         }
     }
 

@@ -154,13 +154,14 @@ impl Browser {
         }
     }
 
-    /// Presses a key: `Tab`, `Enter`, `Escape`.
+    /// Presses a key: `Tab`, `Enter`, `Escape`, `ArrowDown`.
     pub(crate) fn press(&mut self, key: &str) {
         let text = if key == "Enter" { "\r" } else { "" };
         let code = match key {
             "Tab" => 9,
             "Enter" => 13,
             "Escape" => 27,
+            "ArrowDown" => 40,
             _ => panic!("no such key: {key}"),
         };
         for kind in ["keyDown", "keyUp"] {

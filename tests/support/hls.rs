@@ -97,6 +97,7 @@ pub(crate) struct Segment {
     pub(crate) map: String,
     pub(crate) duration: f64,
     pub(crate) is_discontinuous: bool,
+    pub(crate) is_gap: bool,
     pub(crate) parts: Vec<Part>,
 }
 
@@ -120,6 +121,106 @@ fn attribute(text: &str, name: &str) -> Option<String> {
         rest = next.strip_prefix(',').unwrap_or(next);
     }
     None
+}
+
+/// A multivariant playlist of one variant, read.
+#[derive(Debug, Default, PartialEq)]
+pub(crate) struct Multivariant {
+    pub(crate) uri: String,
+    pub(crate) codecs: Vec<String>,
+    pub(crate) bandwidth: u64,
+    pub(crate) sounds: Vec<SoundChoice>,
+}
+
+/// A sound to choose.
+#[derive(Debug, Default, Clone, PartialEq)]
+pub(crate) struct SoundChoice {
+    pub(crate) name: String,
+    pub(crate) language: Option<String>,
+    /// `None`: the variant has it.
+    pub(crate) uri: Option<String>,
+    pub(crate) channels: Option<String>,
+    pub(crate) is_default: bool,
+    pub(crate) is_automatic: bool,
+}
+
+/// Reads a multivariant playlist and holds it to the rules of RFC 8216 s4.3.4.
+pub(crate) fn check_multivariant(text: &str) -> Multivariant {
+    assert!(text.starts_with("#EXTM3U\n"), "{text}");
+    let mut list = Multivariant::default();
+    let (mut groups, mut group) = (Vec::new(), None);
+    let mut is_next = false;
+    for line in text.lines().skip(1) {
+        let (tag, value) = line.split_once(':').unwrap_or((line, ""));
+        let is = |name: &str| match attribute(value, name).as_deref() {
+            Some("YES") => true,
+            Some("NO") | None => false,
+            other => panic!("{name} is {other:?}: {line}"),
+        };
+        match tag {
+            "#EXT-X-MEDIA" => {
+                assert_eq!(attribute(value, "TYPE").as_deref(), Some("AUDIO"), "{line}");
+                groups.push(attribute(value, "GROUP-ID").unwrap());
+                list.sounds.push(SoundChoice {
+                    name: attribute(value, "NAME").unwrap(),
+                    language: attribute(value, "LANGUAGE"),
+                    uri: attribute(value, "URI"),
+                    channels: attribute(value, "CHANNELS"),
+                    is_default: is("DEFAULT"),
+                    is_automatic: is("AUTOSELECT"),
+                });
+            }
+            "#EXT-X-STREAM-INF" => {
+                assert!(list.uri.is_empty() && !is_next, "another variant: {text}");
+                list.bandwidth = attribute(value, "BANDWIDTH").unwrap().parse().unwrap();
+                let average = attribute(value, "AVERAGE-BANDWIDTH").unwrap();
+                assert!(average.parse::<u64>().unwrap() <= list.bandwidth, "{line}");
+                let codecs = attribute(value, "CODECS").unwrap();
+                list.codecs = codecs.split(',').map(str::to_owned).collect();
+                group = attribute(value, "AUDIO");
+                is_next = true;
+            }
+            _ if line.starts_with('#') || line.is_empty() => {}
+            _ => {
+                assert!(std::mem::take(&mut is_next), "a URI without EXT-X-STREAM-INF: {text}");
+                line.clone_into(&mut list.uri);
+            }
+        }
+    }
+    assert!(!list.uri.is_empty(), "{text}");
+    // s4.3.4.2.1: the group of the variant is there, and no other one.
+    assert!(groups.iter().all(|of| Some(of) == group.as_ref()), "{text}");
+    assert_eq!(groups.is_empty(), group.is_none(), "{text}");
+    list.assert_group();
+    list
+}
+
+impl Multivariant {
+    /// Rules of a group of renditions (RFC 8216 s4.3.4.1.1).
+    fn assert_group(&self) {
+        for (place, sound) in self.sounds.iter().enumerate() {
+            let others = &self.sounds[..place];
+            assert!(others.iter().all(|other| other.name != sound.name), "{:?}", self.sounds);
+            assert!(!sound.is_default || sound.is_automatic, "{sound:?}");
+            let same =
+                |other: &&SoundChoice| other.is_automatic && other.language == sound.language;
+            assert!(!sound.is_automatic || !others.iter().any(|other| same(&other)), "{sound:?}");
+            assert!(sound.channels.is_some(), "{sound:?}");
+        }
+        let defaults = self.sounds.iter().filter(|sound| sound.is_default).count();
+        assert!(defaults <= 1, "{:?}", self.sounds);
+    }
+}
+
+/// Renditions of one variant have the same segments, by number and time (RFC 8216 s6.2.4).
+pub(crate) fn assert_aligned(lists: &[Playlist]) {
+    for pair in lists.windows(2) {
+        assert_eq!((pair[0].target, pair[0].sequence), (pair[1].target, pair[1].sequence));
+        let times = |list: &Playlist| -> Vec<(f64, bool)> {
+            list.segments.iter().map(|of| (of.duration, of.is_discontinuous)).collect()
+        };
+        assert_eq!(times(&pair[0]), times(&pair[1]));
+    }
 }
 
 /// Reads a media playlist and holds it to the rules of RFC 8216 s4 and s6 and of
@@ -163,6 +264,7 @@ pub(crate) fn check(text: &str) -> Playlist {
             }
             "#EXT-X-MAP" => segment.map = attribute(value, "URI").unwrap(),
             "#EXT-X-DISCONTINUITY" => segment.is_discontinuous = true,
+            "#EXT-X-GAP" => segment.is_gap = true,
             "#EXT-X-PART" => segment.parts.push(Part {
                 uri: attribute(value, "URI").unwrap(),
                 duration: attribute(value, "DURATION").unwrap().parse().unwrap(),

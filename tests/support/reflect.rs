@@ -30,15 +30,22 @@ impl Reflection {
     /// Starts a base, an origin and nodes n1, n2, ..: one after the other, which is the order in
     /// which the base plans nodes that are alike.
     pub(crate) fn start(nodes: usize) -> Self {
+        Self::start_with(&vec![""; nodes])
+    }
+
+    /// The same, with the text of a configuration file for each node.
+    pub(crate) fn start_with(configs: &[&str]) -> Self {
         let files = tempfile::tempdir_in(scratch()).unwrap();
         let base = Base::start(&files.path().join("data"));
         let origin = Server::start(&Options { shards: "2", ..Options::default() });
         let runtime = Runtime::new().unwrap();
         let client = base.client();
-        let nodes_none = (0..nodes).map(|_| None).collect();
+        let nodes_none = configs.iter().map(|_| None).collect();
         let mut started = Self { runtime, client, base, origin, nodes: nodes_none, files };
-        for node in 1..=nodes {
-            started.start_node(node, &[]);
+        for (node, config) in (1..).zip(configs) {
+            let file = started.files.path().join(format!("n{node}.toml"));
+            std::fs::write(&file, config).unwrap();
+            started.start_node(node, &["-c", file.to_str().unwrap()]);
         }
         started
     }
@@ -48,6 +55,8 @@ impl Reflection {
         let (name, media) = (format!("n{node}"), self.media(node));
         std::fs::create_dir_all(&media).unwrap();
         let mut command = Command::new(binary());
+        // Secrets are to be in no line of the log, whoever reads how much of it.
+        command.env("HEADEND_LOG", "info,headend=debug");
         command.args(["node", "--base", &self.base.url(), "--insecure"]);
         command.args(["--join", &self.base.join_token(), "--name", &name]);
         command.args(["--peer-listen", "127.0.0.1:0", "--listen", "127.0.0.1:0"]);
@@ -128,6 +137,12 @@ impl Reflection {
             state != "open" && state != "closing"
         });
         self.get(&format!("/v1/jobs/{job}/report"))
+    }
+
+    /// The journal of a node.
+    pub(crate) fn journal(&self, node: usize) -> String {
+        let bytes = std::fs::read(self.media(node).join(".headend/journal")).unwrap();
+        String::from_utf8_lossy(&bytes).into_owned()
     }
 
     fn media(&self, node: usize) -> PathBuf {

@@ -302,7 +302,7 @@ impl Live {
             // What HLS cannot show WebRTC may.
             self.remove(&path);
         }
-        let Some(waiter) = self.viewers.queue(waiter) else { return };
+        let Some(waiter) = self.viewers.queue(waiter, now.into_std()) else { return };
         let watched = match self.watched(&path, now) {
             Ok(watched) => watched,
             Err(refusal) => {

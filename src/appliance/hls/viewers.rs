@@ -3,7 +3,7 @@
 //!
 //! Bounds: a round reads what `Datagrams::read` reads and opens `OFFERS_A_ROUND` sessions, so that
 //! HTTP and batches have their turn; `READY_MAX` offers wait for it, `WAITING_PER_ADDRESS` of one
-//! address.
+//! address, which has no more of them let through than `Pace` says.
 
 use std::collections::VecDeque;
 use std::io;
@@ -17,12 +17,14 @@ use super::datagrams::Datagrams;
 use crate::access::question::Answer;
 use crate::base::addresses::{AddressLimit, AddressPlace, Addresses};
 use crate::base::ids::SessionId;
+use crate::base::time::Mono;
 use crate::cli::urls::Routes;
 use crate::config::paths::PathTable;
 use crate::http::hls::{OfferAsked, Reached, WhepRefusal};
 use crate::live::core::batch::{Generation, PacketBatch};
 use crate::live::core::description::Description;
-use crate::whep::{self, Datagram, Identity, Limits, Offer, OfferError, Opened, Whep};
+use crate::metrics::whep::WHEP;
+use crate::whep::{self, Datagram, Identity, Limits, Offer, OfferError, Opened, Pace, Whep};
 
 /// Answers to an offer.
 pub(super) type OfferAnswer = Result<Opened, WhepRefusal>;
@@ -57,6 +59,9 @@ pub(super) struct Viewers {
     ready: VecDeque<(Arc<str>, OfferWaiter)>,
     /// Offers that wait, here and for the owners of paths.
     waiting: Arc<Addresses>,
+    pace: Pace,
+    /// What its moments are told from.
+    begun: Option<Instant>,
 }
 
 impl Viewers {
@@ -71,7 +76,8 @@ impl Viewers {
         let share = AddressLimit::share_of(READY_MAX);
         let limit = AddressLimit { remote: WAITING_PER_ADDRESS, ..share };
         let waiting = Arc::new(Addresses::new(limit, READY_MAX));
-        Self { whep, bound, hosts, datagrams: None, buffer, ready, waiting }
+        let (pace, begun) = (Pace::default(), None);
+        Self { whep, bound, hosts, datagrams: None, buffer, ready, waiting, pace, begun }
     }
 
     /// Without WebRTC.
@@ -184,18 +190,23 @@ impl Viewers {
         }
     }
 
-    /// Counts an offer that is to wait. `None`: as many of its address do, and it is refused.
-    pub(super) fn queue(&self, mut waiter: OfferWaiter) -> Option<OfferWaiter> {
-        match self.waiting.enter(waiter.offer.from) {
-            Ok(place) => {
+    /// Counts an offer that is to wait. `None`: as many of its address do, or it makes them too
+    /// often, and it is refused.
+    pub(super) fn queue(&mut self, mut waiter: OfferWaiter, now: Instant) -> Option<OfferWaiter> {
+        let from = waiter.offer.from;
+        let since = now.duration_since(*self.begun.get_or_insert(now));
+        let now = Mono(u64::try_from(since.as_nanos()).unwrap_or(u64::MAX));
+        let refusal = match self.waiting.enter(from) {
+            Ok(place) if self.pace.take(from, now) => {
                 waiter.place = Some(place);
-                Some(waiter)
+                return Some(waiter);
             }
-            Err(_full) => {
-                waiter.refuse(OfferError::Crowded.into());
-                None
-            }
-        }
+            Ok(_free) => OfferError::TooOften,
+            Err(_full) => OfferError::Crowded,
+        };
+        WHEP.viewers_refused.add(1);
+        waiter.refuse(refusal.into());
+        None
     }
 
     /// Lets somebody in on a path that is there.

@@ -12,6 +12,7 @@ use crate::base::rate::Rate;
 use crate::config::confinement::{AccountName, ConfinementConfig, SeccompMode};
 use crate::config::value::parse_duration;
 use crate::dist::book::RELAY_FROM;
+use crate::dist::keys::LIFE_MAX_S;
 use crate::dist::quota::count;
 use crate::dist::webhook::target::AllowedNetwork;
 use crate::dist::window::Window;
@@ -172,7 +173,7 @@ fn within(text: &str, min: Duration, max: Duration) -> Result<Duration, String> 
 const TTL_MIN: Duration = Duration::from_secs(60);
 const LIFE_MIN: Duration = Duration::from_secs(2);
 const LIFE_MAX: Duration = Duration::from_secs(90 * 24 * 3_600);
-const TTL_MAX: Duration = Duration::from_secs(24 * 3_600);
+const TTL_MAX: Duration = Duration::from_secs(LIFE_MAX_S.unsigned_abs());
 /// A year.
 const KEEP_MAX: Duration = Duration::from_secs(365 * 24 * 3_600);
 

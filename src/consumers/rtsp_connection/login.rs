@@ -4,10 +4,12 @@
 //! ```text
 //! request -> leave: which right, to which path --> rules: Open  --> executed
 //!                                               |         Closed --> 403
+//!                  a capability of a job is shown: a task --> executed, 401, 403, or as without
 //!                                               `-> Login: cached -----------------> executed
 //!                                                    Digest: checked here --.
 //!                                                    the rest: a task ------+--> 401, 403, 503
-//!   an address that failed often waits for its turn first (`access::throttle`)
+//!   an address that failed often waits for its turn first (`access::throttle`), but not with a
+//!   capability: nobody guesses a signature
 //! ```
 //! Credentials count for the request that shows them: what was found out about them is kept, so
 //! that the next request with the same ones costs nothing, but a request without any is asked anew.
@@ -19,7 +21,7 @@ use rand::RngExt;
 
 use super::{Flow, RtspConnection, Waiting, refuse};
 use crate::access::publish::{Denied, is_published};
-use crate::access::question::{Allowed, Answer, Question};
+use crate::access::question::{Allowed, Answer, NotCapable, Question};
 use crate::access::rules::{Admission, UserSet, Ways, admission};
 use crate::access::shown::Shown;
 use crate::access::steering::steers;
@@ -30,6 +32,7 @@ use crate::base::names::Name;
 use crate::base::secret::Secret;
 use crate::base::wheel::Timer;
 use crate::config::access::{AccessConfig, Action, Methods, REALM, User};
+use crate::config::added_paths::JobPath;
 use crate::consumers::Context;
 use crate::consumers::asked::Asked;
 use crate::poll::task::{Task, TaskClass, TaskOwner, Work};
@@ -79,6 +82,8 @@ struct Wanted {
     action: Action,
     path: Arc<str>,
     ways: Ways,
+    /// A capability of this job gives it, too.
+    job: Option<Arc<JobPath>>,
 }
 
 /// What becomes of a request.
@@ -169,6 +174,9 @@ impl RtspConnection {
                 Flow::Answer(self.challenge(request.cseq, &wanted, Refused::Wrong, cx))
             }
             Answer::Forbidden => refuse(&request, self.note_forbidden(&wanted, cx)),
+            Answer::NotCapable(why) => {
+                Flow::Answer(self.refuse_capability(request.cseq, &wanted, why, cx))
+            }
             Answer::Unavailable => {
                 cx.sessions.cx.cells.logins_unanswered.add(1);
                 let response = Response::new(Status::ServiceUnavailable, request.cseq);
@@ -211,12 +219,14 @@ impl RtspConnection {
                 .map_err(|denied| self.note_unpublished(path, &denied, cx))?;
         }
         let path: Arc<str> = path.into();
+        let job = configs.find(&path).job.clone().filter(|_| action == Action::Read);
         match admission(&configs.entries(&path, action), self.peer.ip()) {
             Admission::Open => Ok(self.roaming(request, target, session, cx)),
-            Admission::Closed => {
+            Admission::Closed if !shows_capability(request) => {
                 Err(self.note_closed(&path, action, &configs.section_of(&path), cx))
             }
-            Admission::Login(ways) => Ok(Some(Wanted { action, path, ways })),
+            Admission::Closed => Ok(Some(Wanted { action, path, ways: Ways::default(), job })),
+            Admission::Login(ways) => Ok(Some(Wanted { action, path, ways, job })),
         }
     }
 
@@ -233,6 +243,10 @@ impl RtspConnection {
         // OPTIONS is answered in any case (client rule C31).
         let is_asked = shared.config.session_roaming && request.method != Method::Options;
         request.header("Authorization").filter(|_| is_asked)?;
+        // It says of whom a session is as little as nothing does.
+        if shows_capability(request) {
+            return None;
+        }
         let own = shared.directory.of_connection(self.key);
         if shared.directory.find(session?).is_some_and(|session| own.contains(&session)) {
             return None;
@@ -241,7 +255,8 @@ impl RtspConnection {
         let users = if known.users { UserSet::All } else { UserSet::Nobody };
         let ways = Ways { users, jwt: known.jwt, webhook: false };
         let path = target.path.trim_end_matches('/').into();
-        (ways != Ways::default()).then_some(Wanted { action: Action::Read, path, ways })
+        let wanted = Wanted { action: Action::Read, path, ways, job: None };
+        (wanted.ways != Ways::default()).then_some(wanted)
     }
 
     /// Looks at the credentials of a request.
@@ -265,9 +280,10 @@ impl RtspConnection {
         if !is_digest && let Some(user) = self.login.find(wanted, hash_of(request, target), now_s) {
             return Leave::Given(user);
         }
-        // Who shows nothing guesses nothing.
+        // Who shows nothing guesses nothing, and nobody guesses a signature.
+        let guesses = token.is_some() || (shown != Shown::Nothing && !shown.is_capability());
         if turned == Turned::Not
-            && !is_bare
+            && guesses
             && let Some(leave) = self.wait_for_turn(request, cx)
         {
             return leave;
@@ -284,6 +300,7 @@ impl RtspConnection {
                 token,
                 query: target.query.as_deref().map(Secret::new),
                 ways: wanted.ways.clone(),
+                job: wanted.job.clone(),
                 access,
             }));
         };
@@ -341,8 +358,42 @@ impl RtspConnection {
     pub(super) fn challenge_roaming(&mut self, cseq: Option<u32>, cx: &Context<'_>) -> Response {
         let known = cx.sessions.cx.configs.access.known(Action::Read);
         let ways = Ways { users: UserSet::All, jwt: known.jwt, webhook: false };
-        let wanted = Wanted { action: Action::Read, path: "".into(), ways };
+        let wanted = Wanted { action: Action::Read, path: "".into(), ways, job: None };
         self.challenge(cseq, &wanted, Refused::Missing, cx)
+    }
+
+    /// The capability of a job that does not count. A client that may try something else is told
+    /// what.
+    fn refuse_capability(
+        &mut self,
+        cseq: Option<u32>,
+        wanted: &Wanted,
+        why: NotCapable,
+        cx: &mut Context<'_>,
+    ) -> Response {
+        let shared = &mut cx.sessions.cx;
+        if why == NotCapable::Forged {
+            shared.cells.logins_failed.add(1);
+        } else {
+            shared.cells.requests_forbidden.add(1);
+        }
+        // What anybody can bring about hides nothing of what only nodes of this base can.
+        let said = &mut shared.refusals_said;
+        let said = match why {
+            NotCapable::NotOpen | NotCapable::Forged => &mut said.strange_capability,
+            NotCapable::Other | NotCapable::Expired | NotCapable::Early => &mut said.capability,
+        };
+        if let Some(count) = said.happened(shared.now) {
+            let (ip, path) = (self.peer.ip(), &wanted.path);
+            tracing::warn!(
+                code = "HE-W513", %ip, %path, %why, count,
+                "who shows the capability of a job is refused: it does not count"
+            );
+        }
+        if wanted.ways == Ways::default() {
+            return Response::new(Status::Forbidden, cseq);
+        }
+        self.challenge(cseq, wanted, Refused::Wrong, cx)
     }
 
     fn note_wrong(&self, wanted: &Wanted, cx: &mut Context<'_>) {
@@ -472,6 +523,11 @@ impl Login {
         let Allowed { user, until_s, .. } = allowed.clone();
         self.grants.push(Grant { action, path, shown, user, until_s });
     }
+}
+
+/// Whether a request shows a capability of a job, right or not.
+fn shows_capability(request: &Request) -> bool {
+    Shown::read(request.header("Authorization")).is_ok_and(|shown| shown.is_capability())
 }
 
 /// A publisher steers what it publishes.

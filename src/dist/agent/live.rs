@@ -4,6 +4,8 @@
 //! Command, Reflect --open--> reserving --Opened--> fetching: packets come, or none do (said)
 //! pause, window closed --close--> waiting          Finish --close--> last look --> receipt
 //! ```
+//! From `Close` to `Closed` the path is neither opened nor given another list, and no receipt is
+//! made: what comes meanwhile waits for that.
 //! A live path takes no room of contents that come and waits for no other command. It has no end
 //! of its own: [`NodeOrder::Finish`](crate::dist::wire::agent::NodeOrder::Finish) says that it has
 //! had its time. One of which no packet ever came has failed.
@@ -18,19 +20,19 @@ use super::{Action, Agent, Delivery, Failure};
 use crate::base::time::Mono;
 use crate::dist::ids::{CommandKey, Epoch};
 use crate::dist::journal::Record;
-use crate::dist::reflect::{Reflect, ReflectAction, Sight, check_live};
-use crate::dist::wire::agent::{LiveSource, Report, SwitchCause};
+use crate::dist::reflect::{LiveList, Reflect, ReflectAction, Sight, check_live};
+use crate::dist::wire::agent::{Report, SwitchCause};
 use crate::dist::wire::job::{Op, Reason};
 
-/// What a live path is to be.
+/// What a live path is to be. A newer one takes the place of one that was not done yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LiveAction {
-    /// It has these URLs as its sources, in the order of preference.
+    /// It has these sources, in the order of preference.
     Open {
         /// Name.
         path: String,
-        /// `rtsp://` URLs.
-        urls: Vec<String>,
+        /// Its sources, and what is shown to those that are nodes.
+        list: LiveList,
     },
     /// It is looked at once more, and ends.
     Close {
@@ -42,7 +44,7 @@ pub enum LiveAction {
 /// What happened to a live path.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LiveEvent {
-    /// It has the sources of the last `Open`, or not.
+    /// It has sources, those of the last `Open` or will have them; or it has none.
     Opened(Result<(), Failure>),
     /// It was looked at.
     Seen(Sight),
@@ -90,7 +92,8 @@ impl Agent {
                 }
             }
             LiveEvent::Closed(sight) => {
-                let Some(live) = self.live_mut(key) else { return };
+                let live = self.live_mut(key).filter(|live| live.reflect.is_closing());
+                let Some(live) = live else { return };
                 // Its reports would say what is not so any more.
                 let mut unsaid = Vec::new();
                 if let Some(sight) = sight {
@@ -110,16 +113,17 @@ impl Agent {
     pub(super) fn handle_reflect(
         &mut self,
         key: CommandKey,
-        (epoch, sources): (Epoch, Vec<LiveSource>),
+        (epoch, list): (Epoch, LiveList),
         now: Mono,
         out: &mut Vec<Action>,
     ) {
         let mut is_other = false;
         self.with_live(key, out, |live, actions| {
-            is_other = live.reflect.handle_sources(epoch, &sources, actions);
+            is_other = live.reflect.handle_list(epoch, list.clone(), actions);
         });
         if is_other {
-            self.journal(Record::Reflect { key, sources }, out);
+            let LiveList { sources, capability } = list;
+            self.journal(Record::Reflect { key, sources, capability }, out);
             self.consider_live(key, now, out);
         }
     }
@@ -128,13 +132,10 @@ impl Agent {
     pub(super) fn handle_finish(&mut self, key: CommandKey, now: Mono, out: &mut Vec<Action>) {
         let Some(live) = self.live_mut(key) else { return };
         live.is_finishing = true;
-        let is_open = live.reflect.is_open();
-        match self.deliveries.get(&key).map(|delivery| delivery.stage) {
-            Some(Stage::Fetching | Stage::Reserving) if is_open => self.close_live(key, out),
-            Some(Stage::Waiting | Stage::RetryWait | Stage::Fetching) => {
-                self.finish_live(key, now, out);
-            }
-            _ => {}
+        if live.reflect.is_open() {
+            self.close_live(key, out);
+        } else {
+            self.finish_live(key, now, out);
         }
     }
 
@@ -143,6 +144,9 @@ impl Agent {
         let Some(delivery) = self.deliveries.get(&key) else { return };
         let Some(live) = delivery.live.as_deref() else { return };
         if delivery.stage != Stage::Waiting {
+            return;
+        }
+        if live.reflect.is_closing() {
             return;
         }
         if live.is_finishing {
@@ -161,11 +165,10 @@ impl Agent {
     }
 
     /// Closes the live path of a command, if it is open. Its last look follows.
-    pub(super) fn close_live(&self, key: CommandKey, out: &mut Vec<Action>) {
-        let Some(delivery) = self.deliveries.get(&key) else { return };
-        let is_open = delivery.live.as_ref().is_some_and(|live| live.reflect.is_open());
-        if let Op::Live { path, .. } = &delivery.op
-            && is_open
+    pub(super) fn close_live(&mut self, key: CommandKey, out: &mut Vec<Action>) {
+        let Some(delivery) = self.deliveries.get_mut(&key) else { return };
+        if let (Op::Live { path, .. }, Some(live)) = (&delivery.op, delivery.live.as_mut())
+            && live.reflect.begin_close()
         {
             out.push(Action::Live { key, action: LiveAction::Close { path: path.clone() } });
         }
@@ -231,11 +234,10 @@ impl Agent {
         let offset = live.reflect.bytes();
         for action in actions {
             match action {
-                ReflectAction::Open(sources) => {
-                    let urls = sources.into_iter().map(|source| source.url).collect();
+                ReflectAction::Open(list) => {
                     let op = self.deliveries.get(&key).map(|delivery| &delivery.op);
                     let Some(Op::Live { path, .. }) = op else { continue };
-                    let action = LiveAction::Open { path: path.clone(), urls };
+                    let action = LiveAction::Open { path: path.clone(), list };
                     out.push(Action::Live { key, action });
                 }
                 ReflectAction::Flows { source, cause } => {
@@ -280,14 +282,18 @@ impl Delivery {
     pub(super) fn live_records(&self, key: CommandKey) -> impl Iterator<Item = Record> {
         let live = self.live.as_ref().filter(|_| self.end.is_none());
         let reflect = live.map(|live| &live.reflect);
-        let sources = reflect.map(|reflect| reflect.sources()).filter(|list| !list.is_empty());
-        let sources = sources.map(|list| Record::Reflect { key, sources: list.to_vec() });
+        let list = reflect.map(|reflect| reflect.list()).filter(|list| !list.sources.is_empty());
+        let list = list.cloned().map(|LiveList { sources, capability }| Record::Reflect {
+            key,
+            sources,
+            capability,
+        });
         let came = reflect.filter(|reflect| reflect.bytes() > 0);
         let came = came.map(|reflect| {
             let (via, totals) = (reflect.via().clone(), reflect.totals());
             Record::Reflected { key, via, totals }
         });
-        sources.into_iter().chain(came)
+        list.into_iter().chain(came)
     }
 }
 
@@ -299,9 +305,10 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
+    use crate::base::secret::Secret;
     use crate::dist::ids::{CommandId, ContentId, JobId, NodeName};
     use crate::dist::terms::Terms;
-    use crate::dist::wire::agent::{LiveTotals, NodeOrder, SignedReceipt};
+    use crate::dist::wire::agent::{LiveSource, LiveTotals, NodeOrder, SignedReceipt};
     use crate::dist::wire::job::{Attributes, Order};
 
     /// An agent, and what it asked for: the journal is durable at once, paths open at once.
@@ -313,6 +320,8 @@ mod tests {
         done: Vec<String>,
         packets: u64,
         totals: Option<LiveTotals>,
+        /// Its paths close when [`Node::closed`] says so.
+        is_slow: bool,
     }
 
     fn key(command: u32) -> CommandKey {
@@ -330,9 +339,22 @@ mod tests {
     }
 
     fn reflect(epoch: u64, urls: &[&str]) -> NodeOrder {
-        let source = |url: &&str| LiveSource { node: None, url: (*url).to_owned() };
+        let source =
+            |url: &&str| LiveSource { node: None, url: (*url).to_owned(), takes_capability: false };
         let sources = urls.iter().map(source).collect();
-        NodeOrder::Reflect { key: key(1), epoch: Epoch(epoch), sources }
+        NodeOrder::Reflect { key: key(1), epoch: Epoch(epoch), sources, capability: None }
+    }
+
+    /// From a node and the origin behind it, with a capability.
+    fn reflect_with(epoch: u64, capability: &str) -> NodeOrder {
+        let source = |node: Option<&str>, url: &str| LiveSource {
+            node: node.map(|node| NodeName::new(node).unwrap()),
+            url: url.to_owned(),
+            takes_capability: node.is_some(),
+        };
+        let sources = vec![source(Some("a"), "rtsp://a/x"), source(None, "rtsp://o/x")];
+        let capability = Some(Secret::new(capability));
+        NodeOrder::Reflect { key: key(1), epoch: Epoch(epoch), sources, capability }
     }
 
     fn paused(is_paused: bool, epoch: u64) -> NodeOrder {
@@ -346,7 +368,7 @@ mod tests {
             let (now, mut out) = (Mono(1), Vec::new());
             agent.start(now, &mut out);
             let (done, packets, totals) = (Vec::new(), 0, None);
-            let mut node = Self { agent, now, journal, done, packets, totals };
+            let mut node = Self { agent, now, journal, done, packets, totals, is_slow: false };
             node.perform(out);
             node
         }
@@ -384,13 +406,21 @@ mod tests {
                         self.journal.push(record);
                         self.agent.handle_journaled(u64::MAX, &mut more);
                     }
-                    Action::Live { key, action: LiveAction::Open { urls, .. } } => {
-                        self.done.push(format!("open {}", urls.join(" ")));
+                    Action::Live { key, action: LiveAction::Open { list, .. } } => {
+                        let word = |source: &LiveSource| match list.shown_to(source) {
+                            Some(shown) => format!("{}+{}", source.url, shown.expose()),
+                            None => source.url.clone(),
+                        };
+                        let words: Vec<String> = list.sources.iter().map(word).collect();
+                        self.done.push(format!("open {}", words.join(" ")));
                         let opened = LiveEvent::Opened(Ok(()));
                         self.agent.handle_live(key, opened, self.now, &mut more);
                     }
                     Action::Live { key, action: LiveAction::Close { .. } } => {
                         self.done.push("close".to_owned());
+                        if self.is_slow {
+                            continue;
+                        }
                         let closed = LiveEvent::Closed(Some(self.sight()));
                         self.packets = 0;
                         self.agent.handle_live(key, closed, self.now, &mut more);
@@ -406,6 +436,14 @@ mod tests {
                 }
                 waiting.extend(more);
             }
+        }
+
+        /// The last look was taken, and the path is gone.
+        fn closed(&mut self) {
+            let (event, mut out) = (LiveEvent::Closed(Some(self.sight())), Vec::new());
+            self.packets = 0;
+            self.agent.handle_live(key(1), event, self.now, &mut out);
+            self.perform(out);
         }
 
         fn said(&mut self) -> Vec<String> {
@@ -462,6 +500,24 @@ mod tests {
     }
 
     #[test]
+    fn capability_goes_to_nodes_of_the_list_is_renewed_and_is_kept_in_the_journal() {
+        let mut node = Node::new(Vec::new());
+        node.order(live(1));
+        node.order(reflect_with(1, "hdl_1"));
+        node.pass(3, 10);
+        node.order(reflect_with(2, "hdl_2"));
+        node.order(reflect_with(3, "hdl_2"));
+        let opened = ["hdl_1", "hdl_2"].map(|shown| format!("open rtsp://a/x+{shown} rtsp://o/x"));
+        assert_eq!(node.done, opened, "the origin is shown none");
+        for journal in [node.journal.clone(), node.agent.snapshot()] {
+            assert!(!format!("{journal:?}").contains("hdl_"));
+            assert_eq!(Node::new(journal).done, opened[1..]);
+        }
+        let (_, reports) = node.agent.next_batch(node.now);
+        assert!(!format!("{:?} {reports:?}", node.agent).contains("hdl_"));
+    }
+
+    #[test]
     fn path_of_which_nothing_came_fails_when_it_has_had_its_time() {
         for is_told in [true, false] {
             let mut node = Node::new(Vec::new());
@@ -493,6 +549,54 @@ mod tests {
         node.order(paused(false, 4));
         assert_eq!(node.done[3..], ["close"]);
         assert!(node.said().contains(&"cancelled".to_owned()));
+    }
+
+    /// A list with a renewed capability came between the order to close a path and its end: the
+    /// path was opened behind it and stayed for good, also after its job.
+    #[test]
+    fn path_that_closes_stays_closed_whatever_comes_until_it_has() {
+        let mut node = Node::new(Vec::new());
+        node.is_slow = true;
+        node.order(live(1));
+        node.order(reflect_with(1, "hdl_1"));
+        node.pass(2, 10);
+        node.order(paused(true, 1));
+        let opened = "open rtsp://a/x+hdl_1 rtsp://o/x";
+        assert_eq!(node.done, [opened, "close"]);
+        node.order(reflect_with(2, "hdl_2"));
+        node.order(paused(false, 2));
+        node.pass(1, 0);
+        assert_eq!(node.done.len(), 2, "{:?}", node.done);
+        node.closed();
+        assert_eq!(node.done[2..], ["open rtsp://a/x+hdl_2 rtsp://o/x"]);
+        node.pass(2, 10);
+        node.order(paused(true, 3));
+        node.packets += 5;
+        node.order(NodeOrder::Finish { key: key(1) });
+        node.order(reflect_with(3, "hdl_3"));
+        assert_eq!(node.done[3..], ["close"], "no receipt of a path that is there");
+        node.closed();
+        assert_eq!(node.done[4..], ["apply 1"]);
+        assert_eq!(node.totals.unwrap().packets, 45, "with those before the last look");
+        node.closed();
+        assert_eq!(node.done.len(), 5, "it has ended");
+    }
+
+    #[test]
+    fn path_that_is_tried_again_is_opened_when_the_attempt_before_it_is_gone() {
+        let mut node = Node::new(Vec::new());
+        node.is_slow = true;
+        node.order(live(1));
+        node.order(reflect(1, &["rtsp://a/x"]));
+        let failure = Failure { reason: Reason::Io, detail: "no".to_owned() };
+        let (event, mut out) = (LiveEvent::Opened(Err(failure)), Vec::new());
+        node.agent.handle_live(key(1), event, node.now, &mut out);
+        node.perform(out);
+        node.order(reflect(2, &["rtsp://b/x"]));
+        node.pass(5, 0);
+        assert_eq!(node.done, ["open rtsp://a/x", "close"]);
+        node.closed();
+        assert_eq!(node.done[2..], ["open rtsp://b/x"]);
     }
 
     #[test]

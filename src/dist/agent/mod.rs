@@ -42,6 +42,7 @@ use crate::base::time::Mono;
 use crate::dist::fetch::{AskId, Fetch, LinkEvent, LinkId, Part};
 use crate::dist::ids::{BaseEpoch, CommandKey, ContentId, Epoch, JobId, NodeName};
 use crate::dist::journal::Record;
+use crate::dist::reflect::LiveList;
 use crate::dist::relay::{HandId, Relay};
 use crate::dist::uplink::Share;
 use crate::dist::wire::agent::{LiveTotals, NodeOrder, Report, ServerList, SignedReceipt, Source};
@@ -367,8 +368,9 @@ impl Agent {
                 self.handle_sources(content, epoch, sources, now, out);
                 self.use_further(content, now, out);
             }
-            NodeOrder::Reflect { key, epoch, sources } => {
-                self.handle_reflect(key, (epoch, sources), now, out);
+            NodeOrder::Reflect { key, epoch, sources, capability } => {
+                let list = LiveList { sources, capability };
+                self.handle_reflect(key, (epoch, list), now, out);
             }
             NodeOrder::Finish { key } => self.handle_finish(key, now, out),
             NodeOrder::Cancel { key } => self.handle_cancel(key, now, out),

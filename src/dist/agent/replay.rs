@@ -12,6 +12,7 @@ use super::{Agent, Delivery};
 use crate::base::time::Mono;
 use crate::dist::ids::{BaseEpoch, CommandKey, ContentId, Epoch, JobId, NodeName};
 use crate::dist::journal::Record;
+use crate::dist::reflect::LiveList;
 use crate::dist::relay::Relay;
 use crate::dist::wire::agent::{Source, short_list, whole_list};
 
@@ -150,10 +151,11 @@ impl Agent {
                     delivery.via = via;
                 }
             }
-            Record::Reflect { key, sources } => {
+            Record::Reflect { key, sources, capability } => {
                 let delivery = self.deliveries.get_mut(&key);
-                let live = delivery.and_then(|delivery| delivery.live.as_mut());
-                live.into_iter().for_each(|live| live.reflect.replay_sources(sources.clone()));
+                if let Some(live) = delivery.and_then(|delivery| delivery.live.as_mut()) {
+                    live.reflect.replay_list(LiveList { sources, capability });
+                }
             }
             Record::Reflected { key, via, totals } => {
                 let delivery = self.deliveries.get_mut(&key);

@@ -4,13 +4,13 @@
 //! rates of uplinks are known --> level: some give up a little, so that the last lacks nothing
 //! nodes that have all, without children --> whoever gets less than it could, far from the end
 //! ```
-//! Both are looked at when a plan changes, and each second. What is lacking counts at the start of
-//! a content, and later when it lasts: a plan that changes is out of balance for a while, and while
-//! it is being found out what is slow ([`Flow::has_trials`]) nothing is levelled anew. A node is
-//! told when its further sources are others than before, or are to give much more or less.
-//! Invariants: nobody is named to a node behind it; a job that keeps to a rate has no further
-//! sources. Bounds: those of [`level`], and `IDLE_MAX` idle nodes for each of `NEEDY_MAX` receivers
-//! of a plan.
+//! Both are looked at when a plan begins, when one of few members changes, and each second. What is
+//! lacking counts at the start of a content, and later behind a source that was found to be slow,
+//! or when it lasts: a plan that changes is out of balance for a while, and while it is being found
+//! out what is slow ([`Flow::has_trials`]) nothing is levelled anew. A node is told when its
+//! further sources are others than before, or are to give much more or less.
+//! Invariant: nobody is named to a node behind it. Bounds: those of [`level`], and `IDLE_MAX` idle
+//! nodes for each of `NEEDY_MAX` receivers of a plan.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -33,7 +33,7 @@ type Found = BTreeMap<MemberId, Vec<Edge>>;
 pub(super) enum When {
     /// All: a content begins.
     Now,
-    /// What has lasted for a while.
+    /// What has lasted for a while, or is behind a source that was found to be slow.
     Lasting,
 }
 
@@ -45,32 +45,36 @@ impl Planner<'_> {
         }
     }
 
-    /// The same; gives those who are to be told.
+    /// The same for a plan that has changed; gives those who are to be told. One of many members is
+    /// looked at within the second: in a turn of the base many of its nodes may change it.
+    pub(super) fn level_changed(&mut self, id: ContentId) -> Vec<MemberId> {
+        let count = self.flows.get(id).map_or(0, |flow| flow.cascade.count());
+        if count > AT_ONCE_MAX { Vec::new() } else { self.level(id, When::Lasting) }
+    }
+
+    /// Looks who is to have further sources; gives those who are to be told.
     pub(super) fn level(&mut self, id: ContentId, when: When) -> Vec<MemberId> {
         let Some((content, job)) = self.content_and_job(id) else { return Vec::new() };
-        let policy = &job.row.policy;
-        let is_capped = policy.max_rate.is_some() || policy.per_node_rate.is_some();
         let Some(flow) = self.flows.get(id) else { return Vec::new() };
-        let mut found = if is_capped {
-            Found::new()
-        } else {
-            let base_up = self.flows.base.planned(None);
-            let knows = |member| self.knows_uplink(member);
-            let mut found = level::further(&flow.cascade, base_up, knows);
-            if flow.has_trials() {
-                found.retain(|member, _| flow.further.contains_key(member));
-            }
-            self.add_idle(flow, (job, content.row.key.command), content.row.size, &mut found);
-            found
-        };
+        // All rates of the plan are those of the policy where that has less.
+        let base_up = self.flows.base.planned(job.row.policy.max_rate);
+        let knows = |member| self.knows_uplink(member);
+        let mut found = level::further(&flow.cascade, base_up, knows);
+        if flow.has_trials() {
+            found.retain(|member, _| flow.further.contains_key(member));
+        }
+        self.add_idle(flow, (job, content.row.key.command), content.row.size, &mut found);
         let now_ns = self.fx.now.mono_ns;
+        let sure = found.keys().filter(|member| self.has_slow_source(flow, **member));
+        let sure: BTreeSet<MemberId> = sure.copied().collect();
         let Some(flow) = self.flows.get_mut(id) else { return Vec::new() };
         flow.lacking.retain(|member, _| found.contains_key(member));
         found.retain(|member, edges| {
             let since_ns = *flow.lacking.entry(*member).or_insert(now_ns);
             let is_idle = edges.iter().all(|edge| edge.rate == 0);
             let lasts = now_ns.saturating_sub(since_ns) >= LASTING_NS;
-            when == When::Now || is_idle || lasts || flow.further.contains_key(member)
+            let counts = when == When::Now || lasts || sure.contains(member);
+            counts || is_idle || flow.further.contains_key(member)
         });
         let changed = |member: &MemberId| {
             let [now, before] = [&found, &flow.further].map(|of| of.get(member));
@@ -92,8 +96,11 @@ impl Planner<'_> {
 
     /// Further sources of a node, as it is told.
     pub(super) fn further_of(&self, id: ContentId, node: NodeId) -> Vec<Source> {
-        let edges = self.flows.get(id).and_then(|flow| flow.further.get(&node.member()));
-        let sources = edges.into_iter().flatten().filter_map(|edge| {
+        let Some(flow) = self.flows.get(id) else { return Vec::new() };
+        let edges = flow.further.get(&node.member()).into_iter().flatten();
+        // The plan may have changed since.
+        let edges = edges.filter(|edge| flow.cascade.may_give(edge.source, node.member()));
+        let sources = edges.filter_map(|edge| {
             let (node, addr) = match edge.source {
                 None => (None, self.options.base_addr.clone()),
                 Some(source) => {
@@ -106,6 +113,13 @@ impl Planner<'_> {
             Some(Source { node, addr, capability, rate: edge.rate, is_last_resort: false })
         });
         sources.collect()
+    }
+
+    /// Whether the source of a member was found to be slow.
+    fn has_slow_source(&self, flow: &Flow, member: MemberId) -> bool {
+        let source = flow.cascade.edge(member).and_then(|edge| edge.source);
+        let up = |source| self.flows.slow(NodeId::from(source), self.fx.now.mono_ns).up;
+        source.is_some_and(|source| up(source) < u64::MAX)
     }
 
     /// Whether an uplink was declared, measured, or found to be slow.
@@ -145,6 +159,12 @@ impl Planner<'_> {
         // known; where it does not, nobody loses anything.
         let seen = flow.cascade.members().filter_map(|member| self.nodes.get(member.into()));
         let seen = seen.map(|node| node.row.down_rate_seen).max().unwrap_or(0);
+        let policy = &job.row.policy;
+        let limits = [policy.max_rate, policy.per_node_rate];
+        let seen = limits.into_iter().flatten().fold(seen, u64::min);
+        if seen < level::RATE_MIN {
+            return;
+        }
         let is_needy = |member: &MemberId| {
             let Some(delivery) = job.delivery(command, (*member).into()) else { return false };
             let is_far = size.saturating_sub(delivery.offset) / delivery.rate.max(1) >= FAR_S;
@@ -193,6 +213,8 @@ fn differ(now: &[Edge], before: &[Edge]) -> bool {
     now.len() != before.len() || !now.iter().zip(before).all(|(now, before)| is_same(now, before))
 }
 
+/// Members of a plan that is looked at with each change.
+const AT_ONCE_MAX: usize = 64;
 /// Idle nodes that give parts to one receiver.
 const IDLE_MAX: usize = 3;
 /// Idle nodes that are looked at, and receivers that have some.

@@ -11,25 +11,35 @@
 //! come, in progress while they do, waits for a retry while none come, and is completed by the
 //! receipt that follows the end of its job.
 //!
+//! With its sources a node is told a capability, by which the other nodes of the job let it read
+//! the path whatever their own rules say. It is made anew when a quarter to a half of its time is
+//! over: at each node at another time, and of all of them a few in a tick. Those that were made
+//! before the clock was put back are made anew, too: they would count for longer than is said.
+//!
 //! Invariants: a plan has only nodes that live, have said where they serve RTSP since the book
 //! began, and have the command open; edges make a tree, so nobody reflects from itself. Bounds:
-//! a plan for each open live command; a tick looks at each of its members once.
+//! a plan for each open live command; a tick looks at each of its members once, and makes
+//! `RENEWALS_MAX` capabilities anew.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use serde_json::json;
 
+use crate::base::secret::Secret;
 use crate::base::url_path::encode_path;
 use crate::dist::book::effects::{About, Effects};
 use crate::dist::book::flows::Flows;
 use crate::dist::book::jobs::Jobs;
 use crate::dist::book::link::{NS_PER_S, SlowLinks, planned_rate};
 use crate::dist::book::nodes::{NodeId, Nodes};
+use crate::dist::book::options::BookOptions;
 use crate::dist::book::records::Delivery;
 use crate::dist::ids::{CommandKey, Epoch, JobId};
+use crate::dist::keys::BaseKeys;
 use crate::dist::plan::{Cascade, MemberId, Receiver};
 use crate::dist::wire::agent::{LiveSource, NodeOrder};
 use crate::dist::wire::job::{DeliveryState, JobState, NodeState, Op};
+use crate::dist::wire::peer::LiveCapability;
 
 /// Plans of all live paths.
 #[derive(Debug, Default)]
@@ -38,6 +48,10 @@ pub(super) struct Lives {
     /// Before that nothing is planned for commands of the book before: nodes say hello first.
     settles_ns: u64,
     has_settled: bool,
+    /// When capabilities are to be made anew, UTC seconds: each of them once.
+    renewals: BTreeSet<(i64, CommandKey, MemberId)>,
+    /// UTC second of the last tick.
+    ticked_s: i64,
 }
 
 /// The plan of one live path.
@@ -49,6 +63,15 @@ struct LiveFlow {
     untold: HashMap<MemberId, u64>,
     /// Members that get less than the stream.
     lags: HashMap<MemberId, Lag>,
+    capabilities: HashMap<MemberId, Made>,
+}
+
+/// A capability of a member.
+#[derive(Debug)]
+struct Made {
+    capability: Secret,
+    /// UTC second from which on it is made anew.
+    renew_s: i64,
 }
 
 /// What is known of a member that gets less than the stream.
@@ -70,6 +93,8 @@ pub(super) struct LivePlanner<'a> {
     pub(super) fx: &'a mut Effects,
     pub(super) jobs: &'a Jobs,
     pub(super) nodes: &'a Nodes,
+    pub(super) keys: &'a BaseKeys,
+    pub(super) options: &'a BookOptions,
 }
 
 impl Lives {
@@ -80,7 +105,29 @@ impl Lives {
 
     /// Nobody needs the plan any more.
     pub(super) fn end(&mut self, key: CommandKey) {
-        self.flows.remove(&key);
+        let ended = self.flows.remove(&key);
+        for (member, made) in ended.into_iter().flat_map(|flow| flow.capabilities) {
+            self.renewals.remove(&(made.renew_s, key, member));
+        }
+    }
+
+    /// A member is to get another capability, or none.
+    fn forget_capability(&mut self, key: CommandKey, member: MemberId) {
+        let flow = self.flows.get_mut(&key);
+        if let Some(made) = flow.and_then(|flow| flow.capabilities.remove(&member)) {
+            self.renewals.remove(&(made.renew_s, key, member));
+        }
+    }
+
+    /// All capabilities are to be made anew.
+    fn renew_all(&mut self, now_s: i64) {
+        self.renewals.clear();
+        for (key, flow) in &mut self.flows {
+            for (member, made) in &mut flow.capabilities {
+                made.renew_s = now_s;
+                self.renewals.insert((now_s, *key, *member));
+            }
+        }
     }
 
     /// Plans that a node is in.
@@ -106,8 +153,9 @@ impl<'a> LivePlanner<'a> {
         let now_ns = self.fx.now.mono_ns;
         let untold = receivers.iter().map(|receiver| (receiver.id, now_ns)).collect();
         let (cascade, epoch) = (self.cascade(key, receivers), self.fx.new_epoch());
-        let lags = HashMap::new();
-        self.lives.flows.insert(key, LiveFlow { cascade, epoch, untold, lags });
+        let flow =
+            LiveFlow { cascade, epoch, untold, lags: HashMap::new(), capabilities: HashMap::new() };
+        self.lives.flows.insert(key, flow);
         for node in targets {
             self.say(key, node);
         }
@@ -224,8 +272,8 @@ impl<'a> LivePlanner<'a> {
         self.sources_order(key, node)
     }
 
-    /// Each second: nodes that waited for their sources are told, those that get too little are
-    /// looked after.
+    /// Each second: some capabilities are made anew, nodes that waited for their sources
+    /// are told, those that get too little are looked after.
     pub(super) fn tend(&mut self) {
         let now_ns = self.fx.now.mono_ns;
         if !self.lives.has_settled && now_ns >= self.lives.settles_ns {
@@ -234,6 +282,7 @@ impl<'a> LivePlanner<'a> {
                 self.begin(key);
             }
         }
+        self.renew();
         for key in self.lives.flows.keys().copied().collect::<Vec<_>>() {
             let untold = self.lives.flows.get(&key).into_iter().flat_map(|flow| &flow.untold);
             let late = untold.filter(|(_, since)| now_ns.saturating_sub(**since) >= TOLD_NS);
@@ -249,7 +298,54 @@ impl<'a> LivePlanner<'a> {
         }
     }
 
+    /// Members get other capabilities when it is time. They keep their sources, and the connections
+    /// to them.
+    fn renew(&mut self) {
+        let now_s = self.now_s();
+        let ticked_s = std::mem::replace(&mut self.lives.ticked_s, now_s);
+        if now_s.saturating_add(PUT_BACK_S) < ticked_s {
+            // They were made by a clock that was ahead.
+            self.lives.renew_all(now_s);
+        }
+        let due = self.lives.renewals.iter().take_while(|(renew_s, ..)| *renew_s <= now_s);
+        for (_, key, member) in due.take(RENEWALS_MAX).copied().collect::<Vec<_>>() {
+            self.lives.forget_capability(key, member);
+            let epoch = self.fx.new_epoch();
+            if let Some(flow) = self.lives.flows.get_mut(&key) {
+                flow.epoch = epoch;
+            }
+            self.say(key, member.into());
+        }
+    }
+
+    /// What a node shows to those that it reflects a path from.
+    fn capability(&mut self, key: CommandKey, path: &str, node: NodeId) -> Option<Secret> {
+        let (now_s, member) = (self.now_s(), node.member());
+        let valid_s = i64::try_from(self.options.timeouts.capability.as_secs()).ok()?;
+        let name = self.nodes.name_of(node)?;
+        let flow = self.lives.flows.get(&key)?;
+        if let Some(made) = flow.capabilities.get(&member).filter(|made| now_s < made.renew_s) {
+            return Some(made.capability.clone());
+        }
+        self.lives.forget_capability(key, member);
+        let expires_s = now_s.saturating_add(valid_s);
+        let live = LiveCapability { key, path: path.to_owned(), node: name.clone(), expires_s };
+        let capability = self.keys.seal_live(&live);
+        // Whoever began together does not renew together.
+        let spread_s = spread_of(&live, valid_s / 4);
+        let renew_s = now_s.saturating_add(valid_s / 2).saturating_sub(spread_s);
+        let made = Made { capability: capability.clone(), renew_s };
+        self.lives.flows.get_mut(&key)?.capabilities.insert(member, made);
+        self.lives.renewals.insert((renew_s, key, member));
+        Some(capability)
+    }
+
+    fn now_s(&self) -> i64 {
+        self.fx.now.utc_ns.div_euclid(1_000_000_000)
+    }
+
     fn leave(&mut self, key: CommandKey, node: NodeId) {
+        self.lives.forget_capability(key, node.member());
         if let Some(flow) = self.lives.flows.get_mut(&key) {
             flow.untold.remove(&node.member());
             flow.lags.remove(&node.member());
@@ -440,14 +536,17 @@ impl<'a> LivePlanner<'a> {
         flow.untold.remove(&member);
         let sources = flow.cascade.sources(member).into_iter().filter_map(|edge| {
             let Some(source) = edge.source else {
-                return Some(LiveSource { node: None, url: from.to_owned() });
+                let url = from.to_owned();
+                return Some(LiveSource { node: None, url, takes_capability: false });
             };
             let record = self.nodes.get(source.into())?;
             let url = url_at(record.rtsp.as_ref()?, path);
-            Some(LiveSource { node: Some(record.row.name.clone()), url })
+            let (node, takes_capability) = (record.row.name.clone(), record.takes_capability);
+            Some(LiveSource { node: Some(node), url, takes_capability })
         });
-        let sources = sources.collect();
-        Some(NodeOrder::Reflect { key, epoch: flow.epoch, sources })
+        let (sources, epoch) = (sources.collect(), flow.epoch);
+        let capability = self.capability(key, path, node);
+        Some(NodeOrder::Reflect { key, epoch, sources, capability })
     }
 
     /// Path and origin of a live command.
@@ -493,6 +592,20 @@ fn url_at(rtsp: &str, path: &str) -> String {
     format!("rtsp://{rtsp}/{}", encode_path(path))
 }
 
+/// Fewer seconds than `below_s`, for a node and a command always the same.
+fn spread_of(live: &LiveCapability, below_s: i64) -> i64 {
+    let LiveCapability { key, node, .. } = live;
+    let hash = blake3::hash(format!("{}/{}/{node}", key.job.0, key.command.0).as_bytes());
+    let (first, _) = hash.as_bytes().split_first_chunk().unwrap_or((&[0; 8], &[]));
+    let below_s = u64::try_from(below_s).unwrap_or(0).max(1);
+    i64::try_from(u64::from_le_bytes(*first) % below_s).unwrap_or(0)
+}
+
+/// A clock that is slowed down a little to be right again is not put back.
+const PUT_BACK_S: i64 = 60;
+/// Capabilities that a tick makes anew: a signature and an order each, some milliseconds in all.
+/// With an hour to live that is enough for ten paths at 20,000 nodes.
+const RENEWALS_MAX: usize = 256;
 /// A stream is planned with this, bytes per second: 8 Mbit/s.
 const STREAM_RATE: u64 = 1_000_000;
 /// As if of a small content: chains are short, because each node adds to the delay.

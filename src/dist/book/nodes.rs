@@ -49,6 +49,8 @@ pub(super) struct Node {
     pub(super) site: Option<u32>,
     /// Where it serves RTSP, `ip:port`: said with each hello.
     pub(super) rtsp: Option<String>,
+    /// It lets others read live paths by capabilities: said with each hello.
+    pub(super) takes_capability: bool,
 }
 
 /// See the module.
@@ -343,7 +345,7 @@ impl Nodes {
         node.row.heard_at_ns = now.utc_ns;
         node.free_bytes = hello.free_bytes;
         node.site = site;
-        node.rtsp = hello.rtsp;
+        (node.rtsp, node.takes_capability) = (hello.rtsp, hello.takes_capability);
         Some(Greeting { is_new_start, has_moved })
     }
 
@@ -366,6 +368,7 @@ impl Nodes {
             care: Care::default(),
             site,
             rtsp: None,
+            takes_capability: false,
         };
         self.nodes.push(node);
         id

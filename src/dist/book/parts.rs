@@ -94,6 +94,8 @@ impl Parts {
             fx: &mut self.fx,
             jobs: &self.jobs,
             nodes: &self.nodes,
+            keys: &self.keys,
+            options: &self.options,
         }
     }
 

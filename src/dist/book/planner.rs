@@ -85,7 +85,7 @@ impl<'a> Planner<'a> {
         while looks < LOOKS_A_TICK
             && let Some(id) = self.flows.take_outdated()
         {
-            looks += self.flows.get(id).map_or(0, |flow| flow.cascade.members().count());
+            looks += self.flows.get(id).map_or(0, |flow| flow.cascade.count());
             self.fit(id);
         }
     }
@@ -138,7 +138,8 @@ impl<'a> Planner<'a> {
     }
 
     /// A node has left a source that got much more than it gave: whether it gets more from the next
-    /// one says which of the two is slow.
+    /// one says which of the two is slow. Of a source that gave what it is known to carry nothing
+    /// is to be found out.
     pub(super) fn try_other(
         &mut self,
         id: ContentId,
@@ -147,6 +148,10 @@ impl<'a> Planner<'a> {
         offset: u64,
     ) {
         let since_ns = self.fx.now.mono_ns;
+        let known = self.flows.slow(left, since_ns).up;
+        if before >= known - known / 4 {
+            return;
+        }
         if let Some(flow) = self.flows.get_mut(id) {
             let trial = Trial { left: left.member(), before, since_ns, offset };
             flow.begin_trial(node.member(), trial);
@@ -283,7 +288,7 @@ impl<'a> Planner<'a> {
         let mut looks = 0;
         for id in self.flows.untended() {
             self.flows.set_tended(Some(id));
-            looks += self.flows.get(id).map_or(0, |flow| flow.cascade.members().count());
+            looks += self.flows.get(id).map_or(0, |flow| flow.cascade.count());
             // What is held back by its policy is no fault of a source.
             if self.content_and_job(id).is_some_and(|(_, job)| job.terms.is_open()) {
                 self.free_stalled(id);
@@ -423,7 +428,7 @@ impl<'a> Planner<'a> {
         let Some(flow) = self.flows.get_mut(id) else { return };
         let moved = change(&mut flow.cascade);
         flow.epoch = epoch;
-        let levelled = self.level(id, When::Lasting);
+        let levelled = self.level_changed(id);
         let (mut told, mut row) = (HashSet::new(), moved);
         for _ in 0..LISTED_BEHIND {
             row.retain(|member| told.insert(*member));

@@ -105,6 +105,11 @@ impl Further {
         !self.helpers.is_empty()
     }
 
+    /// The plan proposes some, and it is not known yet that the main source is ahead.
+    pub(super) fn waits_for_lag(&self) -> bool {
+        self.has_any() && !self.is_on
+    }
+
     /// These bytes are here, ahead of what is verified.
     pub(super) fn set_here(&mut self, ranges: Vec<Range<u64>>) {
         self.here = ranges.into_iter().map(|range| (range.start, range.end)).collect();

@@ -100,9 +100,6 @@ impl Fetch {
         self.further.handle_time(now, out);
         self.follow_lane(now, out);
         self.further.tell(now, out);
-        if self.is_capped {
-            return;
-        }
         let Some(size) = self.size.filter(|_| self.active.is_some()) else { return };
         let mut not: Vec<Peer> = self.bad.iter().cloned().collect();
         let main = [&self.active, &self.opening].into_iter().flatten();

@@ -4,9 +4,11 @@
 //! bytes, time --> Meter --> rate of now
 //! have of this node, have of its source, time --> Watch --> the source is slow, so much it gave
 //! ```
-//! A source is slow when, over two seconds, this node got less than half of what its source got:
-//! then the way between them is narrow, and not what lies above it. Nothing has to be known of any
-//! link for that. A source that gets nothing, or has everything, is never slow by this.
+//! A source is slow when this node gets less than half of what its source gets, for so long that it
+//! fell behind by a second of that: then the way between them is narrow, and not what lies above
+//! it. Half is told in two seconds, a quarter in one and a third: the more there is to lose, the
+//! sooner. Nothing has to be known of any link for that. A source that gets nothing, or has
+//! everything, is never slow by this.
 //! Bound: `SEEN_MAX` answers are kept.
 
 use std::collections::VecDeque;
@@ -87,19 +89,34 @@ impl Watch {
         while self.seen.get(1).is_some_and(|seen| now.since(seen.at) >= WINDOW) {
             self.seen.pop_front();
         }
+        let is_ahead = theirs.saturating_sub(mine) > AHEAD_MIN;
+        let is_narrow = is_ahead && self.seen.iter().any(|seen| seen.is_narrow(now, mine, theirs));
         let first = *self.seen.front()?;
-        let took = now.since(first.at);
-        let (got, gets) = (mine.saturating_sub(first.mine), theirs.saturating_sub(first.theirs));
-        let is_narrow = gets > 2 * got && theirs.saturating_sub(mine) > AHEAD_MIN;
         // Looked at closely when it may be.
-        self.next_at = Some(now + if is_narrow || took < WINDOW { CLOSELY } else { EVERY });
-        (is_narrow && took >= WINDOW).then(|| self.rate_of_late(now, mine))
+        let may_be = is_ahead && first.is_less_than_half(mine, theirs);
+        let is_close = may_be || now.since(first.at) < WINDOW;
+        self.next_at = Some(now + if is_close { CLOSELY } else { EVERY });
+        is_narrow.then(|| self.rate_of_late(now, mine))
     }
 
     /// Bytes per second of the last moments: the source may have become slow within the window.
     fn rate_of_late(&self, now: Mono, mine: u64) -> u64 {
         let late = self.seen.iter().rev().find(|seen| now.since(seen.at) >= LATE);
         late.map_or(0, |late| rate_of(mine.saturating_sub(late.mine), now.since(late.at)))
+    }
+}
+
+impl Seen {
+    /// Since then this node got less than half of what its source got.
+    fn is_less_than_half(&self, mine: u64, theirs: u64) -> bool {
+        theirs.saturating_sub(self.theirs) > 2 * mine.saturating_sub(self.mine)
+    }
+
+    /// And it fell behind by what the source gets in a second.
+    fn is_narrow(&self, now: Mono, mine: u64, theirs: u64) -> bool {
+        let (got, gets) = (mine.saturating_sub(self.mine), theirs.saturating_sub(self.theirs));
+        let behind = u128::from(gets.saturating_sub(got)) * now.since(self.at).as_nanos();
+        self.is_less_than_half(mine, theirs) && behind >= u128::from(gets) * SECOND.as_nanos()
     }
 }
 
@@ -110,12 +127,12 @@ pub(super) fn rate_of(bytes: u64, time: Duration) -> u64 {
 }
 
 const SECOND: Duration = Duration::from_secs(1);
-/// Time over which the two are compared.
+/// Longest time over which the two are compared.
 const WINDOW: Duration = Duration::from_secs(2);
 /// The last moments.
 const LATE: Duration = Duration::from_millis(700);
 /// A connection has begun by then.
-const FIRST: Duration = Duration::from_millis(500);
+const FIRST: Duration = Duration::from_millis(250);
 /// Between two questions.
 const EVERY: Duration = Duration::from_millis(800);
 /// The same while the source may be slow.
@@ -156,7 +173,7 @@ mod tests {
         assert_eq!(rate, 100_000);
         // From its start on: the rate is known exactly.
         let (at, rate) = slow_after(|ms| ms * 250, both).unwrap();
-        assert!((2_400..3_000).contains(&at), "{at}");
+        assert!((1_500..2_200).contains(&at), "{at}");
         assert_eq!(rate, 250_000);
     }
 
@@ -165,6 +182,9 @@ mod tests {
         assert_eq!(slow_after(|ms| ms * 100, |ms| 5_000_000 + ms * 100), None);
         assert_eq!(slow_after(|ms| ms, |_| 1 << 40), None, "it has everything");
         assert_eq!(slow_after(|ms| ms * 600, |ms| ms * 1_000), None, "more than half");
+        // For a moment nothing comes.
+        let pauses = |ms: u64| ms.min(3_000).max(ms.saturating_sub(900)) * 1_000;
+        assert_eq!(slow_after(pauses, |ms| ms * 1_000), None);
         assert_eq!(slow_after(|_| 0, |ms| (ms * 10).min(AHEAD_MIN)), None, "a few units");
     }
 }

@@ -355,8 +355,8 @@ fn source_that_gives_a_tenth_of_what_it_gets_is_left_for_the_one_above() {
     let (mut rig, _) = Rig::new("a b c base");
     rig.link(1, LinkEvent::FirstByte);
     let out = rig.go(1, 100_000, 1_000_000, 5_000);
-    assert_eq!(out, ["connect 2 b 250000"]);
-    rig.grow(1, 260_000, 10_000);
+    assert_eq!(out, ["connect 2 b 150000"]);
+    rig.grow(1, 160_000, 10_000);
     assert_eq!(rig.link(2, LinkEvent::FirstByte), ["close 1", "use 2", "from b Slow"]);
     // It keeps up: nobody is left, and the plan's first choice is not taken again.
     assert_eq!(rig.go(2, 1_000_000, 1_000_000, 20_000), [""; 0]);
@@ -366,15 +366,26 @@ fn source_that_gives_a_tenth_of_what_it_gets_is_left_for_the_one_above() {
 fn source_that_holds_the_stream_back_for_another_is_not_slow() {
     let (mut rig, _) = Rig::new("a b c base");
     rig.link(1, LinkEvent::FirstByte);
-    assert_eq!(rig.go(1, 100_000, 1_000_000, 1_500), [""; 0]);
+    assert_eq!(rig.go(1, 100_000, 1_000_000, 1_000), [""; 0]);
     let asked = (0..10).find_map(|_| {
         let out = rig.wait(100 * MS);
         out.first()?.strip_prefix("ask ")?.split_once(' ')?.0.parse().ok()
     });
     let held = ContentState { is_held: true, ..state(9_000_000, "") };
     assert_eq!(rig.answer(asked.expect("it asks"), Some(held)), [""; 0]);
-    assert_eq!(rig.go(1, 100_000, 1_000_000, 1_800), [""; 0], "what was before does not count");
+    assert_eq!(rig.go(1, 100_000, 1_000_000, 1_300), [""; 0], "what was before does not count");
     assert_eq!(rig.go(1, 100_000, 1_000_000, 4_000).len(), 1, "it is slow afterwards, too");
+}
+
+#[test]
+fn job_that_keeps_to_a_rate_has_no_slow_source_and_takes_parts_of_others_all_the_same() {
+    let (mut rig, _) = Rig::new("a b base");
+    rig.fetch.set_capped(true);
+    rig.link(1, LinkEvent::FirstByte);
+    assert_eq!(rig.go(1, 100_000, 1_000_000, 20_000), [""; 0]);
+    rig.run(|fetch, now, _| fetch.handle_further(vec![source("c")], now));
+    let out = rig.go(1, 100_000, 1_000_000, 5_000);
+    assert!(out[0].starts_with("spare 2 c "), "{out:?}");
 }
 
 #[test]

@@ -14,6 +14,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::base::secret::Secret;
 use crate::dist::ids::{CommandKey, ContentId, Digest, Epoch, Incarnation, JobId, NodeName};
 use crate::dist::terms::Terms;
 use crate::dist::wire::job::{DeliveryState, Op, Order, Reason};
@@ -52,6 +53,10 @@ pub struct Hello {
     /// Where it serves RTSP, `ip:port`: others reflect live paths from there. `None`: nowhere.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rtsp: Option<String>,
+    /// It lets nodes of a job read by capabilities. Nodes of an older version would have their own
+    /// rules judge what they are shown.
+    #[serde(default, skip_serializing_if = "is_not")]
+    pub takes_capability: bool,
 }
 
 /// The body of a hello: with TLS it asks for a certificate, too, when the node has none or its own
@@ -141,6 +146,11 @@ pub enum NodeOrder {
         epoch: Epoch,
         /// In the order in which they are to be tried.
         sources: Vec<LiveSource>,
+        /// What the node shows to those of them that are nodes
+        /// ([`crate::dist::wire::peer::LiveCapability`], signed). Renewed before it ends. Nodes and
+        /// bases of before it have none: then the access rules of the source decide alone.
+        #[serde(default, with = "super::secret", skip_serializing_if = "Option::is_none")]
+        capability: Option<Secret>,
     },
     /// A live path has had its time: the node closes it and gives its receipt.
     Finish {
@@ -315,6 +325,14 @@ pub struct LiveSource {
     pub node: Option<NodeName>,
     /// `rtsp://` URL of the path there.
     pub url: String,
+    /// It is shown the capability of the job.
+    #[serde(default, skip_serializing_if = "is_not")]
+    pub takes_capability: bool,
+}
+
+/// What is not so is not written: readers of before know no word for it.
+fn is_not(flag: &bool) -> bool {
+    !flag
 }
 
 /// `POST /agent/v1/reports`.

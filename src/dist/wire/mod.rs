@@ -11,3 +11,4 @@ pub mod job;
 pub mod peer;
 pub mod relay;
 pub mod report;
+pub mod secret;

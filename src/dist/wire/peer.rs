@@ -26,7 +26,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::dist::ids::{ContentId, Digest, JobId, NodeName};
+use crate::dist::ids::{CommandKey, ContentId, Digest, JobId, NodeName};
 
 /// Media type of frames.
 pub const UNITS_TYPE: &str = "application/vnd.headend.units";
@@ -94,4 +94,20 @@ pub struct Capability {
     /// The job of the content: a source splits its uplink among jobs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub job: Option<JobId>,
+}
+
+/// The right of a node to reflect a live path of a job from the job's other nodes. As a token:
+/// `hdl_`, base64url of its JSON, a dot, base64url of the base's Ed25519 signature of
+/// `headend live capability`, a line feed and the JSON. It is shown in each RTSP request as
+/// `Authorization: Bearer`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LiveCapability {
+    /// The command that brings the path.
+    pub key: CommandKey,
+    /// The path, at whatever node of the job.
+    pub path: String,
+    /// Who may read it.
+    pub node: NodeName,
+    /// UTC seconds until which it counts; a node allows five minutes more.
+    pub expires_s: i64,
 }

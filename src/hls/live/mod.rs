@@ -9,7 +9,7 @@
 //! | `track` | one RTP track: its codec, its access units |
 //! | `timeline` | RTP times of all tracks on one timeline, decode times of reordered pictures |
 //! | `segmenter` | access units into parts, parts into segments |
-//! | `window` | the segments that are kept, and the playlist of them |
+//! | `window` | the segments that are kept, and the playlists of them |
 //! | `muxer` | all of it for one path |
 //!
 //! Plain code: batches come in, snapshots go out. Bounds: those of `window`, of one part, and of
@@ -25,4 +25,4 @@ mod window;
 
 pub use muxer::{Counts, Muxer};
 pub use track::LiveError;
-pub use window::{Snapshot, StoredPart, StoredSegment};
+pub use window::{Snapshot, StoredFragment, StoredPart, StoredSegment};

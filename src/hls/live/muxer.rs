@@ -6,8 +6,10 @@
 //! ```
 //! Tracks lie on one line by the path's clocks (`live::core::clock`). Another source goes on where
 //! the line ended, and so does one whose pictures pause for longer than a segment may be: sound in
-//! the pause is left out. Invariant: nothing is made before the video has a key frame and its
-//! parameter sets. Bound: frames of other tracks that wait for that are dropped.
+//! the pause is left out. Of several sounds each is a rendition beside the picture; which there
+//! are, the first line says for as long as the path runs. Invariant: nothing is made before the
+//! video has a key frame and its parameter sets. Bound: frames of other tracks that wait for that
+//! are dropped.
 
 use std::sync::Arc;
 
@@ -16,9 +18,10 @@ use crate::base::time::rescale;
 use crate::hls::live::segmenter::{Part, Segmenter, Timed};
 use crate::hls::live::timeline::{DecodeOrder, TrackTime};
 use crate::hls::live::track::{LiveError, Track};
-use crate::hls::live::window::{Snapshot, StoredPart, Window};
+use crate::hls::live::window::{Snapshot, StoredFragment, StoredPart, Window};
 use crate::hls::playlist::{Multivariant, Rate};
-use crate::hls::resource::Revision;
+use crate::hls::resource::{Rendition, Revision};
+use crate::hls::sound::Sound;
 use crate::live::core::batch::{Generation, PacketBatch};
 use crate::live::core::clock::ClockPoint;
 use crate::live::core::description::Description;
@@ -45,6 +48,8 @@ pub struct Muxer {
     generation: Generation,
     tracks: Vec<Track>,
     reference: usize,
+    /// Once the first line has begun.
+    layout: Option<Layout>,
     line: Option<Line>,
     /// Time at which the next line begins.
     next_begin_us: i64,
@@ -52,6 +57,15 @@ pub struct Muxer {
     rate: RateMeter,
     counts: Counts,
     frames: Vec<Frame>,
+}
+
+/// Which renditions there are.
+#[derive(Debug)]
+struct Layout {
+    /// One, or as many as there are tracks.
+    renditions: usize,
+    /// To choose from, where there are several.
+    sounds: Vec<Sound>,
 }
 
 /// The line that frames are placed on at the moment.
@@ -85,6 +99,7 @@ impl Muxer {
             generation: Generation::default(),
             tracks: Vec::new(),
             reference: 0,
+            layout: None,
             line: None,
             next_begin_us: BEGIN_US,
             is_discontinuous: false,
@@ -240,21 +255,15 @@ impl Muxer {
         self.tracks.retain(|track| track.decoder.is_some() || Some(track.place) == reference_place);
         let at = self.tracks.iter().position(|track| Some(track.place) == reference_place);
         self.reference = at.unwrap_or(0);
-        let Some(reference) = self.tracks.get(self.reference) else { return };
-        if reference.decoder.is_none() {
+        if self.tracks.get(self.reference).is_none_or(|track| track.decoder.is_none()) {
             return;
         }
-        let inits: Vec<InitTrack<'_>> = self
-            .tracks
-            .iter()
-            .zip(1..)
-            .filter_map(|(track, id)| {
-                let decoder = track.decoder.as_ref()?;
-                Some(InitTrack { id, timescale: track.clock_rate_hz, decoder, language: None })
-            })
-            .collect();
-        let Some(init) = init_segment(&inits) else { return };
-        self.window.push_init(init);
+        let layout = self.layout.get_or_insert_with(|| Layout::of(&self.tracks));
+        self.tracks.truncate(layout.tracks_max(&self.tracks));
+        let renditions = layout.renditions;
+        let Some(inits) = inits(&self.tracks, renditions) else { return };
+        self.window.push_init(inits);
+        let Some(reference) = self.tracks.get(self.reference) else { return };
         let rates: Vec<u32> = self.tracks.iter().map(|track| track.clock_rate_hz).collect();
         let begin = rescale(self.next_begin_us, MICROSECONDS, reference.clock_rate_hz);
         let utc_ns = |clock: ClockPoint| clock.utc_ns_of(frame.ts, reference.clock_rate_hz);
@@ -265,8 +274,12 @@ impl Muxer {
             *time = Some(TrackTime::new(reference.clock_rate_hz, frame.ts, begin));
         }
         let segment_bytes_max = self.window.segment_bytes_max();
-        let segmenter =
-            Segmenter::new(&rates, self.reference, self.window.targets(), segment_bytes_max);
+        let segmenter = Segmenter::new(
+            &rates,
+            (self.reference, renditions),
+            self.window.targets(),
+            segment_bytes_max,
+        );
         let orders = rates.iter().map(|_| None).collect();
         self.line = Some(Line { origin_ns, times, newest: begin, orders, segmenter });
     }
@@ -313,7 +326,7 @@ impl Muxer {
     }
 
     fn take_part(&mut self, part: Part) {
-        let Part { bytes, duration_us, is_independent, begin_us, shown_us, .. } = part;
+        let Part { fragments, duration_us, is_independent, begin_us, shown_us, .. } = part;
         let (begins_segment, ends_segment) = (part.begins_segment, part.ends_segment);
         if let Some(targets) = self.line.as_ref().and_then(|line| line.segmenter.targets()) {
             self.window.begin(targets);
@@ -322,7 +335,8 @@ impl Muxer {
             self.window.end_segment();
         }
         self.counts.parts += 1;
-        self.rate.note(bytes.len() as u64, duration_us, begins_segment);
+        let bytes = fragments.iter().map(|fragment| fragment.bytes.len() as u64).sum();
+        self.rate.note(bytes, duration_us, begins_segment);
         self.next_begin_us = begin_us.saturating_add(i64::try_from(duration_us).unwrap_or(0));
         let utc_ms = self.line.as_ref().map(|line| {
             line.origin_ns.saturating_add(shown_us.saturating_mul(1_000)).div_euclid(1_000_000)
@@ -330,7 +344,11 @@ impl Muxer {
         let utc_ms = utc_ms.filter(|utc| *utc > 0);
         let is_discontinuous =
             self.window.open_us() == 0 && std::mem::take(&mut self.is_discontinuous);
-        let stored = StoredPart { duration_us, is_independent, bytes: bytes.into() };
+        let fragments = fragments.into_iter().map(|fragment| StoredFragment {
+            bytes: fragment.bytes.into(),
+            is_empty: fragment.is_empty,
+        });
+        let stored = StoredPart { duration_us, is_independent, fragments: fragments.collect() };
         self.window.push_part(stored, is_discontinuous, utc_ms);
         if ends_segment {
             self.window.end_segment();
@@ -359,7 +377,9 @@ impl Muxer {
         }
         let mut codecs: Vec<&str> = Vec::new();
         for decoder in self.tracks.iter().filter_map(|track| track.decoder.as_ref()) {
-            codecs.push(&decoder.codecs);
+            if !codecs.contains(&decoder.codecs.as_str()) {
+                codecs.push(&decoder.codecs);
+            }
         }
         let video = self.tracks.get(self.reference)?.decoder.as_ref()?;
         let is_video = video.kind == MediaKind::Video;
@@ -370,12 +390,53 @@ impl Muxer {
             codecs: codecs.join(","),
             size_pixels: video.size_pixels,
             frame_rate: is_video.then(|| self.rate.frames as f64 / seconds.max(0.001)),
-            sounds: Vec::new(),
+            sounds: self.layout.as_ref().map_or_else(Vec::new, |layout| layout.sounds.clone()),
             start_s: 0,
             is_independent: false,
             left_out: Vec::new(),
         })
     }
+}
+
+impl Layout {
+    /// By the tracks of the first line, the picture in front.
+    fn of(tracks: &[Track]) -> Self {
+        let is_sound = |track: &&Track| track.kind == MediaKind::Audio;
+        if tracks.iter().filter(is_sound).count() < 2 {
+            return Self { renditions: 1, sounds: Vec::new() };
+        }
+        let mut sounds = Vec::new();
+        for (place, track) in (0..).zip(tracks).filter(|(_, track)| is_sound(track)) {
+            let Some(decoder) = &track.decoder else { continue };
+            let of = (decoder.channels, decoder.codecs.as_str());
+            sounds.push(Sound::behind(&sounds, Rendition(place), track.language.as_deref(), of));
+        }
+        Self { renditions: tracks.len(), sounds }
+    }
+
+    /// How many tracks of another source have a place.
+    fn tracks_max(&self, tracks: &[Track]) -> usize {
+        let has_video = tracks.first().is_some_and(|track| track.kind == MediaKind::Video);
+        if self.renditions == 1 { 1 + usize::from(has_video) } else { self.renditions }
+    }
+}
+
+/// The initialization of each rendition.
+fn inits(tracks: &[Track], renditions: usize) -> Option<Vec<Vec<u8>>> {
+    let init = |tracks: &[Track]| {
+        let tracks: Option<Vec<InitTrack<'_>>> = (1..).zip(tracks).map(init_track).collect();
+        init_segment(&tracks?)
+    };
+    match renditions {
+        1 => Some(vec![init(tracks)?]),
+        _ => tracks.iter().map(|track| init(std::slice::from_ref(track))).collect(),
+    }
+}
+
+fn init_track((id, track): (u32, &Track)) -> Option<InitTrack<'_>> {
+    let decoder = track.decoder.as_ref()?;
+    let language = track.language.as_deref();
+    Some(InitTrack { id, timescale: track.clock_rate_hz, decoder, language })
 }
 
 impl Line {
@@ -424,29 +485,27 @@ impl RateMeter {
     }
 }
 
-/// The first video and the first sound that browsers play.
+/// What browsers play: the first video, and the sounds behind it.
 fn tracks_of(description: &Description) -> Result<Vec<Track>, LiveError> {
     let sdp = read_session(description.sdp.as_bytes()).map_err(|_| LiveError::Description)?;
-    let (mut video, mut sound) = (None, None);
+    let (mut video, mut sounds) = (None, Vec::new());
     let mut refused: Option<(MediaKind, LiveError)> = None;
     for (place, media) in (0_u8..).zip(sdp.medias()) {
-        let (kind, slot) = match media.kind.as_str() {
-            "video" => (MediaKind::Video, &mut video),
-            "audio" => (MediaKind::Audio, &mut sound),
+        let kind = match media.kind.as_str() {
+            "video" if video.is_none() => MediaKind::Video,
+            "audio" => MediaKind::Audio,
             _ => continue,
         };
-        if slot.is_some() {
-            continue;
-        }
         match Track::new(place, media) {
-            Ok(track) => *slot = Some(track),
+            Ok(track) if kind == MediaKind::Video => video = Some(track),
+            Ok(track) => sounds.push(track),
             Err(error) if refused.as_ref().is_none_or(|(kind, _)| *kind == MediaKind::Audio) => {
                 refused = Some((kind, error));
             }
             Err(_) => {}
         }
     }
-    let tracks: Vec<Track> = video.into_iter().chain(sound).collect();
+    let tracks: Vec<Track> = video.into_iter().chain(sounds).collect();
     let has_video = tracks.iter().any(|track| track.kind == MediaKind::Video);
     match refused {
         // A picture that cannot be shown is not made good for by its sound.

@@ -11,6 +11,8 @@
 //! picture that lasts longer than a part may begins a segment, which is then listed without parts
 //! (RFC 8216 s4.3.3.1; rfc8216bis s4.4.3.7). One that lasts longer than a segment may ends the
 //! line: see `muxer`.
+//! A part is one fragment of all tracks, or of several sounds one fragment of each track: they are
+//! cut at the same times, so renditions have the same parts.
 //! Invariants: parts are cut between pictures of the reference track, which is the video where
 //! there is one; no part is longer than the part target, but where it begins a segment; no segment,
 //! rounded to seconds, is longer than the target duration. Bounds: `PART_BYTES_MAX` of a part that
@@ -34,7 +36,8 @@ pub(super) struct Timed {
 /// What a part is made of.
 #[derive(Debug)]
 pub(super) struct Part {
-    pub(super) bytes: Vec<u8>,
+    /// Of each rendition.
+    pub(super) fragments: Vec<Fragment>,
     pub(super) duration_us: u64,
     pub(super) is_independent: bool,
     /// Decode time of the reference's first frame in microseconds.
@@ -45,6 +48,14 @@ pub(super) struct Part {
     pub(super) begins_segment: bool,
     /// The segment ends with it.
     pub(super) ends_segment: bool,
+}
+
+/// `moof` and `mdat` of one rendition.
+#[derive(Debug)]
+pub(super) struct Fragment {
+    pub(super) bytes: Vec<u8>,
+    /// It has no frames.
+    pub(super) is_empty: bool,
 }
 
 /// What a playlist says of the lengths of all parts and segments: it does not change while the path
@@ -92,6 +103,8 @@ pub(super) struct Segmenter {
     tracks: Vec<TrackState>,
     /// Which of them is the reference.
     reference: usize,
+    /// One for all tracks, or one for each.
+    renditions: usize,
     sequence: u32,
     targets: Option<Targets>,
     /// The next part begins a segment.
@@ -108,10 +121,11 @@ pub(super) struct Segmenter {
 
 impl Segmenter {
     /// For tracks with these clocks. `targets`: those of the path, once it has any;
-    /// `segment_bytes_max` ends a segment whatever its length.
+    /// `segment_bytes_max` ends a segment whatever its length. More than one of `renditions` have
+    /// one track each, in the order of the clocks.
     pub(super) fn new(
         clock_rates_hz: &[u32],
-        reference: usize,
+        (reference, renditions): (usize, usize),
         targets: Option<Targets>,
         segment_bytes_max: usize,
     ) -> Self {
@@ -124,6 +138,7 @@ impl Segmenter {
         Self {
             tracks: clock_rates_hz.iter().map(track).collect(),
             reference,
+            renditions,
             sequence: 0,
             targets,
             begins_segment: true,
@@ -252,8 +267,7 @@ impl Segmenter {
         let (is_independent, begin_us) = (first.is_sync, rescale(first.dts, rate, MICROSECONDS));
         let shown_us = rescale(first.pts, rate, MICROSECONDS);
         let duration_us = self.part_us();
-        let mut runs = Vec::new();
-        let mut taken = Vec::new();
+        let mut taken: Vec<Taken> = Vec::new();
         for (place, state) in self.tracks.iter_mut().enumerate() {
             let count = if place == self.reference {
                 state.frames.len()
@@ -263,29 +277,34 @@ impl Segmenter {
                     a * i128::from(rate) < b * i128::from(state.clock_rate_hz)
                 })
             };
-            let frames: Vec<(Timed, u32)> = state.frames.drain(..count).collect();
-            let samples: Vec<FragmentSample> = frames.iter().map(sample).collect();
-            let decode_time = frames.first().map_or(0, |(frame, _)| frame.dts);
-            let id = u32::try_from(place + 1).unwrap_or(u32::MAX);
-            let decode_time = u64::try_from(decode_time).unwrap_or(0);
-            runs.push(TrackRun { id, decode_time, samples });
-            taken.push(frames);
+            let begin = rescale(begin_us, MICROSECONDS, state.clock_rate_hz);
+            taken.push((begin, state.frames.drain(..count).collect()));
         }
         self.sequence = self.sequence.wrapping_add(1);
         let left = self.tracks.iter().flat_map(|state| &state.frames);
         self.bytes = left.map(|(frame, _)| frame.bytes.len()).sum();
-        let Ok(mut bytes) = fragment_head(self.sequence, &runs) else { return };
-        for (frame, _) in taken.iter().flatten() {
-            bytes.extend_from_slice(&frame.bytes);
+        let sequence = self.sequence;
+        let fragments = match self.renditions {
+            1 => fragment(sequence, &taken).into_iter().collect(),
+            // A source may have fewer tracks than the one before it.
+            count => {
+                let nothing = (begin_us, Vec::new());
+                let tracks = taken.iter().chain(std::iter::repeat(&nothing)).take(count);
+                let made = tracks.map(|track| fragment(sequence, std::slice::from_ref(track)));
+                made.collect::<Option<Vec<_>>>().unwrap_or_default()
+            }
+        };
+        if fragments.is_empty() {
+            return;
         }
         self.segment_us += duration_us;
-        self.segment_bytes += bytes.len();
+        self.segment_bytes += fragments.iter().map(|of| of.bytes.len()).sum::<usize>();
         let begins_segment = std::mem::take(&mut self.begins_segment);
         if ends_segment {
             self.end_segment();
         }
         out.push(Part {
-            bytes,
+            fragments,
             duration_us,
             is_independent,
             begin_us,
@@ -294,6 +313,24 @@ impl Segmenter {
             ends_segment,
         });
     }
+}
+
+/// When a part begins, in ticks of a track, and the track's frames with their lengths.
+type Taken = (i64, Vec<(Timed, u32)>);
+
+/// Of all these tracks. `None`: there are more bytes than a fragment can state.
+fn fragment(sequence: u32, tracks: &[Taken]) -> Option<Fragment> {
+    let run = |(id, (begin, frames)): (u32, &Taken)| {
+        let decode_time = frames.first().map_or(*begin, |(frame, _)| frame.dts);
+        let decode_time = u64::try_from(decode_time).unwrap_or(0);
+        TrackRun { id, decode_time, samples: frames.iter().map(sample).collect() }
+    };
+    let runs: Vec<TrackRun> = (1..).zip(tracks).map(run).collect();
+    let mut bytes = fragment_head(sequence, &runs).ok()?;
+    for (frame, _) in tracks.iter().flat_map(|(_, frames)| frames) {
+        bytes.extend_from_slice(&frame.bytes);
+    }
+    Some(Fragment { bytes, is_empty: runs.iter().all(|run| run.samples.is_empty()) })
 }
 
 fn sample((frame, ticks): &(Timed, u32)) -> FragmentSample {
@@ -346,7 +383,7 @@ mod tests {
 
     /// Pictures of 25 a second with key frames every `group`, and sound of 48 kHz.
     fn parts(pictures: i64, group: i64, jitter: impl Fn(i64) -> i64) -> (Segmenter, Vec<Part>) {
-        let mut segmenter = Segmenter::new(&[90_000, 48_000], 0, None, 1 << 20);
+        let mut segmenter = Segmenter::new(&[90_000, 48_000], (0, 1), None, 1 << 20);
         let mut parts = Vec::new();
         for n in 0..pictures {
             let dts = n * 3_600 + jitter(n);
@@ -404,7 +441,7 @@ mod tests {
 
     /// Lengths of pictures in milliseconds, with key frames where a number is negative.
     fn of_lengths(lengths_ms: &[i64]) -> (Targets, Vec<Part>) {
-        let mut segmenter = Segmenter::new(&[1_000], 0, None, 1 << 20);
+        let mut segmenter = Segmenter::new(&[1_000], (0, 1), None, 1 << 20);
         let (mut parts, mut at) = (Vec::new(), 0);
         for length in lengths_ms {
             segmenter.push(0, frame(at, *length < 0, None), &mut parts);
@@ -447,7 +484,7 @@ mod tests {
 
     #[test]
     fn segment_ends_before_it_has_more_bytes_than_it_may() {
-        let mut segmenter = Segmenter::new(&[90_000], 0, None, 4_096);
+        let mut segmenter = Segmenter::new(&[90_000], (0, 1), None, 4_096);
         let mut parts = Vec::new();
         for n in 0..100 {
             let picture = Timed { bytes: vec![7; 400], ..frame(n * 3_600, n == 0, None) };
@@ -455,7 +492,7 @@ mod tests {
         }
         let mut bytes = 0;
         for part in &parts {
-            bytes = if part.begins_segment { 0 } else { bytes } + part.bytes.len();
+            bytes = if part.begins_segment { 0 } else { bytes } + part.fragments[0].bytes.len();
             // The picture that fills it is in it.
             assert!(bytes <= 4_096 + 400 + 200, "{bytes}");
         }
@@ -465,7 +502,7 @@ mod tests {
 
     #[test]
     fn sound_that_waits_for_pictures_that_have_stopped_is_dropped() {
-        let mut segmenter = Segmenter::new(&[90_000, 48_000], 0, None, 1 << 20);
+        let mut segmenter = Segmenter::new(&[90_000, 48_000], (0, 1), None, 1 << 20);
         let mut parts = Vec::new();
         segmenter.push(0, frame(0, true, None), &mut parts);
         for n in 0..20_000 {

@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::base::ids::{RtpTs, SeqNo, Ssrc};
 use crate::base::time::Mono;
-use crate::hls::resource::Revision;
+use crate::hls::resource::{Rendition, Revision};
 use crate::live::core::batch::{Arrival, BatchBuilder, Generation, PacketBatch};
 use crate::live::core::clock::ClockPoint;
 use crate::live::core::description::{Description, LiveTrack};
@@ -30,6 +30,18 @@ fn description_with_sound() -> Description {
     let sound = "m=audio 0 RTP/AVP 97\r\na=rtpmap:97 opus/48000/2\r\n";
     let sdp = sdp("H264/90000") + sound;
     Description::new(sdp.into(), vec![track(90_000, 96), track(48_000, 97)]).unwrap()
+}
+
+/// With two sounds beside the video, or with the first one alone.
+fn description_with_sounds(count: usize) -> Description {
+    let sounds = [(97, "en"), (98, "de")].into_iter().take(count);
+    let lines = sounds.clone().map(|(pt, lang)| {
+        format!("m=audio 0 RTP/AVP {pt}\r\na=rtpmap:{pt} opus/48000/2\r\na=lang:{lang}\r\n")
+    });
+    let sdp = sdp("H264/90000") + &lines.collect::<String>();
+    let tracks = sounds.map(|(payload_type, _)| track(48_000, payload_type));
+    let tracks = std::iter::once(track(90_000, 96)).chain(tracks).collect();
+    Description::new(sdp.into(), tracks).unwrap()
 }
 
 fn track(clock_rate_hz: u32, payload_type: u8) -> LiveTrack {
@@ -90,7 +102,7 @@ fn feed_one(muxer: &mut Muxer, generation: u32, seq: u16, ts: u32, is_sync: bool
 }
 
 fn playlist(muxer: &Muxer) -> String {
-    String::from_utf8(muxer.snapshot().playlist("").to_vec()).unwrap()
+    String::from_utf8(muxer.snapshot().playlist(Rendition::MAIN, "").to_vec()).unwrap()
 }
 
 /// Values of all lines with a tag.
@@ -117,14 +129,14 @@ fn path_begins_with_a_key_frame_and_is_listed_in_parts_and_segments() {
     feed(&mut muxer, 1, 25..200);
     let snapshot = muxer.snapshot();
     assert!(snapshot.is_playable());
-    let text = String::from_utf8(snapshot.playlist("").to_vec()).unwrap();
+    let text = String::from_utf8(snapshot.playlist(Rendition::MAIN, "").to_vec()).unwrap();
     assert!(text.contains("#EXTINF:2.000000,\nmain-0000000000000001-1.m4s\n"), "{text}");
     assert!(text.contains("#EXT-X-PART:DURATION=0.520000,"), "{text}");
     assert!(text.contains("#EXT-X-PROGRAM-DATE-TIME:2023-11-14T22:13:21.000Z"), "{text}");
     let multivariant = snapshot.multivariant().unwrap();
     assert_eq!(multivariant.codecs, "avc1.64002A");
     assert_eq!(multivariant.size_pixels, Some((1920, 1080)));
-    let init = snapshot.init(0).unwrap();
+    let init = snapshot.init(Rendition::MAIN, 0).unwrap();
     assert_eq!(&init[4..8], b"ftyp");
     assert_eq!(muxer.take_counts().frames_lost, 0);
 }
@@ -149,7 +161,7 @@ fn another_source_goes_on_behind_a_discontinuity() {
     feed(&mut muxer, 1, 120..130);
     feed(&mut muxer, 2, 1_000..1_120);
     muxer.end();
-    let text = String::from_utf8(muxer.snapshot().playlist("").to_vec()).unwrap();
+    let text = String::from_utf8(muxer.snapshot().playlist(Rendition::MAIN, "").to_vec()).unwrap();
     assert_eq!(text.matches("#EXT-X-DISCONTINUITY\n").count(), 1, "{text}");
     assert!(text.contains("-i1.mp4") && text.ends_with("#EXT-X-ENDLIST\n"), "{text}");
 }
@@ -216,6 +228,109 @@ fn sound_that_drifts_from_the_picture_is_placed_anew() {
         let text = with_sound(off_ms);
         assert_eq!(text.matches("#EXT-X-DISCONTINUITY\n").count(), 1, "{off_ms} {text}");
     }
+}
+
+/// Feeds pictures, and of each sound two frames a picture.
+fn feed_with_sounds(
+    muxer: &mut Muxer,
+    generation: u32,
+    sounds: u8,
+    pictures: std::ops::Range<u16>,
+) {
+    for n in pictures {
+        let mut builder = BatchBuilder::default();
+        let is_sync = n.is_multiple_of(25);
+        let payload = [if is_sync { 0x65 } else { 0x41 }, 1, 2, 3];
+        push(&mut builder, 0, 9, (n, u32::from(n) * 3_600, true, is_sync), &payload);
+        for (sound, half) in (1..=sounds).flat_map(|sound| [(sound, 0), (sound, 1)]) {
+            let (seq, ssrc) = (2 * n + half, u32::from(sound));
+            push(
+                &mut builder,
+                sound,
+                ssrc,
+                (seq, u32::from(seq) * 960, true, true),
+                &[0xfc, sound],
+            );
+        }
+        muxer
+            .handle_batch(&builder.build(Generation(generation), |_| Some(at(0))).unwrap())
+            .unwrap();
+    }
+}
+
+/// Lines that say how long something is, and where lists begin.
+fn times_of(text: &str) -> Vec<&str> {
+    let tags = ["#EXTINF", "#EXT-X-PART:DURATION", "#EXT-X-MEDIA-SEQUENCE", "#EXT-X-DISCONTINUITY"];
+    let lines = text.lines().filter(|line| tags.iter().any(|tag| line.starts_with(tag)));
+    lines.map(|line| line.split(',').next().unwrap()).collect()
+}
+
+#[test]
+fn several_sounds_are_renditions_with_the_same_parts_as_the_picture() {
+    let mut muxer = Muxer::new(Revision(1), 1 << 20);
+    muxer.begin(Generation(1), &description_with_sounds(2)).unwrap();
+    feed_with_sounds(&mut muxer, 1, 2, 0..190);
+    let snapshot = muxer.snapshot();
+    let sounds = snapshot.multivariant().unwrap().sounds.clone();
+    let sounds: Vec<_> = sounds.iter().map(|of| (of.rendition.0, of.name.as_str())).collect();
+    assert_eq!(sounds, [(1, "English"), (2, "Deutsch")]);
+    assert_eq!(snapshot.multivariant().unwrap().codecs, "avc1.64002A,opus");
+    let text = |rendition| {
+        String::from_utf8(snapshot.playlist(Rendition(rendition), "").to_vec()).unwrap()
+    };
+    let main = text(0);
+    for rendition in [1, 2] {
+        let sound = text(rendition);
+        assert_eq!(times_of(&sound), times_of(&main));
+        assert!(!sound.contains("GAP"), "{sound}");
+        let alone = sound.matches(",INDEPENDENT=YES").count();
+        assert_eq!(alone, sound.matches("#EXT-X-PART:").count(), "each part of sound stands alone");
+        let report = "#EXT-X-RENDITION-REPORT:URI=\"main.m3u8\",LAST-MSN=";
+        assert!(
+            sound.contains(report) && main.contains("URI=\"sound-1.m3u8\",LAST-MSN="),
+            "{main}"
+        );
+        assert!(sound.contains(&format!("#EXT-X-MAP:URI=\"sound-{rendition}-")), "{sound}");
+        // Frames of the sound, and of nothing else.
+        let segment = snapshot.segment(1).unwrap();
+        let frames: Vec<u8> = segment
+            .of(Rendition(rendition))
+            .flat_map(|part| {
+                let mdat = part.windows(4).position(|four| four == b"mdat").unwrap();
+                part[mdat + 4..].to_vec()
+            })
+            .collect();
+        let wanted = [0xfc, u8::try_from(rendition).unwrap()].repeat(100);
+        assert_eq!(frames, wanted, "two seconds");
+    }
+    assert!(!snapshot.has_rendition(Rendition(3)) && snapshot.init(Rendition(3), 0).is_none());
+}
+
+/// A viewer goes on with the renditions that the playlist has named.
+#[test]
+fn sound_that_another_source_lacks_is_a_gap_and_one_more_is_left_out() {
+    let mut muxer = Muxer::new(Revision(1), 1 << 20);
+    muxer.begin(Generation(1), &description_with_sounds(2)).unwrap();
+    feed_with_sounds(&mut muxer, 1, 2, 0..100);
+    muxer.begin(Generation(2), &description_with_sounds(1)).unwrap();
+    feed_with_sounds(&mut muxer, 2, 1, 1_000..1_100);
+    muxer.end();
+    let snapshot = muxer.snapshot();
+    let text = |rendition| {
+        String::from_utf8(snapshot.playlist(Rendition(rendition), "").to_vec()).unwrap()
+    };
+    assert_eq!(times_of(&text(2)), times_of(&text(0)));
+    assert!(text(2).contains(",GAP=YES\n") && text(2).contains("#EXT-X-GAP\n"), "{}", text(2));
+    assert!(!text(1).contains("GAP"), "{}", text(1));
+    assert_eq!(snapshot.multivariant().unwrap().sounds.len(), 2);
+    let mut muxer = Muxer::new(Revision(1), 1 << 20);
+    muxer.begin(Generation(1), &description_with_sounds(1)).unwrap();
+    feed_with_sounds(&mut muxer, 1, 1, 0..100);
+    muxer.begin(Generation(2), &description_with_sounds(2)).unwrap();
+    feed_with_sounds(&mut muxer, 2, 2, 1_000..1_100);
+    let snapshot = muxer.snapshot();
+    assert!(snapshot.multivariant().unwrap().sounds.is_empty());
+    assert!(!snapshot.has_rendition(Rendition(1)), "sound and picture stay in one rendition");
 }
 
 /// A line that ends in the middle of a batch must not take the frame that is under way with it.

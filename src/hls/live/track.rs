@@ -42,6 +42,8 @@ pub(super) struct Track {
     /// Place among the tracks of the path.
     pub(super) place: u8,
     pub(super) kind: MediaKind,
+    /// As the description names it.
+    pub(super) language: Option<String>,
     /// Ticks a second of RTP times.
     pub(super) clock_rate_hz: u32,
     /// Relation of its RTP time to the wall clock, as it was stated last.
@@ -109,6 +111,7 @@ impl Track {
         Ok(Self {
             place,
             kind,
+            language: media.attribute("lang").map(|tag| tag.trim().to_owned()),
             clock_rate_hz: encoding.clock_rate_hz,
             clock: None,
             payload_type,

@@ -5,6 +5,7 @@
 //!  [s3][s4][s5]                  [s6][s7][s8: parts][s9: parts] [s10: parts]  -> part 10.3 is next
 //! ```
 //! A segment stays for as long as a playlist that names it may be in use (RFC 8216 s6.2.2).
+//! Renditions have the same segments and parts, with bytes of their own.
 //! Bounds: `LISTED_TARGETS` target durations and `SEGMENTS_MAX` segments listed, as much again
 //! kept; `bytes_max` of all, where the oldest go first and are counted.
 
@@ -15,17 +16,42 @@ use bytes::Bytes;
 
 use crate::hls::live::segmenter::{TARGET_S, Targets};
 use crate::hls::playlist::{LivePart, LivePlaylist, LiveSegment, Multivariant};
-use crate::hls::resource::Revision;
+use crate::hls::resource::{Rendition, Revision};
 
 /// A part as it is sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoredPart {
     /// Length.
     pub duration_us: u64,
-    /// It begins with a sync sample.
+    /// Its picture begins with a sync sample.
     pub is_independent: bool,
+    /// Of each rendition.
+    pub fragments: Vec<StoredFragment>,
+}
+
+/// A part of one rendition.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredFragment {
     /// `moof` and `mdat`.
     pub bytes: Bytes,
+    /// It has no frames.
+    pub is_empty: bool,
+}
+
+impl StoredPart {
+    /// What a rendition has of it.
+    #[must_use]
+    pub fn of(&self, rendition: Rendition) -> Option<&StoredFragment> {
+        self.fragments.get(usize::from(rendition.0))
+    }
+
+    fn bytes(&self) -> usize {
+        self.fragments.iter().map(|fragment| fragment.bytes.len()).sum()
+    }
+
+    fn is_gap(&self, rendition: Rendition) -> bool {
+        self.of(rendition).is_none_or(|fragment| fragment.is_empty)
+    }
 }
 
 /// A segment: its parts, one behind the other.
@@ -55,10 +81,15 @@ impl StoredSegment {
         self.parts.iter().map(|part| part.duration_us).sum()
     }
 
-    /// Bytes of all parts.
+    /// What a rendition has of each part.
+    pub fn of(&self, rendition: Rendition) -> impl Iterator<Item = &Bytes> {
+        self.parts.iter().filter_map(move |part| Some(&part.of(rendition)?.bytes))
+    }
+
+    /// Bytes of all parts and renditions.
     #[must_use]
     pub fn bytes(&self) -> usize {
-        self.parts.iter().map(|part| part.bytes.len()).sum()
+        self.parts.iter().map(StoredPart::bytes).sum()
     }
 }
 
@@ -69,14 +100,15 @@ pub struct Snapshot {
     target_s: u32,
     part_target_us: u64,
     discontinuity_sequence: u64,
-    inits: Vec<(u32, Bytes)>,
+    inits: Vec<(u32, Vec<Bytes>)>,
     removed: Vec<Arc<StoredSegment>>,
     listed: Vec<Arc<StoredSegment>>,
     multivariant: Option<Multivariant>,
     /// Number of the segment that begins next.
     next_number: u64,
     is_ended: bool,
-    text: OnceLock<Bytes>,
+    /// Of each rendition.
+    texts: Vec<OnceLock<Bytes>>,
 }
 
 impl Snapshot {
@@ -110,10 +142,17 @@ impl Snapshot {
         self.multivariant.as_ref()
     }
 
-    /// An initialization segment.
+    /// Whether there is such a rendition. The first one always is.
     #[must_use]
-    pub fn init(&self, number: u32) -> Option<&Bytes> {
-        self.inits.iter().find(|(known, _)| *known == number).map(|(_, bytes)| bytes)
+    pub fn has_rendition(&self, rendition: Rendition) -> bool {
+        rendition == Rendition::MAIN || usize::from(rendition.0) < self.texts.len()
+    }
+
+    /// An initialization segment of a rendition.
+    #[must_use]
+    pub fn init(&self, rendition: Rendition, number: u32) -> Option<&Bytes> {
+        let (_, of_all) = self.inits.iter().find(|(known, _)| *known == number)?;
+        of_all.get(usize::from(rendition.0))
     }
 
     /// A segment that can be had: a complete one, or the newest one.
@@ -146,23 +185,27 @@ impl Snapshot {
         }
     }
 
-    /// The media playlist; `suffix` goes behind each URI. Without one it is written once.
+    /// The media playlist of a rendition; `suffix` goes behind each URI. Without one it is written
+    /// once.
     #[must_use]
-    pub fn playlist(&self, suffix: &str) -> Bytes {
-        if suffix.is_empty() {
-            return self.text.get_or_init(|| self.write("").into()).clone();
+    pub fn playlist(&self, rendition: Rendition, suffix: &str) -> Bytes {
+        let text = self.texts.get(usize::from(rendition.0)).filter(|_| suffix.is_empty());
+        match text {
+            Some(text) => text.get_or_init(|| self.write(rendition, "").into()).clone(),
+            None => self.write(rendition, suffix).into(),
         }
-        self.write(suffix).into()
     }
 
-    fn write(&self, suffix: &str) -> String {
+    fn write(&self, rendition: Rendition, suffix: &str) -> String {
         let from = parts_from(&self.listed, self.target_s);
         let with_parts = |place: usize, segment: &StoredSegment| -> Vec<LivePart> {
             let parts = segment.parts.iter().filter(|_| place >= from && segment.is_in_parts);
             parts
                 .map(|part| LivePart {
                     duration_us: part.duration_us,
-                    is_independent: part.is_independent,
+                    // Sound beside the picture stands alone everywhere.
+                    is_independent: part.is_independent || rendition != Rendition::MAIN,
+                    is_gap: part.is_gap(rendition),
                 })
                 .collect()
         };
@@ -180,10 +223,15 @@ impl Snapshot {
                 is_discontinuous: segment.is_discontinuous,
                 utc_ms: segment.utc_ms,
                 parts,
+                is_gap: segment.parts.iter().all(|part| part.is_gap(rendition)),
                 is_complete: segment.is_complete,
             })
             .collect();
+        let all = (0..u16::try_from(self.texts.len()).unwrap_or(u16::MAX)).map(Rendition);
+        let others: Vec<_> = all.filter(|other| *other != rendition).collect();
         LivePlaylist {
+            rendition,
+            others: &others,
             revision: self.revision.unwrap_or(Revision(0)),
             target_s: self.target_s,
             part_target_us: self.part_target_us,
@@ -216,7 +264,7 @@ pub(super) struct Window {
     bytes_max: usize,
     targets: Option<Targets>,
     discontinuity_sequence: u64,
-    inits: VecDeque<(u32, Bytes)>,
+    inits: VecDeque<(u32, Vec<Bytes>)>,
     removed: VecDeque<Arc<StoredSegment>>,
     listed: VecDeque<Arc<StoredSegment>>,
     bytes: usize,
@@ -278,11 +326,16 @@ impl Window {
         self.bytes_max / 4
     }
 
-    /// Takes an initialization; segments that begin from now on need it.
-    pub(super) fn push_init(&mut self, bytes: Vec<u8>) {
+    /// Takes an initialization of each rendition; segments that begin from now on need it. One that
+    /// has none any more keeps that which it had.
+    pub(super) fn push_init(&mut self, of_all: Vec<Vec<u8>>) {
         let number = self.next_init;
         self.next_init += 1;
-        self.inits.push_back((number, bytes.into()));
+        let mut of_all: Vec<Bytes> = of_all.into_iter().map(Bytes::from).collect();
+        if let Some((_, before)) = self.inits.back() {
+            of_all.extend(before.iter().skip(of_all.len()).cloned());
+        }
+        self.inits.push_back((number, of_all));
     }
 
     /// Takes a part; a segment begins with it where none is open.
@@ -292,7 +345,7 @@ impl Window {
         is_discontinuous: bool,
         utc_ms: Option<i64>,
     ) {
-        self.bytes += part.bytes.len();
+        self.bytes += part.bytes();
         match self.listed.back_mut().filter(|last| !last.is_complete) {
             Some(last) => Arc::make_mut(last).parts.push(part),
             None => {
@@ -337,6 +390,7 @@ impl Window {
     }
 
     pub(super) fn snapshot(&self, multivariant: Option<Multivariant>) -> Snapshot {
+        let renditions = self.inits.back().map_or(1, |(_, of_all)| of_all.len());
         Snapshot {
             revision: Some(self.revision),
             target_s: self.target_s(),
@@ -348,7 +402,7 @@ impl Window {
             multivariant,
             next_number: self.next_number,
             is_ended: self.is_ended,
-            text: OnceLock::new(),
+            texts: vec![OnceLock::new(); renditions],
         }
     }
 
@@ -407,13 +461,14 @@ mod tests {
     use super::*;
 
     fn part(us: u64, bytes: usize) -> StoredPart {
-        StoredPart { duration_us: us, is_independent: true, bytes: vec![0; bytes].into() }
+        let fragment = StoredFragment { bytes: vec![0; bytes].into(), is_empty: false };
+        StoredPart { duration_us: us, is_independent: true, fragments: vec![fragment] }
     }
 
     fn window(bytes_max: usize) -> Window {
         let mut window = Window::new(Revision(1), bytes_max);
         window.begin(Targets { part_us: 500_000, segment_s: 4 });
-        window.push_init(vec![1]);
+        window.push_init(vec![vec![1]]);
         window
     }
 
@@ -451,7 +506,7 @@ mod tests {
         for number in 0..40 {
             let is_discontinuous = number % 10 == 5;
             if is_discontinuous {
-                window.push_init(vec![2]);
+                window.push_init(vec![vec![2]]);
             }
             window.push_part(part(2_000_000, 1), is_discontinuous, None);
             window.end_segment();
@@ -459,7 +514,8 @@ mod tests {
         let snapshot = window.snapshot(None);
         let listed = snapshot.listed.iter().filter(|segment| segment.is_discontinuous).count();
         assert_eq!(snapshot.discontinuity_sequence + listed as u64, 4);
-        assert!(snapshot.init(0).is_none() && snapshot.init(4).is_some());
+        let has = |number| snapshot.init(Rendition::MAIN, number).is_some();
+        assert!(!has(0) && has(4));
     }
 
     #[test]
@@ -467,7 +523,7 @@ mod tests {
         let mut window = window(1 << 20);
         for _ in 0..1_000 {
             window.push_part(part(1_000, 1), true, None);
-            window.push_init(vec![1]);
+            window.push_init(vec![vec![1]]);
             window.end_segment();
             let segments = (window.listed.len(), window.removed.len());
             assert!(segments.0 <= SEGMENTS_MAX && segments.1 <= SEGMENTS_MAX, "{segments:?}");
@@ -504,7 +560,7 @@ mod tests {
         let snapshot = window.snapshot(None);
         assert!(!snapshot.has(1, Some(0)), "it is not told how long it is");
         assert_eq!(snapshot.next_part(), (1, 0));
-        let text = String::from_utf8(snapshot.playlist("").to_vec()).unwrap();
+        let text = String::from_utf8(snapshot.playlist(Rendition::MAIN, "").to_vec()).unwrap();
         assert!(
             text.ends_with(
                 "-0.m4s\n#EXT-X-PRELOAD-HINT:TYPE=PART,URI=\"main-0000000000000001-1.0.m4s\"\n"
@@ -514,7 +570,7 @@ mod tests {
         window.end_segment();
         let snapshot = window.snapshot(None);
         assert!(snapshot.has(1, Some(0)) && snapshot.next_part() == (2, 0));
-        let text = String::from_utf8(snapshot.playlist("").to_vec()).unwrap();
+        let text = String::from_utf8(snapshot.playlist(Rendition::MAIN, "").to_vec()).unwrap();
         assert!(text.contains("#EXTINF:2.000000,\nmain-0000000000000001-1.m4s\n"), "{text}");
         assert!(!text.contains("#EXT-X-PART:DURATION=2"), "{text}");
     }

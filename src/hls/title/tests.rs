@@ -108,20 +108,39 @@ fn segments_begin_at_the_first_sync_sample_behind_four_seconds() {
 /// and then the hash below.
 #[test]
 fn bytes_of_a_title_are_those_of_this_version() {
-    let asset = title(500, &[50, 100, 120, 225, 400], 1_000, 312);
-    let plan = TitlePlan::new(&asset, IDENTITY).unwrap();
+    let one = title(500, &[50, 100, 120, 225, 400], 1_000, 312);
+    assert_eq!((PLAN_VERSION, hash_of(&one).as_str()), (2, "5eb43cabcfdd6625"));
+    let several = with_sounds(title(500, &[100, 225, 400], 900, 312), &[None, Some("deu")]);
+    assert_eq!((PLAN_VERSION, hash_of(&several).as_str()), (2, "502a75dcec9e926d"));
+}
+
+/// Of all bytes of all renditions.
+fn hash_of(asset: &Asset) -> String {
+    let plan = TitlePlan::new(asset, IDENTITY).unwrap();
     let mut hasher = blake3::Hasher::new();
-    hasher.update(plan.init(Rendition::MAIN).unwrap());
-    for number in 0..plan.ends_us.len() as u64 {
-        let SegmentPlan { head, ranges } =
-            plan.segment(&asset, Rendition::MAIN, number).unwrap().unwrap();
-        hasher.update(&head);
-        ranges.iter().for_each(|(offset, bytes)| {
-            hasher.update(&[offset.to_be_bytes(), bytes.to_be_bytes()].concat());
-        });
+    for rendition in (0..).map(Rendition) {
+        let Some(init) = plan.init(rendition) else { break };
+        hasher.update(init);
+        for number in 0..plan.ends_us.len() as u64 {
+            let segment = plan.segment(asset, rendition, number).unwrap().unwrap();
+            hasher.update(&segment.head);
+            segment.ranges.iter().for_each(|(offset, bytes)| {
+                hasher.update(&[offset.to_be_bytes(), bytes.to_be_bytes()].concat());
+            });
+        }
     }
-    let hash = hasher.finalize().to_hex();
-    assert_eq!((PLAN_VERSION, &hash[..16]), (1, "5eb43cabcfdd6625"));
+    hasher.finalize().to_hex()[..16].to_owned()
+}
+
+/// With further sounds of these languages, of 300 frames each.
+fn with_sounds(asset: Asset, languages: &[Option<&str>]) -> Asset {
+    let mut tracks = asset.tracks;
+    for language in languages {
+        let further = title(0, &[], 300, 0).tracks;
+        let named = |track| Track { language: language.map(Box::from), ..track };
+        tracks.extend(further.into_iter().map(named));
+    }
+    self::asset(tracks)
 }
 
 #[test]
@@ -179,16 +198,48 @@ fn title_that_a_browser_cannot_show_says_which_track_and_why() {
 }
 
 #[test]
-fn further_sounds_are_renditions_of_their_own() {
-    let mut tracks = title(100, &[], 200, 0).tracks;
-    let more = title(0, &[], 200, 0).tracks;
-    tracks.extend(more);
-    let asset = asset(tracks);
+fn several_sounds_are_renditions_beside_the_video() {
+    let asset = with_sounds(title(250, &[100, 200], 500, 0), &[Some("deu")]);
     let plan = TitlePlan::new(&asset, IDENTITY).unwrap();
-    assert_eq!(plan.multivariant.sounds.len(), 2);
-    assert!(plan.init(Rendition(1)).is_some() && plan.init(Rendition(2)).is_none());
-    assert!(plan.segment(&asset, Rendition(1), 0).unwrap().is_some());
-    assert_eq!(plan.segment(&asset, Rendition(1), 9).unwrap(), None);
+    let tracks = plan.renditions.iter().map(|of| of.tracks.iter().map(|track| track.place));
+    let tracks: Vec<Vec<usize>> = tracks.map(Iterator::collect).collect();
+    assert_eq!(tracks, [[0], [1], [2]]);
+    let sounds = &plan.multivariant.sounds;
+    let sounds: Vec<_> = sounds.iter().map(|of| (of.rendition.0, of.name.as_str())).collect();
+    assert_eq!(sounds, [(1, "Sound 1"), (2, "Deutsch")]);
+    assert!(plan.init(Rendition(2)).is_some() && plan.init(Rendition(3)).is_none());
+    let sound = plan.segment(&asset, Rendition(2), 1).unwrap().unwrap();
+    assert_eq!(plan.segment(&asset, Rendition(2), 9).unwrap(), None);
+    // Each second of the first sound has 604 bytes; the other one is shorter.
+    let main = plan.rate_of(&asset, &plan.renditions[0]);
+    let first = plan.rate_of(&asset, &plan.renditions[1]);
+    let both = (main.peak + first.peak, main.average + first.average);
+    assert_eq!((plan.multivariant.rate.peak, plan.multivariant.rate.average), both);
+    assert!(sound.bytes() > 0);
+}
+
+#[test]
+fn sounds_without_a_video_are_renditions_of_which_the_first_is_main() {
+    let asset = with_sounds(title(0, &[], 300, 0), &[Some("deu")]);
+    let plan = TitlePlan::new(&asset, IDENTITY).unwrap();
+    let sounds = plan.multivariant.sounds.iter().map(|sound| sound.rendition.0);
+    assert_eq!(sounds.collect::<Vec<_>>(), [0, 1]);
+    let main = plan.rate_of(&asset, &plan.renditions[0]);
+    assert_eq!(plan.multivariant.rate, main, "one is heard at a time");
+}
+
+/// Renditions have the same segments (RFC 8216 s6.2.4): where one has no samples it has a gap.
+#[test]
+fn sound_that_ends_before_the_picture_has_gaps_behind_its_end() {
+    let asset = with_sounds(title(500, &[100, 200, 300, 400], 1_000, 0), &[Some("deu")]);
+    let plan = TitlePlan::new(&asset, IDENTITY).unwrap();
+    let gaps = |rendition| plan.playlist(Rendition(rendition)).unwrap().gaps;
+    assert_eq!(gaps(1), [false; 5]);
+    assert_eq!(gaps(2), [false, false, true, true, true]);
+    let ends = |rendition| plan.playlist(Rendition(rendition)).unwrap().ends_us.to_vec();
+    assert_eq!(ends(0), ends(2));
+    let empty = plan.segment(&asset, Rendition(2), 3).unwrap().unwrap();
+    assert!(empty.ranges.is_empty() && !empty.head.is_empty());
 }
 
 proptest! {

@@ -183,6 +183,7 @@ fn begin_job(book: &mut Book, at: Stamp) -> JobId {
         free_bytes: 1 << 40,
         utc_ns: at.utc_ns,
         rtsp: None,
+        takes_capability: true,
     };
     book.hello(hello, HelloBy::Join, at).unwrap();
     let request = JobRequest {

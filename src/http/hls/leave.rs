@@ -100,8 +100,7 @@ impl Leaves {
         let header = header.map(|value| value.to_str().unwrap_or("-"));
         let shown = Shown::read(header).map_err(|_| unauthorized(&ways))?;
         let token = Shown::token_in(asked.query);
-        let is_token = token.is_some() && (ways.jwt || ways.webhook);
-        let is_bare = shown == Shown::Nothing && !is_token;
+        let is_bare = shown == Shown::Nothing && !(token.is_some() && (ways.jwt || ways.webhook));
         if (is_bare && !ways.webhook) || matches!(shown, Shown::Digest(_)) {
             return Err(unauthorized(&ways));
         }
@@ -117,6 +116,7 @@ impl Leaves {
             token,
             query: asked.query.map(Secret::new),
             ways: ways.clone(),
+            job: None,
             access: Arc::clone(&paths.access),
         };
         let given = |question, allowed, paths| {
@@ -135,7 +135,8 @@ impl Leaves {
                 self.keep(&paths, mark, (now, until), &allowed);
                 given(question, allowed, paths)
             }
-            Ok(Ok(Answer::Unknown)) => Err(unauthorized(&ways)),
+            // Capabilities are for RTSP: here one is as good as nothing.
+            Ok(Ok(Answer::Unknown | Answer::NotCapable(_))) => Err(unauthorized(&ways)),
             Ok(Ok(Answer::Wrong)) => {
                 view.throttle().fail(ip, view.now());
                 self.note_failure(asked.path, ip, now);

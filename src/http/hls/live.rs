@@ -19,7 +19,7 @@ use super::bytes::{Keep, PLAYLIST, SEGMENT, ranged, whole};
 use super::leave::Leave;
 use super::view::LiveRefusal;
 use super::{Asked, Hls, Problem, page};
-use crate::hls::live::{Snapshot, StoredSegment};
+use crate::hls::live::Snapshot;
 use crate::hls::resource::{Rendition, Resource, Revision};
 use crate::live::core::message::RefusedError;
 use crate::metrics::cells::HLS;
@@ -48,50 +48,55 @@ pub(super) async fn answer(
             let Some(text) = text else { return Err(over(hls, path).await) };
             whole(asked, leave, (PLAYLIST, Keep::Seconds(1)), text.into())
         }
-        Resource::Media(Rendition::MAIN) => {
+        Resource::Media(rendition) => {
             let wanted = Wanted::read(asked.query)?;
             let is_there = |now: &Snapshot| now.is_playable() || now.is_ended();
             let now = wait(&mut live, WAIT_MAX, is_there).await?;
             if !now.is_playable() {
                 return Err(over(hls, path).await);
             }
-            playlist(&mut live, &now, wanted, (asked, leave)).await
+            if !now.has_rendition(rendition) {
+                return Err(no_such(asked));
+            }
+            playlist(&mut live, &now, (rendition, wanted), (asked, leave)).await
         }
-        Resource::Init { rendition: Rendition::MAIN, revision, number } => {
+        Resource::Init { rendition, revision, number } => {
             // A playlist names it when it is there: there is nothing to be waited for.
             let now = current(&live);
             check(&now, revision)?;
-            let init = now.init(number).cloned().ok_or_else(gone)?;
+            let init = now.init(rendition, number).cloned().ok_or_else(gone)?;
             whole(asked, leave, (SEGMENT, Keep::ForEver), init)
         }
-        Resource::Segment { rendition: Rendition::MAIN, revision, number } => {
+        Resource::Segment { rendition, revision, number } => {
             let now = current(&live);
             check(&now, revision)?;
             let segment = now.segment(number).filter(|segment| segment.is_complete);
-            let segment = segment.ok_or_else(gone)?;
-            let size = segment.bytes() as u64;
+            let segment = segment.filter(|_| now.has_rendition(rendition)).ok_or_else(gone)?;
+            let size = segment.of(rendition).map(|part| part.len() as u64).sum();
             ranged(asked, leave, (SEGMENT, Keep::ForEver), size, |from, to| {
                 HLS.sent_bytes.add(to - from);
-                let parts = slices(segment, from, to).into_iter().map(Ok::<_, Infallible>);
+                let parts = slices(segment.of(rendition), from, to);
+                let parts = parts.into_iter().map(Ok::<_, Infallible>);
                 Body::from_stream(futures_util::stream::iter(parts))
             })
         }
-        Resource::Part { rendition: Rendition::MAIN, revision, segment, part } => {
+        Resource::Part { rendition, revision, segment, part } => {
             check(&current(&live), revision)?;
             // The part that is hinted at is waited for; one further on is not.
             let (next_segment, next_part) = current(&live).next_part();
             let is_next = (segment, part) == (next_segment, next_part)
                 || (part == 0 && segment == next_segment + 1);
+            let is_next = is_next && current(&live).has_rendition(rendition);
             if is_next {
                 let is_there = |now: &Snapshot| now.has(segment, Some(part)) || now.is_ended();
                 wait(&mut live, WAIT_MAX, is_there).await?;
             }
             let now = current(&live);
             let found = now.segment(segment).and_then(|of| of.parts.get(part as usize));
-            let body = found.map(|part| part.bytes.clone()).ok_or_else(gone)?;
+            let body = found.and_then(|part| part.of(rendition)).ok_or_else(gone)?.bytes.clone();
             whole(asked, leave, (SEGMENT, Keep::ForEver), body)
         }
-        _ => Err(Problem::not_found(format!("a live path has no `{}`", asked.resource))),
+        _ => Err(no_such(asked)),
     }
 }
 
@@ -124,12 +129,17 @@ async fn over(hls: &Hls, path: &str) -> Problem {
 async fn playlist(
     live: &mut watch::Receiver<Arc<Snapshot>>,
     now: &Snapshot,
-    wanted: Wanted,
+    (rendition, wanted): (Rendition, Wanted),
     (asked, leave): (&Asked<'_>, Leave),
 ) -> Result<Response, Problem> {
     let Some((segment, part)) = wanted.at else {
         // Half a part: who does not wait for parts may be told a little late.
-        return whole(asked, leave, (PLAYLIST, Keep::Seconds(0)), now.playlist(&asked.suffix));
+        return whole(
+            asked,
+            leave,
+            (PLAYLIST, Keep::Seconds(0)),
+            now.playlist(rendition, &asked.suffix),
+        );
     };
     let (next, _) = now.next_part();
     if segment > next + 1 {
@@ -142,7 +152,7 @@ async fn playlist(
     let now = wait(live, patience, has).await?;
     // Its name says which state it is of, so it can be kept while anybody asks for that state.
     let keep = Keep::Seconds(now.target_s().max(1) * 6);
-    whole(asked, leave, (PLAYLIST, keep), now.playlist(&asked.suffix))
+    whole(asked, leave, (PLAYLIST, keep), now.playlist(rendition, &asked.suffix))
 }
 
 /// What a blocking reload waits for.
@@ -198,16 +208,20 @@ fn check(now: &Snapshot, revision: Revision) -> Result<(), Problem> {
 }
 
 /// The bytes of a segment between two places: those of its parts, which all viewers share.
-fn slices(segment: &StoredSegment, from: u64, to: u64) -> Vec<Bytes> {
+fn slices<'a>(parts: impl Iterator<Item = &'a Bytes>, from: u64, to: u64) -> Vec<Bytes> {
     let mut begin = 0;
-    let parts = segment.parts.iter().filter_map(|part| {
-        let end = begin + part.bytes.len() as u64;
+    let parts = parts.filter_map(|part| {
+        let end = begin + part.len() as u64;
         let within = |at: u64| usize::try_from(at.clamp(begin, end) - begin).unwrap_or(0);
         let range = within(from)..within(to);
         begin = end;
-        (!range.is_empty()).then(|| part.bytes.slice(range))
+        (!range.is_empty()).then(|| part.slice(range))
     });
     parts.collect()
+}
+
+fn no_such(asked: &Asked<'_>) -> Problem {
+    Problem::not_found(format!("this live path has no `{}`", asked.resource))
 }
 
 fn has_ended() -> Problem {

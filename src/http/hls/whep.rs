@@ -187,7 +187,9 @@ fn refused(path: &str, refusal: &WhepRefusal) -> Problem {
         WhepRefusal::Live(LiveRefusal::Refused(_) | LiveRefusal::TooMany { .. }) => {
             Problem::unavailable(detail)
         }
-        WhepRefusal::Offer(OfferError::Crowded) => Problem::unavailable_for(detail, CROWDED),
+        WhepRefusal::Offer(OfferError::Crowded | OfferError::TooOften) => {
+            Problem::unavailable_for(detail, CROWDED)
+        }
         WhepRefusal::Offer(
             OfferError::TooMany { .. } | OfferError::AddressFull | OfferError::NoCandidate,
         ) => Problem::unavailable_for(detail, FULL),

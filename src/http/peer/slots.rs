@@ -21,7 +21,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::base::time::Mono;
-use crate::dist::fanout::{Asker, ChildMeter, Fed, GIVE_WAY, has_room, has_spare};
+use crate::dist::fanout::{Asker, ChildMeter, Fed, GAVE_WAY, GIVE_WAY, has_room, has_spare};
 use crate::dist::ids::{ContentId, JobId, NodeName};
 use crate::dist::uplink::Rank;
 use crate::dist::wire::peer::Alternative;
@@ -194,11 +194,11 @@ impl Slots {
         Ok(Slot { shared, node, content: *content, number, lost, waits, gives_way, lane: *lane })
     }
 
-    /// Whether the stream of a content to a node gives way to another one.
+    /// Whether the stream of a content to a node gives way to another one, or did a moment ago.
     pub(super) fn gives_way(&self, node: &NodeName, content: ContentId) -> bool {
         let (table, now) = (self.shared.lock(), self.shared.now());
         let stream = table.children.get(node).and_then(|of| of.get(&(content, Lane::Main)));
-        stream.is_some_and(|stream| stream.gives_way.rest(now).is_some())
+        stream.is_some_and(|stream| stream.gives_way.is_felt(now))
     }
 
     /// Whether the stream of a content to a node has bytes that may not leave yet.
@@ -327,6 +327,12 @@ impl GivesWay {
     fn rest(&self, now: Mono) -> Option<Duration> {
         let until = Mono(self.0.load(Ordering::Relaxed));
         (until > now).then(|| until.since(now))
+    }
+
+    /// It does, or its next bytes are on their way.
+    fn is_felt(&self, now: Mono) -> bool {
+        let until = self.0.load(Ordering::Relaxed);
+        until > 0 && Mono(until) + GAVE_WAY > now
     }
 }
 
@@ -545,6 +551,9 @@ mod tests {
         assert_eq!(slow.gives_way.rest(at(20)), Some(GIVE_WAY));
         assert_eq!(slow.gives_way.rest(at(520)), Some(GIVE_WAY - Duration::from_millis(500)));
         assert_eq!(slow.gives_way.rest(at(20) + GIVE_WAY), None);
+        assert!(slow.gives_way.is_felt(at(20)) && slow.gives_way.is_felt(at(30) + GIVE_WAY));
+        assert!(!slow.gives_way.is_felt(at(20) + GIVE_WAY + GAVE_WAY));
+        assert!(!other.gives_way.is_felt(at(20)));
         // Neither another content nor the one that has come.
         assert_eq!((other.gives_way.rest(at(20)), newer.gives_way.rest(at(20))), (None, None));
         // The one that is left is no child of this source.

@@ -41,7 +41,8 @@ impl Sources {
                     SourceTransport::Auto if url.is_secure => SourceTransport::Tcp,
                     said => said,
                 };
-                let plan = PullPlan { url, transport, tls, worked: None };
+                let capability = config.source_capability.as_ref().and_then(|shown| shown.now());
+                let plan = PullPlan { url, transport, tls, worked: None, capability };
                 self.pulls.start(cx, hub, &mut self.publishers, path, plan);
             }
             SourceAddress::Udp(ref source) => self.inputs.start_udp(cx, hub, path, source),

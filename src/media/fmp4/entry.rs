@@ -20,6 +20,8 @@ pub struct Decoder {
     pub codecs: String,
     /// Width and height in pixels, for video.
     pub size_pixels: Option<(u16, u16)>,
+    /// How many, for sound.
+    pub channels: Option<u16>,
     /// Pictures that may be decoded before one that is shown earlier, where it is known.
     pub reorder_max: Option<u8>,
     pub(super) entry: Entry,
@@ -143,6 +145,7 @@ fn h264(
         kind: MediaKind::Video,
         codecs: format!("avc1.{profile:02X}{compatibility:02X}{level:02X}"),
         size_pixels: Some(size),
+        channels: None,
         reorder_max: read.and_then(|read| match read.profile {
             // Baseline has no B-pictures.
             66 => Some(0),
@@ -192,6 +195,7 @@ fn h265(length_size: u8, sets: [&[Vec<u8>]; 3], stated: Option<(u16, u16)>) -> O
         kind: MediaKind::Video,
         codecs: format!("hvc1.{space}{profile}.{flags:X}.{tier}{level}{constraints}"),
         size_pixels: Some(size),
+        channels: None,
         reorder_max: Some(read.reorder_max),
         entry: Entry::Hvc1(Hvc1 { visual, hvcc, ..Hvc1::default() }),
     })
@@ -221,6 +225,7 @@ fn av1(config_obus: &[u8], stated: Option<(u16, u16)>) -> Option<Decoder> {
         kind: MediaKind::Video,
         codecs: format!("av01.{profile}.{level:02}{tier}.{depth:02}"),
         size_pixels: Some(size),
+        channels: None,
         reorder_max: Some(0),
         entry: Entry::Av01(Av01 { visual, av1c, ..Av01::default() }),
     })
@@ -241,6 +246,7 @@ fn aac(config: &[u8], sample_rate_hz: u32, channels: u16) -> Option<Decoder> {
         kind: MediaKind::Audio,
         codecs: format!("mp4a.40.{object_type}"),
         size_pixels: None,
+        channels: Some(channels),
         reorder_max: None,
         entry: Entry::Mp4a(Mp4a { audio, esds: Esds { es_desc }, btrt: None, taic: None }),
     })
@@ -258,6 +264,7 @@ fn opus(channels: u16, pre_skip: u16) -> Decoder {
         kind: MediaKind::Audio,
         codecs: "opus".to_owned(),
         size_pixels: None,
+        channels: Some(channels),
         reorder_max: None,
         entry: Entry::Opus(Opus { audio: audio(OPUS_RATE_HZ, channels), dops, btrt: None }),
     }

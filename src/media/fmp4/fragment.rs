@@ -47,32 +47,36 @@ pub enum FragmentError {
 pub const FRAGMENT_BYTES_MAX: u64 = 1 << 30;
 
 /// `moof` and the head of `mdat`; the samples' bytes follow, those of the first track first.
-/// Tracks without samples are left out.
+/// Tracks without samples are left out, but for the first one where none has any: a fragment has a
+/// track (ISO BMFF Byte Stream Format s4).
 ///
 /// # Errors
 /// See [`FragmentError`].
 pub fn fragment_head(sequence: u32, tracks: &[TrackRun]) -> Result<Vec<u8>, FragmentError> {
     let bytes_of =
-        |track: &TrackRun| track.samples.iter().map(|sample| u64::from(sample.bytes)).sum();
-    let lengths: Vec<u64> = tracks.iter().map(bytes_of).collect();
-    let bytes = lengths.iter().sum();
+        |track: &TrackRun| track.samples.iter().map(|sample| u64::from(sample.bytes)).sum::<u64>();
+    let bytes = tracks.iter().map(bytes_of).sum();
     if bytes > FRAGMENT_BYTES_MAX {
         return Err(FragmentError::TooLong { bytes });
     }
+    let mut kept: Vec<&TrackRun> =
+        tracks.iter().filter(|track| !track.samples.is_empty()).collect();
+    if kept.is_empty() {
+        kept.extend(tracks.first());
+    }
     let mut moof = Moof {
         mfhd: Mfhd { sequence_number: sequence },
-        traf: tracks.iter().filter(|track| !track.samples.is_empty()).map(traf).collect(),
+        traf: kept.iter().map(|track| traf(track)).collect(),
     };
     let mut head = Vec::new();
     moof.encode(&mut head).map_err(|_| FragmentError::Encoding)?;
     // The length of the box does not depend on the offsets.
     let mut at = (head.len() + MDAT_HEAD_BYTES) as u64;
-    let with_samples = tracks.iter().zip(&lengths).filter(|(track, _)| !track.samples.is_empty());
-    for (traf, (_, bytes)) in moof.traf.iter_mut().zip(with_samples) {
+    for (traf, track) in moof.traf.iter_mut().zip(&kept) {
         for trun in &mut traf.trun {
             trun.data_offset = i32::try_from(at).ok();
         }
-        at += bytes;
+        at += bytes_of(track);
     }
     head.clear();
     moof.encode(&mut head).map_err(|_| FragmentError::Encoding)?;
@@ -89,11 +93,18 @@ fn traf(track: &TrackRun) -> Traf {
         flags: Some(flags(sample)),
         cts: Some(i64::from(sample.composition_offset)),
     };
+    let duration_is_empty = track.samples.is_empty();
     let samples = TrunSamples::Explicit(track.samples.iter().map(entry).collect());
+    let run = (!duration_is_empty).then_some(Trun { data_offset: Some(0), samples });
     Traf {
-        tfhd: Tfhd { track_id: track.id, default_base_is_moof: true, ..Tfhd::default() },
+        tfhd: Tfhd {
+            track_id: track.id,
+            duration_is_empty,
+            default_base_is_moof: true,
+            ..Tfhd::default()
+        },
         tfdt: Some(Tfdt { base_media_decode_time: track.decode_time }),
-        trun: vec![Trun { data_offset: Some(0), samples }],
+        trun: run.into_iter().collect(),
         ..Traf::default()
     }
 }
@@ -127,6 +138,17 @@ mod tests {
         assert_eq!(refused, Err(FragmentError::TooLong { bytes: (1 << 30) + 1 }));
     }
 
+    #[test]
+    fn fragment_without_samples_says_of_which_track_it_has_none() {
+        let empty = |id| TrackRun { id, decode_time: 7, samples: Vec::new() };
+        let head = fragment_head(1, &[empty(3), empty(4)]).unwrap();
+        let mut rest = head.as_slice();
+        let Any::Moof(moof) = Any::read_from(&mut rest).unwrap() else { panic!("no moof") };
+        let [traf] = moof.traf.as_slice() else { panic!("{moof:?}") };
+        assert!(traf.tfhd.duration_is_empty && traf.trun.is_empty());
+        assert_eq!((traf.tfhd.track_id, rest), (3, &b"\0\0\0\x08mdat"[..]));
+    }
+
     proptest! {
         #[test]
         fn offsets_find_each_track_behind_the_head(
@@ -147,6 +169,10 @@ mod tests {
             prop_assert_eq!(rest, [&(8 + sum + audio_sum).to_be_bytes()[..], b"mdat"].concat());
             let mut at = i32::try_from(head.len()).unwrap();
             for traf in &moof.traf {
+                if traf.trun.is_empty() {
+                    prop_assert!(video.is_empty() && audio.is_empty());
+                    continue;
+                }
                 prop_assert_eq!(traf.trun[0].data_offset, Some(at));
                 prop_assert_eq!(traf.tfdt.as_ref().unwrap().base_media_decode_time, time);
                 let bytes: u32 = traf.trun[0].samples.iter().filter_map(|entry| entry.size).sum();

@@ -40,6 +40,7 @@ fn open_by_token(rig: &mut Rig, (sdp, from): (&str, IpAddr), tokens: &Arc<PathTa
         token: Some(Secret::new("token")),
         query: None,
         ways: Ways { users: UserSet::Nobody, jwt: true, webhook: false },
+        job: None,
         access: Arc::clone(&tokens.access),
     };
     let permit = Permit::new(question, allowed(100), (Arc::clone(tokens), 0));

@@ -71,6 +71,34 @@ fn sound_comes_as_it_was_published() {
 }
 
 #[test]
+fn each_of_several_sounds_comes_as_it_was_published() {
+    let server = server();
+    let file = title("h264_three_audio_tracks_mp4").file();
+    let _publisher = publish_file(&file, &server.url("live/a"), "tcp", &["-stream_loop", "9"]);
+    crate::support::wait::until("the path is there", || {
+        hls::get(server.hls(), "/live/a/index.m3u8").status == 200
+    });
+    let url = format!("http://{}/live/a/index.m3u8", server.hls());
+    let outs =
+        [(); 3].map(|()| tempfile::NamedTempFile::new_in(crate::support::scratch()).unwrap());
+    let args = ["-hide_banner", "-loglevel", "error", "-nostdin", "-y", "-live_start_index", "0"];
+    let mut args = [&args[..], &["-i", &url]].concat();
+    let maps = ["0:a:0", "0:a:1", "0:a:2"];
+    for (map, out) in maps.iter().zip(&outs) {
+        let to = out.path().to_str().unwrap();
+        args.extend(["-map", map, "-t", "5", "-c", "copy", "-f", "data", to]);
+    }
+    run("ffmpeg", &args);
+    for (stream, out) in (1..).zip(&outs) {
+        let (got, once) = (std::fs::read(out.path()).unwrap(), coded_bytes(&file, stream));
+        let wanted = once.repeat(4);
+        assert!(got.len() > once.len(), "{stream}: {} of {}", got.len(), once.len());
+        let is_part = wanted.windows(got.len()).any(|part| part == got);
+        assert!(is_part, "sound {stream} is not a part of what was published");
+    }
+}
+
+#[test]
 fn gstreamer_reads_a_published_path() {
     let server = server();
     let clip = demo_clip();

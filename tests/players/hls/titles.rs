@@ -4,7 +4,7 @@ use std::io::Write as _;
 
 use super::served;
 use crate::support::compare::{
-    EVERY_SAMPLE, assert_same_bytes, assert_same_frames, coded_bytes, decoded_frames,
+    EVERY_SAMPLE, assert_same_bytes, assert_same_frames, coded_bytes, decoded_frames, hashes,
 };
 use crate::support::media::{Kind, title};
 use crate::support::players::launch_to_the_end;
@@ -13,10 +13,10 @@ use crate::support::server::{Options, Server};
 use crate::support::{demo_clip, hls};
 
 /// Coded bytes of a stream as FFmpeg gets them.
-fn received(url: &str, stream: u32) -> Vec<u8> {
+fn received(url: &str, stream: &str) -> Vec<u8> {
     let out = tempfile::NamedTempFile::new_in(crate::support::scratch()).unwrap();
-    let (map, to) = (format!("0:{stream}"), out.path().to_str().unwrap());
-    let args = ["-hide_banner", "-loglevel", "error", "-nostdin", "-y", "-i", url, "-map", &map];
+    let to = out.path().to_str().unwrap();
+    let args = ["-hide_banner", "-loglevel", "error", "-nostdin", "-y", "-i", url, "-map", stream];
     run("ffmpeg", &[&args[..], &["-c", "copy", "-f", "data", to]].concat());
     std::fs::read(to).unwrap()
 }
@@ -32,7 +32,10 @@ fn assert_ffmpeg_plays(name: &str) {
                 let input = ["-flags2", "+skip_manual", "-i", url.as_str()];
                 assert_same_frames(name, &decoded_frames(&input, place), &wanted);
             }
-            _ => assert_same_bytes(name, &received(&url, place), &coded_bytes(&file, *stream)),
+            _ => {
+                let got = received(&url, &format!("0:{place}"));
+                assert_same_bytes(name, &got, &coded_bytes(&file, *stream));
+            }
         }
     }
 }
@@ -65,6 +68,58 @@ ffmpeg_plays! {
     av1_mp4
     opus_mp4
     opus_mono_mp4
+}
+
+/// The languages of the title's sounds, as playlists name them, and which streams of the file they
+/// are.
+const SOUNDS: [(&str, u32); 3] = [("en", 1), ("de", 2), ("fr", 3)];
+
+#[test]
+fn each_of_several_sounds_is_played_by_ffmpeg_bit_for_bit() {
+    let name = "h264_three_audio_tracks_mp4";
+    let (_server, _folder, url) = served(name);
+    let file = title(name).file();
+    for (language, stream) in SOUNDS {
+        let got = received(&url, &format!("0:a:m:language:{language}"));
+        assert_same_bytes(language, &got, &coded_bytes(&file, stream));
+    }
+    // Unless it is told otherwise, FFmpeg takes the sound that is the default, which is English.
+    assert_same_bytes("default", &received(&url, "0:a:0"), &coded_bytes(&file, 1));
+    let input = ["-flags2", "+skip_manual", "-i", url.as_str()];
+    let video = pictures(&input, "0:v");
+    let wanted = [&EVERY_SAMPLE[..], &["-i", file.to_str().unwrap()]].concat();
+    assert_same_frames("video", &video, &pictures(&wanted, "0:v"));
+}
+
+/// Hashes of all pictures that FFmpeg decodes from an input.
+fn pictures(input: &[&str], map: &str) -> Vec<String> {
+    let args = ["-hide_banner", "-loglevel", "error", "-nostdin"];
+    let more = ["-map", map, "-fps_mode", "passthrough", "-f", "framemd5", "-"];
+    hashes(&run("ffmpeg", &[&args[..], input, &more].concat()).stdout)
+}
+
+#[test]
+fn gstreamer_plays_a_title_of_several_sounds_and_each_of_them() {
+    let name = "h264_three_audio_tracks_mp4";
+    let (_server, _folder, url) = served(name);
+    let file = title(name).file();
+    let source = |uri: &str| format!("uridecodebin3 uri={uri} caps=video/x-raw");
+    let wanted = checksums(&source(&format!("file://{}", file.display())));
+    assert_same_frames("video", &checksums(&source(&url)), &wanted);
+    for (place, (language, stream)) in SOUNDS.iter().enumerate() {
+        let list = url.replace("index.m3u8", &format!("sound-{}.m3u8", place + 1));
+        let out = tempfile::NamedTempFile::new_in(crate::support::scratch()).unwrap();
+        let to = out.path().display();
+        launch_to_the_end(&format!(
+            "souphttpsrc location={list} ! hlsdemux ! qtdemux ! filesink location={to}"
+        ));
+        let got = std::fs::read(out.path()).unwrap();
+        assert_same_bytes(language, &got, &coded_bytes(&file, *stream));
+    }
+    // The picture with the sound that GStreamer chooses, both to their ends.
+    launch_to_the_end(&format!(
+        "uridecodebin3 uri={url} name=d d. ! video/x-raw ! fakesink d. ! audio/x-raw ! fakesink"
+    ));
 }
 
 /// A player that seeks loads the initialization and a segment of the middle, and nothing before it.

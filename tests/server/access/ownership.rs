@@ -88,6 +88,8 @@ fn user_goes_on_with_a_session_from_another_address_where_that_is_allowed() {
     assert!(!crate::support::login::challenges(&unknown).is_empty());
     ask(&bob).expect(454);
     ask(&basic("ann", "guess")).expect(401);
+    // The capability of a node says of whom a session is as little as nothing does.
+    ask("Bearer hdl_x").expect(454);
     ask(&ann).expect(200);
     // Where the media goes stays what it was.
     let setup = ask_as(

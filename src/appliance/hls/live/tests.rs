@@ -326,3 +326,18 @@ async fn offers_of_one_address_leave_room_for_those_of_others() {
     assert_ne!(other.try_recv().unwrap().unwrap_err(), OfferError::Crowded.into());
     assert!(bench.offer([192, 0, 2, 1]).try_recv().is_err(), "places are free again");
 }
+
+/// A session takes the thread of all viewers milliseconds, whatever becomes of it.
+#[tokio::test]
+async fn address_that_makes_offers_again_and_again_is_let_through_now_and_then() {
+    let mut bench = Bench::with_webrtc();
+    let mut refused = 0;
+    for _ in 0..20 {
+        let offers: Vec<_> = (0..10).map(|_| bench.offer([192, 0, 2, 1])).collect();
+        bench.tell(Notification::NotThere(RefusedError::NoSource));
+        let answers = offers.into_iter().map(|mut offer| offer.try_recv().unwrap().unwrap_err());
+        refused += answers.filter(|why| *why == OfferError::TooOften.into()).count();
+    }
+    assert!((100..=136).contains(&refused), "{refused} of 200");
+    assert!(bench.offer([192, 0, 2, 2]).try_recv().is_err(), "another one waits for the path");
+}

@@ -7,6 +7,8 @@
 //!        '------reports-----------'      '----Sight: who feeds it-------'
 //! origin: a packet each step; a path passes on what its source had a step before, when that is new
 //! ```
+//! Nodes let nobody read who does not show the capability of the job when it begins; their clocks
+//! are some minutes wrong, and capabilities live for a minute.
 //! Packets carry the step in which the origin sent them, so that a circle feeds nobody: nothing
 //! new comes around.
 
@@ -20,7 +22,8 @@ use crate::dist::agent::live::{LiveAction, LiveEvent};
 use crate::dist::agent::{Action, Agent};
 use crate::dist::journal::Record;
 use crate::dist::keys::sign_answer;
-use crate::dist::reflect::Sight;
+use crate::dist::reflect::{LiveList, Sight};
+use crate::dist::wire::agent::LiveSource;
 use crate::dist::wire::job::JobState;
 use crate::dist::wire::relay::SignedAnswer;
 
@@ -36,6 +39,8 @@ struct Fleet {
     /// The newest packet of the origin.
     newest: u64,
     steps: u64,
+    /// Readers that nodes have let in.
+    admitted: u64,
 }
 
 struct FleetNode {
@@ -46,12 +51,14 @@ struct FleetNode {
     starts: u64,
     path: Option<FleetPath>,
     url: String,
+    /// What its clock is wrong by.
+    skew_s: i64,
 }
 
 #[derive(Default)]
 struct FleetPath {
     key: Option<CommandKey>,
-    urls: Vec<String>,
+    list: LiveList,
     active: Option<String>,
     /// Since so many steps a better source was good.
     better: u32,
@@ -64,18 +71,23 @@ struct FleetPath {
 
 impl Fleet {
     fn new() -> Self {
-        let nodes = NAMES.iter().zip(1..).map(|(name, host)| FleetNode {
+        let nodes = NAMES.iter().zip(1..).zip(SKEWS_S);
+        let nodes = nodes.map(|((name, host), skew_s)| FleetNode {
             name,
             agent: None,
             journal: Vec::new(),
             starts: 0,
             path: None,
             url: format!("rtsp://10.1.0.{host}:8554/live/x"),
+            skew_s,
         });
         let nodes = nodes.collect();
         let now = Mono(1);
-        let rig = Rig::new();
-        let mut fleet = Self { rig, nodes, now, has_origin: true, newest: 0, steps: 0 };
+        let mut rig = Rig::new();
+        rig.options.timeouts.capability = CAPABILITY_LIFE;
+        rig.restart();
+        let (newest, steps, admitted) = (0, 0, 0);
+        let mut fleet = Self { rig, nodes, now, has_origin: true, newest, steps, admitted };
         (0..NAMES.len()).for_each(|n| fleet.start(n));
         fleet
     }
@@ -153,17 +165,41 @@ impl Fleet {
                 }
             };
             let is_new = |url: &String| at(url) > path.newest.1;
-            let active = path.active.clone().filter(|url| path.urls.contains(url) && is_new(url));
-            let best = path.urls.iter().find(|url| is_new(url)).cloned();
+            let is_listed =
+                |url: &String| path.list.sources.iter().any(|source| source.url == *url);
+            let active = path.active.clone().filter(|url| is_listed(url) && is_new(url));
+            // Who reads is not asked again.
+            let may_read = |source: &&LiveSource| {
+                active.as_ref() == Some(&source.url) || self.admits(&path, source)
+            };
+            let mut new = path.list.sources.iter().filter(|source| is_new(&source.url));
+            let best = new.find(may_read).map(|source| source.url.clone());
+            let was_active = path.active.clone();
             path.better = if active != best && active.is_some() { path.better + 1 } else { 0 };
             path.active = if path.better > 2 { best } else { active.or(best) };
             path.does_flow = path.active.is_some();
+            let is_admitted = path.active != was_active && path.active.as_deref() != Some(ORIGIN);
+            self.admitted += u64::from(is_admitted && path.does_flow);
             if let Some(active) = &path.active {
                 path.newest.0 = at(active);
                 path.packets += 1;
             }
             self.nodes[n].path = Some(path);
         }
+    }
+
+    /// Whether a source lets a node begin to read, by the clock of the source.
+    fn admits(&self, path: &FleetPath, source: &LiveSource) -> bool {
+        let shown = path.list.shown_to(source);
+        let Some(node) = self.nodes.iter().find(|node| node.url == source.url) else {
+            assert_eq!(shown, None, "the origin knows of no jobs");
+            return source.url == ORIGIN;
+        };
+        let open = node.path.as_ref().and_then(|path| path.key);
+        let Some((key, shown)) = open.zip(shown) else { return false };
+        let utc_s = self.rig.at.utc_ns.div_euclid(1_000_000_000) + node.skew_s;
+        let admitted = base_keys().verify_key().admit_live(shown.expose(), (key, "live/x"), utc_s);
+        admitted.is_ok_and(|capability| Some(capability.key) == path.key)
     }
 
     /// A node sees its path, does what it is told, and reports.
@@ -206,10 +242,12 @@ impl Fleet {
                     // Numbers count from the start of the agent.
                     agent.handle_journaled(u64::MAX, &mut more);
                 }
-                Action::Live { key, action: LiveAction::Open { urls, .. } } => {
-                    assert!(!urls.is_empty() && !urls.contains(&node.url), "{urls:?}");
+                Action::Live { key, action: LiveAction::Open { list, .. } } => {
+                    let is_own = |source: &LiveSource| source.url == node.url;
+                    let sources = &list.sources;
+                    assert!(!sources.is_empty() && !sources.iter().any(is_own), "{sources:?}");
                     let path = node.path.get_or_insert_default();
-                    (path.key, path.urls) = (Some(key), urls);
+                    (path.key, path.list) = (Some(key), list);
                     agent.handle_live(key, LiveEvent::Opened(Ok(())), self.now, &mut more);
                 }
                 Action::Live { key, action: LiveAction::Close { .. } } => {
@@ -254,8 +292,10 @@ impl Fleet {
         let show = |node: &FleetNode| {
             let path = node.path.as_ref();
             let active = path.and_then(|path| path.active.as_deref()).unwrap_or("nobody");
-            let urls = path.map(|path| path.urls.join(" ")).unwrap_or_default();
-            format!("{} is up: {}, fed by {active} of {urls}", node.url, node.agent.is_some())
+            let sources = path.map(|path| path.list.sources.iter().map(|source| &*source.url));
+            let urls: Vec<&str> = sources.into_iter().flatten().collect();
+            let (url, is_up, urls) = (&node.url, node.agent.is_some(), urls.join(" "));
+            format!("{url} is up: {is_up}, fed by {active} of {urls}")
         };
         self.nodes.iter().map(show).collect::<Vec<_>>().join("\n")
     }
@@ -263,6 +303,15 @@ impl Fleet {
     fn do_all_flow(&self) -> bool {
         let up = self.nodes.iter().filter(|node| node.agent.is_some());
         up.into_iter().all(|node| node.path.as_ref().is_some_and(|path| path.does_flow))
+    }
+
+    /// A job that brings the path to all.
+    fn bring(&mut self) -> (JobId, CommandKey) {
+        let job = self.rig.job(Targets::All);
+        let (path, from) = ("live/x".to_owned(), ORIGIN.to_owned());
+        let op = Op::Live { path, from };
+        let key = self.rig.command(job, CommandRequest { op, size: None, blake3: None });
+        (job, key)
     }
 
     /// Waits until all nodes that are up have the path.
@@ -315,10 +364,7 @@ fn any_step() -> impl Strategy<Value = Step> {
 
 fn run(steps: &[Step]) {
     let mut fleet = Fleet::new();
-    let job = fleet.rig.job(Targets::All);
-    let (path, from) = ("live/x".to_owned(), ORIGIN.to_owned());
-    let op = Op::Live { path, from };
-    let key = fleet.rig.command(job, CommandRequest { op, size: None, blake3: None });
+    let (job, key) = fleet.bring();
     fleet.until_all_flow();
     for step in steps {
         match step {
@@ -347,6 +393,9 @@ fn run(steps: &[Step]) {
             break;
         }
     }
+    assert!(fleet.admitted > 0, "nobody has read by a capability");
+    let said = fleet.rig.events.iter().map(|event| event.detail.to_string());
+    assert!(!said.collect::<String>().contains("hdl_"), "an event shows a capability");
     let view = fleet.rig.view(job);
     assert_eq!((view.state, view.totals.completed), (JobState::Completed, 5), "{view:?}");
     for node in &fleet.nodes {
@@ -377,6 +426,27 @@ fn middle_nodes_that_are_killed_one_after_the_other_hold_up_nobody() {
     run(&steps);
 }
 
+#[test]
+fn node_that_takes_no_capability_for_its_wrong_clock_is_passed_over() {
+    let mut fleet = Fleet::new();
+    let wrong = 1;
+    fleet.nodes[wrong].skew_s = 7_200;
+    fleet.bring();
+    fleet.until_all_flow();
+    let mut first_count = 0;
+    for _ in 0..SETTLED_STEPS {
+        fleet.step();
+        assert!(fleet.do_all_flow(), "{}", fleet.shown());
+        let url = &fleet.nodes[wrong].url;
+        let mut paths = fleet.nodes.iter().filter_map(|node| node.path.as_ref());
+        let is_first = |path: &&FleetPath| path.list.sources[0].url == *url;
+        first_count += paths.clone().filter(is_first).count();
+        assert!(paths.all(|path| path.active.as_ref() != Some(url)), "{}", fleet.shown());
+    }
+    assert!(first_count > 0, "nobody was told to read from it");
+    assert!(fleet.admitted > 0, "others are read");
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
     #[test]
@@ -387,5 +457,9 @@ proptest! {
     }
 }
 
+/// Much shorter than a run.
+const CAPABILITY_LIFE: Duration = Duration::from_secs(60);
+/// A source allows five minutes, and half of the life may be over.
+const SKEWS_S: [i64; NAMES.len()] = [0, 200, -250, 90, 250];
 /// Two minutes: a node that was given up is asked, and taken again.
 const SETTLED_STEPS: usize = 240;

@@ -1,6 +1,9 @@
 //! Live paths of jobs, as the base plans and counts them.
 
+use std::collections::HashSet;
+
 use super::*;
+use crate::base::secret::Secret;
 use crate::dist::wire::agent::LiveTotals;
 use crate::dist::wire::job::{JobState, Reason};
 
@@ -87,6 +90,160 @@ fn each_node_is_told_its_sources_when_the_first_of_them_reflects() {
     let views = rig.book.deliveries(CLIENT, job, &DeliveryFilter::default()).unwrap();
     assert_eq!(views[0].source.as_deref(), Some("origin"));
     assert_eq!((views[0].offset, views[0].rate, views[0].size), (5_000, 500, None));
+}
+
+/// The capability of the last `Reflect` order.
+fn shown(orders: &[NodeOrder]) -> Option<Secret> {
+    orders.iter().rev().find_map(|order| match order {
+        NodeOrder::Reflect { capability, .. } => capability.clone(),
+        _ => None,
+    })
+}
+
+#[test]
+fn sources_come_with_a_capability_that_is_renewed_before_it_ends_and_shown_nowhere() {
+    let (mut rig, job, key) = chain(&["a", "b", "c"]);
+    let now_s = |rig: &Rig| rig.at.utc_ns.div_euclid(1_000_000_000);
+    let admit = |token: &Secret, utc_s: i64| {
+        base_keys().verify_key().admit_live(token.expose(), (key, "live/x"), utc_s)
+    };
+    let mut first = Vec::new();
+    for node in ["a", "b", "c"] {
+        let orders = rig.orders_of(node);
+        let capability = shown(&orders).unwrap();
+        let said = admit(&capability, now_s(&rig)).unwrap();
+        assert_eq!((said.key, said.path.as_str(), said.node), (key, "live/x", name(node)));
+        assert_eq!(said.expires_s, now_s(&rig) + 3_600);
+        assert!(!format!("{orders:?}").contains(capability.expose()));
+        first.push(capability);
+    }
+    // Whoever is told anew meanwhile has the same one.
+    rig.hello("b", 2).unwrap();
+    let again = rig.book.open_orders(&name("b"));
+    assert_eq!(shown(&again).as_ref(), Some(&first[1]));
+    rig.report("b", [fetching(key, 1, Some("a"))]).unwrap();
+    rig.orders.clear();
+    rig.live(890, &["a", "b", "c"]);
+    assert_eq!(lists(&mut rig, &["a", "b", "c"]), ["a: ", "b: ", "c: "]);
+    rig.live(920, &["a", "b", "c"]);
+    for (node, before) in ["a", "b", "c"].into_iter().zip(&first) {
+        let orders = rig.orders_of(node);
+        let renewed = shown(&orders).unwrap();
+        assert_ne!(renewed, *before);
+        assert!(admit(&renewed, now_s(&rig) + 2_600).is_ok() && !list(&orders).is_empty());
+        assert!(admit(before, now_s(&rig)).is_ok(), "the one before still counts");
+    }
+    let report = serde_json::to_string(&rig.book.report(CLIENT, job).unwrap()).unwrap();
+    let events = serde_json::to_string(&rig.events).unwrap();
+    let rows = format!("{:?}", rig.rows);
+    for (what, text) in [("report", report), ("events", events), ("ledger", rows)] {
+        assert!(!text.contains("hdl_"), "{what}");
+    }
+}
+
+/// Capabilities that are told in each of the next seconds and were not told before.
+fn new_ones(
+    rig: &mut Rig,
+    known: &mut HashSet<String>,
+    seconds: u32,
+    names: &[&str],
+) -> Vec<usize> {
+    let mut second = || {
+        rig.live(1, names);
+        let said = rig.orders.drain(..).filter_map(|(_, order)| shown(&[order]));
+        said.filter(|shown| known.insert(shown.expose().to_owned())).count()
+    };
+    (0..seconds).map(|_| second()).collect()
+}
+
+/// All of them were made anew in one second, at each half of their time.
+#[test]
+fn capabilities_that_were_made_together_are_renewed_apart_and_some_at_a_time() {
+    let names: Vec<String> = (0..150).map(|n| format!("n{n}")).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let mut rig = Rig::new();
+    rig.options.timeouts.capability = std::time::Duration::from_secs(60);
+    rig.restart();
+    for node in &names {
+        rig.hello(node, 1).unwrap();
+    }
+    rig.live(8, &names);
+    for path in ["live/x", "live/y"] {
+        let job = rig.job(Targets::All);
+        let op = Op::Live { path: path.to_owned(), from: "rtsp://192.0.2.1:8554/live".to_owned() };
+        let key = rig.command(job, CommandRequest { op, ..live() });
+        for node in &names {
+            rig.report(node, [Report::Received { key }]).unwrap();
+        }
+    }
+    let mut known = HashSet::new();
+    let first = new_ones(&mut rig, &mut known, 7, &names);
+    assert!(first.iter().sum::<usize>() > 290, "{first:?}");
+    let second = new_ones(&mut rig, &mut known, 31, &names);
+    let (all, most) = (second.iter().sum::<usize>(), second.iter().max().unwrap());
+    assert!((300..360).contains(&all) && *most < 75, "{second:?}");
+    // A clock that is put back has all of them made anew, but not at once.
+    rig.at.utc_ns -= 86_400 * 1_000_000_000;
+    let second = new_ones(&mut rig, &mut known, 4, &names);
+    assert_eq!((second[0], second.iter().sum::<usize>()), (256, 300), "{second:?}");
+}
+
+#[test]
+fn clock_that_is_put_back_has_all_capabilities_made_anew() {
+    let (mut rig, _, key) = chain(&["a", "b"]);
+    rig.live(1, &["a", "b"]);
+    let first = ["a", "b"].map(|node| shown(&rig.orders_of(node)).unwrap());
+    let ahead_s = rig.at.utc_ns.div_euclid(1_000_000_000);
+    rig.at.utc_ns -= 86_400 * 1_000_000_000;
+    rig.live(2, &["a", "b"]);
+    for (node, before) in ["a", "b"].into_iter().zip(&first) {
+        let renewed = shown(&rig.orders_of(node)).unwrap();
+        assert_ne!(renewed, *before);
+        let key_of_base = base_keys().verify_key();
+        let at = |utc_s| key_of_base.admit_live(renewed.expose(), (key, "live/x"), utc_s);
+        assert!(at(ahead_s - 86_400).is_ok() && at(ahead_s).is_err());
+    }
+}
+
+/// A node of an older version would have its own rules judge what it is shown.
+#[test]
+fn node_that_knows_no_capabilities_is_a_source_that_is_shown_none() {
+    let mut rig = Rig::with_nodes(&["a", "b"]);
+    let hello = Hello { takes_capability: false, ..rig.greeting("a", 1) };
+    rig.book.hello(hello, HelloBy::Node(name("a")), rig.at).unwrap();
+    rig.commit();
+    let job = rig.job(Targets::All);
+    let key = rig.command(job, live());
+    rig.report("a", [Report::Received { key }, fetching(key, 0, None)]).unwrap();
+    let orders = rig.orders_of("b");
+    assert!(shown(&orders).is_some());
+    assert_eq!((list(&orders), takes(&orders)), (vec!["a".into(), "-".into()], vec![false; 2]));
+    let (mut rig, ..) = chain(&["a", "b"]);
+    assert_eq!(takes(&rig.orders_of("b")), [true, false], "the origin knows of no jobs");
+}
+
+/// Which sources of the last `Reflect` order are shown a capability.
+fn takes(orders: &[NodeOrder]) -> Vec<bool> {
+    let list = orders.iter().rev().find_map(|order| match order {
+        NodeOrder::Reflect { sources, .. } => Some(sources),
+        _ => None,
+    });
+    list.unwrap().iter().map(|source| source.takes_capability).collect()
+}
+
+#[test]
+fn order_of_a_base_of_before_has_no_capability_and_is_read() {
+    let key = CommandKey { job: JobId(Uuid::nil()), command: CommandId(1) };
+    let json = serde_json::json!({
+        "order": "reflect", "key": key, "epoch": 3,
+        "sources": [{"node": "a", "url": "rtsp://10.1.0.1:8554/live/x"}],
+    });
+    let order: NodeOrder = serde_json::from_value(json.clone()).unwrap();
+    assert_eq!(
+        (list(std::slice::from_ref(&order)), shown(std::slice::from_ref(&order))),
+        (vec!["a".into()], None)
+    );
+    assert_eq!(serde_json::to_value(&order).unwrap(), json);
 }
 
 #[test]

@@ -180,6 +180,7 @@ impl Rig {
             node,
             incarnation: Incarnation(start),
             rtsp: Some(addr.replace(":9000", ":8554")),
+            takes_capability: true,
             addr,
             labels: BTreeMap::new(),
             up_rate_cap: Some(25_000_000),

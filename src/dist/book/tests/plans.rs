@@ -251,7 +251,7 @@ fn last_further(orders: &[NodeOrder]) -> Vec<(String, u64)> {
 }
 
 /// Nodes with 200 Mbit/s, but for the uplinks of `s` and `t`.
-fn with_slow_uplinks(declares: bool) -> (Rig, CommandKey) {
+fn with_slow_uplinks(declares: bool, max_rate: Option<u64>) -> (Rig, CommandKey) {
     let mut rig = Rig::new();
     for node in ["a", "b", "c", "d", "s", "t"] {
         let slow = matches!(node, "s" | "t");
@@ -262,7 +262,9 @@ fn with_slow_uplinks(declares: bool) -> (Rig, CommandKey) {
         rig.book.open_orders(&node);
         rig.commit();
     }
-    let job = rig.job(Targets::All);
+    let policy = Policy { max_rate, ..Policy::default() };
+    let request = JobRequest { policy, ..job_request(Targets::All) };
+    let job = rig.book.request_job(CLIENT, request, rig.at).unwrap().job_id;
     let (key, _) = rig.uploaded(job, "x", GIB);
     for node in ["a", "b", "c", "d", "s", "t"] {
         rig.report(node, [Report::Received { key }]).unwrap();
@@ -272,7 +274,7 @@ fn with_slow_uplinks(declares: bool) -> (Rig, CommandKey) {
 
 #[test]
 fn node_behind_a_slow_uplink_is_told_of_further_sources_and_says_who_gives() {
-    let (mut rig, key) = with_slow_uplinks(true);
+    let (mut rig, key) = with_slow_uplinks(true, None);
     for node in ["a", "b", "c", "d", "s"] {
         assert_eq!(last_further(&rig.orders_of(node)), [], "{node}");
     }
@@ -303,8 +305,25 @@ fn node_behind_a_slow_uplink_is_told_of_further_sources_and_says_who_gives() {
 }
 
 #[test]
+fn job_with_a_rate_is_levelled_by_what_its_rate_leaves() {
+    // Half of what links carry, and twice what the slow ones do.
+    let (mut rig, _) = with_slow_uplinks(true, Some(12_500_000));
+    let orders = rig.orders_of("t");
+    let sources = last_sources(&orders);
+    assert_eq!(sources[0], "s");
+    let further = last_further(&orders);
+    let sum: u64 = further.iter().map(|(_, rate)| rate).sum();
+    assert_eq!(further[0].0, "-");
+    assert!((4_000_000..=6_250_000).contains(&sum), "{further:?}");
+    assert!(further.iter().all(|(_, rate)| *rate < 3_000_000), "{further:?}");
+    // A rate that the slow uplinks have leaves nothing lacking.
+    let (mut rig, _) = with_slow_uplinks(true, Some(6_000_000));
+    assert_eq!(last_further(&rig.orders_of("t")), []);
+}
+
+#[test]
 fn where_no_rate_is_known_nobody_is_named() {
-    let (mut rig, _) = with_slow_uplinks(false);
+    let (mut rig, _) = with_slow_uplinks(false, None);
     for node in ["a", "b", "c", "d", "s", "t"] {
         assert_eq!(last_further(&rig.orders_of(node)), [], "{node}");
     }

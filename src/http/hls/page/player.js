@@ -5,6 +5,7 @@
 // not.
 //
 //   index.m3u8 -> CODECS, media playlist -> initialization, segments or parts -> SourceBuffer
+//                 `-> the sound that is chosen, where there are several --------> another one
 //   offer -> whep -> answer -> RTP
 //
 // ?player=whep, =mse and =native choose one of the three; ?token=.. goes to every request.
@@ -65,31 +66,48 @@ function attributes(text) {
 const tag = (line, name) => (line.startsWith(name + ":") ? line.slice(name.length + 1) : null);
 
 function readMultivariant(text) {
-  const found = { codecs: "", uri: "", start: 0, leftOut: "" };
-  let isNext = false;
+  const found = { codecs: "", uri: "", start: 0, leftOut: "", sounds: [] };
+  let isNext = false, codecs = [];
   for (const line of text.split("\n")) {
     const variant = tag(line, "#EXT-X-STREAM-INF");
     const data = tag(line, "#EXT-X-SESSION-DATA");
-    if (variant) {
+    const media = tag(line, "#EXT-X-MEDIA");
+    if (media && attributes(media).TYPE === "AUDIO") {
+      const { NAME, LANGUAGE, URI, CHANNELS, DEFAULT, AUTOSELECT } = attributes(media);
+      found.sounds.push({
+        name: NAME, language: LANGUAGE, uri: URI, channels: parseInt(CHANNELS),
+        isDefault: DEFAULT === "YES", isAutomatic: AUTOSELECT === "YES",
+      });
+    } else if (variant) {
       found.codecs = attributes(variant).CODECS || "";
       isNext = true;
     } else if (data && attributes(data)["DATA-ID"] === "headend.start") {
       found.start = Number(attributes(data).VALUE) || 0;
     } else if (data && attributes(data)["DATA-ID"] === "headend.left-out") {
       found.leftOut = attributes(data).VALUE;
+    } else if (data && attributes(data)["DATA-ID"] === "headend.sounds") {
+      codecs = attributes(data).VALUE.split(",");
     } else if (isNext && line && !line.startsWith("#")) {
       found.uri = line;
       isNext = false;
     }
   }
   if (!found.uri) throw new Failure("The playlist names nothing to play.");
+  for (const [place, sound] of found.sounds.entries()) {
+    // Without a URI it is what the variant has.
+    sound.uri ??= found.uri;
+    sound.type = `audio/mp4; codecs="${codecs[place]}"`;
+  }
+  // Of the picture alone, where sounds lie beside it.
+  found.codecs = found.codecs.split(",").filter((one) => !codecs.includes(one)).join(",");
   return found;
 }
 
 // Segments with their parts. Of a title, `time` is where a segment begins.
 function readMedia(text) {
   const found = { segments: [], isEnded: false, partHoldBack: 0, canBlock: false, next: [0, 0] };
-  let number = 0, map = null, parts = [], duration = 0, time = 0, target = 1, isBreak = false;
+  let number = 0, map = null, parts = [], duration = 0, time = 0, target = 1;
+  let isBreak = false, isGap = false;
   for (const line of text.split("\n")) {
     let value;
     if ((value = tag(line, "#EXT-X-MEDIA-SEQUENCE"))) number = Number(value);
@@ -99,22 +117,24 @@ function readMedia(text) {
       found.partHoldBack = Number(attributes(value)["PART-HOLD-BACK"]) || 0;
     } else if ((value = tag(line, "#EXT-X-MAP"))) map = attributes(value).URI;
     else if (line === "#EXT-X-DISCONTINUITY") isBreak = true;
+    else if (line === "#EXT-X-GAP") isGap = true;
     else if ((value = tag(line, "#EXT-X-PART"))) {
-      const { URI: uri, DURATION: seconds, INDEPENDENT } = attributes(value);
-      parts.push({ uri, duration: Number(seconds), isIndependent: INDEPENDENT === "YES" });
+      const { URI: uri, DURATION, INDEPENDENT, GAP } = attributes(value);
+      const [isIndependent, isGap] = [INDEPENDENT === "YES", GAP === "YES"];
+      parts.push({ uri, duration: Number(DURATION), isIndependent, isGap });
     } else if ((value = tag(line, "#EXTINF"))) duration = parseFloat(value);
     else if (line === "#EXT-X-ENDLIST") found.isEnded = true;
     else if (line && !line.startsWith("#")) {
-      found.segments.push({ number, uri: line, map, parts, duration, time, isBreak, isWhole: true });
+      found.segments.push({ number, uri: line, map, parts, duration, time, isBreak, isGap });
       number += 1;
       time += duration;
       parts = [];
-      isBreak = false;
+      isBreak = isGap = false;
     }
   }
   found.next = [number, parts.length];
   if (parts.length) {
-    found.segments.push({ number, uri: null, map, parts, duration: 0, time, isBreak, isWhole: false });
+    found.segments.push({ number, uri: null, map, parts, duration: 0, time, isBreak, isGap });
   }
   found.target = target;
   found.duration = time;
@@ -125,6 +145,7 @@ function readMedia(text) {
 class Sink {
   constructor(source, type) {
     this.buffer = source.addSourceBuffer(type);
+    this.type = type;
     this.map = null;
   }
 
@@ -157,6 +178,14 @@ class Sink {
     }
   }
 
+  // Forgets everything, and takes something else from now on.
+  async restart(type) {
+    if (this.buffer.buffered.length) await this.#done(() => this.buffer.remove(0, Infinity));
+    if (type !== this.type) this.buffer.changeType(type);
+    this.type = type;
+    this.map = null;
+  }
+
   // Makes sure that a segment's initialization was the last one.
   async begin(map) {
     if (map === this.map) return;
@@ -175,17 +204,55 @@ class Sink {
 
   // Seconds that are there from a time on.
   ahead(time) {
-    const ranges = this.buffer.buffered;
-    for (let i = 0; i < ranges.length; i++) {
-      // A few frames may be missing at a seam.
-      if (ranges.start(i) - 0.2 <= time && time < ranges.end(i)) return ranges.end(i) - time;
+    return secondsFrom(this.buffer.buffered, time);
+  }
+}
+
+function secondsFrom(ranges, time) {
+  for (let i = 0; i < ranges.length; i++) {
+    // A few frames may be missing at a seam.
+    if (ranges.start(i) - 0.2 <= time && time < ranges.end(i)) return ranges.end(i) - time;
+  }
+  return 0;
+}
+
+// A rendition, and where its segments go: the picture with the only sound, the picture alone, or
+// the sound that is chosen.
+class Feed {
+  constructor(source, type, uri, isBeside) {
+    this.sink = new Sink(source, type);
+    this.uri = uri;
+    // It is a sound beside a picture.
+    this.isBeside = isBeside;
+    this.media = null;
+    // The sound to go on with.
+    this.wanted = null;
+    // There is nothing left of a title to be loaded.
+    this.isDone = false;
+  }
+
+  async load(mark) {
+    const separator = this.uri.includes("?") ? "&" : "?";
+    const answer = await get(mark ? this.uri + separator + mark : this.uri);
+    this.media = readMedia(await answer.text());
+  }
+
+  // Goes on with another sound, where one was chosen. True: it has begun anew.
+  async turn() {
+    if (!this.wanted) return false;
+    this.isDone = false;
+    while (this.wanted) {
+      const { uri, type } = this.wanted;
+      this.wanted = null;
+      this.uri = uri;
+      await this.load();
+      if (!this.wanted) await this.sink.restart(type);
     }
-    return 0;
+    return true;
   }
 }
 
 async function openSource() {
-  const Source = window.MediaSource || window.ManagedMediaSource;
   const source = new Source();
   if (Source === window.ManagedMediaSource) video.disableRemotePlayback = true;
   video.src = URL.createObjectURL(source);
@@ -193,70 +260,100 @@ async function openSource() {
   return source;
 }
 
-// Something that a seek interrupts.
-let wake = () => {};
+// Something that a seek or another sound interrupts.
+const sleepers = new Set();
+const wake = () => sleepers.forEach((done) => done());
 const idle = (ms) =>
   new Promise((done) => {
-    const timer = setTimeout(done, ms);
-    wake = () => {
+    const end = () => {
       clearTimeout(timer);
+      sleepers.delete(end);
       done();
     };
+    const timer = setTimeout(end, ms);
+    sleepers.add(end);
   });
 
-async function playTitle(source, sink, media, start) {
-  source.duration = media.duration;
-  sink.buffer.timestampOffset = -start;
-  sink.buffer.appendWindowStart = 0;
-  let seeks = 0, newest = -1;
-  const at = (time) => {
-    const found = media.segments.findIndex((one) => time < one.time + one.duration);
-    return found < 0 ? media.segments.length : found;
-  };
+async function playTitle(source, feeds, start) {
+  source.duration = Math.max(...feeds.map(({ media }) => media.duration));
+  for (const { sink } of feeds) {
+    sink.buffer.timestampOffset = -start;
+    sink.buffer.appendWindowStart = 0;
+  }
+  const seeks = { count: 0 };
   video.addEventListener("seeking", () => {
-    seeks += 1;
-    newest = -1;
+    seeks.count += 1;
     wake();
   });
+  const end = () => {
+    if (source.readyState === "open" && feeds.every(({ isDone }) => isDone)) source.endOfStream();
+  };
+  await Promise.all(feeds.map((feed) => feedTitle(feed, seeks, end)));
+}
+
+async function feedTitle(feed, seeks, end) {
+  let seen = -1, newest = -1, isTurned = false;
   for (;;) {
-    const seen = seeks;
+    if (await feed.turn()) [newest, isTurned] = [-1, true];
+    if (seen !== seeks.count) newest = -1;
+    seen = seeks.count;
+    const { sink, media } = feed;
+    const at = (time) => {
+      const found = media.segments.findIndex((one) => time < one.time + one.duration);
+      return found < 0 ? media.segments.length : found;
+    };
     const ahead = sink.ahead(video.currentTime);
     // Sound may end a frame before the picture.
-    const next = ahead > 0 ? at(video.currentTime + ahead + 0.25) : at(video.currentTime);
-    if (next >= media.segments.length) {
-      if (source.readyState === "open") source.endOfStream();
-      await idle(500);
-      continue;
+    let next = ahead > 0 ? at(video.currentTime + ahead + 0.25) : at(video.currentTime);
+    if (next === newest) {
+      // The segment is there, but begins later than its time, or ends earlier.
+      const { time, duration } = media.segments[next];
+      const begin = ahead === 0 && startBehind(sink.buffer.buffered, video.currentTime, time + duration);
+      if (begin || (ahead === 0 && !feed.isBeside)) {
+        video.currentTime = begin || video.currentTime + 0.5;
+        continue;
+      }
+      next += 1;
     }
-    if (ahead > AHEAD) {
+    while (media.segments[next]?.isGap) next += 1;
+    feed.isDone = next >= media.segments.length;
+    if (feed.isDone || ahead > AHEAD) {
+      end();
       await idle(500);
-      continue;
-    }
-    if (ahead === 0 && next === newest) {
-      // The segment is there, but begins a little later than its time.
-      const ranges = sink.buffer.buffered;
-      const later = [...Array(ranges.length).keys()].map((i) => ranges.start(i));
-      video.currentTime = later.find((time) => time > video.currentTime) ?? video.currentTime + 0.5;
       continue;
     }
     const segment = media.segments[next];
     await sink.begin(segment.map);
     const bytes = await (await get(segment.uri)).arrayBuffer();
-    if (seen !== seeks && at(video.currentTime) !== next) continue;
+    if (feed.wanted || (seen !== seeks.count && at(video.currentTime) !== next)) continue;
     await sink.append(bytes);
     newest = next;
+    // What was decoded of the sound before is dropped by a seek, and after the end of a sound
+    // Chromium takes up another one at a seek only.
+    if (isTurned && sink.ahead(video.currentTime) > 0) {
+      isTurned = false;
+      video.currentTime = video.currentTime;
+    }
     await sink.trim(BEHIND);
   }
 }
 
-// Where a viewer begins: the newest part that stands alone and is far enough behind the end.
-function startOf(media) {
+// Where something begins between two times; undefined where nothing does.
+function startBehind(ranges, time, end) {
+  const starts = [...Array(ranges.length).keys()].map((i) => ranges.start(i));
+  return starts.find((start) => time < start && start < end);
+}
+
+// Where a viewer begins: the newest part that stands alone and is so many seconds behind the end.
+// Sound stands alone everywhere, whole segments too.
+function startOf(media, holdBack, isSound) {
   let found = [media.segments[0]?.number ?? 0, 0];
   let isFirst = true;
   for (const segment of media.segments) {
-    for (const [place, part] of segment.parts.entries()) {
+    const parts = segment.parts.length || !isSound ? segment.parts : [{ isIndependent: true }];
+    for (const [place, part] of parts.entries()) {
       if (!part.isIndependent) continue;
-      if (isFirst || secondsBehind(media, segment, place) >= media.partHoldBack) {
+      if (isFirst || secondsBehind(media, segment, place) >= holdBack) {
         found = [segment.number, place];
         isFirst = false;
       }
@@ -265,59 +362,74 @@ function startOf(media) {
   return found;
 }
 
-async function playLive(sink, url, first) {
-  let media = first, next = startOf(media), wantsStart = true, failures = 0;
-  const again = (mark) => {
-    const separator = url.includes("?") ? "&" : "?";
-    return get(mark ? url + separator + mark : url).then((answer) => answer.text()).then(readMedia);
+async function playLive(source, feeds) {
+  const [lead] = feeds;
+  const live = { lead, wantsStart: true };
+  // All begin with the same part: those of all renditions have the same numbers.
+  const first = startOf(lead.media, lead.media.partHoldBack);
+  await Promise.all(feeds.map((feed) => feedLive(live, feed, first)));
+  if (source.readyState === "open") source.endOfStream();
+}
+
+async function feedLive(live, feed, first) {
+  const { lead } = live;
+  let next = first, failures = 0;
+  const anew = () => {
+    if (feed === lead) {
+      live.wantsStart = true;
+      return startOf(feed.media, feed.media.partHoldBack);
+    }
+    // A little before what is shown.
+    return startOf(feed.media, lead.sink.ahead(video.currentTime) + 1, true);
   };
   for (;;) {
     try {
-      for (const segment of media.segments) {
-        const parts = segment.parts.length ? segment.parts : [{ uri: segment.uri }];
+      if (await feed.turn()) next = anew();
+      for (const segment of feed.media.segments) {
+        const parts = segment.parts.length ? segment.parts : [segment];
         for (const [place, part] of parts.entries()) {
           const isOld = segment.number < next[0] || (segment.number === next[0] && place < next[1]);
-          if (isOld) continue;
-          await sink.begin(segment.map);
-          await sink.append(await (await get(part.uri)).arrayBuffer());
+          if (isOld || part.isGap || feed.wanted) continue;
+          await feed.sink.begin(segment.map);
+          await feed.sink.append(await (await get(part.uri)).arrayBuffer());
           next = [segment.number, place + 1];
-          follow(sink, media, wantsStart);
-          wantsStart = false;
+          follow(live, feed);
         }
       }
-      if (media.isEnded) return;
-      await sink.trim(BEHIND);
-      if (!media.canBlock) await pause(media.target * 500);
-      const [segment, part] = media.next;
-      media = await again(media.canBlock ? `_HLS_msn=${segment}&_HLS_part=${part}` : "");
+      if (feed.wanted) continue;
+      if (feed.media.isEnded) return;
+      await feed.sink.trim(BEHIND);
+      if (!feed.media.canBlock) await idle(feed.media.target * 500);
+      const [segment, part] = feed.media.next;
+      await feed.load(feed.media.canBlock ? `_HLS_msn=${segment}&_HLS_part=${part}` : "");
       failures = 0;
     } catch (error) {
       // Too late for a part: begin anew, a few times.
       failures += 1;
       if (error.status !== 404 || failures > 3) throw error;
       await pause(500);
-      media = await again("");
-      next = startOf(media);
-      wantsStart = true;
+      await feed.load();
+      next = anew();
     }
-    if (media.segments.length && media.segments[0].number > next[0]) {
-      next = startOf(media);
-      wantsStart = true;
-    }
+    if (feed.media.segments.length && feed.media.segments[0].number > next[0]) next = anew();
   }
 }
 
 // Keeps a viewer of a live path near its end.
-function follow(sink, media, wantsStart) {
-  const ranges = sink.buffer.buffered;
-  if (!ranges.length) return;
+function follow(live, feed) {
+  // What all renditions have.
+  const ranges = video.buffered;
+  if (!ranges.length || (feed !== live.lead && !live.wantsStart)) return;
   const last = ranges.length - 1;
   const end = ranges.end(last);
-  const holdBack = Math.max(media.partHoldBack, 1);
-  const isLate = end - video.currentTime > holdBack + LATE || sink.ahead(video.currentTime) === 0;
-  if (wantsStart || (isLate && !video.paused)) {
-    video.currentTime = Math.max(ranges.start(last), end - holdBack);
-    if (wantsStart) video.play().catch(() => {});
+  const holdBack = Math.max(live.lead.media.partHoldBack, 1);
+  const wanted = Math.max(ranges.start(last), end - holdBack);
+  const now = video.currentTime;
+  const isLate = end - now > holdBack + LATE || (secondsFrom(ranges, now) === 0 && wanted > now);
+  if (live.wantsStart || (isLate && !video.paused)) {
+    video.currentTime = wanted;
+    if (live.wantsStart) video.play().catch(() => {});
+    live.wantsStart = false;
   }
   document.getElementById("latency").textContent =
     `${(end - video.currentTime).toFixed(1)} s behind the newest part`;
@@ -341,29 +453,74 @@ async function loadMultivariant() {
   return found;
 }
 
-async function playByMediaSource() {
-  if (!window.MediaSource && !window.ManagedMediaSource) {
-    throw new Failure("This browser plays neither HLS nor Media Source Extensions.");
+const Source = window.MediaSource || window.ManagedMediaSource;
+
+async function playByMediaSource(multivariant) {
+  if (!Source) throw new Failure("This browser plays neither HLS nor Media Source Extensions.");
+  const { codecs, sounds, uri } = multivariant;
+  const heard = sounds.filter(({ type }) => Source.isTypeSupported(type));
+  const type = `video/mp4; codecs="${codecs}"`;
+  if ((codecs && !Source.isTypeSupported(type)) || (sounds.length && !heard.length)) {
+    const all = [codecs, ...new Set(sounds.map((sound) => sound.type))].filter(Boolean);
+    throw new Failure(`This browser has no decoder for ${all.join(", ")}.`);
   }
-  const multivariant = await loadMultivariant();
-  const type = `video/mp4; codecs="${multivariant.codecs}"`;
-  if (!(window.MediaSource || window.ManagedMediaSource).isTypeSupported(type)) {
-    throw new Failure(`This browser has no decoder for ${multivariant.codecs}.`);
-  }
-  const media = readMedia(await (await get(multivariant.uri)).text());
   const source = await openSource();
-  const sink = new Sink(source, type);
-  if (media.isEnded && !media.canBlock) {
-    await playTitle(source, sink, media, multivariant.start);
-  } else {
-    await playLive(sink, multivariant.uri, media);
-    if (source.readyState === "open") source.endOfStream();
+  const feeds = codecs ? [new Feed(source, type, uri, false)] : [];
+  if (sounds.length) {
+    const sound = preferred(heard);
+    const feed = new Feed(source, sound.type, sound.uri, codecs !== "");
+    feeds.push(feed);
+    offerSounds(sounds, sound, (other) => {
+      feed.wanted = other;
+      wake();
+    });
   }
+  await Promise.all(feeds.map((feed) => feed.load()));
+  const [{ media }] = feeds;
+  if (media.isEnded && !media.canBlock) await playTitle(source, feeds, multivariant.start);
+  else await playLive(source, feeds);
 }
 
-async function playNatively() {
-  // The reason for a failure is in the answer, which the video element does not show.
-  await loadMultivariant();
+// The sound in a language of this browser's user, else the one that the playlist names.
+function preferred(sounds) {
+  const primary = (language) => language?.split("-")[0].toLowerCase();
+  for (const language of navigator.languages) {
+    const isOwn = (sound) => sound.isAutomatic && primary(sound.language) === primary(language);
+    const own = sounds.find(isOwn);
+    if (own) return own;
+  }
+  return sounds.find(({ isDefault }) => isDefault) ?? sounds[0];
+}
+
+// A choice among sounds, each by its language as this browser's user calls it.
+function offerSounds(sounds, first, choose) {
+  const select = document.getElementById("sound");
+  const labels = labelsOf(sounds);
+  for (const [place, sound] of sounds.entries()) {
+    const option = new Option(labels[place], place, sound === first, sound === first);
+    option.disabled = !Source.isTypeSupported(sound.type);
+    select.add(option);
+  }
+  select.addEventListener("change", () => choose(sounds[select.value]));
+  document.getElementById("sounds").hidden = false;
+}
+
+function labelsOf(sounds) {
+  const languages = new Intl.DisplayNames(navigator.languages, { type: "language" });
+  const labels = sounds.map(({ name, language, channels }) => {
+    let label = name;
+    try {
+      if (language) label = languages.of(language);
+    } catch (notKnown) {
+      // The playlist's own name has to do.
+    }
+    return channels > 2 ? `${label}, ${channels} channels` : label;
+  });
+  const isOnce = (label) => labels.indexOf(label) === labels.lastIndexOf(label);
+  return labels.map((label, place) => (isOnce(label) ? label : `${label} (${sounds[place].name})`));
+}
+
+function playNatively() {
   video.src = "index.m3u8" + suffix;
 }
 
@@ -528,13 +685,18 @@ document.getElementById("playlist").href = "index.m3u8" + suffix;
 say("loading", "Loading");
 const isNative = video.canPlayType("application/vnd.apple.mpegurl") !== "";
 const isTitle = /^\/+(vod\/|demo\/*$)/.test(location.pathname);
-const prefersNative = isNative && (isTitle || !(window.MediaSource || window.ManagedMediaSource));
+const prefersNative = isNative && (isTitle || !Source);
 const wantsNative = chosen === "native" || (prefersNative && chosen !== "mse");
 const wantsWebRtc =
   chosen === "whep" || (!chosen && !isTitle && "RTCPeerConnection" in window);
-const playByHls = () => {
-  document.documentElement.dataset.player = wantsNative ? "native" : "mse";
-  return wantsNative ? playNatively() : playByMediaSource();
+const playByHls = async () => {
+  // The reason for a failure is in the answer, which the video element does not show.
+  const multivariant = await loadMultivariant();
+  // Chromium's own HLS plays several sounds, and has no choice of them; Safari's controls have.
+  const hasChoice = !multivariant.sounds.length || "audioTracks" in video;
+  const byBrowser = wantsNative && (chosen === "native" || hasChoice || !Source);
+  document.documentElement.dataset.player = byBrowser ? "native" : "mse";
+  return byBrowser ? playNatively() : playByMediaSource(multivariant);
 };
 const play = wantsWebRtc ? playLowLatency : playByHls;
 if (wantsWebRtc) document.documentElement.dataset.player = "whep";

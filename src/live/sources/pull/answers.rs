@@ -68,12 +68,16 @@ impl PullClient {
     }
 
     fn handle_challenge(&mut self, asked: Asked, answer: &ClientResponse, now: Mono) {
+        let shows_capability = self.shown_capability().is_some();
         let answered = match (&mut self.auth, answer.header("WWW-Authenticate")) {
             (None, _) if self.plan.url.credentials.is_some() => {
                 let to = format!("{} port {}", self.target.host, self.target.port);
                 Err(PullError::CredentialsKept { to })
             }
-            (None, _) => Err(PullError::NoCredentials),
+            (None, _) => Err(match shows_capability {
+                true => PullError::NotCapable { status: answer.status },
+                false => PullError::NoCredentials,
+            }),
             (Some(_), None) => Err(ClientAuthError::Unsupported.into()),
             (Some(auth), Some(challenges)) => {
                 auth.handle_challenges(challenges).map_err(PullError::from)
@@ -144,7 +148,10 @@ impl PullClient {
     }
 
     fn fail_by_status(&mut self, asked: Asked, answer: &ClientResponse) {
-        self.fail(PullError::status(answer.status, &answer.reason, asked.as_str()));
+        self.fail(match answer.status {
+            403 if self.shown_capability().is_some() => PullError::NotCapable { status: 403 },
+            status => PullError::status(status, &answer.reason, asked.as_str()),
+        });
     }
 
     fn handle_description(&mut self, answer: &ClientResponse, now: Mono) {

@@ -9,6 +9,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use crate::base::host::Host;
+use crate::base::secret::Secret;
 use crate::base::time::Mono;
 use crate::config::paths::SourceTransport;
 use crate::live::sources::pull::keepalive::{KeepAlive, Kind};
@@ -379,6 +380,20 @@ impl PullClient {
         self.send(asked);
     }
 
+    /// By the challenge of the server, or the capability.
+    fn authorization(&mut self, method: &str, url: &str) -> Option<String> {
+        if let Some(auth) = &mut self.auth {
+            return auth.authorize(method, url);
+        }
+        self.shown_capability().map(|capability| format!("Bearer {}", capability.expose()))
+    }
+
+    /// The capability, where it is shown: to no server that a redirect leads to.
+    pub(crate) fn shown_capability(&self) -> Option<&Secret> {
+        let is_own = redirect::is_same_server(&self.target, &self.plan.url);
+        self.plan.capability.as_ref().filter(|_| self.auth.is_none() && is_own)
+    }
+
     pub(crate) fn send(&mut self, asked: Asked) {
         let method = asked.method();
         let url = match asked {
@@ -389,7 +404,7 @@ impl PullClient {
             }
             Asked::Play | Asked::KeepAlive(_) | Asked::Teardown => self.presentation.clone(),
         };
-        let authorization = self.auth.as_mut().and_then(|a| a.authorize(method.as_str(), &url));
+        let authorization = self.authorization(method.as_str(), &url);
         let transport = match asked {
             Asked::Setup(track) => Some(self.transport(track)),
             Asked::Options

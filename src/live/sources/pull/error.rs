@@ -58,6 +58,12 @@ pub(crate) enum PullError {
     /// 401, and the URL has no credentials.
     #[error("401: the source URL has no user name and password")]
     NoCredentials,
+    /// 401 or 403, and the capability of a job was shown.
+    #[error("{status}: the node does not take the capability of the job; its log says why")]
+    NotCapable {
+        /// Status code.
+        status: u16,
+    },
     /// 401 after a redirect to a server that the source URL's credentials are not sent to.
     #[error(
         "401 after a redirect to {to}: the source URL's user name and password are not sent there"

@@ -41,6 +41,7 @@ mod tests;
 
 use std::net::{IpAddr, SocketAddr};
 
+use crate::base::secret::Secret;
 use crate::config::paths::SourceTransport;
 use crate::config::source::SourceTls;
 use crate::rtsp::source_url::SourceUrl;
@@ -61,6 +62,8 @@ pub(crate) struct PullPlan {
     pub(crate) tls: SourceTls,
     /// Transport that worked last.
     pub(crate) worked: Option<Lower>,
+    /// What is shown with each request, unasked, to the server of `url` alone.
+    pub(crate) capability: Option<Secret>,
 }
 
 /// Work for the shard, in this order.

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::base::host::Host;
+use crate::base::secret::Secret;
 use crate::base::time::Mono;
 use crate::poll::task::ResolveFailure;
 use crate::rtsp::reader::{Input, RequestReader};
@@ -43,9 +44,13 @@ impl Rig {
         worked: Option<Lower>,
         answers: &[&str],
     ) -> Self {
-        let now = Mono(1_000_000_000_000);
         let tls = SourceTls::Verify;
-        let plan = PullPlan { url: parse_source_url(url).unwrap(), transport, tls, worked };
+        let url = parse_source_url(url).unwrap();
+        Self::with_plan(PullPlan { url, transport, tls, worked, capability: None }, answers)
+    }
+
+    fn with_plan(plan: PullPlan, answers: &[&str]) -> Self {
+        let now = Mono(1_000_000_000_000);
         let mut rig = Self {
             client: PullClient::new(plan, now),
             now,
@@ -337,6 +342,34 @@ fn digest_is_preferred_and_answered_once_for_each_nonce() {
     assert_eq!(rig.last(), "failed: 401: the source URL has no user name and password");
     let rig = Rig::new(url, SourceTransport::Tcp, &[PUBLIC, "401 Unauthorized\r\n\r\n"]);
     assert_eq!(rig.last(), "failed: 401: no challenge by Basic or Digest");
+}
+
+#[test]
+fn capability_is_shown_with_each_request_and_to_its_own_server_alone() {
+    let with = |answers: &[&str]| {
+        let plan = PullPlan {
+            url: parse_source_url(URL).unwrap(),
+            transport: SourceTransport::Tcp,
+            tls: SourceTls::Verify,
+            worked: None,
+            capability: Some(Secret::new("hdl_a.b")),
+        };
+        Rig::with_plan(plan, answers)
+    };
+    let rig = with(&[PUBLIC, &usual(), TCP_0, TCP_1, OK]);
+    assert_eq!(rig.last(), "PLAY rtsp://10.0.0.7/live/");
+    assert_eq!(rig.sent("Authorization"), ["Bearer hdl_a.b"; 5]);
+    assert!(!format!("{:?}", rig.client.plan).contains("hdl_a"));
+    let challenge = "401 Unauthorized\r\nWWW-Authenticate: Basic realm=\"c\"\r\n\r\n";
+    for (answer, status) in [(challenge, 401), ("403 Forbidden\r\n\r\n", 403)] {
+        let rig = with(&[PUBLIC, answer]);
+        let said = rig.last();
+        assert!(said.starts_with(&format!("failed: {status}: the node does not take")), "{said}");
+    }
+    let elsewhere = "302 Found\r\nLocation: rtsp://10.0.0.8/live\r\n\r\n";
+    let rig = with(&[PUBLIC, elsewhere, PUBLIC, challenge]);
+    assert_eq!(rig.sent("Authorization").len(), 2, "OPTIONS and DESCRIBE at its own");
+    assert_eq!(rig.last(), "failed: 401: the source URL has no user name and password");
 }
 
 #[test]
@@ -640,6 +673,7 @@ fn addresses_are_tried_one_after_the_other() {
         transport: SourceTransport::Tcp,
         tls: SourceTls::Verify,
         worked: None,
+        capability: None,
     };
     let now = Mono(0);
     let mut client = PullClient::new(plan, now);
@@ -665,6 +699,7 @@ fn addresses_are_tried_one_after_the_other() {
             transport: SourceTransport::Tcp,
             tls: SourceTls::Verify,
             worked: None,
+            capability: None,
         },
         now,
     );
