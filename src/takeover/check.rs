@@ -40,7 +40,8 @@ impl ShardRecord {
             checked
                 .map_err(|what| format!("the record of path {} cannot be: {what}", path.name))?;
         }
-        check_times([self.frozen_ns]).map_err(|what| format!("the record cannot be: {what}"))
+        check_times([self.frozen_ns].into_iter().chain(self.halted_ns))
+            .map_err(|what| format!("the record cannot be: {what}"))
     }
 }
 
