@@ -111,8 +111,8 @@ pub enum RunError {
     /// No takeover takes place: exit code 2.
     #[error("{0}")]
     Takeover(String),
-    /// Another program has taken over, and ended before it served.
-    #[error("the program that has taken over ended before it served: nobody serves")]
+    /// Another program has taken over, and ended before it said that it served.
+    #[error("the program that has taken over ended before it said that it served: nobody serves")]
     Abandoned,
     /// The ledger of a base cannot be read or written.
     #[error("{0}")]
@@ -361,6 +361,8 @@ fn serve(
         warnings: warnings(&config, &library, told, &running),
         ready_in_ms: 0,
     };
+    let teller = takeover::Teller::start();
+    let teller = teller.map_err(system("the thread that tells who waits does not start"))?;
     let (around, starter) = ((&*view, &opening), prepared.starter.as_ref());
     let begun = claim.map(|it| takeover::take_over(it, (&poller, &ports), around, starter));
     let begun = begun.transpose()?;
@@ -373,7 +375,7 @@ fn serve(
         end.limit();
         stop_shards(&poller);
     }
-    takeover::confirm(begun, prepared.starter);
+    teller.tell(begun, prepared.starter, giving.as_ref());
     startup.print_aside();
     let serving = Serving { viewers, view: Arc::clone(&view), peers: shared.peers };
     let end_companion = companion.map(|start| start(serving));

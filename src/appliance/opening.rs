@@ -8,7 +8,7 @@
 //! no other process takes over. They accept nothing either while this process hands over to another
 //! one: who connects then waits for the one that goes on.
 //! Invariant: a process that is told to stop while another one serves ends before it has decided,
-//! or goes on and stops then. It never ends in between.
+//! or goes on and stops then. It ends in between only when it is told so twice.
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 

@@ -66,6 +66,9 @@ pub struct Hello {
     /// Sessions that cannot be handed over may be ended.
     #[serde(default)]
     pub may_end: bool,
+    /// The process itself, as a pidfd.
+    #[serde(default)]
+    pub process: Option<Fd>,
 }
 
 /// What there is to be taken over.
@@ -114,7 +117,7 @@ impl Hello {
     /// Of this program.
     #[must_use]
     pub fn new(program: &str, may_end: bool) -> Self {
-        Self { versions: VERSIONS.to_vec(), program: program.to_owned(), may_end }
+        Self { versions: VERSIONS.to_vec(), program: program.to_owned(), may_end, process: None }
     }
 
     /// The newest version that both processes know.

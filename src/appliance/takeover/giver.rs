@@ -16,11 +16,13 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::process::{PidfdFlags, geteuid, getpid, pidfd_open};
 use tokio::sync::watch;
 
 use super::super::end::End;
 use super::super::hls::browsers;
+use super::super::manager;
 use super::super::opening::Opening;
 use super::super::reload::push_patiently;
 use super::door::Door;
@@ -99,6 +101,14 @@ pub(super) enum Became {
     Resumed(String),
 }
 
+/// Which process goes on.
+enum Decided {
+    /// This one, for this reason.
+    GoesOn(String),
+    /// The other one.
+    Leaves,
+}
+
 /// Shards that were made quiet. At the end of this they go on if the right is still here, which is
 /// taken then, and leave if the other process has it.
 pub(super) struct Held<'a> {
@@ -113,24 +123,50 @@ impl<'a> Held<'a> {
         Self { giver, right, goes_on: None, are_told: false }
     }
 
-    /// Decides, and tells the shards. True: this process goes on.
+    /// Decides, and tells the shards what can be told soon. True: this process goes on.
     pub(super) fn end(&mut self) -> bool {
         let goes_on = *self.goes_on.get_or_insert_with(|| self.right.take());
         if !self.are_told {
-            if goes_on {
-                self.giver.resume()
-            } else {
-                self.giver.leave()
-            }
-            self.are_told = true;
+            self.are_told = if goes_on { self.giver.resume() } else { self.giver.leave() };
         }
         goes_on
     }
 }
 
 impl Drop for Held<'_> {
+    /// Shards that do not hear that they go on are told again and again. One that has ended does
+    /// not hear it, and then the process ends. To hear it twice changes nothing.
     fn drop(&mut self) {
         self.end();
+        let mut is_logged = false;
+        while !self.are_told {
+            if !std::mem::replace(&mut is_logged, true) {
+                tracing::error!(code = "HE-E415", "a shard does not read its inbox");
+            }
+            self.end();
+        }
+    }
+}
+
+/// The new process, as the old one sees it.
+struct Other {
+    wire: Wire,
+    /// Its number here; 0: it has none.
+    pid: i32,
+    /// By which its end is seen, even where the connection has ended before; none: its system has
+    /// no such thing.
+    process: Option<OwnedFd>,
+}
+
+/// Has the process end, whatever becomes of the thread that waits for the other one.
+struct Finishing<'a> {
+    giver: &'a Giver,
+    is_served: bool,
+}
+
+impl Drop for Finishing<'_> {
+    fn drop(&mut self) {
+        self.giver.finish(self.is_served);
     }
 }
 
@@ -162,8 +198,7 @@ impl Giver {
             if !std::mem::replace(&mut heeds_signals, true) {
                 self.parting.heed_signals();
             }
-            let became = catch_unwind(AssertUnwindSafe(|| self.serve(wire)));
-            match became.unwrap_or_else(|_panic| self.after_panic()) {
+            match self.serve(wire) {
                 Became::Left | Became::Abandoned => return,
                 Became::Resumed(why) => {
                     tracing::warn!(code = "HE-W411", why, "a takeover did not take place");
@@ -172,29 +207,53 @@ impl Giver {
         }
     }
 
-    pub(super) fn serve(&self, mut wire: Wire) -> Became {
+    /// Hands over to a process that has connected, if all goes well.
+    pub(super) fn serve(&self, wire: Wire) -> Became {
+        let mut other = Other { wire, pid: 0, process: None };
+        let decided = catch_unwind(AssertUnwindSafe(|| self.decide(&mut other)));
+        match decided.unwrap_or_else(|_panic| self.after_panic()) {
+            Decided::GoesOn(why) => Became::Resumed(why),
+            Decided::Leaves => self.part(other),
+        }
+    }
+
+    /// Everything until one of the two processes has the right to go on.
+    fn decide(&self, other: &mut Other) -> Decided {
+        let Other { wire, pid: number, process } = other;
         let peer = match wire.peer() {
             Ok(peer) => peer,
-            Err(error) => return refuse(&mut wire, error.to_string()),
+            Err(error) => return refuse(wire, error.to_string()),
         };
         let (Peer { user, pid }, own) = (peer, geteuid().as_raw());
+        *number = pid;
         if user != own && user != 0 {
             let why = format!("user {user} may not take over from user {own}");
-            return refuse(&mut wire, why);
+            return refuse(wire, why);
+        }
+        if let Some(why) = manager::keeps(pid > 0) {
+            return refuse(wire, why);
+        }
+        if !self.parting.is_known(MESSAGE_MAX) {
+            let why = "the running server has begun just now, and its service manager, or the \
+                       server before it, does not know that yet (HE-W126); try again";
+            return refuse(wire, why.to_owned());
         }
         let hello = match wire.receive::<ToOld>(within(MESSAGE_MAX)) {
-            Ok((ToOld::Hello(hello), _)) => hello,
-            Ok(_) => return refuse(&mut wire, "it did not say hello".to_owned()),
-            Err(error) => return refuse(&mut wire, error.to_string()),
+            Ok((ToOld::Hello(hello), files)) => {
+                *process = hello.process.and_then(|_| files.into_iter().next());
+                hello
+            }
+            Ok(_) => return refuse(wire, "it did not say hello".to_owned()),
+            Err(error) => return refuse(wire, error.to_string()),
         };
         tracing::info!(code = "HE-I411", pid, program = hello.program, "a program takes over");
         let right = match Right::new() {
             Ok(right) => right,
-            Err(error) => return refuse(&mut wire, error.to_string()),
+            Err(error) => return refuse(wire, error.to_string()),
         };
-        let titles = match self.offer(&mut wire, &hello, right.as_fd()) {
+        let titles = match self.offer(wire, &hello, right.as_fd()) {
             Ok(titles) => titles,
-            Err(why) => return refuse(&mut wire, why),
+            Err(why) => return refuse(wire, why),
         };
         let until = within(PREPARE_MAX);
         let mut said = wire.receive::<ToOld>(until);
@@ -207,58 +266,73 @@ impl Giver {
         drop(titles);
         match said {
             Ok((ToOld::Freeze, _)) => {}
-            Ok((ToOld::Refused { why }, _)) => return Became::Resumed(why),
-            Ok(_) => return refuse(&mut wire, "it did not say what was due".to_owned()),
-            Err(error) => return refuse(&mut wire, error.to_string()),
+            Ok((ToOld::Refused { why }, _)) => return Decided::GoesOn(why),
+            Ok(_) => return refuse(wire, "it did not say what was due".to_owned()),
+            Err(error) => return refuse(wire, error.to_string()),
         }
         let mut held = Held::new(self, &right);
-        let given = self.give(&mut wire, hello.may_end, without.into());
+        let given = self.give(wire, hello.may_end, without.into());
         if held.end() {
             // Not said before: the other one may look at what is served here.
             let has_not = "it said that it goes on, and had not taken the right to";
-            return refuse(&mut wire, given.err().unwrap_or_else(|| has_not.to_owned()));
+            return refuse(wire, given.err().unwrap_or_else(|| has_not.to_owned()));
         }
+        Decided::Leaves
+    }
+
+    /// The other process has the right: this one is there until that serves, or is gone.
+    fn part(&self, mut other: Other) -> Became {
+        let mut finishing = Finishing { giver: self, is_served: false };
+        let pid = other.pid;
         tracing::info!(code = "HE-I412", pid, "the server is that program's now: the end");
-        let served = await_serves(&mut wire, pid);
+        let served = other.await_serves();
         if served == Some(true) {
             self.door.hand_over();
         }
-        self.finish(served.is_some())
+        if served.is_some() {
+            // A manager may hear its main process alone, which is this one so far. One that has
+            // heard the other one has nothing to change.
+            let _told_already = manager::is_followed_by(pid);
+        }
+        finishing.is_served = served.is_some();
+        if finishing.is_served { Became::Left } else { Became::Abandoned }
     }
 
     /// A fault of the program has ended a takeover, and its shards have been told what is right.
-    fn after_panic(&self) -> Became {
+    fn after_panic(&self) -> Decided {
         match self.parting.has_begun() {
-            // Nobody hears the other one any more.
-            true => self.finish(false),
-            false => Became::Resumed("a fault of the program has ended it".to_owned()),
+            true => Decided::Leaves,
+            false => Decided::GoesOn("a fault of the program has ended it".to_owned()),
         }
     }
 
-    fn resume(&self) {
-        tell_surely(&self.poller, || TakeoverMessage::Resume);
+    /// Returns whether all shards have heard it.
+    fn resume(&self) -> bool {
         self.opening.go_on();
+        tell_until(&self.poller, || TakeoverMessage::Resume, within(RESUME_MAX)).is_ok()
     }
 
-    /// This process sends nothing any more. It ends by [`Giver::finish`].
-    fn leave(&self) {
+    /// Nothing that goes along is sent by this process any more. It ends by [`Giver::finish`].
+    fn leave(&self) -> bool {
         self.parting.begin();
+        // A stop that came before has armed one.
+        self.end.lift();
         let _ended_already = self.stop.send(true);
         // One that does not hear it is frozen, and ends with the process.
         if let Err(shard) = tell_until(&self.poller, || TakeoverMessage::Leave, within(TELL_MAX)) {
             tracing::error!(code = "HE-E415", shard, "a shard does not read its inbox");
         }
+        true
     }
 
     /// The process may end. `is_served`: by the other one.
-    fn finish(&self, is_served: bool) -> Became {
+    fn finish(&self, is_served: bool) {
         if !is_served {
-            let why = "the program that has taken over ended before it served";
+            let why = "the program that has taken over ended before it said that it served";
             tracing::error!(code = "HE-E416", why, "nobody serves");
         }
         self.end.limit();
         self.parting.finish(is_served);
-        if is_served { Became::Left } else { Became::Abandoned }
     }
 
     /// Returns the titles of the offer.
@@ -419,17 +493,6 @@ fn ask_each<T: Send + 'static>(
     })
 }
 
-/// Tells all shards something that must not be lost: again and again until each has taken it. One
-/// that has ended does not take it, and then the process ends. To hear it twice changes nothing.
-fn tell_surely(poller: &Poller<Inbox>, message: impl Fn() -> TakeoverMessage) {
-    let mut is_told = false;
-    while let Err(shard) = tell_until(poller, &message, within(TELL_MAX)) {
-        if !std::mem::replace(&mut is_told, true) {
-            tracing::error!(code = "HE-E415", shard, "a shard does not read its inbox");
-        }
-    }
-}
-
 /// Tells all shards something. The error is one that has not taken it by then.
 pub(super) fn tell_until(
     poller: &Poller<Inbox>,
@@ -468,36 +531,59 @@ fn await_taken(wire: &mut Wire, until: Instant) -> Result<(), String> {
     }
 }
 
-/// Waits until the new process serves, as long as it is there: it may be stopped, or a service
-/// manager may not be told yet which process it is to watch. Returns whether it has the socket of
-/// this one; `None`: it has ended before.
-fn await_serves(wire: &mut Wire, pid: i32) -> Option<bool> {
-    let mut is_told = false;
-    loop {
-        match wire.receive::<ToOld>(within(SERVES_MAX)) {
-            Ok((ToOld::Serves { has_socket }, _)) => return Some(has_socket),
-            // Late.
-            Ok((ToOld::Taken, _)) => {}
-            Ok(_) => return None,
-            Err(WireError::Late) if is_told => {}
-            Err(WireError::Late) => {
-                is_told = true;
+impl Other {
+    /// Waits until the new process serves, as long as it is there: it may be stopped, or a service
+    /// manager may not be told yet which process it is to watch. Returns whether it has the socket
+    /// of this one; `None`: it has ended before.
+    fn await_serves(&mut self) -> Option<bool> {
+        let mut is_logged = false;
+        loop {
+            // Looked at first: what it said before its end is still received.
+            let has_ended = self.has_ended(Duration::ZERO);
+            match self.wire.receive::<ToOld>(within(SERVES_MAX)) {
+                Ok((ToOld::Serves { has_socket }, _)) => return Some(has_socket),
+                // `Taken`, which is late, or what it should not say.
+                Ok(_) => continue,
+                Err(_) if has_ended => return None,
+                Err(WireError::Late) => {}
+                // It says nothing any more, and may serve all the same.
+                Err(_) => {
+                    if self.has_ended(SERVES_MAX) {
+                        continue;
+                    }
+                }
+            }
+            if !std::mem::replace(&mut is_logged, true) {
+                let pid = self.pid;
                 let fix = "look at that program; when it ends this one does, with exit code 1";
                 tracing::warn!(
                     code = "HE-W415",
                     pid,
                     fix,
-                    "the program that has taken over does not serve yet"
+                    "the program that has taken over does not say that it serves"
                 );
             }
-            Err(_) => return None,
+        }
+    }
+
+    /// Waits for its end, this long at most.
+    fn has_ended(&self, time: Duration) -> bool {
+        match &self.process {
+            Some(process) => {
+                let mut polled = [PollFd::new(process, PollFlags::IN)];
+                let time = Timespec::try_from(time).unwrap_or_default();
+                // Who asks does so again after a signal.
+                let _interrupted = rustix::event::poll(&mut polled, Some(&time));
+                polled[0].revents().contains(PollFlags::IN)
+            }
+            None => self.wire.is_closed_within(time),
         }
     }
 }
 
-fn refuse(wire: &mut Wire, why: String) -> Became {
+fn refuse(wire: &mut Wire, why: String) -> Decided {
     let _gone = wire.send(&ToNew::Refused { why: why.clone() }, &[], within(MESSAGE_MAX));
-    Became::Resumed(why)
+    Decided::GoesOn(why)
 }
 
 /// Name of a title in a record; `None`: the built-in clip.
@@ -507,5 +593,7 @@ fn name_of(title: &Title) -> Option<String> {
 
 /// After connections could not be accepted.
 const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
+/// For shards to hear that they go on, before the other process is told that it does not.
+const RESUME_MAX: Duration = Duration::from_secs(1);
 /// Between two attempts at a full inbox.
 const TELL_PAUSE: Duration = Duration::from_millis(1);

@@ -2,18 +2,22 @@
 //!
 //! ```text
 //!  take_over: edits kept since, who has started it is there -> the right -> shards begin
-//!  confirm:   service manager: READY=1, MAINPID --> the old process ends, and who has started it
+//!  tell:      service manager: READY=1, MAINPID --> the old process, and who has started it
 //! ```
-//! The old process is the one that a service manager watches. It is there until the manager is told
-//! of this one, however often that fails: when it ended before, the service would be taken for
-//! ended, and this process with it.
+//! The old process is the one that a service manager watches. It is there until a message with the
+//! number of this one was sent to the manager, however often that fails, and sends one itself: when
+//! it ended before, the service would be taken for ended, and this process with it.
 
+use std::io;
+use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
 use super::super::opening::Opening;
 use super::super::view::View;
 use super::super::{RunError, manager};
+use super::Giving;
+use super::parting::Parting;
 use super::starter::Starter;
 use super::taker::{Begun, Claim};
 use crate::poll::poller::Poller;
@@ -43,33 +47,70 @@ pub(in crate::appliance) fn take_over(
     })
 }
 
-/// Tells who waits that this process serves: the service manager, then the process before, which
-/// ends, and who has started this one.
-pub(in crate::appliance) fn confirm(begun: Option<Begun>, starter: Option<Starter>) {
-    if let Some(begun) = &begun {
-        begun.over().log();
+/// A thread that tells who waits that this process serves. It is there before this process has the
+/// right to go on, and waits; a service manager that does not read its socket keeps nobody else.
+#[derive(Debug)]
+pub(in crate::appliance) struct Teller(mpsc::Sender<Waiting>);
+
+/// Who waits for this process to serve.
+struct Waiting {
+    before: Option<Begun>,
+    starter: Option<Starter>,
+    next: Option<Parting>,
+}
+
+impl Teller {
+    /// Starts the thread.
+    pub(in crate::appliance) fn start() -> io::Result<Self> {
+        let (serves, has_begun) = mpsc::channel::<Waiting>();
+        let tell = move || {
+            // None comes where the start fails.
+            if let Ok(waiting) = has_begun.recv() {
+                waiting.tell();
+            }
+        };
+        thread::Builder::new().name("manager".to_owned()).spawn(tell)?;
+        Ok(Self(serves))
     }
-    let tell = move || {
-        if let Some(begun) = begun {
-            begun.serves();
+
+    /// This process serves. Those that wait are told one after the other: the service manager, the
+    /// process before, who has started this one, and programs that are to take over from it.
+    pub(in crate::appliance) fn tell(
+        self,
+        before: Option<Begun>,
+        starter: Option<Starter>,
+        giving: Option<&Giving>,
+    ) {
+        if let Some(begun) = &before {
+            begun.over().log();
         }
-        if let Some(starter) = starter {
-            starter.tell();
-        }
-    };
-    let pid = std::process::id();
-    let Err(error) = manager::serves(pid) else { return tell() };
-    let fix = "look at NOTIFY_SOCKET, and at NotifyAccess= of the unit; it is tried each second";
-    tracing::warn!(code = "HE-W126", %error, fix, "the service manager is not told");
-    let again = move || {
-        while manager::serves(pid).is_err() {
+        let next = giving.map(|giving| giving.parting().clone());
+        // The thread waits for it.
+        let _is_there = self.0.send(Waiting { before, starter, next });
+    }
+}
+
+impl Waiting {
+    fn tell(self) {
+        let pid = std::process::id();
+        let mut is_logged = false;
+        while let Err(error) = manager::serves(pid) {
+            if !std::mem::replace(&mut is_logged, true) {
+                let fix = "look at NOTIFY_SOCKET of the unit; it is tried again each second";
+                tracing::warn!(code = "HE-W126", %error, fix, "the service manager is not told");
+            }
             thread::sleep(AGAIN);
         }
-        tell();
-    };
-    let spawned = thread::Builder::new().name("manager".to_owned()).spawn(again);
-    if let Err(error) = spawned {
-        tracing::warn!(code = "HE-W126", %error, "nobody tells the service manager");
+        let before = self.before.map(Begun::serves);
+        if let Some(starter) = self.starter {
+            starter.tell();
+        }
+        if let Some(before) = before {
+            before.wait();
+        }
+        if let Some(next) = self.next {
+            next.know();
+        }
     }
 }
 

@@ -14,10 +14,12 @@
 //! nothing but how soon the old one leaves.
 //!
 //! Everything of the new one that can fail is started before it takes the right, and waits
-//! ([`Opening`]). The old one is there, and sends nothing, until the new one says that it serves
-//! ([`parting`]): so a service manager never watches a process that is gone.
+//! ([`Opening`], [`Teller`]). The old one is there until the new one says that it serves
+//! ([`parting`]), and tells the service manager, too: so that never watches a process that is gone.
 //!
-//! Invariant: from `Freeze` on a process sends only with the right. Bounds: a deadline for each
+//! Invariant: from `Freeze` on a process sends with the right only what goes along: media, RTCP and
+//! answers of sessions and connections that are handed over. What stays behind is the old one's
+//! until its end: it says BYE there, and answers WebRTC. Bounds: a deadline for each
 //! step before the decision (`giver`, `taker`); one takeover at a time.
 
 mod door;
@@ -47,7 +49,7 @@ use door::Closing;
 pub(super) use door::Door;
 use giver::Giver;
 pub(super) use giver::Kept;
-pub(super) use going_on::{confirm, take_over};
+pub(super) use going_on::{Teller, take_over};
 pub(super) use inherited::Inherited;
 use parting::Parting;
 pub use starter::{Starter, start_in_background};
@@ -116,6 +118,11 @@ pub(super) struct Giving {
 }
 
 impl Giving {
+    /// What other processes wait for, until they may take over from this one.
+    fn parting(&self) -> &Parting {
+        &self.parting
+    }
+
     /// The path of the socket goes with this process from now on.
     pub(super) fn own(&self) {
         self.closing.own();

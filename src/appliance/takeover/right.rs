@@ -7,7 +7,8 @@
 //! It is an eventfd that counts one, and both processes have it. To read it is to take it, and the
 //! kernel lets one of two readers have it. So at whatever moment either of them dies, is stopped or
 //! is slow: who finds the right gone knows that the other one has it, without a word.
-//! Invariant: it is never given back, so at most one of two processes sends, once one was frozen.
+//! Invariant: it is never given back, so at most one of two processes sends what is handed over,
+//! once one was frozen.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  headend serve --takeover --background     its child: the same words without --background
-//!    waits at a socket <----- a byte ---------- stdin: it serves; closed: it has ended
+//!    waits at a socket <----- a byte ---------- stdin: it serves; closed: its exit code
 //! ```
 //! A service manager runs a command for a reload, and waits for its end (`ExecReload=`). Which
 //! process serves then the child says itself. When the command ends before, the reload has failed,

@@ -11,14 +11,14 @@
 
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
-use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
-use rustix::process::{Resource, getrlimit};
+use rustix::process::{PidfdFlags, Resource, getpid, getrlimit, pidfd_open};
 
 use super::super::reload::push_patiently;
 use super::door::{Door, are_one};
@@ -26,7 +26,9 @@ use super::giver::tell_until;
 use super::inherited::{Inherited, TAKEOVER};
 use super::right::Right;
 use super::wire::{Wire, WireError};
-use super::{MESSAGE_MAX, PREPARE_MAX, QUIET_MAX, RECORD_MAX, TAKE_MAX, TELL_MAX, within};
+use super::{
+    MESSAGE_MAX, PREPARE_MAX, QUIET_MAX, RECORD_MAX, SERVES_MAX, TAKE_MAX, TELL_MAX, within,
+};
 use crate::base::ids::ShardId;
 use crate::base::time::Mono;
 use crate::library::title::{Adopted, FileIdentity, Title};
@@ -38,7 +40,7 @@ use crate::shard::sockets::UdpPair;
 use crate::shard::takeover::paths::Paths;
 use crate::shard::takeover::shares::{Files, Shares};
 use crate::shard::takeover::{Answer, Taken, TakeoverMessage};
-use crate::takeover::v1::{ShardRecord, TitleRecord};
+use crate::takeover::v1::{Fd, ShardRecord, TitleRecord};
 use crate::takeover::{Hello, Offer, ToNew, ToOld, WITHOUT_MAX};
 
 /// A takeover that the old process has agreed to.
@@ -122,8 +124,11 @@ impl Claim {
     /// Asks at a connection.
     pub(super) fn of(stream: UnixStream, path: &Path, may_end: bool) -> Result<Self, String> {
         let mut wire = Wire::new(stream);
-        let hello = Hello::new(env!("CARGO_PKG_VERSION"), may_end);
-        let said = wire.send(&ToOld::Hello(hello), &[], within(MESSAGE_MAX));
+        let own = pidfd_open(getpid(), PidfdFlags::empty()).ok();
+        let process = own.is_some().then_some(Fd(0));
+        let hello = Hello { process, ..Hello::new(env!("CARGO_PKG_VERSION"), may_end) };
+        let files: Vec<BorrowedFd<'_>> = own.iter().map(|file| file.as_fd()).collect();
+        let said = wire.send(&ToOld::Hello(hello), &files, within(MESSAGE_MAX));
         let (offer, mut files) = match wire.receive::<ToNew>(within(2 * MESSAGE_MAX)) {
             Ok((ToNew::Offer(offer), files)) => {
                 said.map_err(|error| error.to_string())?;
@@ -324,12 +329,24 @@ impl Begun {
         self.over
     }
 
-    /// Everybody knows that this process serves: the other one may end.
-    pub(in crate::appliance) fn serves(mut self) {
+    /// The service manager knows that this process serves: the other one may end.
+    pub(in crate::appliance) fn serves(mut self) -> Ending {
         // Where the door was not taken nobody listens at its path any more.
         let serves = ToOld::Serves { has_socket: self.claim.door.is_none() };
         // It fails where nobody is left to hear it.
         let _gone = self.claim.wire.send(&serves, &[], within(MESSAGE_MAX));
+        Ending(self.claim.wire)
+    }
+}
+
+/// The other process, which has heard that it may end, and tells the service manager, too.
+#[derive(Debug)]
+pub(in crate::appliance) struct Ending(Wire);
+
+impl Ending {
+    /// Waits until the other process has told everything.
+    pub(in crate::appliance) fn wait(self) {
+        while !self.0.is_closed_within(SERVES_MAX) {}
     }
 }
 

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Barrier, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 
-use rustix::process::{Resource, getrlimit};
+use rustix::process::{Pid, PidfdFlags, Resource, getrlimit, pidfd_open};
 
 use super::door::Door;
 use super::giver::{Became, Giver, Held, Kept, tell_until};
@@ -138,6 +138,7 @@ impl Old {
         // The process that tests run in is not to end.
         end.reach();
         let parting = Parting::default();
+        parting.know();
         let giver = Giver { door, kept: Kept::default(), poller, stop, end, opening, parting };
         Self { shards, giver, is_told_to_end, _folder: folder }
     }
@@ -381,14 +382,17 @@ fn right_that_both_take_at_one_moment_is_taken_by_one_of_them() {
 fn word_and_deadline_at_one_moment_leave_one_that_goes_on() {
     let around =
         |step: u32| TAKE_MAX - Duration::from_millis(3) + Duration::from_micros(500) * step;
+    let times = (0..12).map(around).chain([Duration::ZERO, 2 * TAKE_MAX]);
+    let went = [AtomicBool::new(false), AtomicBool::new(false)];
     thread::scope(|scope| {
-        for step in 0..12 {
+        for (step, time) in times.enumerate() {
+            let went = &went;
             scope.spawn(move || {
                 let (old, new) = (Old::new(), Shards::new());
                 let (became, begun) = old.serve(|stream| {
                     let claim = Claim::of(stream, Path::new("/nowhere"), false).unwrap();
                     let last = || {
-                        thread::sleep(around(step));
+                        thread::sleep(time);
                         Ok(())
                     };
                     let over = claim.take(&new.poller, &[8_000, 8_002], last).ok()?;
@@ -406,9 +410,11 @@ fn word_and_deadline_at_one_moment_leave_one_that_goes_on() {
                 old.shards.wait_for(told[1]);
                 assert_eq!(old.shards.told(), told, "step {step}");
                 assert_eq!(new.told().len(), usize::from(begun.is_some()), "step {step}");
+                went[usize::from(begun.is_some())].store(true, Ordering::Relaxed);
             });
         }
     });
+    assert!(went.iter().all(|it| it.load(Ordering::Relaxed)), "each goes on at times: {went:?}");
 }
 
 #[test]
@@ -429,7 +435,103 @@ fn shards_are_told_what_is_right_when_the_thread_of_a_takeover_breaks() {
     }
 }
 
+/// The thread goes on, and a later takeover takes place.
+#[test]
+fn fault_of_the_program_before_the_right_is_taken_ends_that_takeover_alone() {
+    let mut old = Old::new();
+    old.giver.kept.browsers = Some(|| panic!("as the test wants it"));
+    let [hello, freeze, _] = words();
+    let said = [hello, freeze].concat();
+    let (became, ()) = old.serve(|mut new| {
+        new.write_all(&said).unwrap();
+        offer_of(&new);
+        assert!(matches!(Wire::new(new).receive::<ToNew>(soon()), Err(WireError::Ended)));
+    });
+    assert!(matches!(&became, Became::Resumed(why) if why.contains("a fault")), "{became:?}");
+    old.shards.wait_for("resume");
+    assert!(old.accepts() && old.shards.told() == ["resume"]);
+}
+
+#[test]
+fn old_process_whose_thread_breaks_when_the_right_is_gone_waits_for_the_new_one_all_the_same() {
+    static IS_TAKEN: AtomicBool = AtomicBool::new(false);
+    let mut old = Old::new();
+    old.giver.kept.browsers = Some(|| {
+        for _ in 0..10_000 {
+            if IS_TAKEN.load(Ordering::Relaxed) {
+                panic!("as the test wants it");
+            }
+            thread::sleep(Duration::from_millis(1));
+        }
+        0
+    });
+    let [hello, freeze, _] = words();
+    let (became, ()) = old.serve(|mut new| {
+        new.write_all(&[hello, freeze].concat()).unwrap();
+        assert!(right_of(&new).take());
+        IS_TAKEN.store(true, Ordering::Relaxed);
+        old.shards.wait_for("leave");
+        new.write_all(&bytes_of(&ToOld::Serves { has_socket: false })).unwrap();
+    });
+    assert_eq!((became, old.shards.told()), (Became::Left, vec!["leave"]));
+}
+
+/// It may serve, and a service manager that was not told of it would end it with the old one.
+#[test]
+fn old_process_is_there_until_the_new_one_has_ended_though_their_connection_has() {
+    let old = Old::new();
+    let mut child = std::process::Command::new("sleep").arg("100").spawn().unwrap();
+    let process = pidfd_open(Pid::from_child(&child), PidfdFlags::empty()).unwrap();
+    let hello = Hello { process: Some(Fd(0)), ..Hello::new("test", false) };
+    let (became, ()) = old.serve(|stream| {
+        let mut wire = Wire::new(stream.try_clone().unwrap());
+        wire.send(&ToOld::Hello(hello), &[process.as_fd()], soon()).unwrap();
+        let right = right_of(&stream);
+        wire.send(&ToOld::Freeze, &[], soon()).unwrap();
+        old.shards.wait_for("freeze");
+        assert!(right.take());
+        drop((wire, stream));
+        old.shards.wait_for("leave");
+        thread::scope(|scope| {
+            let ends = scope.spawn(|| old.giver.parting.wait());
+            thread::sleep(Duration::from_millis(20));
+            assert!(!ends.is_finished(), "it is there");
+            child.kill().unwrap();
+            ends.join().unwrap().unwrap_err();
+        });
+        child.wait().unwrap();
+    });
+    assert_eq!(became, Became::Abandoned);
+}
+
 /// A shard hangs, and its inbox is full.
+#[test]
+fn old_process_that_goes_on_accepts_again_before_all_of_its_shards_have_heard_it() {
+    let inbox = Arc::new(Inbox::new(1).unwrap());
+    while inbox.push(Message::Stop).is_ok() {}
+    let mut old = Old::new();
+    old.giver.poller = Arc::new(Poller::new(vec![Arc::clone(&inbox)]));
+    old.giver.opening.pause();
+    let right = Right::new().unwrap();
+    thread::scope(|scope| {
+        let ends = scope.spawn(|| drop(Held::new(&old.giver, &right)));
+        for _ in 0..10_000 {
+            if old.accepts() {
+                break;
+            }
+            thread::sleep(Duration::from_millis(1));
+        }
+        assert!(old.accepts() && !ends.is_finished());
+        // Bounded by the messages of the inbox.
+        while !ends.is_finished() {
+            drop(inbox.pop_message());
+        }
+        ends.join().unwrap();
+    });
+    assert!(!right.take(), "this process has it");
+}
+
+/// The same.
 #[test]
 fn old_process_serves_nobody_any_more_whose_shard_does_not_hear_that_it_leaves() {
     let inbox = Arc::new(Inbox::new(1).unwrap());

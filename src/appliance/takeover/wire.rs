@@ -61,7 +61,8 @@ pub(super) trait Incoming: DeserializeOwned {
 /// A process that takes over has little to say: whoever connects costs the old one no more.
 impl Incoming for ToOld {
     const BYTES_MAX: u32 = 64 << 10;
-    const DESCRIPTORS_MAX: u32 = 0;
+    /// The process itself.
+    const DESCRIPTORS_MAX: u32 = 1;
     const MAY_BE_APART: bool = false;
 }
 
@@ -214,9 +215,15 @@ impl Wire {
 
     /// Whether the other end is closed. What it has said before is still received.
     pub(super) fn is_closed(&self) -> bool {
+        self.is_closed_within(Duration::ZERO)
+    }
+
+    /// Waits until the other end is closed, this long at most.
+    pub(super) fn is_closed_within(&self, time: Duration) -> bool {
         let mut polled = [PollFd::new(&self.stream, PollFlags::empty())];
+        let time = Timespec::try_from(time).unwrap_or_default();
         // A signal that interrupts it has nothing of it known: who asks does so again.
-        let _interrupted = rustix::event::poll(&mut polled, Some(&Timespec::default()));
+        let _interrupted = rustix::event::poll(&mut polled, Some(&time));
         polled[0].revents().intersects(PollFlags::HUP | PollFlags::ERR)
     }
 

@@ -128,11 +128,12 @@ fn peer_that_reads_a_little_now_and_then_does_not_prolong_the_deadline() {
 }
 
 #[test]
-fn new_process_may_say_little_and_send_no_descriptor() {
+fn new_process_may_say_little_and_send_one_descriptor() {
     let head = |bytes, descriptors| Head { bytes, descriptors, is_apart: false }.to_bytes();
     for (head, is_fine) in [
         (Head { bytes: 2, descriptors: 0, is_apart: true }.to_bytes(), false),
-        (head(2, 1), false),
+        (head(2, 1), true),
+        (head(2, 2), false),
         (head((64 << 10) + 1, 0), false),
         (head(MESSAGE_BYTES_MAX, 0), false),
         (head(64 << 10, 0), true),
