@@ -36,15 +36,17 @@ impl Manager {
         Self { _folder: folder, path, socket }
     }
 
-    /// The main process of which it hears.
+    /// The main process of which it hears, from that process.
     fn hear(&self) -> i32 {
+        let text = self.hear_text();
+        let main = text.strip_prefix("READY=1\n").unwrap_or_else(|| panic!("{text}"));
+        main_process(main)
+    }
+
+    fn hear_text(&self) -> String {
         let mut bytes = [0; 256];
         let len = self.socket.recv(&mut bytes).unwrap();
-        let text = String::from_utf8_lossy(&bytes[..len]).into_owned();
-        let mut lines = text.lines();
-        assert_eq!(lines.next(), Some("READY=1"), "{text}");
-        let pid = lines.next().and_then(|line| line.strip_prefix("MAINPID="));
-        pid.and_then(|pid| pid.parse().ok()).unwrap_or_else(|| panic!("{text}"))
+        String::from_utf8_lossy(&bytes[..len]).into_owned()
     }
 
     fn command(&self, site: &Site, files: &Path) -> Command {
@@ -52,6 +54,30 @@ impl Manager {
         command.env("NOTIFY_SOCKET", &self.path);
         command
     }
+}
+
+fn main_process(text: &str) -> i32 {
+    let pid = text.trim_end().strip_prefix("MAINPID=");
+    pid.and_then(|pid| pid.parse().ok()).unwrap_or_else(|| panic!("{text}"))
+}
+
+/// The manager would end the new server with it.
+#[test]
+fn main_process_of_a_unit_that_does_not_hear_it_is_not_taken_over() {
+    let site = Site::new("");
+    let files = tempfile::tempdir_in(scratch()).unwrap();
+    let inner = site.command("1", files.path());
+    let mut command = Command::new("sh");
+    command.args(["-c", "SYSTEMD_EXEC_PID=$$ exec \"$0\" \"$@\""]);
+    command.arg(inner.get_program()).args(inner.get_args());
+    for (name, value) in inner.get_envs() {
+        command.env(name, value.unwrap_or_default());
+    }
+    command.env_remove("NOTIFY_SOCKET");
+    let mut old = Server::run(command, files);
+    let refused = site.refused("1");
+    assert!(refused.contains("Type=notify"), "{refused}");
+    old.assert_alive();
 }
 
 #[test]
@@ -69,6 +95,8 @@ fn reload_of_a_unit_ends_when_the_new_server_is_its_main_process() {
     assert_eq!(ended.status.code(), Some(0), "{ended:?}");
     let main = manager.hear();
     assert_ended_well(&mut old);
+    // Of the old one, which is heard where NotifyAccess=main holds.
+    assert_eq!(main_process(&manager.hear_text()), main);
     player.receive_packets(2, PATIENCE);
     Client::connect(old.rtsp).request("OPTIONS", "*", &[]).expect(200);
     let pid = Pid::from_raw(main).unwrap();
