@@ -5,6 +5,7 @@
 #   scripts/simulate.sh 1 SEED                 one seed again, shown step by step
 #   scripts/simulate.sh node SEEDS [FIRST]     the same of a node: shards, workers and clients
 #   scripts/simulate.sh node 1 SEED
+#   scripts/simulate.sh takeovers SEEDS [FIRST]    the same, with processes that take over
 #
 # One seed is one run, to the last step. A seed that breaks a rule is named at the end, with the
 # command that runs it again. OPTIMISED=1 builds the release profile first: for many thousands.
@@ -14,6 +15,9 @@ cd "$(dirname "$0")/.."
 runs=every_seed
 if [[ ${1:-} == node ]]; then
     runs=every_run_of_a_node
+    shift
+elif [[ ${1:-} == takeovers ]]; then
+    runs=processes_take_over
     shift
 fi
 if (($# < 1 || $# > 2)); then

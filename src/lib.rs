@@ -5,7 +5,8 @@
 //!
 //! ```text
 //! 0  base                        time, ids, limits, the timer wheel
-//! 1  mapped  metrics             files as memory for the kernel; counters
+//! 1  mapped  metrics  takeover   files as memory for the kernel; counters; records for a process
+//!                                that takes over
 //! 2  rtsp  rtp  rtcp  media      wire formats and media formats
 //! 3  sdp  library  config        a title in words; the folder of titles; what may be set
 //! 4  access  sandbox             who may do what; what the process itself may do
@@ -181,6 +182,7 @@ pub mod sdp;
 pub mod session;
 pub mod shard;
 pub mod store;
+pub mod takeover;
 pub mod vod;
 pub mod whep;
 pub mod worker;

@@ -67,6 +67,18 @@ impl Guard {
         Self { config, nonce: hex(&random.to_be_bytes()) }
     }
 
+    /// A guard that goes on with a nonce that its client was told.
+    #[must_use]
+    pub fn with_nonce(config: GuardConfig, nonce: String) -> Self {
+        Self { config, nonce }
+    }
+
+    /// The nonce that its client was told, or will be.
+    #[must_use]
+    pub fn nonce(&self) -> &str {
+        &self.nonce
+    }
+
     /// Offers something else from now on, with the same nonce.
     pub fn offer(&mut self, config: GuardConfig) {
         self.config = config;

@@ -4,7 +4,7 @@
 //! process from ending when it was asked to.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
@@ -12,19 +12,26 @@ use crate::cli;
 
 /// Whether the appliance has ended.
 #[derive(Debug, Clone, Default)]
-pub(super) struct End(Arc<AtomicBool>);
+pub(super) struct End(Arc<Shared>);
+
+#[derive(Debug, Default)]
+struct Shared {
+    is_reached: AtomicBool,
+    /// How often limits were lifted.
+    lifted: AtomicU64,
+}
 
 impl End {
     /// Everything has ended by itself.
     pub(super) fn reach(&self) {
-        self.0.store(true, Ordering::Release);
+        self.0.is_reached.store(true, Ordering::Release);
     }
 
     /// Ends the process with a failure after [`END_MAX`], unless the end is reached by then.
     pub(super) fn limit(&self) {
-        let end = self.clone();
+        let (end, lifted) = (self.clone(), self.lifted());
         let spawned = thread::Builder::new().name("end".to_owned()).spawn(move || {
-            end.expire(END_MAX, || {
+            end.expire(END_MAX, lifted, || {
                 tracing::error!(code = "HE-E405", "the end takes too long: what hangs is left");
                 cli::log::flush();
                 std::process::exit(1);
@@ -35,9 +42,18 @@ impl End {
         }
     }
 
-    fn expire(&self, limit: Duration, on_late: impl FnOnce()) {
+    /// Limits that there are count no more: the process waits for another one now.
+    pub(super) fn lift(&self) {
+        self.0.lifted.fetch_add(1, Ordering::AcqRel);
+    }
+
+    fn lifted(&self) -> u64 {
+        self.0.lifted.load(Ordering::Acquire)
+    }
+
+    fn expire(&self, limit: Duration, lifted: u64, on_late: impl FnOnce()) {
         thread::sleep(limit);
-        if !self.0.load(Ordering::Acquire) {
+        if !self.0.is_reached.load(Ordering::Acquire) && self.lifted() == lifted {
             on_late();
         }
     }
@@ -52,11 +68,14 @@ mod tests {
 
     #[test]
     fn what_has_not_ended_in_time_is_ended_and_nothing_else_is() {
-        let mut was_late = [false; 2];
+        let mut was_late = [false; 4];
         let end = End::default();
-        end.expire(Duration::ZERO, || was_late[0] = true);
+        end.expire(Duration::ZERO, 0, || was_late[0] = true);
+        end.lift();
+        end.expire(Duration::ZERO, 0, || was_late[1] = true);
+        end.expire(Duration::ZERO, end.lifted(), || was_late[2] = true);
         end.reach();
-        end.expire(Duration::ZERO, || was_late[1] = true);
-        assert_eq!(was_late, [true, false]);
+        end.expire(Duration::ZERO, end.lifted(), || was_late[3] = true);
+        assert_eq!(was_late, [true, false, true, false]);
     }
 }

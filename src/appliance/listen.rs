@@ -10,6 +10,8 @@ use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
 use super::RunError;
+use super::takeover::Inherited;
+use super::takeover::inherited::{self, ADMIN, spelled};
 use crate::base::host::Host;
 use crate::config::Config;
 use crate::consumers::rtsp_listener::Speaks;
@@ -63,26 +65,35 @@ pub(super) struct Sockets {
     pub(super) warnings: Vec<String>,
 }
 
-/// Opens what `config` asks for, for `shard_count` shards.
+/// Opens what `config` asks for, for `shard_count` shards; what another process offers of it is
+/// taken instead.
 pub(super) fn open(
     config: &Config,
     shard_count: usize,
     gives_way: GivesWay,
+    inherited: &mut Inherited,
 ) -> Result<Sockets, RunError> {
     let patience = Patience::new();
     let mut warnings = Vec::new();
-    let admin = open_admin(&patience, config.admin, gives_way.admin, &mut warnings)?;
+    let admin = match inherited.take_listener(ADMIN, config.admin) {
+        Some(admin) => admin,
+        None => {
+            inherited.check_free("admin", Protocol::Tcp, config.admin)?;
+            open_admin(&patience, config.admin, gives_way.admin, &mut warnings)?
+        }
+    };
     let mut listeners: Listeners = (0..shard_count).map(|_| Vec::new()).collect();
     let mut open = |name, speaks, wanted: &[SocketAddr]| {
-        open_listeners(&patience, (name, speaks), wanted, &mut listeners)
+        open_listeners(&patience, (name, speaks), wanted, &mut listeners, inherited)
     };
     let rtsp_addrs = open("RTSP", Speaks::Rtsp, &config.listen)?;
     let http_addrs = open(HTTP, Speaks::Http, &config.http.listen)?;
     let wanted = config.tls.files().map_or(&[][..], |_| &config.tls.listen);
     let rtsps_addrs = open(RTSPS, Speaks::Tls, wanted)?;
     let pair_host = pair_host(&rtsp_addrs);
-    let open_pairs = |first| {
-        let pairs = (0..shard_count).map(|shard| open_pair(&patience, first, shard, pair_host));
+    let mut open_pairs = |first| {
+        let pairs =
+            (0..shard_count).map(|shard| open_pair(&patience, first, shard, pair_host, inherited));
         pairs.collect::<Result<Vec<_>, RunError>>()
     };
     let mut pairs = open_pairs(config.rtp_port);
@@ -94,9 +105,9 @@ pub(super) fn open(
         pairs = Ok(free);
     }
     let pairs = pairs?;
-    let hls = open_hls(&patience, &config.hls.listen, gives_way.hls, &mut warnings)?;
+    let hls = open_hls(&patience, &config.hls.listen, gives_way.hls, &mut warnings, inherited)?;
     let wanted = if hls.is_empty() { &[][..] } else { &config.webrtc.listen };
-    let webrtc = open_webrtc(&patience, wanted, gives_way.webrtc, &mut warnings)?;
+    let webrtc = open_webrtc(&patience, wanted, gives_way.webrtc, &mut warnings, inherited)?;
     let hls_addrs = hls.iter().filter_map(|hls| hls.local_addr().ok()).collect();
     let rtp_port = pairs.first().map_or(0, |pair| pair.rtp_port);
     let of_shard = |(listeners, pair)| ShardSockets { listeners, pair };
@@ -124,9 +135,17 @@ fn open_listeners(
     (what, speaks): (&str, Speaks),
     wanted: &[SocketAddr],
     of_shards: &mut Listeners,
+    inherited: &mut Inherited,
 ) -> Result<Vec<SocketAddr>, RunError> {
     let mut addrs = Vec::with_capacity(wanted.len());
     for wanted in wanted {
+        if let Some((bound, sockets)) = inherited.take_listeners(spelled(speaks), *wanted) {
+            share_listeners(sockets, speaks, of_shards)
+                .map_err(|error| refused(what, bound, &error))?;
+            addrs.push(bound);
+            continue;
+        }
+        inherited.check_free(what, Protocol::Tcp, *wanted)?;
         let bound = patience.open(what, *wanted, || bind_any(*wanted, probe))?;
         for listeners in of_shards.iter_mut() {
             let listener = listen_tcp(bound).map_err(|error| refused(what, bound, &error))?;
@@ -135,6 +154,27 @@ fn open_listeners(
         addrs.push(bound);
     }
     Ok(addrs)
+}
+
+/// Gives each shard a listener of another process, and no listener to nobody: clients wait at each.
+/// Shards that are more than listeners accept at one together.
+fn share_listeners(
+    sockets: Vec<OwnedFd>,
+    speaks: Speaks,
+    of_shards: &mut Listeners,
+) -> io::Result<()> {
+    let (shards, count) = (of_shards.len(), sockets.len());
+    for (shard, listeners) in of_shards.iter_mut().enumerate().skip(count) {
+        if let Some(socket) = sockets.get(shard % count.max(1)) {
+            listeners.push((speaks, socket.try_clone()?));
+        }
+    }
+    for (place, socket) in sockets.into_iter().enumerate() {
+        if let Some(listeners) = of_shards.get_mut(place % shards.max(1)) {
+            listeners.push((speaks, socket));
+        }
+    }
+    Ok(())
 }
 
 /// The listener of the API.
@@ -197,9 +237,16 @@ fn open_hls(
     wanted: &[SocketAddr],
     gives_way: bool,
     warnings: &mut Vec<String>,
+    inherited: &mut Inherited,
 ) -> Result<Vec<TcpListener>, RunError> {
     let bind = |addr| bind_any(addr, |addr| listen_backlog(addr, HLS_BACKLOG));
-    let open = |addr: &SocketAddr| open_or_free(patience, HLS, *addr, gives_way, warnings, bind);
+    let open = |addr: &SocketAddr| match inherited.take_listener(inherited::HLS, *addr) {
+        Some(listener) => Ok(listener),
+        None => {
+            inherited.check_free(HLS, Protocol::Tcp, *addr)?;
+            open_or_free(patience, HLS, *addr, gives_way, warnings, bind)
+        }
+    };
     wanted.iter().map(open).collect()
 }
 
@@ -209,10 +256,20 @@ fn open_webrtc(
     wanted: &[SocketAddr],
     gives_way: bool,
     warnings: &mut Vec<String>,
+    inherited: &mut Inherited,
 ) -> Result<Vec<UdpSocket>, RunError> {
     let bind = |addr| bind_any(addr, bind_udp);
-    let open = |addr: &SocketAddr| open_or_free(patience, WEBRTC, *addr, gives_way, warnings, bind);
-    wanted.iter().map(open).collect()
+    let mut sockets = Vec::with_capacity(wanted.len());
+    for wanted in wanted {
+        match inherited.take_listeners(inherited::WEBRTC, *wanted) {
+            Some((_, taken)) => sockets.extend(taken.into_iter().map(UdpSocket::from)),
+            None => {
+                inherited.check_free(WEBRTC, Protocol::Udp, *wanted)?;
+                sockets.push(open_or_free(patience, WEBRTC, *wanted, gives_way, warnings, bind)?);
+            }
+        }
+    }
+    Ok(sockets)
 }
 
 fn bind_udp(addr: SocketAddr) -> io::Result<UdpSocket> {
@@ -284,15 +341,25 @@ fn open_pair(
     first: u16,
     shard: usize,
     host: Host,
+    inherited: &mut Inherited,
 ) -> Result<UdpPair, RunError> {
     if first == 0 {
+        if let Some(pair) = inherited.take_pair(shard, host, 0) {
+            return Ok(pair);
+        }
         return udp_pair(host, None).map_err(|error| refused("RTP", host.at(0), &error));
     }
     let port = u16::try_from(shard * 2).ok().and_then(|offset| first.checked_add(offset));
     let Some(port) = port else {
         return Err(RunError::Config(format!("no RTP port is left for shard {shard}")));
     };
+    if let Some(pair) = inherited.take_pair(shard, host, port) {
+        return Ok(pair);
+    }
     let addr = host.at(port);
+    for addr in [addr, host.at(port.saturating_add(1))] {
+        inherited.check_free("RTP", Protocol::Udp, addr)?;
+    }
     patience.open("RTP", addr, || udp_pair(host, Some(port)))
 }
 

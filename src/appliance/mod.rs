@@ -12,6 +12,7 @@
 mod balance;
 pub mod base;
 mod certificates;
+mod control;
 mod draining;
 mod end;
 mod gate;
@@ -19,18 +20,21 @@ mod hls;
 mod limited;
 mod limits;
 mod listen;
+mod manager;
 pub mod node;
+mod opening;
 mod operators;
 mod playlists;
 mod reflect;
 mod reload;
 mod signals;
+mod takeover;
 mod urgency;
 mod view;
 mod watchdog;
 
 use std::io;
-use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::net::{IpAddr, SocketAddr};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::sync::Arc;
@@ -49,8 +53,8 @@ use crate::config::image_memory::ImageMemory;
 use crate::config::multicast::MulticastConfig;
 use crate::config::{Config, ShardPriority};
 use crate::host;
+use crate::http::Intake;
 use crate::http::operators::Operators;
-use crate::http::{self, ApplianceView, Intake};
 use crate::library::{CLIP_NAME, LIBRARY_PATH, Library};
 use crate::live::core::groups::MulticastSettings;
 use crate::metrics::cells::{SESSION_STATES, ShardCells};
@@ -58,7 +62,7 @@ use crate::poll::poller::Poller;
 use crate::sandbox::places::Places;
 use crate::sandbox::{Entered, Role, Sandbox, SandboxError};
 use crate::session::cx::SessionConfig;
-use crate::shard::inbox::{Inbox, Message};
+use crate::shard::inbox::Inbox;
 use crate::shard::ktls::is_available as kernel_tls_available;
 use crate::shard::priority::{set_fifo, try_fifo};
 use crate::shard::ring::{RingConfig, Uring};
@@ -66,14 +70,18 @@ use crate::shard::sockets::groups;
 use crate::shard::{Shard, ShardConfig};
 use crate::worker::{Pool, PoolConfig, PoolError, has_topology};
 use certificates::Certificates;
+use control::stop_shards;
 use end::End;
 use limits::LockedMemory;
 pub use listen::GivesWay;
 use listen::Sockets;
+use opening::Opening;
 use playlists::PlaylistStore;
 pub use reload::ReadAgain;
-use reload::{Reloader, push_patiently};
+use reload::Reloader;
 pub use signals::EarlyHangup;
+use takeover::{Claim, Door, Giving};
+pub use takeover::{Starter, TakeoverAsk, start_in_background};
 use view::{Told, View};
 
 /// Why the appliance did not start, or stopped.
@@ -100,6 +108,12 @@ pub enum RunError {
         /// Why.
         reason: String,
     },
+    /// No takeover takes place: exit code 2.
+    #[error("{0}")]
+    Takeover(String),
+    /// Another program has taken over, and ended before it said that it served.
+    #[error("the program that has taken over ended before it said that it served: nobody serves")]
+    Abandoned,
     /// The ledger of a base cannot be read or written.
     #[error("{0}")]
     Ledger(String),
@@ -117,7 +131,7 @@ impl RunError {
     /// The user asked for what cannot be had: exit code 2.
     #[must_use]
     pub fn is_usage(&self) -> bool {
-        matches!(self, Self::Config(_) | Self::Listen(_) | Self::NoRing(_))
+        matches!(self, Self::Config(_) | Self::Listen(_) | Self::NoRing(_) | Self::Takeover(_))
     }
 }
 
@@ -157,7 +171,7 @@ type Companion = Box<dyn FnOnce(Serving) -> Box<dyn FnOnce()>>;
 
 /// Serves until a signal comes and everything is drained. With `read_again` a SIGHUP has the
 /// configuration read again, as the API can; without it a SIGHUP is logged and changes nothing.
-/// `early` has noted those that came before.
+/// `early` has noted those that came before. With `ask` it takes over from the server that runs.
 ///
 /// # Errors
 /// See [`RunError`].
@@ -166,8 +180,9 @@ pub fn run(
     gives_way: GivesWay,
     read_again: Option<ReadAgain>,
     early: EarlyHangup,
+    ask: Option<TakeoverAsk>,
 ) -> Result<(), RunError> {
-    let prepared = Prepared::new(config, gives_way, Role::Serve)?;
+    let prepared = Prepared::new(config, gives_way, Role::Serve, ask)?;
     run_beside(prepared, read_again, early, None)
 }
 
@@ -186,10 +201,21 @@ struct Prepared {
     checks: Vec<host::Check>,
     /// URL of the base, of a node.
     base: Option<String>,
+    /// The server that this one takes over from.
+    claim: Option<Claim>,
+    /// The program that waits until this one has.
+    starter: Option<Starter>,
+    /// By which another program takes over from this one.
+    door: Option<Door>,
 }
 
 impl Prepared {
-    fn new(config: Config, gives_way: GivesWay, role: Role) -> Result<Self, RunError> {
+    fn new(
+        config: Config,
+        gives_way: GivesWay,
+        role: Role,
+        ask: Option<TakeoverAsk>,
+    ) -> Result<Self, RunError> {
         let started = Instant::now();
         // Before anything needs a ring: workers and shards would each say it in their own way.
         host::ring::check().map_err(RunError::NoRing)?;
@@ -198,7 +224,14 @@ impl Prepared {
         let checks = examine(&config);
         let sandbox = sandbox(&config, role)?;
         let mut fit = fit(config, sandbox.keeps_capabilities())?;
-        let mut sockets = listen::open(&fit.config, fit.cpus.shards.len(), gives_way)?;
+        let count = fit.cpus.shards.len();
+        let claim = ask.as_ref().map(|ask| takeover::ask(&fit.config, count, ask));
+        let mut claim = claim.transpose()?;
+        let old = claim.as_ref().and_then(Claim::pid);
+        fit.warnings.extend(old.and_then(manager::leaves_unit));
+        let mut inherited = claim.as_mut().map(Claim::take_sockets).unwrap_or_default();
+        let mut sockets = listen::open(&fit.config, count, gives_way, &mut inherited)?;
+        drop(inherited);
         fit.warnings.append(&mut sockets.warnings);
         // The key may be one that root alone reads.
         let certificates = Certificates::open(&fit.config).map_err(RunError::Config)?;
@@ -207,6 +240,10 @@ impl Prepared {
         fit.warnings.extend(certificates.kernel_warning(&fit.config));
         let sandbox = sandbox.enter().map_err(given_up)?;
         cli::log::start_writer().map_err(system("the log's thread does not start"))?;
+        let door = match role {
+            Role::Serve => takeover::door(&fit.config, claim.as_mut(), &mut fit.warnings)?,
+            Role::Node | Role::Base => None,
+        };
         let library = open_library(&fit.config)?;
         let playlists = open_playlists(&fit.config)?;
         let operators = Operators::new(operators::read(&fit.config).map_err(RunError::Config)?);
@@ -222,6 +259,9 @@ impl Prepared {
             sandbox,
             checks,
             base: None,
+            claim,
+            starter: ask.and_then(|ask| ask.starter),
+            door,
         })
     }
 }
@@ -254,6 +294,9 @@ fn serve(
     let (poller, guest_wake) = poller(&config, &cpus)?;
     let pool = start_pool(&config, &cpus, titles, &library, &poller)?;
     let cells: Vec<Arc<ShardCells>> = cpus.shards.iter().map(|_| Arc::default()).collect();
+    let kept = prepared.door.as_ref().map(|_| takeover::Kept::of(&prepared.sockets)).transpose();
+    let kept = kept.map_err(system("sockets cannot be kept for a takeover"))?;
+    let ports: Vec<u16> = prepared.sockets.shards.iter().map(|s| s.pair.rtp_port).collect();
     let Sockets { shards, admin, rtsp_addrs, rtp_port, pair_host, .. } = prepared.sockets;
     let (hls, hls_addrs) = prepared.sockets.hls;
     let webrtc = prepared.sockets.webrtc;
@@ -261,7 +304,9 @@ fn serve(
     let (ended, has_ended) = mpsc::channel();
     let (shared, limited) = limited::begin(&config, titles, cpus.shards.len(), &pool.queue());
     let mut running = Vec::with_capacity(cpus.shards.len());
+    let mut claim = prepared.claim;
     for (index, of_shard) in shards.into_iter().enumerate() {
+        claim.as_mut().map_or(Ok(()), Claim::check).map_err(RunError::Takeover)?;
         let shard = ShardConfig {
             id: ShardId(u8::try_from(index).unwrap_or(u8::MAX)),
             poller: Arc::clone(&poller),
@@ -278,6 +323,7 @@ fn serve(
             addresses: Arc::clone(&shared.connections),
             paths: Arc::clone(&paths),
             ring: ring_config(&config, ring_entries),
+            waits: claim.is_some(),
         };
         running.push(Some(start_shard(shard, cpus.shards[index], priority, ended.clone())?));
     }
@@ -286,11 +332,15 @@ fn serve(
     let edits = (playlists, limited, hls_addrs.clone());
     let view = View::new(Arc::clone(&poller), cells, counts, held, reloading, edits, &config);
     let (stop, shutdown) = watch::channel(false);
+    // From here to the end of `take_over` another process may serve: threads wait for the opening.
+    let opening = Opening::new(claim.is_none());
     let around = (&poller, pool.queue(), Arc::clone(&shared.throttle), paths);
     let (of_browsers, listening) = ((shared.hls, shared.viewers), (hls, webrtc, guest_wake));
-    let hls = hls::start(&config, of_browsers, listening, around, shutdown.clone())?;
+    let hls = hls::start(&config, of_browsers, listening, around, (shutdown.clone(), &opening))?;
     let http = (admin, operators, shared.admin.clone());
-    let control = start_control(http, &view, shutdown, &poller, (end.clone(), early))?;
+    let signals = (end.clone(), early, opening.clone());
+    let control = control::start(http, &view, shutdown, &poller, signals)?;
+    let giving = takeover::give(prepared.door.zip(kept), (&poller, &stop, end), &opening)?;
     let sandbox = close(prepared.sandbox, &mut told);
     let startup = Startup {
         version: env!("CARGO_PKG_VERSION").into(),
@@ -309,10 +359,23 @@ fn serve(
         example_paths: example_paths(&library),
         sandbox,
         warnings: warnings(&config, &library, told, &running),
-        ready_in_ms: u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
+        ready_in_ms: 0,
     };
+    let teller = takeover::Teller::start();
+    let teller = teller.map_err(system("the thread that tells who waits does not start"))?;
+    let (around, starter) = ((&*view, &opening), prepared.starter.as_ref());
+    let begun = claim.map(|it| takeover::take_over(it, (&poller, &ports), around, starter));
+    let begun = begun.transpose()?;
+    let ready_in_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+    let startup = Startup { ready_in_ms, ..startup };
     // Before the banner: who has read that may ask whether the server is ready.
     view.begin(Told { startup: startup.to_json(), checks: prepared.checks, base: prepared.base });
+    giving.iter().for_each(Giving::own);
+    if opening.open() {
+        end.limit();
+        stop_shards(&poller);
+    }
+    teller.tell(begun, prepared.starter, giving.as_ref());
     startup.print_aside();
     let serving = Serving { viewers, view: Arc::clone(&view), peers: shared.peers };
     let end_companion = companion.map(|start| start(serving));
@@ -324,7 +387,10 @@ fn serve(
     pool.stop();
     let _hls_panicked = hls.map(JoinHandle::join);
     let _panicked = control.join();
-    result
+    match giving {
+        Some(giving) => giving.end(result),
+        None => result,
+    }
 }
 
 /// Looks at the machine, before the ports are taken. It makes rings to try them, and the kernel
@@ -600,64 +666,6 @@ fn make_urgent(priority: ShardPriority) -> Option<String> {
     let ShardPriority::Fifo(fifo) = priority else { return None };
     let error = set_fifo(fifo).err()?;
     Some(format!("shards run with normal priority: {error} (HE-W104)"))
-}
-
-/// The control thread, with signals that stop the shards: the first asks, a second insists; and
-/// with SIGHUP, which has the configuration file read again.
-fn start_control(
-    (admin, operators, intake): (TcpListener, Operators, Intake),
-    view: &Arc<View>,
-    shutdown: watch::Receiver<bool>,
-    poller: &Arc<Poller<Inbox>>,
-    (end, early): (End, EarlyHangup),
-) -> Result<JoinHandle<()>, RunError> {
-    let drained = end_when_drained(Arc::clone(view), Arc::clone(poller), end.clone());
-    let poller = Arc::clone(poller);
-    let mut is_stopping = false;
-    let on_stop = signals::on_stop(move |signal| {
-        if std::mem::replace(&mut is_stopping, true) {
-            cli::log::flush();
-            std::process::exit(1);
-        }
-        let signal = signal.as_str();
-        tracing::info!(code = "HE-I401", signal, "stopping: BYE to all, then the end");
-        end.limit();
-        stop_shards(&poller);
-    });
-    let reloads = Arc::clone(view);
-    let on_hangup = signals::on_hangup(early, move || {
-        if reloads.is_reloadable() {
-            // What it says is in the log.
-            drop(reloads.reload());
-        } else if reloads.reload_certificate() {
-            // The same.
-        } else {
-            let fix = "start with -c FILE to have a configuration that can be read again";
-            tracing::warn!(code = "HE-W403", fix, "SIGHUP: there is no configuration file to read");
-        }
-    });
-    let watch = view.watch_certificate();
-    let balance = view.balance();
-    let signals = async move {
-        tokio::join!(on_stop, on_hangup, watch, drained, balance);
-    };
-    let view: Arc<dyn ApplianceView> = Arc::clone(view) as _;
-    let served = http::spawn(admin, (view, operators), intake, shutdown, signals);
-    served.map_err(system("the control thread does not start"))
-}
-
-/// Stops the shards when the server is drained and its order says so.
-async fn end_when_drained(view: Arc<View>, poller: Arc<Poller<Inbox>>, end: End) {
-    view.until_exit().await;
-    end.limit();
-    stop_shards(&poller);
-}
-
-fn stop_shards(poller: &Poller<Inbox>) {
-    for inbox in poller.inboxes() {
-        // A shard that does not read its inbox does not stop either.
-        let _hangs = push_patiently(inbox, Message::Stop);
-    }
 }
 
 /// Joins the shards in the order in which they end. When one fails the others are stopped too: the

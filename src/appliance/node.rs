@@ -65,7 +65,7 @@ pub fn run(
     let addr = options.facts.addr;
     let is_insecure = matches!(options.security, Security::Insecure);
     // Before its folder: what is made there belongs to the user that is left.
-    let mut prepared = Prepared::new(config, gives_way, Role::Node)?;
+    let mut prepared = Prepared::new(config, gives_way, Role::Node, None)?;
     let mut node = Node::open(options.clone()).map_err(usage)?;
     let runtime = runtime().map_err(system("the threads of the agent do not start"))?;
     let rtsp = &prepared.sockets.rtsp_addrs;

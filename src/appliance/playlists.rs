@@ -1,11 +1,12 @@
 //! Playlists that operators have edited, kept for the next start: a file for each path.
 //!
 //! ```text
-//!  edit --shard--> answer --keep--> state_dir/playlists/live%2Flinear.json.new --rename--> ..json
+//!  edit --shard--> answer --keep--> state_dir/playlists/live%2Fa.json.PID.new --rename--> ..json
 //!  start, reload: file --checks--> PathTable::edited_playlists --shards--> schedules
 //! ```
 //! A file says which list of the configuration was edited. When the configuration has another list
-//! now, that one counts, and the file is removed.
+//! now, that one counts, and the file is removed as soon as the configuration is in force: a
+//! process that is to take over only reads before.
 //! Invariants: a file is whole, the old one or the new one; an older list never replaces a newer
 //! one; nothing here runs on a shard. Bounds: `FILE_BYTES_MAX`, `PLAYLIST_ITEMS_MAX`.
 
@@ -67,7 +68,7 @@ impl PlaylistStore {
         Ok(Self { folder, kept: Mutex::default() })
     }
 
-    /// The table with the edits that were kept of its playlists.
+    /// The table with the edits that were kept of its playlists. Changes no file.
     pub(super) fn restore(&self, paths: &Arc<PathTable>) -> Arc<PathTable> {
         let Some(folder) = &self.folder else { return Arc::clone(paths) };
         let _held = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
@@ -78,14 +79,7 @@ impl PlaylistStore {
                 Ok(Some(edited)) => {
                     table.edited_playlists.insert(path.clone(), edited);
                 }
-                Ok(None) => {}
-                Err(ReadError::OtherList) => {
-                    tracing::info!(
-                        code = "HE-I317", path, file = %file.display(),
-                        "the configured playlist of {path} has changed: earlier edits are dropped"
-                    );
-                    let _stays_and_is_dropped_again = fs::remove_file(&file);
-                }
+                Ok(None) | Err(ReadError::OtherList) => {}
                 Err(ReadError::Damaged(reason)) => tracing::warn!(
                     code = "HE-W311", path, file = %file.display(), reason,
                     "kept edits of the playlist of {path} cannot be used: {reason}"
@@ -93,6 +87,34 @@ impl PlaylistStore {
             }
         }
         Arc::new(table)
+    }
+
+    /// Removes files with edits of other lists than those of this table, which is in force.
+    pub(super) fn drop_others(&self, paths: &PathTable) {
+        let Some(folder) = &self.folder else { return };
+        let _held = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        for (path, config) in paths.named.iter().filter(|(_, config)| config.is_playlist()) {
+            let file = folder.join(file_name(path));
+            if read(&file, path, &digest(&config.playlist)) == Err(ReadError::OtherList) {
+                tracing::info!(
+                    code = "HE-I317", path, file = %file.display(),
+                    "the configured playlist of {path} has changed: earlier edits are dropped"
+                );
+                let _stays_and_is_dropped_again = fs::remove_file(&file);
+            }
+        }
+    }
+
+    /// Removes what other processes have not finished to write: they have ended, or have handed
+    /// over to this one. The edit of one that still writes is told as lost.
+    pub(super) fn drop_unfinished(&self) {
+        let Some(folder) = &self.folder else { return };
+        let _held = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+            if entry.file_name().as_encoded_bytes().ends_with(b".new") {
+                let _is_gone = fs::remove_file(entry.path());
+            }
+        }
     }
 
     /// Keeps a list that was edited; false without a folder. Blocks on the disk.
@@ -193,10 +215,11 @@ fn read(file: &Path, path: &str, configured: &str) -> Result<Option<EditedPlayli
     kept.check(path, configured).map(Some)
 }
 
-/// Beside the file, then in its place: a crash leaves the old one or the new one.
+/// Beside the file, then in its place: a crash leaves the old one or the new one. Two processes may
+/// write at once while one takes over from the other.
 fn write(file: &Path, kept: &Kept) -> io::Result<()> {
     let text = serde_json::to_vec_pretty(kept).map_err(io::Error::other)?;
-    let beside = file.with_extension("json.new");
+    let beside = file.with_extension(format!("json.{}.new", std::process::id()));
     let mut new = File::create(&beside)?;
     new.write_all(&text)?;
     new.sync_all()?;
@@ -233,7 +256,7 @@ fn hex(bytes: &[u8]) -> String {
 const VERSION: u32 = 1;
 /// A list of a thousand titles with names of a kilobyte, each byte of them escaped.
 const FILE_BYTES_MAX: u64 = 8 << 20;
-/// File systems take 255 bytes; `.json.new` is added.
+/// File systems take 255 bytes; `.json.PID.new` is added.
 const NAME_BYTES_MAX: usize = 200;
 
 #[cfg(test)]
@@ -299,13 +322,32 @@ mod tests {
     }
 
     #[test]
-    fn changed_list_of_the_configuration_wins_and_the_file_goes() {
+    fn changed_list_of_the_configuration_wins_and_the_file_goes_when_that_is_in_force() {
         let folder = tempfile::tempdir().unwrap();
         let store = PlaylistStore::open(Some(folder.path())).unwrap();
         let (old, new) = (table("[\"a\"]"), table("[\"a\", { title = \"b\", at = \"20:15\" }]"));
         store.keep(PATH, &answer(&old, 1, &["x"])).unwrap();
+        let kept = Some(vec![(7, "x".to_owned())]);
         assert_eq!(titles(&store.restore(&new)), None);
+        // A process that takes over has read the new one, and does not go on: nothing has changed.
+        store.drop_others(&old);
+        assert_eq!(titles(&store.restore(&old)), kept);
+        store.drop_others(&new);
         assert_eq!(titles(&store.restore(&old)), None, "the file is gone");
+    }
+
+    #[test]
+    fn file_that_another_process_has_not_finished_goes_and_is_never_written_to() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = PlaylistStore::open(Some(folder.path())).unwrap();
+        let (table, playlists) = (table("[\"a\"]"), folder.path().join("playlists"));
+        let other = playlists.join(file_name(PATH)).with_extension("json.1.new");
+        fs::write(&other, "half").unwrap();
+        store.keep(PATH, &answer(&table, 1, &["x"])).unwrap();
+        assert_eq!(fs::read(&other).unwrap(), b"half");
+        store.drop_unfinished();
+        assert!(!other.exists());
+        assert_eq!(titles(&store.restore(&table)), Some(vec![(7, "x".to_owned())]));
     }
 
     #[test]

@@ -97,9 +97,34 @@ impl Reloader {
         let applied = apply(poller, &table, &paths.table);
         let applied = applied.map_err(|shard| ReloadError::Busy { shard })?;
         (paths.file, paths.table) = (Arc::clone(&new.paths), table);
+        self.playlists.drop_others(&new.paths);
         self.operators.replace(tokens);
         tell_log(&report);
         Ok(Reload { report, applied })
+    }
+
+    /// Reads edits of playlists again, which a process before this one may have kept since. The
+    /// shards wait so far.
+    ///
+    /// # Errors
+    /// A shard does not take it.
+    pub(super) fn restore_playlists(&self, poller: &Poller<Inbox>) -> Result<(), String> {
+        let mut paths = self.paths.lock().unwrap_or_else(PoisonError::into_inner);
+        let table = paths.added.table(&self.playlists.restore(&paths.file));
+        if table.edited_playlists == paths.table.edited_playlists {
+            return Ok(());
+        }
+        let told = tell_shards(poller, &table);
+        told.map_err(|shard| format!("shard {shard} does not take the edits of playlists"))?;
+        paths.table = table;
+        Ok(())
+    }
+
+    /// This process serves, and what it was started with is in force: files that nobody needs go.
+    pub(super) fn begin(&self) {
+        let paths = self.paths.lock().unwrap_or_else(PoisonError::into_inner);
+        self.playlists.drop_unfinished();
+        self.playlists.drop_others(&paths.file);
     }
 
     /// What the file says of paths.

@@ -72,6 +72,11 @@ impl EarlyHangup {
         signal_hook::flag::register(signal_hook::consts::SIGHUP, Arc::clone(&early.0))?;
         Ok(early)
     }
+
+    /// As if a SIGHUP had come.
+    pub(super) fn note(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }
 
 /// Calls `reload` for every SIGHUP, and once for those that were noted before, on a thread that may

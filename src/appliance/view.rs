@@ -102,6 +102,11 @@ impl View {
         self.is_ready.store(true, Ordering::Relaxed);
     }
 
+    /// Files of the state folder are this process's from now on. Blocks on the disk.
+    pub(super) fn own_files(&self) {
+        self.reloader.begin();
+    }
+
     /// Players are not served any more.
     pub(super) fn end(&self) {
         self.is_ready.store(false, Ordering::Relaxed);
@@ -124,6 +129,14 @@ impl View {
     /// Whether there is a file to be read again.
     pub(super) fn is_reloadable(&self) -> bool {
         self.reloader.is_reloadable()
+    }
+
+    /// Reads edits of playlists again.
+    ///
+    /// # Errors
+    /// A shard does not take them.
+    pub(super) fn restore_playlists(&self) -> Result<(), String> {
+        self.reloader.restore_playlists(&self.poller)
     }
 
     /// `None`: there is no such shard.
@@ -199,6 +212,10 @@ impl ApplianceView for View {
 
     fn limits(&self) -> Arc<[Limit]> {
         Arc::clone(&self.limits)
+    }
+
+    fn home_of(&self, id: SessionId) -> ShardId {
+        self.poller.owner(id).unwrap_or(ShardId(0))
     }
 
     fn request_sessions(

@@ -142,6 +142,18 @@ impl Addresses {
         Ok(AddressPlace { addresses: Arc::clone(self), slots, amount })
     }
 
+    /// Counts `amount` more of an address, whatever it may have: they were let in before.
+    #[must_use]
+    pub fn admit(self: &Arc<Self>, ip: IpAddr, amount: u32) -> AddressPlace {
+        let is_local = ip.to_canonical().is_loopback();
+        let whose = if is_local { Whose::Local } else { Whose::Remote };
+        let own = Key::new(self, Prefix::of(ip), whose);
+        let site = Prefix::site_of(ip).map(|site| Key::new(self, site, Whose::Site));
+        let amount = u64::from(amount);
+        let slots = [Some(own), site].map(|key| self.add(key?, amount));
+        AddressPlace { addresses: Arc::clone(self), slots, amount }
+    }
+
     /// What one address may have.
     #[must_use]
     pub fn limit(&self) -> AddressLimit {

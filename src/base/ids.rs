@@ -18,10 +18,17 @@ impl SessionId {
         Self(u64::from(shard.0) << 56 | random >> 8)
     }
 
-    /// The shard whose inbox commands for this session go to.
+    /// The shard that has made the session.
     #[must_use]
     pub fn shard(self) -> ShardId {
         ShardId(self.0.to_be_bytes()[0])
+    }
+
+    /// The home of the session among `count` shards: the shard of its id. Where there are fewer, as
+    /// may be when another process has taken it over, the remainder.
+    #[must_use]
+    pub fn home(self, count: u8) -> ShardId {
+        ShardId(self.shard().0 % count.max(1))
     }
 
     /// Reads what `Display` wrote: sixteen hexadecimal digits. Clients are told the id without

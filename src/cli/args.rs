@@ -128,9 +128,41 @@ pub struct ServeArgs {
     /// Folder to serve, with its subfolders, at /vod/; without one a built-in clip is at /demo
     #[arg(value_name = "DIR")]
     pub dir: Option<PathBuf>,
+    /// Take over from the running server: its ports, connections and sessions. Where some cannot
+    /// be handed over it goes on, or with `drop` they end; with `or-reload`, for ExecReload= of a
+    /// unit, it goes on and reads its configuration again
+    #[arg(
+        long,
+        value_name = "whole|drop|or-reload",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "whole"
+    )]
+    pub takeover: Option<TakeoverMode>,
+    /// The socket of the running server, where server.takeover is another one now
+    #[arg(long, value_name = "PATH", requires = "takeover")]
+    pub takeover_at: Option<PathBuf>,
+    /// End when the new server serves, which runs on in the background: for ExecReload= of a unit
+    #[arg(long, requires = "takeover")]
+    pub background: bool,
+    /// The standard input is the socket of a program that waits
+    #[arg(long, requires = "takeover", hide = true)]
+    pub tells_starter: bool,
     /// The server.
     #[command(flatten)]
     pub server: ServerArgs,
+}
+
+/// What becomes of sessions that cannot be handed over to another program.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum TakeoverMode {
+    /// The running server goes on.
+    Whole,
+    /// They end.
+    Drop,
+    /// The running server goes on, and reads its configuration again: whatever the reason is why
+    /// nothing is taken over.
+    OrReload,
 }
 
 /// Words behind `generate`.
@@ -613,6 +645,18 @@ mod tests {
         for (line, command) in cases {
             assert_eq!(parse(line).unwrap().command, Some(command), "{line}");
         }
+    }
+
+    #[test]
+    fn words_of_the_unit_are_understood() {
+        let unit = include_str!("../../tuning/headend.service");
+        let words_of = |key: &str| unit.lines().find_map(|line| line.strip_prefix(key)).unwrap();
+        let started = serve(words_of("ExecStart=/usr/bin/"));
+        let reload = serve(words_of("ExecReload=/usr/bin/"));
+        assert_eq!(reload.takeover, Some(TakeoverMode::OrReload));
+        assert!(reload.background);
+        let as_started = ServeArgs { takeover: None, background: false, ..reload };
+        assert_eq!(as_started, started, "it serves what the server before has served");
     }
 
     #[test]

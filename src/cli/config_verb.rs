@@ -162,6 +162,8 @@ mod tests {
         redirect = []
         # sessions move from a shard that is much busier than another: auto (a few at a time), off
         rebalance = "off"
+        # socket by which `headend serve --takeover` takes over: auto (in state_dir), off, or a path
+        takeover = "auto"
         # user that the server becomes when it has its ports: NAME, NAME:GROUP, or numbers
         # user = "..."
         # files are opened in the server's own folders alone: auto (where it can be had), on, off
@@ -368,6 +370,7 @@ mod tests {
         # state_dir is not set
         redirect = []  # default
         rebalance = "off"  # default
+        takeover = "auto"  # default
         # user is not set
         landlock = "auto"  # default
         seccomp = "on"  # default

@@ -32,6 +32,8 @@ pub static KEYS: &[Key<Config>] = &[
         "servers that clients are sent to while this one is drained: rtsp://HOST:PORT, rtsps://.., http://.. for HLS"),
     key!("server.rebalance", rebalances = auto_or_off() => auto_or_off,
         "sessions move from a shard that is much busier than another: auto (a few at a time), off"),
+    key!("server.takeover", takeover = takeover() => text,
+        "socket by which `headend serve --takeover` takes over: auto (in state_dir), off, or a path"),
     key!("server.user", confinement.user = account() => text_or_none,
         "user that the server becomes when it has its ports: NAME, NAME:GROUP, or numbers"),
     key!("server.landlock", confinement.landlock = mode() => mode,

@@ -42,6 +42,7 @@ pub mod section;
 pub mod secure;
 pub mod source;
 mod source_paths;
+pub mod takeover;
 mod user_file;
 pub mod value;
 pub mod value_error;
@@ -63,6 +64,7 @@ use multicast::MulticastConfig;
 use paths::PathTable;
 use redirect::Redirect;
 use secure::{HttpConfig, SrtpMode, TlsConfig};
+use takeover::TakeoverConfig;
 use value::Setting;
 use value_error::ValueError;
 use webrtc::WebrtcConfig;
@@ -127,6 +129,8 @@ pub struct Config {
     pub redirect: Redirect,
     /// Sessions move from a busy shard to another one by themselves.
     pub rebalances: bool,
+    /// Where another program may take over from this server.
+    pub takeover: TakeoverConfig,
     /// What the process gives up once it has its ports.
     pub confinement: ConfinementConfig,
     /// The file that this was read from, which may be read again.
@@ -180,6 +184,7 @@ impl Default for Config {
             state_dir: None,
             redirect: Redirect::default(),
             rebalances: false,
+            takeover: TakeoverConfig::Auto,
             confinement: ConfinementConfig::default(),
             file: None,
             log: LogFormat::Auto,

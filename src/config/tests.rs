@@ -36,6 +36,7 @@ fn file_sets_every_key() {
         state_dir = "/var/lib/headend"
         redirect = ["rtsp://b:8554/", "rtsps://b"]
         rebalance = "auto"
+        takeover = "/run/headend/takeover"
         user = "headend:media"
         landlock = "off"
         seccomp = "log"
@@ -142,6 +143,7 @@ fn file_sets_every_key() {
         media_root: Some("/srv/movies".into()),
         redirect: Redirect::parse(&["rtsp://b:8554", "rtsps://b"]).unwrap(),
         rebalances: true,
+        takeover: TakeoverConfig::At("/run/headend/takeover".into()),
         session_timeout: Duration::from_secs(90),
         sessions_max: 16_384,
         sessions_per_address_max: Some(500),

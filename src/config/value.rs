@@ -25,6 +25,7 @@ use super::redirect::Redirect;
 use super::secure::SrtpMode;
 use super::source::{SourceAddress, SourceTls};
 use super::source_paths::parse_fallbacks;
+use super::takeover::TakeoverConfig;
 use super::value_error::ValueError;
 use crate::base::mode::Mode;
 
@@ -148,6 +149,11 @@ impl Setting {
     /// Servers that clients are sent to.
     pub(super) fn redirect(&self) -> Result<Redirect, ValueError> {
         Redirect::parse(&self.texts()?)
+    }
+
+    /// Where another program may take over.
+    pub(super) fn takeover(&self) -> Result<TakeoverConfig, ValueError> {
+        TakeoverConfig::parse(&self.text()?)
     }
 
     /// Keys of tokens, or `None` for an empty text.

@@ -22,6 +22,7 @@ pub mod rtsp_connection;
 pub mod rtsp_listener;
 mod session_pages;
 pub mod sessions;
+pub mod takeover;
 pub mod taking;
 #[cfg(test)]
 pub(crate) mod testing;

@@ -117,7 +117,7 @@ impl Sessions {
     }
 
     /// `None` for a publisher.
-    fn id_of(&self, session: SessionRef) -> Option<SessionId> {
+    pub(super) fn id_of(&self, session: SessionRef) -> Option<SessionId> {
         match session {
             SessionRef::Title(key) => self.vod.players.session(key).map(|s| s.client.id),
             SessionRef::Reader(index) => {
@@ -132,9 +132,9 @@ impl Sessions {
     /// # Errors
     /// Why a session cannot move.
     pub fn check_move(&self, unit: &Unit) -> Result<ShardId, MoveRefusal> {
-        let home = unit.sessions.first().ok_or(MoveRefusal::NoSession)?.0.shard();
+        let home = self.cx.home_of(unit.sessions.first().ok_or(MoveRefusal::NoSession)?.0);
         for (id, session) in &unit.sessions {
-            if id.shard() != home {
+            if self.cx.home_of(*id) != home {
                 return Err(MoveRefusal::SeveralHomes);
             }
             if self.lineups.has(*id) {
@@ -225,7 +225,14 @@ impl Sessions {
                     let streams = reader.into_iter().flat_map(|reader| &reader.streams);
                     streams.for_each(|stream| add(stream.outgoing.transport));
                 }
-                SessionRef::Publisher(_) => {}
+                SessionRef::Publisher(number) => {
+                    self.live
+                        .sources
+                        .publishers
+                        .transports_of(number)
+                        .into_iter()
+                        .for_each(&mut add);
+                }
             }
         }
         pairs

@@ -18,6 +18,7 @@ mod channel;
 mod login;
 mod moving;
 mod secure_media;
+mod takeover;
 mod tunnelling;
 
 use std::net::SocketAddr;
@@ -218,6 +219,12 @@ impl RtspConnection {
     /// The first `bytes` of the output are handed to the socket.
     pub fn consume_output(&mut self, bytes: usize) {
         self.output.drain(..bytes.min(self.output.len()));
+    }
+
+    /// Puts bytes that the socket has not taken in front of the output.
+    pub fn put_back(&mut self, mut bytes: Vec<u8>) {
+        bytes.append(&mut self.output);
+        self.output = bytes;
     }
 
     /// Appends an interleaved packet (RFC 2326 s10.12). False when the client has stopped reading

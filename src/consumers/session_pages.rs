@@ -26,7 +26,9 @@ impl Sessions {
         // One more than a page shows whether there is another.
         let behind = self.cx.directory.behind(after);
         // Guests are on the pages of their homes.
-        let own = behind.filter(|(id, _)| id.shard() == self.cx.shard).take(SESSIONS_A_PAGE + 1);
+        let own = behind
+            .filter(|(id, _)| self.cx.home_of(*id) == self.cx.shard)
+            .take(SESSIONS_A_PAGE + 1);
         let own = own.map(|(id, session)| (id, Some(session)));
         let from = after.map_or(Bound::Unbounded, Bound::Excluded);
         let away = self.cx.away.range((from, Bound::Unbounded)).take(SESSIONS_A_PAGE + 1);

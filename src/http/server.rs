@@ -76,9 +76,17 @@ pub struct Intake {
     pub connections: Arc<Addresses>,
     /// Those of them in a handshake of TLS.
     pub handshakes: Arc<Addresses>,
+    /// Connections are taken while it is true; none: always.
+    opened: Option<watch::Receiver<bool>>,
 }
 
 impl Intake {
+    /// The same, while `opened` is true: clients wait to be accepted otherwise.
+    #[must_use]
+    pub fn during(self, opened: watch::Receiver<bool>) -> Self {
+        Self { opened: Some(opened), ..self }
+    }
+
     /// Of the HTTP API. The silence is longer than any usual scrape interval, so that a scraper
     /// keeps its connection.
     #[must_use]
@@ -101,6 +109,7 @@ impl Intake {
             },
             connections: Arc::new(Addresses::new(limit, connections_max)),
             handshakes: Addresses::sharing(0),
+            opened: None,
         }
     }
 
@@ -132,6 +141,7 @@ impl Intake {
             },
             connections: Arc::new(Addresses::new(limit, connections_max)),
             handshakes: Addresses::sharing(0),
+            opened: None,
         }
     }
 
@@ -156,6 +166,7 @@ impl Intake {
             },
             connections: Arc::new(Addresses::new(limit, connections_max)),
             handshakes: Addresses::sharing(limits.peer_handshakes_max),
+            opened: None,
         }
     }
 }
@@ -190,15 +201,26 @@ pub(super) async fn serve(
     listener: std::net::TcpListener,
     tls: Option<Tls>,
     router: Router,
-    Intake { limits, connections, handshakes }: Intake,
+    Intake { limits, connections, handshakes, opened }: Intake,
     shutdown: watch::Receiver<bool>,
 ) -> io::Result<()> {
+    if let Some(mut opened) = opened.clone() {
+        tokio::select! {
+            () = stopped(shutdown.clone()) => return Ok(()),
+            is_open = opened.wait_for(|is_open| *is_open) => {
+                if is_open.is_err() {
+                    return Ok(());
+                }
+            }
+        }
+    }
     let limited = Limited {
         listener: TcpListener::from_std(listener)?,
         slots: Arc::new(Semaphore::new(limits.connections_max)),
         remote: Arc::new(Semaphore::new(limits.remote_max)),
         addresses: connections,
         limits,
+        opened,
         says_why: tls.is_none(),
     };
     let handshakes = Handshakes::new(handshakes, limits.handshakes_max);
@@ -381,6 +403,7 @@ struct Limited {
     remote: Arc<Semaphore>,
     addresses: Arc<Addresses>,
     limits: Limits,
+    opened: Option<watch::Receiver<bool>>,
     /// A client that is refused is told so: it speaks plain HTTP.
     says_why: bool,
 }
@@ -393,7 +416,7 @@ impl Limited {
                 // The semaphore is never closed; without one, nothing can be accepted.
                 Err(_closed) => std::future::pending().await,
             };
-            let (stream, addr) = Listener::accept(&mut self.listener).await;
+            let (stream, addr) = self.next().await;
             let place = self.admit(slot, addr.ip().to_canonical());
             let Some(place) = place.filter(|_| !is_kept(&stream)) else {
                 self.refuse(&stream);
@@ -409,6 +432,24 @@ impl Limited {
             if is_probed && stream.set_nodelay(true).is_ok() {
                 let idle = Box::pin(sleep(idle_max));
                 return (Connection { stream, idle, idle_max, _place: place }, addr);
+            }
+        }
+    }
+
+    /// The next connection, which is accepted while connections are taken.
+    async fn next(&mut self) -> (TcpStream, SocketAddr) {
+        let Some(opened) = &mut self.opened else {
+            return Listener::accept(&mut self.listener).await;
+        };
+        loop {
+            if opened.wait_for(|is_open| *is_open).await.is_err() {
+                // Who would say so is gone: this is the end.
+                return std::future::pending().await;
+            }
+            tokio::select! {
+                biased;
+                _ = opened.wait_for(|is_open| !*is_open) => {}
+                accepted = Listener::accept(&mut self.listener) => return accepted,
             }
         }
     }

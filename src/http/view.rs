@@ -34,6 +34,11 @@ pub trait ApplianceView: Send + Sync + 'static {
     /// Limits on what strangers can grow.
     fn limits(&self) -> Arc<[Limit]>;
 
+    /// The shard on whose pages a session is.
+    fn home_of(&self, id: SessionId) -> ShardId {
+        id.shard()
+    }
+
     /// Asks a shard for its sessions behind an id, or from the first on. `None`: there is no such
     /// shard. A shard that is gone drops its sender.
     fn request_sessions(

@@ -34,10 +34,6 @@ impl Clip {
     pub(super) fn open(&self) -> io::Result<(File, FileIdentity)> {
         Ok((self.file.try_clone()?, self.identity))
     }
-
-    pub(super) fn identity(&self) -> FileIdentity {
-        self.identity
-    }
 }
 
 const CLIP_BYTES: &[u8] = include_bytes!("demo.mp4");

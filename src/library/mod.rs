@@ -80,12 +80,6 @@ impl Library {
         self.clip.open()
     }
 
-    /// True for the built-in clip's file, which nobody can change.
-    #[must_use]
-    pub fn is_clip(&self, identity: FileIdentity) -> bool {
-        self.clip.identity() == identity
-    }
-
     /// Up to `limit` titles behind `after`, by name in byte order. Folders are read only as far
     /// as the page needs them; no file is opened. Links to folders are not followed here, so no
     /// listing runs in circles; what lies behind them plays all the same.

@@ -262,7 +262,7 @@ mod tests {
         assert_eq!(library.list(None, 10).unwrap(), []);
         assert!(library.summary(10).unwrap().is_complete);
         let (_file, identity) = library.open_clip().unwrap();
-        assert!(library.is_clip(identity));
+        assert_eq!(library.open_clip().unwrap().1, identity);
         assert!(Library::new(Some("/nonexistent/folder".into())).is_err());
     }
 }

@@ -1,5 +1,6 @@
 //! An opened title: what is known of the file, and its bytes for the kernel.
 
+use crate::base::names::CLIP_NAME;
 use crate::mapped::MappedFile;
 use crate::media::asset::Asset;
 use crate::rtp::WireBase;
@@ -24,12 +25,31 @@ pub struct Title {
 }
 
 impl Title {
+    /// Whether it is the built-in clip, whose file nobody can change. That of another process that
+    /// was taken over has another identity than this one's.
+    #[must_use]
+    pub fn is_clip(&self) -> bool {
+        self.url_path == CLIP_NAME
+    }
+
     /// When the title was recorded, in nanoseconds since 1970: what the container says, else when
     /// the file was last changed. `Range: clock=` counts from there.
     #[must_use]
     pub fn recorded_utc_ns(&self) -> i64 {
         self.asset.created_utc_ns.unwrap_or(self.identity.modified_ns)
     }
+}
+
+/// A title that another process has open.
+#[derive(Debug)]
+pub struct Adopted {
+    /// Path inside the library; `None`: the built-in clip. What it leads to by now may be another
+    /// file.
+    pub name: Option<String>,
+    /// The file.
+    pub file: std::fs::File,
+    /// What the numbers of its players are made of.
+    pub wire: WireBase,
 }
 
 /// Tells a file from the one that replaces it.

@@ -4,7 +4,7 @@
 //!  readers, sources --asks--> owner here: registry    |    owner elsewhere: outbox
 //! ```
 //! Invariant: a request goes to the owner of its path once, in the order of the requests.
-//! Bounds: those of `crate::live::core`.
+//! Bounds: those of `crate::live::core`; `WAITING_MAX`.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -47,6 +47,10 @@ pub struct Hub {
     pub(crate) is_stopping: bool,
     pub(crate) is_ticking: bool,
     serial: u32,
+    /// Requests that wait while no batch may be on its way; `None`: they go at once.
+    waiting: Option<Vec<ToOwner>>,
+    /// More requests came than may wait.
+    has_overrun: bool,
 }
 
 impl Default for Hub {
@@ -65,6 +69,8 @@ impl Default for Hub {
             is_stopping: false,
             is_ticking: false,
             serial: 0,
+            waiting: None,
+            has_overrun: false,
         }
     }
 }
@@ -76,9 +82,41 @@ impl Hub {
         self.serial
     }
 
+    /// A number is in use that came with another process.
+    pub(crate) fn use_up_serial(&mut self, number: u32) {
+        self.serial = self.serial.max(number);
+    }
+
     /// Sends a request to the owner of a path, at the end of the turn's step.
     pub(crate) fn request(&mut self, path: &Arc<str>, request: OwnerRequest) {
-        self.requests.push(ToOwner { path: Arc::clone(path), request });
+        let message = ToOwner { path: Arc::clone(path), request };
+        match &mut self.waiting {
+            None => self.requests.push(message),
+            Some(waiting) => {
+                waiting.push(message);
+                if waiting.len() >= WAITING_MAX {
+                    self.go_on();
+                    self.has_overrun = true;
+                }
+            }
+        }
+    }
+
+    /// Requests wait from now on, packets among them: another process takes over.
+    pub(crate) fn halt(&mut self) {
+        self.waiting.get_or_insert_default();
+        self.has_overrun = false;
+    }
+
+    /// Requests go again, those that waited first.
+    pub(crate) fn go_on(&mut self) {
+        self.requests.append(&mut self.waiting.take().unwrap_or_default());
+        self.has_overrun = false;
+    }
+
+    /// Whether so many requests waited that they were let go.
+    pub(crate) fn has_overrun(&self) -> bool {
+        self.has_overrun
     }
 
     /// Whether a path has its owner on this shard.
@@ -107,3 +145,6 @@ impl Hub {
         self.tally.numbers_mut(path).totals.add(found.totals());
     }
 }
+
+/// Requests that wait while a shard is halted, which is less than a second.
+const WAITING_MAX: usize = 4_096;

@@ -16,6 +16,7 @@
 //! | `playlist` | playlists, as operators ask for them |
 //! | `tick`, `renew` | periodic work; repetition of messages that may be lost |
 //! | `stop` | the end of all sessions, when the server stops |
+//! | `takeover` | paths that another process takes over, with `takeover` of the rooms above |
 //! | `view`, `pages` | figures of paths: metrics, API |
 //!
 //! A command for a path that is not here yet is held, and executed again when the owner has
@@ -34,6 +35,7 @@ pub mod readers;
 mod renew;
 pub mod sources;
 mod stop;
+pub mod takeover;
 #[cfg(test)]
 mod tests;
 mod tick;

@@ -18,6 +18,7 @@ mod relays;
 mod setup;
 mod states;
 mod switch;
+mod takeover;
 mod titles;
 mod waiting;
 

@@ -545,6 +545,8 @@ pub struct ShardCells {
     pub handovers: [Counter; HANDOVER_CAUSES.len()],
     /// Times between the last packet of one source and the first of the next.
     pub handover_gap: Lateness,
+    /// Of each session that was taken over from another process: how long nothing was sent.
+    pub takeover_gap: Lateness,
 }
 
 impl ShardCells {

@@ -434,6 +434,11 @@ static FAMILIES: &[Family] = &[
         "Time between the last packet of one source and the first of the next.",
         Read::SumHistogram(|s| s.handover_gap.read()),
     ),
+    row(
+        "headend_takeover_gap_seconds",
+        "Of sessions taken over from another process: time in which neither process sent.",
+        Read::SumHistogram(|s| s.takeover_gap.read()),
+    ),
     // Receiving.
     row(
         "headend_source_packets_received_total",

@@ -46,11 +46,11 @@ impl<I> Poller<I> {
         self.guest.as_ref()
     }
 
-    /// The shard that owns a session, `None` when the id cannot be ours.
+    /// The shard that is the home of a session; `None` without shards.
     #[must_use]
     pub fn owner(&self, session: SessionId) -> Option<ShardId> {
-        let shard = session.shard();
-        (usize::from(shard.0) < self.inboxes.len()).then_some(shard)
+        let count = u8::try_from(self.inboxes.len()).unwrap_or(u8::MAX);
+        (count > 0).then(|| session.home(count))
     }
 
     /// The shard or guest that an operator's question about a session goes to, `None` when the id

@@ -10,7 +10,7 @@ use super::poll_table::EntryKey;
 use crate::access::question::{Answer, Question};
 use crate::base::host::Host;
 use crate::base::ids::{CameraName, ShardId};
-use crate::library::title::Title;
+use crate::library::title::{Adopted, Title};
 use crate::media::image::{ImageError, ImageNumbers};
 use crate::media::payload_window::PayloadWindow;
 use crate::media::window::{PacketWindow, WindowKey};
@@ -52,6 +52,8 @@ pub enum TaskOwner {
     },
     /// A request of the guest (`Poller::with_guest`), by its number.
     Guest(u32),
+    /// Sessions of another process, by the place of their title.
+    Takeover(u32),
     /// A path that is fed by titles.
     Titles {
         /// Number of the feed.
@@ -93,6 +95,8 @@ pub enum Work {
         /// Path inside the library; empty for none. `None` stands for the built-in clip.
         name: Option<String>,
     },
+    /// Opens (or finds open) a title whose file another process has open.
+    Adopt(Arc<Adopted>),
     /// Finds the addresses of a host.
     Resolve {
         /// Its name, or a link-local address.
@@ -144,7 +148,7 @@ pub struct TaskDone {
 /// What a worker found.
 #[derive(Debug)]
 pub enum Outcome {
-    /// Of `Work::Open`.
+    /// Of `Work::Open` and `Work::Adopt`.
     Opened(Result<Arc<Title>, OpenFailure>),
     /// Of `Work::Resolve`.
     Resolved(Result<Vec<Host>, ResolveFailure>),

@@ -18,6 +18,12 @@ impl WireBase {
         Self(random)
     }
 
+    /// The number that it was made from.
+    #[must_use]
+    pub const fn random(self) -> u64 {
+        self.0
+    }
+
     /// SSRC of a track, and what its first sequence number and RTP time are made of. Tracks of one
     /// title differ.
     #[must_use]

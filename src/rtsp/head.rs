@@ -106,6 +106,24 @@ impl Head {
         Ok(LineStep::More)
     }
 
+    /// The lines taken so far, as they could have come: what was wrong with them is so again.
+    pub(super) fn text(&self) -> String {
+        let start = match &self.start {
+            Some(StartLine::Request { method, uri, version: (major, minor) }) => {
+                format!("{method} {uri} RTSP/{major}.{minor}\r\n")
+            }
+            Some(StartLine::Response { status, reason }) => {
+                format!("RTSP/1.0 {status} {reason}\r\n")
+            }
+            Some(StartLine::Faulty) => "? RTSP/1.0\r\n".to_owned(),
+            None => String::new(),
+        };
+        let fields = self.headers.iter();
+        let fields = fields.map(|(name, value)| format!("{name}: {value}\r\n"));
+        let fault = self.fault.map(|_| ":\r\n".to_owned());
+        std::iter::once(start).chain(fields).chain(fault).collect()
+    }
+
     /// The message, now that its body is there.
     pub(super) fn finish(self, body: Vec<u8>) -> Input {
         let cseq = self.cseq();

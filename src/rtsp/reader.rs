@@ -197,6 +197,20 @@ impl RequestReader {
         self.rest().len() + head_bytes
     }
 
+    /// Bytes that another reader would have to be given to go on from here: what is read of a head
+    /// that is not whole is written again. `None`: nothing more is read.
+    #[must_use]
+    pub fn unread(&self) -> Option<Vec<u8>> {
+        let mut bytes = match &self.state {
+            State::Between | State::Seeking { .. } => Vec::new(),
+            State::Head(head) => head.text().into_bytes(),
+            State::Body { head, .. } => (head.text() + "\r\n").into_bytes(),
+            State::Overrun | State::Lost => return None,
+        };
+        bytes.extend_from_slice(self.rest());
+        Some(bytes)
+    }
+
     fn step_between(&mut self) -> Step {
         let blank = self.rest().iter().take_while(|b| matches!(b, b'\r' | b'\n')).count();
         self.consume(blank);

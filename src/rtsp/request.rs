@@ -110,6 +110,23 @@ impl Request {
         self.headers.push(name, value);
     }
 
+    /// The request as it could have come.
+    #[must_use]
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let Self { method, uri, version: (major, minor), body, headers, .. } = self;
+        let mut head = format!("{} {uri} RTSP/{major}.{minor}\r\n", method.as_str());
+        for (name, value) in headers.iter() {
+            if !name.eq_ignore_ascii_case("Content-Length") {
+                head.push_str(&format!("{name}: {value}\r\n"));
+            }
+        }
+        if !body.is_empty() {
+            head.push_str(&format!("Content-Length: {}\r\n", body.len()));
+        }
+        head.push_str("\r\n");
+        [head.as_bytes(), body].concat()
+    }
+
     /// A request of the server itself, for one of its sessions.
     #[must_use]
     pub fn made(method: Method, headers: &[(&str, &str)]) -> Self {
@@ -191,6 +208,32 @@ mod tests {
         assert_eq!(request.header("require"), Some("a, b"));
         assert_eq!(request.header("Session"), None);
         assert_eq!(request.cseq, Some(7));
+    }
+
+    #[test]
+    fn request_is_read_again_as_it_was() {
+        let text = "ANNOUNCE rtsp://host/live/a?b=c RTSP/1.0\r\nCSeq: 7\r\nRequire: a\r\n\
+            x-folded: one\r\n two\r\nRequire: b\r\nContent-Length: 4\r\n\r\nv=0\n";
+        let read = |bytes: &[u8]| {
+            let mut reader = super::super::reader::RequestReader::default();
+            reader.handle_bytes(bytes);
+            match reader.poll() {
+                Some(super::super::reader::Input::Request(request)) => request,
+                other => panic!("{other:?}"),
+            }
+        };
+        let request = read(text.as_bytes());
+        let again = read(&request.to_bytes());
+        assert_eq!(again.to_bytes(), request.to_bytes());
+        assert_eq!((again.cseq, &again.body), (Some(7), &b"v=0\n".to_vec()));
+        assert_eq!(
+            (again.header("require"), again.header("X-Folded")),
+            (Some("a, b"), Some("one two"))
+        );
+        assert_eq!(again.uri, "rtsp://host/live/a?b=c");
+        // Neither DESCRIBE nor SETUP keeps a body while it waits.
+        let bare = read(&Request { body: Vec::new(), ..request }.to_bytes());
+        assert_eq!((bare.header("Content-Length"), bare.body.len()), (None, 0));
     }
 
     #[test]

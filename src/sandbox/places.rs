@@ -4,6 +4,7 @@
 //! of every role   SYSTEM: names, time zones, CAs, /proc      read
 //! serve, node     the media folder, files of a reload        read; a node's media folder: written
 //! serve, node     server.state_dir                           written
+//! serve           the folder of server.takeover, if it is a path: written
 //! base            --data                                     written
 //! ```
 //! A rule holds for a folder with all that is below it. Files that others replace, instead of
@@ -23,6 +24,7 @@ use crate::config::access::JwksSource;
 use crate::config::fallback::FallbackSource;
 use crate::config::paths::PathConfig;
 use crate::config::source::SourceAddress;
+use crate::config::takeover::TakeoverConfig;
 
 /// What every role reads of the system: (path, reason). What is not there is left out.
 const SYSTEM: &[(&str, &str)] = &[
@@ -84,9 +86,14 @@ impl Places {
         for path in config.paths.named.values() {
             described(path).for_each(|file| places.reads_again(Some(file)));
         }
-        // Edits of playlists.
+        // Edits of playlists, and the socket of takeovers.
         if let Some(folder) = &config.state_dir {
             places.written.push((folder.clone(), STATE_MODE));
+        }
+        if let TakeoverConfig::At(socket) = &config.takeover
+            && let Some(folder) = socket.parent()
+        {
+            places.written.push((folder.to_owned(), TAKEOVER_MODE));
         }
         places
     }
@@ -230,6 +237,8 @@ fn named(folder: &Path, error: &std::io::Error) -> SandboxError {
 
 /// Of folders that are made for state and contents.
 const STATE_MODE: u32 = 0o755;
+/// Of the folder of the socket of takeovers.
+const TAKEOVER_MODE: u32 = 0o700;
 /// Of a base's folder, which has its keys.
 const BASE_MODE: u32 = 0o700;
 

@@ -94,6 +94,32 @@ pub struct Destination {
 }
 
 impl SessionSdp {
+    /// The description as text, from which `read_session` makes the same one.
+    #[must_use]
+    pub fn text(&self) -> String {
+        let mut text = String::from("v=0\r\n");
+        let mut add = |key: char, value: &str| {
+            text.push(key);
+            text.push('=');
+            text.push_str(value);
+            text.push_str("\r\n");
+        };
+        self.lines.iter().for_each(|line| add(line.key, &line.value));
+        for media in &self.medias {
+            let MediaSdp { kind, port, protocol, formats, .. } = media;
+            let protocol = match protocol {
+                Protocol::Rtp { feedback: false } => "RTP/AVP",
+                Protocol::Rtp { feedback: true } => "RTP/AVPF",
+                Protocol::SecureRtp { feedback: false } => "RTP/SAVP",
+                Protocol::SecureRtp { feedback: true } => "RTP/SAVPF",
+                Protocol::Other(other) => other,
+            };
+            add('m', &format!("{kind} {port} {protocol} {}", formats.join(" ")));
+            media.lines.iter().for_each(|line| add(line.key, &line.value));
+        }
+        text
+    }
+
     /// Each `m=` with its lines.
     #[must_use]
     pub fn medias(&self) -> &[MediaSdp] {

@@ -45,6 +45,17 @@ fn announcement_of_ffmpeg_is_understood() {
 }
 
 #[test]
+fn text_of_a_description_is_read_as_the_same_description() {
+    for text in [FFMPEG, GSTREAMER] {
+        assert_eq!(read(&read(text).text()), read(text));
+    }
+    let odd =
+        "o=-\r\ns=a\r\ns=b\r\nm=video 5004/2 rtp/savpf 96 97\r\na=x\r\nm=image 1 udptl t38\r\n";
+    let read_odd = read(odd);
+    assert_eq!(read(&read_odd.text()), read_odd);
+}
+
+#[test]
 fn feedback_and_retransmission_of_gstreamer_are_understood() {
     let sdp = read(GSTREAMER);
     let [video] = sdp.medias() else { panic!("{sdp:?}") };

@@ -158,6 +158,17 @@ pub struct InputSocket {
     pub may_widen: bool,
 }
 
+impl InputSocket {
+    /// Whether the socket of another one is as good as its own.
+    #[must_use]
+    pub fn is_like(&self, other: &Self) -> bool {
+        self.to == other.to
+            && self.is_rtcp == other.is_rtcp
+            && self.senders == other.senders
+            && self.interface == other.interface
+    }
+}
+
 /// An action on the sockets of multicast groups.
 #[derive(Debug)]
 pub enum GroupAction {

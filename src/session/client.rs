@@ -18,6 +18,7 @@ use crate::rtsp::reader::Request;
 use crate::sdp::session::SessionSdp;
 use crate::session::command::Command;
 use crate::session::cx::Cx;
+use crate::takeover::v1::ClientRecord;
 
 /// The client of a session: see the module.
 #[derive(Debug)]
@@ -62,10 +63,40 @@ impl Client {
         let is_local = command.reply_to.shard == cx.shard;
         Self {
             connection: is_local.then_some(command.reply_to.entry),
+            id: SessionId::new(cx.ids_of(command), random::rng().next_u64()),
             user_agent: command.request.header("User-Agent").map(clip),
             user: command.given.user.clone(),
             _admitted: Some(admitted),
             ..Self::nobody(cx, command.peer)
+        }
+    }
+
+    /// As another process has told; it is on no connection yet. `None`: its id is none.
+    pub(crate) fn resumed(cx: &Cx, record: ClientRecord) -> Option<Self> {
+        Some(Self {
+            id: SessionId::parse(&record.id)?,
+            connection: None,
+            peer: record.peer,
+            user_agent: record.user_agent,
+            user: record.user.map(Into::into),
+            created: Mono(record.created_ns),
+            alive: Mono(record.alive_ns),
+            cname: record.cname,
+            told: None,
+            _admitted: Some(cx.config.addresses.admit(record.peer.ip(), 1)),
+        })
+    }
+
+    /// For another process; without what is said of line-ups.
+    pub(crate) fn record(&self) -> ClientRecord {
+        ClientRecord {
+            id: self.id.to_string(),
+            peer: self.peer,
+            user_agent: self.user_agent.clone(),
+            user: self.user.as_deref().map(str::to_owned),
+            created_ns: self.created.0,
+            alive_ns: self.alive.0,
+            cname: self.cname.clone(),
         }
     }
 

@@ -76,6 +76,8 @@ pub struct Cx {
     #[cfg(test)]
     pub panics_next: bool,
     pub(crate) shard: ShardId,
+    /// Number of shards, by which sessions have homes.
+    pub(crate) shard_count: u8,
     pub(crate) config: SessionConfig,
     /// All sessions, of titles and live paths, by id and by connection.
     pub directory: Directory,
@@ -121,6 +123,7 @@ impl Cx {
             #[cfg(test)]
             panics_next: false,
             shard,
+            shard_count: u8::MAX,
             config,
             directory: Directory::default(),
             sockets: SharedSockets::default(),
@@ -207,7 +210,25 @@ impl Cx {
     /// The shard that takes a command for a session: the one that it is on, as far as is known
     /// here, or else its home, which knows.
     pub(crate) fn shard_of(&self, id: SessionId) -> ShardId {
-        if self.directory.find(id).is_some() { self.shard } else { id.shard() }
+        if self.directory.find(id).is_some() { self.shard } else { self.home_of(id) }
+    }
+
+    /// The home of a session.
+    pub(crate) fn home_of(&self, id: SessionId) -> ShardId {
+        id.home(self.shard_count)
+    }
+
+    /// The shard in the id of the session that a command is for. A new session is in company with
+    /// those that were made on its connection before: their home is the same for any number of
+    /// shards, so another process can take the connection over.
+    pub(crate) fn ids_of(&self, command: &Command) -> ShardId {
+        if let Some(id) = command.session {
+            return id.shard();
+        }
+        let is_local = command.reply_to.shard == self.shard;
+        let before = is_local.then(|| self.directory.ids_on(command.reply_to.entry)).flatten();
+        let is_home = |ids: &ShardId| SessionId::new(*ids, 0).home(self.shard_count) == self.shard;
+        before.filter(is_home).unwrap_or(self.shard)
     }
 
     /// Counts a packet that is not sent again.

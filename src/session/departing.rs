@@ -30,7 +30,7 @@ impl Cx {
             Transport::Group { .. } => Err(MoveRefusal::Multicast),
             Transport::Udp { pair, .. } => {
                 let home = self.sockets.home_of(pair, self.shard);
-                let is_home = home.is_some_and(|(shard, _)| shard == id.shard());
+                let is_home = home.is_some_and(|(shard, _)| shard == self.home_of(id));
                 if is_home { Ok(()) } else { Err(MoveRefusal::SeveralHomes) }
             }
         }
@@ -53,12 +53,13 @@ impl Cx {
     /// A stream has come to this shard. Returns its transport with the place of the pair here.
     pub(crate) fn arrive_transport(&self, id: SessionId, transport: Transport) -> Transport {
         let Transport::Udp { pair, rtp, rtcp } = transport else { return transport };
-        let place = match id.shard() == self.shard {
+        let home = self.home_of(id);
+        let place = match home == self.shard {
             true => Some(pair),
-            false => self.sockets.foreign((id.shard(), pair)),
+            false => self.sockets.foreign((home, pair)),
         };
         // The shard has opened it before.
-        debug_assert!(place.is_some(), "no pair {pair} of shard {}", id.shard().0);
+        debug_assert!(place.is_some(), "no pair {pair} of shard {}", home.0);
         Transport::Udp { pair: place.unwrap_or(u16::MAX), rtp, rtcp }
     }
 
@@ -83,7 +84,7 @@ impl Cx {
                 Transport::Group { .. } => {}
             }
         }
-        if id.shard() != self.shard {
+        if self.home_of(id) != self.shard {
             self.directory.note_guest(id);
         }
     }

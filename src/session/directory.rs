@@ -12,7 +12,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::Bound;
 
-use crate::base::ids::SessionId;
+use crate::base::ids::{SessionId, ShardId};
 use crate::poll::poll_table::EntryKey;
 
 /// Key of a title's player in its table.
@@ -60,6 +60,8 @@ pub struct Directory {
 #[derive(Debug, Default)]
 struct OnConnection {
     sessions: Vec<SessionRef>,
+    /// The shard in the id of the first one.
+    ids: Option<ShardId>,
     /// Interleaved channels in use.
     channels: Vec<(u8, SessionRef)>,
 }
@@ -98,6 +100,12 @@ impl Directory {
         self.by_connection.get(&entry).map_or(&[], |on| on.sessions.as_slice())
     }
 
+    /// The shard in the id of the first session that was made on a connection.
+    #[must_use]
+    pub(crate) fn ids_on(&self, entry: EntryKey) -> Option<ShardId> {
+        self.by_connection.get(&entry)?.ids
+    }
+
     /// Adds a session, with its connection if the connection is on this shard.
     pub(crate) fn enter(
         &mut self,
@@ -107,7 +115,9 @@ impl Directory {
     ) {
         self.by_id.insert(id, session);
         if let Some(entry) = connection {
-            self.by_connection.entry(entry).or_default().sessions.push(session);
+            let on = self.by_connection.entry(entry).or_default();
+            on.sessions.push(session);
+            on.ids.get_or_insert_with(|| id.shard());
         }
     }
 
@@ -271,7 +281,6 @@ pub(crate) const SESSIONS_PER_CONNECTION_MAX: usize = 64;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::ids::ShardId;
 
     const ENTRY: EntryKey = EntryKey { index: 1, generation: 0 };
 

@@ -55,6 +55,9 @@ pub enum MoveRefusal {
     /// Viewers by WebRTC are on no shard.
     #[error("a viewer by WebRTC is on no shard")]
     Viewer,
+    /// The other program does not open its title.
+    #[error("the other program does not open the title of the session")]
+    Title,
     /// Members of groups stay on their shard.
     #[error("a member of a multicast group cannot be moved yet")]
     Multicast,
@@ -242,6 +245,12 @@ impl<E> Routes<E> {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.routes.is_empty()
+    }
+
+    /// Whether events of a session are held.
+    #[must_use]
+    pub fn holds(&self) -> bool {
+        self.routes.values().any(|route| matches!(route, Route::Held(_)))
     }
 
     /// Where a session is, if it is settled on another shard.

@@ -17,6 +17,9 @@ use crate::rtcp::ReportBlock;
 use crate::rtp::srtp::SrtpStream;
 use crate::rtp::{HEADER_BYTES, RtxStream, write_header};
 use crate::session::transport::Transport;
+use crate::takeover::v1::{
+    NumbersRecord, OutgoingRecord, ReportRecord, RtxRecord, TransportRecord,
+};
 
 /// The wire identity of one stream. The fields that each send reads come first.
 #[derive(Debug)]
@@ -40,7 +43,7 @@ pub struct Outgoing {
     pub control_url: Box<str>,
 }
 
-/// The wire identity of a stream without keys, on its way to another shard.
+/// The wire identity of a stream without keys, on its way to another shard or process.
 #[derive(Debug)]
 pub struct PackedOutgoing {
     payload_type: u8,
@@ -191,6 +194,47 @@ impl Outgoing {
         }
     }
 
+    /// For another process; `None` for what is not handed over. `pair_of` finds the place of a pair
+    /// in the record of the shard.
+    #[must_use]
+    pub fn record(&self, pair_of: &dyn Fn(u16) -> Option<u32>) -> Option<OutgoingRecord> {
+        if self.srtp.is_some() {
+            return None;
+        }
+        let numbers = match self.numbers {
+            Numbers::Own(own) => NumbersRecord::Own {
+                ssrc: own.ssrc.0,
+                seq: own.seq.0,
+                ts_zero: own.ts_zero.0,
+                packets: own.sent.packets,
+                payload_bytes: own.sent.payload_bytes,
+            },
+            Numbers::Source(ssrc) => NumbersRecord::Source { ssrc: ssrc.map(|ssrc| ssrc.0) },
+        };
+        let transport = match self.transport {
+            Transport::Udp { pair, rtp, rtcp } => {
+                TransportRecord::Udp { pair: pair_of(pair)?, rtp, rtcp }
+            }
+            Transport::Tcp { channel, rtcp_channel } => {
+                TransportRecord::Tcp { channel, rtcp_channel }
+            }
+            Transport::Group { .. } => return None,
+        };
+        Some(OutgoingRecord {
+            payload_type: self.payload_type,
+            clock_rate_hz: self.clock_rate_hz,
+            numbers,
+            transport,
+            rtx: self.rtx.map(|RtxStream { payload_type, seq, ssrc }| RtxRecord {
+                payload_type,
+                seq: seq.0,
+                ssrc: ssrc.0,
+            }),
+            report: self.report.as_deref().map(Report::record),
+            control_url: self.control_url.to_string(),
+        })
+    }
+
     /// Stores a receiver report in place of the one before.
     pub fn note_report(&mut self, block: ReportBlock, round_trip_ns: Option<u64>) {
         let report = Report { block, round_trip_ns };
@@ -201,7 +245,99 @@ impl Outgoing {
     }
 }
 
+impl Report {
+    fn record(&self) -> ReportRecord {
+        let ReportBlock {
+            sender_ssrc,
+            ssrc,
+            fraction_lost,
+            cumulative_lost,
+            ext_highest_seq,
+            jitter,
+            lsr,
+            dlsr,
+        } = self.block;
+        ReportRecord {
+            sender_ssrc,
+            ssrc,
+            fraction_lost,
+            cumulative_lost,
+            ext_highest_seq,
+            jitter,
+            lsr,
+            dlsr,
+            round_trip_ns: self.round_trip_ns,
+        }
+    }
+
+    fn of(record: ReportRecord) -> Self {
+        let ReportRecord {
+            sender_ssrc,
+            ssrc,
+            fraction_lost,
+            cumulative_lost,
+            ext_highest_seq,
+            jitter,
+            lsr,
+            dlsr,
+            round_trip_ns,
+        } = record;
+        let block = ReportBlock {
+            sender_ssrc,
+            ssrc,
+            fraction_lost,
+            cumulative_lost,
+            ext_highest_seq,
+            jitter,
+            lsr,
+            dlsr,
+        };
+        Self { block, round_trip_ns }
+    }
+}
+
 impl PackedOutgoing {
+    /// As another process has told. `pair_of` finds the pair that has a place in its record.
+    /// `None`: there is no such pair.
+    #[must_use]
+    pub fn of(record: OutgoingRecord, pair_of: &dyn Fn(u32) -> Option<u16>) -> Option<Self> {
+        let numbers = match record.numbers {
+            NumbersRecord::Own { ssrc, seq, ts_zero, packets, payload_bytes } => {
+                let sent = Sent { packets, payload_bytes };
+                let (ssrc, seq, ts_zero) = (Ssrc(ssrc), SeqNo(seq), RtpTs(ts_zero));
+                Numbers::Own(Own { ssrc, seq, ts_zero, sent })
+            }
+            NumbersRecord::Source { ssrc } => Numbers::Source(ssrc.map(Ssrc)),
+        };
+        let transport = match record.transport {
+            TransportRecord::Udp { pair, rtp, rtcp } => {
+                Transport::Udp { pair: pair_of(pair)?, rtp, rtcp }
+            }
+            TransportRecord::Tcp { channel, rtcp_channel } => {
+                Transport::Tcp { channel, rtcp_channel }
+            }
+        };
+        Some(Self {
+            payload_type: record.payload_type,
+            clock_rate_hz: record.clock_rate_hz,
+            numbers,
+            transport,
+            rtx: record.rtx.map(|RtxRecord { payload_type, seq, ssrc }| RtxStream {
+                payload_type,
+                seq: SeqNo(seq),
+                ssrc: Ssrc(ssrc),
+            }),
+            report: record.report.map(|report| Box::new(Report::of(report))),
+            control_url: record.control_url.into_boxed_str(),
+        })
+    }
+
+    /// Whether its client has negotiated retransmissions.
+    #[must_use]
+    pub fn has_rtx(&self) -> bool {
+        self.rtx.is_some()
+    }
+
     /// The identity, as it was packed.
     #[must_use]
     pub fn unpack(self) -> Outgoing {

@@ -4,7 +4,12 @@
 //! so that client and server address together are unique. A client whose address is in use on a
 //! pair is placed on another pair; when none is left, a new pair is opened.
 //!
-//! Invariant: on a pair, an RTCP address names one stream, and an RTP address is used once.
+//! Where another process has had another number of shards, sessions are here whose ids name other
+//! shards. Each such shard has pairs of its own, so that a pair and its sessions have one home
+//! among any number of shards, when the next process takes over.
+//!
+//! Invariants: on a pair, an RTCP address names one stream, and an RTP address is used once; all
+//! sessions of a pair have ids of one shard.
 //! Bound: `PAIRS_MAX` pairs on each shard.
 
 use std::collections::{HashMap, HashSet};
@@ -27,6 +32,9 @@ struct Pair {
     is_for_groups: bool,
     /// Its home and its place there, for a pair of another shard by which streams are sent.
     home: Option<(ShardId, u16)>,
+    /// The shard in the ids of its sessions, where that is not its home: another process has had
+    /// as many shards.
+    ids: Option<ShardId>,
     rtp_in_use: HashSet<SocketAddr>,
     by_rtcp: HashMap<SocketAddr, AddressOwner>,
 }
@@ -52,6 +60,17 @@ impl SharedSockets {
         self.add(rtp_port, is_for_groups, None)
     }
 
+    /// As `add_pair`, for sessions whose ids name another shard than this one. They keep pairs of
+    /// their own, so that a pair stays with all its sessions for whatever number of shards another
+    /// process has.
+    pub fn add_pair_of(&mut self, rtp_port: u16, ids: Option<ShardId>) -> Option<u16> {
+        let place = self.add(rtp_port, false, None)?;
+        if let Some(pair) = self.pair_mut(place) {
+            pair.ids = ids;
+        }
+        Some(place)
+    }
+
     /// As `add_pair`; a pair of another shard, by which streams of its sessions are sent.
     pub fn add_foreign_pair(&mut self, rtp_port: u16, home: (ShardId, u16)) -> Option<u16> {
         self.add(rtp_port, false, Some(home))
@@ -65,7 +84,7 @@ impl SharedSockets {
     ) -> Option<u16> {
         let pair = self.next_place()?;
         let (rtp_in_use, by_rtcp) = (HashSet::new(), HashMap::new());
-        let opened = Pair { rtp_port, is_for_groups, home, rtp_in_use, by_rtcp };
+        let opened = Pair { rtp_port, is_for_groups, home, ids: None, rtp_in_use, by_rtcp };
         match self.pairs.get_mut(usize::from(pair)) {
             Some(place) => *place = Some(opened),
             None => self.pairs.push(Some(opened)),
@@ -97,11 +116,32 @@ impl SharedSockets {
     /// Indices of the pairs that clients may use.
     #[must_use]
     pub fn places(&self) -> Vec<u16> {
-        let is_open = |pair: &Option<Pair>| {
-            pair.as_ref().is_some_and(|pair| !pair.is_for_groups && pair.home.is_none())
-        };
-        let open = (0..).zip(&self.pairs).filter(|(_, pair)| is_open(pair));
+        self.places_where(|pair| !pair.is_for_groups && pair.home.is_none())
+    }
+
+    /// Of these, those for sessions whose ids name another shard; `None`: this one.
+    #[must_use]
+    pub fn places_for(&self, ids: Option<ShardId>) -> Vec<u16> {
+        self.places_where(|pair| !pair.is_for_groups && pair.home.is_none() && pair.ids == ids)
+    }
+
+    fn places_where(&self, is_it: impl Fn(&Pair) -> bool) -> Vec<u16> {
+        let open = (0..).zip(&self.pairs);
+        let open = open.filter(|(_, pair)| pair.as_ref().is_some_and(&is_it));
         open.map(|(place, _)| place).collect()
+    }
+
+    /// The shard in the ids of the sessions of a pair, which may only have such; `own` is this one.
+    #[must_use]
+    pub fn ids_of(&self, pair: u16, own: ShardId) -> Option<ShardId> {
+        let open = self.pairs.get(usize::from(pair))?.as_ref()?;
+        Some(open.ids.unwrap_or(own))
+    }
+
+    /// Indices of all pairs but that for groups.
+    #[must_use]
+    pub fn all_places(&self) -> Vec<u16> {
+        self.places_where(|pair| !pair.is_for_groups)
     }
 
     /// The pair that sends to multicast groups.
@@ -179,9 +219,21 @@ impl SharedSockets {
         rtcp: SocketAddr,
         owner: (SessionRef, u8),
     ) -> Option<u16> {
+        self.place_for(None, rtp, rtcp, owner)
+    }
+
+    /// As `place`, for a session whose id names another shard; `None`: this one.
+    pub fn place_for(
+        &mut self,
+        ids: Option<ShardId>,
+        rtp: SocketAddr,
+        rtcp: SocketAddr,
+        owner: (SessionRef, u8),
+    ) -> Option<u16> {
         let is_free = |pair: &Pair| {
             !pair.is_for_groups
                 && pair.home.is_none()
+                && pair.ids == ids
                 && !pair.rtp_in_use.contains(&rtp)
                 && !pair.by_rtcp.contains_key(&rtcp)
         };
@@ -290,6 +342,23 @@ mod tests {
         assert!(!sockets.remove_unused_pair(1));
         assert!(sockets.release(1, addr(8_002), addr(8_003)) && sockets.remove_unused_pair(1));
         assert_eq!(sockets.group_pair(), None);
+    }
+
+    #[test]
+    fn pair_for_the_ids_of_another_shard_is_given_to_its_sessions_alone() {
+        let mut sockets = SharedSockets::default();
+        let (own, other) = (ShardId(0), ShardId(2));
+        sockets.add_pair(8_000);
+        assert_eq!(sockets.add_pair_of(8_004, Some(other)), Some(1));
+        assert_eq!((sockets.places_for(None), sockets.places_for(Some(other))), (vec![0], vec![1]));
+        assert_eq!(sockets.places(), [0, 1], "at both is received");
+        assert_eq!((sockets.ids_of(0, own), sockets.ids_of(1, own)), (Some(own), Some(other)));
+        let (one, two) = ((SessionRef::Reader(1), 0), (SessionRef::Reader(2), 0));
+        assert_eq!(sockets.place(addr(5_000), addr(5_001), one), Some(0));
+        assert_eq!(sockets.place(addr(5_000), addr(5_001), two), None, "not on the other one's");
+        let placed = sockets.place_for(Some(other), addr(5_000), addr(5_001), two);
+        assert_eq!(placed, Some(1));
+        assert!(sockets.release(1, addr(5_000), addr(5_001)) && sockets.remove_unused_pair(1));
     }
 
     #[test]

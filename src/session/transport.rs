@@ -18,7 +18,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use crate::base::carrier::{Carrier, Lower};
 use crate::base::host::Host;
-use crate::base::ids::{SessionId, Ssrc};
+use crate::base::ids::{SessionId, ShardId, Ssrc};
 use crate::live::core::demux::{DemuxError, Target};
 use crate::live::core::groups::MulticastSettings;
 use crate::poll::poll_table::EntryKey;
@@ -251,7 +251,8 @@ impl Cx {
             Asked::Udp(rtp_port, rtcp_port) => {
                 let host = Host::of(command.peer);
                 let (rtp, rtcp) = (host.at(rtp_port), host.at(rtcp_port));
-                let pair = self.place_addresses(rtp, rtcp, owner)?;
+                let ids = self.ids_of(command);
+                let pair = self.place_addresses(ids, (rtp, rtcp), owner)?;
                 Ok(Transport::Udp { pair, rtp, rtcp })
             }
             Asked::Tcp(channels) => {
@@ -269,22 +270,23 @@ impl Cx {
         }
     }
 
-    /// The first pair on which a client's addresses are free.
+    /// The first pair on which a client's addresses are free, of those for such ids.
     fn place_addresses(
         &mut self,
-        rtp: SocketAddr,
-        rtcp: SocketAddr,
+        ids: ShardId,
+        (rtp, rtcp): (SocketAddr, SocketAddr),
         owner: Owner,
     ) -> Result<u16, NoPlace> {
+        let ids = Some(ids).filter(|ids| *ids != self.shard);
         let mut refused = DemuxError::Taken;
         match owner {
             Owner::Player(session, stream) => {
-                if let Some(pair) = self.sockets.place(rtp, rtcp, (session, stream)) {
+                if let Some(pair) = self.sockets.place_for(ids, rtp, rtcp, (session, stream)) {
                     return Ok(pair);
                 }
             }
             Owner::Publisher(target) => {
-                for pair in self.sockets.places() {
+                for pair in self.sockets.places_for(ids) {
                     match self.demux.expect_both(pair, [rtp, rtcp], target) {
                         Ok(()) => return Ok(pair),
                         Err(error) => refused = error,

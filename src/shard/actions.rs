@@ -18,7 +18,7 @@ use crate::base::ids::ShardId;
 use crate::consumers::Consumer;
 use crate::consumers::sessions::Sessions;
 use crate::poll::consumer::Event;
-use crate::poll::task::{DescriptionFailure, ResolveFailure, Task, TaskOwner};
+use crate::poll::task::{DescriptionFailure, ResolveFailure, Task, TaskOwner, Work};
 use crate::rtsp::response::{Response, Status};
 use crate::session::action::Action;
 use crate::session::command::{Command, Executed, ReplyTo};
@@ -45,6 +45,11 @@ impl<K: Kernel> Shard<K> {
             TaskOwner::Tuning { number, .. } => self.sessions.handle_tuning_refused(number),
             TaskOwner::Titles { feed, request } => {
                 live.sources.handle_title_refused(cx, &mut live.hub, (feed, request));
+            }
+            TaskOwner::Takeover(number) => {
+                if let Work::Adopt(adopted) = task.work {
+                    self.handle_adopt_refused(number, adopted);
+                }
             }
             // A shard asks for nothing in its name.
             TaskOwner::Guest(_) => {}
@@ -90,6 +95,7 @@ impl<K: Kernel> Shard<K> {
                 // Packets are lost to that shard like packets on the network. Other messages have
                 // room of their own in the inbox.
                 self.cells.inbox_full.add(1);
+                self.note_lost(shard);
             }
         }
         self.sessions.live.hub.outbox = outbox;
@@ -115,7 +121,9 @@ impl<K: Kernel> Shard<K> {
             // socket.
             Action::ClosePair(pair) => self.net.close_pair(&mut self.sessions, pair),
             Action::OpenInput { number, sockets } => {
-                self.net.open_input(&mut self.sessions, number, &sockets)
+                self.net.open_input(&mut self.sessions, number, &sockets);
+                let came = self.net.inputs.take_came();
+                self.queue_datagrams(came);
             }
             Action::CloseInput(number) => {
                 self.net.inputs.close(&mut self.net.ring, &mut self.net.entries, number);
@@ -172,7 +180,8 @@ impl<K: Kernel> Shard<K> {
     /// command again (reference 001).
     pub(super) fn execute_with_new_pair(&mut self, command: Command) {
         let reply_to = command.reply_to;
-        if !self.net.add_free_pair(&mut self.sessions) {
+        let ids = self.sessions.cx.ids_of(&command);
+        if !self.net.add_free_pair(&mut self.sessions, ids) {
             self.respond(reply_to, command.response(Status::ServiceUnavailable));
             return;
         }

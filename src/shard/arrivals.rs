@@ -19,7 +19,8 @@
 //! its requests are handled), so it is visited after every other connection; the order of datagrams
 //! is kept.
 //! Bounds: rows of the PollTable; `DATAGRAMS_WAITING_MAX`, and a datagram beyond that is
-//! dropped and counted, as a full socket buffer would drop it.
+//! dropped and counted, as a full socket buffer would drop it. What another process had in the same
+//! places comes on top.
 
 use std::collections::VecDeque;
 use std::io;
@@ -87,6 +88,28 @@ impl Arrivals {
         self.accepted.len() + self.visits.len() + self.datagrams.len()
     }
 
+    /// Whether a connection, or bytes of one that `is_it`, wait to be handled.
+    pub(super) fn has_connections(&self, is_it: impl Fn(EntryKey) -> bool) -> bool {
+        let is_received = |visit: &Visit| matches!(visit, Visit::Received(key, _) if is_it(*key));
+        !self.accepted.is_empty() || self.visits.iter().any(is_received)
+    }
+
+    /// Whether datagrams wait to be handled.
+    pub(super) fn has_datagrams(&self) -> bool {
+        !self.datagrams.is_empty()
+    }
+
+    /// Takes out the datagrams that wait: row, sender, bytes.
+    pub(super) fn take_datagrams(&mut self) -> Vec<(u32, SocketAddr, Vec<u8>)> {
+        let datagrams = self.datagrams.drain(..);
+        datagrams.map(|one| (one.token, one.from, one.bytes.to_vec())).collect()
+    }
+
+    /// Datagrams wait from now on.
+    pub(super) fn hold_datagrams(&mut self) {
+        self.datagrams_left = 0;
+    }
+
     /// Whether bytes of a connection wait to be handled.
     pub(super) fn has_received(&self, key: EntryKey) -> bool {
         self.visits.iter().any(|visit| matches!(visit, Visit::Received(of, _) if *of == key))
@@ -94,6 +117,20 @@ impl Arrivals {
 }
 
 impl<K: Kernel> Shard<K> {
+    /// Has bytes of a connection visited that came to another process.
+    pub(super) fn queue_received(&mut self, key: EntryKey, bytes: &[u8]) {
+        let bytes = self.net.ring.copy_of(bytes);
+        self.arrivals.visits.push_back(Visit::Received(key, Ok(bytes)));
+    }
+
+    /// Has datagrams handled that came before all others: row of the socket, sender, bytes.
+    pub(super) fn queue_datagrams(&mut self, datagrams: Vec<(EntryKey, SocketAddr, Vec<u8>)>) {
+        for (key, from, bytes) in datagrams {
+            let bytes = self.net.ring.copy_of(&bytes);
+            self.arrivals.datagrams.push_back(Datagram { token: key.index, from, bytes });
+        }
+    }
+
     /// Handles the datagrams that found no room in the turn before; they come first.
     pub(super) fn take_waiting_datagrams(&mut self) {
         self.arrivals.datagrams_left = DATAGRAMS_A_TURN;
@@ -136,6 +173,7 @@ impl<K: Kernel> Shard<K> {
                 self.net.handle_run_sent(&mut self.sessions, token, packets, result);
             }
             Completion::StreamSent { token, result } => self.handle_stream_sent(token, result),
+            Completion::StreamCut { token, rest } => self.handle_stream_cut(token, rest),
         }
     }
 
@@ -162,6 +200,9 @@ impl<K: Kernel> Shard<K> {
 
     /// Has a connection visited after all that wait: messages that are read already are left.
     pub(super) fn visit_later(&mut self, key: EntryKey) {
+        if self.net.entries.is_silenced(key) {
+            return;
+        }
         if let Some(link) = self.net.entries.link_mut(key)
             && !std::mem::replace(&mut link.is_awaiting_visit, true)
         {
@@ -198,6 +239,9 @@ impl<K: Kernel> Shard<K> {
                         // They are handled where the connection is going.
                         return;
                     }
+                }
+                if self.net.entries.is_silenced(key) {
+                    return;
                 }
                 // A connection that has become busy meanwhile goes on when it is free again.
                 if self.net.entries.table.polling(key) == Some(Polling::Suspended)

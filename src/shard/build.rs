@@ -22,6 +22,7 @@ use super::send::tcp::Flushing;
 use super::send::tls::Sealing;
 use super::sockets::UdpPair;
 use super::state::Shard;
+use super::takeover::Takeover;
 use super::tls::TlsSettings;
 use crate::base::addresses::Addresses;
 use crate::base::host::Host;
@@ -72,6 +73,8 @@ pub struct ShardConfig {
     pub paths: Arc<PathTable>,
     /// Sizes of the ring.
     pub ring: RingConfig,
+    /// The sockets are another process's, until it has handed over: see `takeover`.
+    pub waits: bool,
 }
 
 impl Shard {
@@ -100,13 +103,17 @@ impl<K: Kernel> Shard<K> {
         entries.install_own(&mut ring, Consumer::Inbox, wake)?;
         for (speaks, listener) in config.listeners {
             let consumer = Consumer::Listener(RtspListener { speaks });
-            entries.install_own(&mut ring, consumer, listener)?;
+            match config.waits {
+                true => entries.install_waiting(&mut ring, consumer, listener)?,
+                false => entries.install_own(&mut ring, consumer, listener)?,
+            }
         }
         let half_open_tunnels_max = config.sessions.limits.half_open_tunnels_max;
         let shares = Arc::clone(&config.sessions.shares);
         let mut sessions =
             Sessions::new(config.id, config.sessions, Arc::clone(&config.cells), now);
         sessions.live.hub.shard_count = shard_count(&config.poller);
+        sessions.cx.shard_count = shard_count(&config.poller);
         if let Some(settings) = config.multicast
             && let Err(error) = sessions.live.offer_groups(settings, config.id)
         {
@@ -114,7 +121,10 @@ impl<K: Kernel> Shard<K> {
         }
         let mut net =
             Network::new(config.id, Arc::clone(&config.cells), (ring, entries), config.pair_host);
-        net.add_pair(&mut sessions, config.pair)?;
+        match config.waits {
+            true => net.add_waiting_pair(&mut sessions, config.pair, None)?,
+            false => net.add_pair(&mut sessions, config.pair)?,
+        };
         let mut shard = Self {
             id: config.id,
             poller: config.poller,
@@ -133,6 +143,7 @@ impl<K: Kernel> Shard<K> {
             questions: Questions::default(),
             phase: Phase::Serving,
             moves: Moves::default(),
+            takeover: Takeover::default(),
             addresses: config.addresses,
             tunnels: Tunnels::new(config.tunnels_max, half_open_tunnels_max, &shares),
             leaves: VecDeque::new(),
@@ -146,7 +157,11 @@ impl<K: Kernel> Shard<K> {
         };
         // What is played first may depend on the time of day.
         shard.read_clock();
-        shard.sessions.live.configure_paths(&mut shard.sessions.cx, config.paths);
+        match config.waits {
+            // Sources would come twice.
+            true => shard.wait_for_takeover(config.paths),
+            false => shard.sessions.live.configure_paths(&mut shard.sessions.cx, config.paths),
+        }
         Ok(shard)
     }
 

@@ -24,6 +24,9 @@ pub(super) struct Entries {
     links: Vec<Option<Link>>,
     /// Connections with something to send.
     pub(super) dirty: Vec<EntryKey>,
+    /// No RTSP connection is received from, but for those that are heard: another process takes
+    /// over.
+    pub(super) is_quiet: bool,
 }
 
 /// State of an entry beside its consumer.
@@ -42,11 +45,18 @@ pub(super) struct Link {
     pub(super) is_frozen: bool,
     /// A TCP connection: its bytes are received one event at a time.
     pub(super) is_stream: bool,
+    /// It is received from although connections are quiet: to a camera, or of a publisher.
+    pub(super) is_heard: bool,
 }
 
 impl Entries {
     pub(super) fn new(entries_max: usize) -> Self {
-        Self { table: PollTable::new(entries_max), links: Vec::new(), dirty: Vec::new() }
+        Self {
+            table: PollTable::new(entries_max),
+            links: Vec::new(),
+            dirty: Vec::new(),
+            is_quiet: false,
+        }
     }
 
     /// Enters a consumer, suspended, and gives its descriptor to the ring.
@@ -60,6 +70,7 @@ impl Entries {
         fd: OwnedFd,
     ) -> Result<(EntryKey, FileSlot), (OwnedFd, RingError)> {
         let is_stream = matches!(consumer, Consumer::Connection(_) | Consumer::Camera(_));
+        let is_heard = matches!(consumer, Consumer::Camera(_));
         let Ok(key) = self.table.register(consumer) else {
             let why = "the PollTable is full: raise poll_entries_max";
             return Err((fd, RingError::unavailable(why)));
@@ -83,6 +94,7 @@ impl Entries {
             is_awaiting_visit: false,
             is_frozen: false,
             is_stream,
+            is_heard,
         });
         Ok((key, slot))
     }
@@ -106,6 +118,50 @@ impl Entries {
         }
         self.table.enable_events(key);
         Ok(())
+    }
+
+    /// Enters a listener on which another process accepts connections so far.
+    ///
+    /// # Errors
+    /// As `install_own`.
+    pub(super) fn install_waiting(
+        &mut self,
+        ring: &mut Ring<impl Kernel>,
+        consumer: Consumer,
+        fd: OwnedFd,
+    ) -> Result<(), RingError> {
+        let (key, _) = self.install(ring, consumer, fd).map_err(|(_, error)| error)?;
+        self.table.enable_events(key);
+        Ok(())
+    }
+
+    /// Keys of RTSP connections, while their consumers do not run.
+    pub(super) fn connections(&mut self) -> Vec<EntryKey> {
+        let keys: Vec<EntryKey> = self.table.keys().collect();
+        keys.into_iter().filter(|key| self.connection_mut(*key).is_some()).collect()
+    }
+
+    /// Keys of listeners.
+    pub(super) fn listeners(&mut self) -> Vec<EntryKey> {
+        let keys: Vec<EntryKey> = self.table.keys().collect();
+        keys.into_iter()
+            .filter(|key| matches!(self.table.consumer_mut(*key), Some(Consumer::Listener(_))))
+            .collect()
+    }
+
+    /// Keys of sockets at which datagrams are received.
+    pub(super) fn receivers(&mut self) -> Vec<EntryKey> {
+        let keys: Vec<EntryKey> = self.table.keys().collect();
+        let is_receiver = |consumer: &Consumer| match consumer {
+            Consumer::Rtp(_) | Consumer::Rtcp(_) | Consumer::Input(_) | Consumer::Group(_) => true,
+            Consumer::Listener(_)
+            | Consumer::Connection(_)
+            | Consumer::Camera(_)
+            | Consumer::Inbox => false,
+        };
+        let is_it =
+            |key: &EntryKey| self.table.consumer_mut(*key).is_some_and(|it| is_receiver(it));
+        keys.into_iter().filter(is_it).collect()
     }
 
     /// Enters a UDP socket of another shard, by which datagrams are sent: none are received.
@@ -182,6 +238,11 @@ impl Entries {
         }
     }
 
+    /// Whether nothing is read of a connection any more: another process takes over.
+    pub(super) fn is_silenced(&self, key: EntryKey) -> bool {
+        self.is_quiet && self.link(key).is_none_or(|link| !link.is_heard)
+    }
+
     /// Whether there are TCP connections.
     pub(super) fn has_connections(&self) -> bool {
         self.links.iter().flatten().any(|link| link.is_stream)
@@ -201,8 +262,12 @@ impl Entries {
     /// until it does.
     pub(super) fn enable(&mut self, ring: &mut Ring<impl Kernel>, key: EntryKey) {
         let Some(link) = self.link(key).filter(|link| !link.is_frozen) else { return };
+        let is_quiet = self.is_silenced(key);
         if let Some(connection) = self.connection_mut(key)
-            && (connection.is_congested() || connection.is_closing() || connection.is_waiting())
+            && (is_quiet
+                || connection.is_congested()
+                || connection.is_closing()
+                || connection.is_waiting())
         {
             return;
         }

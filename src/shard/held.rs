@@ -53,6 +53,8 @@ pub struct Held {
     pub moves: usize,
     /// Keys in the wheel.
     pub timers: usize,
+    /// Another process takes over, or is taken over from: nothing is sent.
+    pub is_still: bool,
 }
 
 impl<K: Kernel> Shard<K> {
@@ -83,6 +85,7 @@ impl<K: Kernel> Shard<K> {
             unsent: self.unsent.len(),
             moves: self.moves.len(),
             timers: sessions.cx.wheel.count(),
+            is_still: self.takeover.is_still(),
         }
     }
 

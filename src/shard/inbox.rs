@@ -23,6 +23,7 @@ use rustix::event::{EventfdFlags, eventfd};
 
 use super::moves::{MoveMessage, MoveReply};
 use super::questions::{Question, Reply};
+use super::takeover::TakeoverMessage;
 use super::tls::TlsSettings;
 use crate::base::ids::{SessionId, ShardId};
 use crate::config::paths::PathTable;
@@ -123,6 +124,8 @@ pub enum Message {
         /// Called when the shard goes by it.
         done: Box<dyn FnOnce() + Send>,
     },
+    /// About another process that takes over, or from which this one does.
+    Takeover(Box<TakeoverMessage>),
     /// For a half of a tunnel over HTTP, or about one.
     Tunnel(Box<TunnelMessage>),
     /// Replaces the settings of TLS, for connections that begin.
@@ -235,6 +238,12 @@ impl Inbox {
         self.live.pop()
     }
 
+    /// Whether no message about a live path waits.
+    #[must_use]
+    pub fn has_no_live(&self) -> bool {
+        self.live.is_empty()
+    }
+
     /// Pushes the outcome of a task.
     pub fn deliver(&self, done: TaskDone) {
         let mut done = done;
@@ -316,6 +325,7 @@ impl std::fmt::Debug for Message {
             Self::Events { .. } => "Events",
             Self::Configure { .. } => "Configure",
             Self::Drain { .. } => "Drain",
+            Self::Takeover(_) => "Takeover",
             Self::Tunnel(_) => "Tunnel",
             Self::Tls(_) => "Tls",
             Self::Stop => "Stop",

@@ -29,6 +29,7 @@ impl<K: Kernel> Shard<K> {
             && let Some(done) = inbox.pop_outcome()
         {
             budget.spend();
+            let Some(done) = self.takeover.hold_failure(done) else { continue };
             self.guarded(None, |shard| {
                 shard.handle_outcome(done);
                 shard.settle();
@@ -86,15 +87,18 @@ impl<K: Kernel> Shard<K> {
                 self.guarded(None, |shard| shard.sessions.handle_events(id, request, reply));
             }
             Message::Configure { paths, done } => {
-                self.guarded(None, |shard| {
-                    shard.sessions.live.configure_paths(&mut shard.sessions.cx, paths)
-                });
+                if let Some(paths) = self.takeover.hold_paths(paths) {
+                    self.guarded(None, |shard| {
+                        shard.sessions.live.configure_paths(&mut shard.sessions.cx, paths)
+                    });
+                }
                 done();
             }
             Message::Drain { order, done } => {
                 self.drain(order);
                 done();
             }
+            Message::Takeover(message) => self.handle_takeover(*message),
             Message::Tunnel(message) => {
                 self.guarded(None, |shard| shard.handle_tunnel(*message));
             }
@@ -109,7 +113,7 @@ impl<K: Kernel> Shard<K> {
         }
     }
 
-    fn handle_outcome(&mut self, done: TaskDone) {
+    pub(super) fn handle_outcome(&mut self, done: TaskDone) {
         let Sessions { cx, vod, live, .. } = &mut self.sessions;
         match (done.owner, done.outcome) {
             (TaskOwner::Window(request), Outcome::Window(result)) => {
@@ -128,6 +132,9 @@ impl<K: Kernel> Shard<K> {
             }
             (TaskOwner::Titles { feed, request }, outcome) => {
                 live.sources.handle_title_task(cx, &mut live.hub, (feed, request), outcome);
+            }
+            (TaskOwner::Takeover(number), Outcome::Opened(opened)) => {
+                self.handle_title_taken(number, opened);
             }
             (TaskOwner::Connection(entry), outcome @ (Outcome::Opened(_) | Outcome::Judged(_))) => {
                 self.dispatch(entry, Event::Outcome(outcome));

@@ -24,6 +24,7 @@
 //! | `tunnels` | messages of tunnels over HTTP |
 //! | `drain` | the end of sessions that are left when a drained shard is at its deadline |
 //! | `moves` | sessions that move between shards, with their descriptors |
+//! | `takeover` | a process that takes over from another one |
 //! | `phase`, `stop` | whether a shard serves or stops, and how it ends sessions and connections |
 //! | `warnings` | warnings that are logged once |
 //! | `held` | what a shard holds, for tests |
@@ -55,6 +56,7 @@ mod shed;
 pub mod sockets;
 mod state;
 mod stop;
+pub mod takeover;
 #[cfg(test)]
 mod tests;
 mod tls;

@@ -217,6 +217,15 @@ impl Moves {
         departures.chain(preparations).chain(self.arrivals.iter().map(|p| p.deadline)).min()
     }
 
+    /// Whether no session is under way, here or from here.
+    pub(super) fn is_quiet(&self) -> bool {
+        self.departures.is_empty()
+            && self.preparations.is_empty()
+            && self.arrivals.is_empty()
+            && self.outbox.is_empty()
+            && !self.routes.holds()
+    }
+
     /// Sessions and messages that are under way here, and routes to sessions elsewhere.
     pub(super) fn len(&self) -> usize {
         self.departures.len()
@@ -316,6 +325,10 @@ impl<K: Kernel> Shard<K> {
         if self.phase.is_stopping() {
             return Err(MoveRefusal::Stopping);
         }
+        // Another process takes all sessions over.
+        if self.net.entries.is_quiet {
+            return Err(MoveRefusal::Busy);
+        }
         if self.moves.departures.len() >= MOVES_MAX {
             return Err(MoveRefusal::TooMany);
         }
@@ -338,7 +351,8 @@ impl<K: Kernel> Shard<K> {
         }
         for id in self.sessions.cx.directory.take_guests_left() {
             let was_dismissed = self.sessions.live.readers.has_ended(id);
-            self.moves.send(id.shard(), MoveMessage::Ended { id, was_dismissed });
+            let home = self.sessions.cx.home_of(id);
+            self.moves.send(home, MoveMessage::Ended { id, was_dismissed });
         }
         self.answer_preparations();
         for parcel in std::mem::take(&mut self.moves.arrivals) {
@@ -404,9 +418,10 @@ impl<K: Kernel> Shard<K> {
                 self.sessions.cx.release_tuple(pair, rtp, rtcp);
             }
             MoveMessage::Report { id, pair, from, bytes } => {
-                let place = match id.shard() == self.id {
+                let home = self.sessions.cx.home_of(id);
+                let place = match home == self.id {
                     true => Some(pair),
-                    false => self.sessions.cx.sockets.foreign((id.shard(), pair)),
+                    false => self.sessions.cx.sockets.foreign((home, pair)),
                 };
                 match place {
                     Some(place) => self.sessions.handle_report_datagram(place, from, &bytes),
@@ -560,7 +575,7 @@ impl<K: Kernel> Shard<K> {
     }
 
     /// Has a connection received from, or visited, as if an event had been handled.
-    fn wake_connection(&mut self, key: EntryKey) {
+    pub(super) fn wake_connection(&mut self, key: EntryKey) {
         let Some(connection) = self.net.entries.connection_mut(key) else { return };
         let (is_waiting, has_messages) = (connection.is_waiting(), connection.has_messages());
         if has_messages && !is_waiting {
@@ -639,7 +654,7 @@ impl<K: Kernel> Shard<K> {
     }
 
     /// Takes a connection that is at rest out of the table.
-    fn take_connection(&mut self, key: EntryKey) -> Option<Box<RtspConnection>> {
+    pub(super) fn take_connection(&mut self, key: EntryKey) -> Option<Box<RtspConnection>> {
         let consumer = self.net.entries.remove(&mut self.net.ring, key);
         let Some(Consumer::Connection(mut connection)) = consumer else { return None };
         let timer = *connection.idle_timer_mut();

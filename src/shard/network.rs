@@ -87,24 +87,53 @@ impl<K: Kernel> Network<K> {
         sessions: &mut Sessions,
         pair: UdpPair,
     ) -> Result<u16, RingError> {
-        self.add_pair_for(sessions, pair, Family::of(self.pair_host.ip()), false)
+        self.add_pair_of(sessions, pair, None)
     }
 
-    /// Opens a pair to clients, or to multicast groups: both sockets or neither.
-    pub(super) fn add_pair_for(
+    /// As `add_pair`, for sessions whose ids name another shard; `None`: this one.
+    fn add_pair_of(
         &mut self,
         sessions: &mut Sessions,
         pair: UdpPair,
-        family: Family,
-        is_for_groups: bool,
+        ids: Option<ShardId>,
     ) -> Result<u16, RingError> {
+        let place = self.add_waiting_pair(sessions, pair, ids)?;
+        self.pairs.arm(&mut self.ring, place);
+        Ok(place)
+    }
+
+    /// Opens a pair to multicast groups: both sockets or neither.
+    fn add_group_pair(&mut self, sessions: &mut Sessions, pair: UdpPair) -> Result<u16, RingError> {
         let Some(place) = sessions.cx.sockets.next_place() else {
             return Err(RingError::unavailable("no room for another pair of sockets"));
         };
         let rtp_port = pair.rtp_port;
-        self.pairs.open(&mut self.ring, &mut self.entries, place, pair, family)?;
-        sessions.cx.sockets.add_pair_for(rtp_port, is_for_groups);
+        self.pairs.open(&mut self.ring, &mut self.entries, place, pair, Family::V4)?;
+        sessions.cx.sockets.add_pair_for(rtp_port, true);
         Ok(place)
+    }
+
+    /// As `add_pair_of`, of a pair at which nothing is received yet.
+    pub(super) fn add_waiting_pair(
+        &mut self,
+        sessions: &mut Sessions,
+        pair: UdpPair,
+        ids: Option<ShardId>,
+    ) -> Result<u16, RingError> {
+        let Some(place) = sessions.cx.sockets.next_place() else {
+            return Err(RingError::unavailable("no room for another pair of sockets"));
+        };
+        let (rtp_port, family) = (pair.rtp_port, self.family_of(&pair));
+        self.pairs.open_foreign(&mut self.ring, &mut self.entries, place, pair, family)?;
+        sessions.cx.sockets.add_pair_of(rtp_port, ids);
+        Ok(place)
+    }
+
+    /// Family of a pair, which a process before this one may have bound to another address than
+    /// this one's pairs are.
+    fn family_of(&self, pair: &UdpPair) -> Family {
+        let family = self.ring.kernel().family_of(&pair.rtp);
+        family.unwrap_or_else(|| Family::of(self.pair_host.ip()))
     }
 
     /// Opens duplicates of another shard's sockets, by which streams of its sessions are sent.
@@ -121,20 +150,24 @@ impl<K: Kernel> Network<K> {
             return Err(RingError::unavailable("no room for another pair of sockets"));
         };
         let pair = UdpPair { rtp, rtcp, rtp_port: sockets.rtp_port };
-        let family = Family::of(self.pair_host.ip());
+        let family = self.family_of(&pair);
         self.pairs.open_foreign(&mut self.ring, &mut self.entries, place, pair, family)?;
         sessions.cx.sockets.add_foreign_pair(sockets.rtp_port, home);
         Ok(())
     }
 
-    /// Opens one more pair to clients on any free ports. False: there is none, which is logged.
-    pub(super) fn add_free_pair(&mut self, sessions: &mut Sessions) -> bool {
+    /// Opens one more pair to clients on any free ports, for sessions with such ids. False: there
+    /// is none, which is logged.
+    pub(super) fn add_free_pair(&mut self, sessions: &mut Sessions, ids: ShardId) -> bool {
+        let ids = Some(ids).filter(|ids| *ids != self.id);
         let opened = self
             .ring
             .kernel()
             .udp_pair(self.pair_host)
             .map_err(|error| error.to_string())
-            .and_then(|pair| self.add_pair(sessions, pair).map_err(|error| error.to_string()));
+            .and_then(|pair| {
+                self.add_pair_of(sessions, pair, ids).map_err(|error| error.to_string())
+            });
         if let Err(error) = &opened {
             tracing::warn!(code = "HE-W601", %error, "no further pair of RTP sockets");
         }
@@ -197,7 +230,7 @@ impl<K: Kernel> Network<K> {
             return;
         }
         let opened = group_pair(settings).map_err(|source| RingError::Register { source });
-        let opened = opened.and_then(|pair| self.add_pair_for(sessions, pair, Family::V4, true));
+        let opened = opened.and_then(|pair| self.add_group_pair(sessions, pair));
         let Sessions { cx, live, .. } = sessions;
         match opened {
             Ok(_) => live.readers.start_groups(cx, &mut live.hub),

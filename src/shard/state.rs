@@ -22,6 +22,7 @@ use super::ring::Uring;
 use super::ring::kernel::Kernel;
 use super::send::tcp::Flushing;
 use super::send::tls::Sealing;
+use super::takeover::Takeover;
 use super::tls::TlsSettings;
 use crate::base::addresses::Addresses;
 use crate::base::ids::ShardId;
@@ -64,6 +65,8 @@ pub struct Shard<K: Kernel = Uring> {
     pub(super) phase: Phase,
     /// Sessions that move to other shards, and from them.
     pub(super) moves: Moves,
+    /// Another process that takes over, or from which this one does.
+    pub(super) takeover: Takeover,
     pub(super) addresses: Arc<Addresses>,
     /// Tunnels over HTTP whose cookies are known here.
     pub(super) tunnels: Tunnels,

@@ -54,7 +54,7 @@ impl Bench {
         Self::with(|_config| {})
     }
 
-    fn with(change: impl FnOnce(&mut ShardConfig)) -> Option<Self> {
+    pub(super) fn with(change: impl FnOnce(&mut ShardConfig)) -> Option<Self> {
         let ip = IpAddr::V4(Ipv4Addr::LOCALHOST);
         let listener = listen_tcp(SocketAddr::new(ip, 0)).unwrap();
         let address = local_addr(&listener).unwrap();
@@ -92,6 +92,7 @@ impl Bench {
             },
             paths: Arc::new(PathTable::default()),
             ring: RingConfig { files_max: 512, run_slots: 128, ..RingConfig::default() },
+            waits: false,
         };
         change(&mut config);
         match Shard::new(config) {

@@ -59,6 +59,9 @@ impl<K: Kernel> Shard<K> {
     /// Takes a turn without its system call.
     pub(super) fn work(&mut self) -> Result<(), RingError> {
         self.read_clock();
+        if self.takeover.is_still() {
+            return self.work_still();
+        }
         self.take_waiting_datagrams();
         self.reap()?;
         self.sessions.cx.out.append(&mut self.unsent);
@@ -67,12 +70,18 @@ impl<K: Kernel> Shard<K> {
         self.settle();
         self.post_leaves();
         self.read_inbox();
+        if self.takeover.is_still() {
+            return Ok(());
+        }
         if let Some(question) = self.questions.pop() {
             self.guarded(None, |shard| question.answer(&shard.sessions));
         }
         self.guarded(None, Self::end_sessions);
         self.guarded(None, Self::end_drained_sessions);
         self.guarded(None, Self::go_on_with_moves);
+        self.guarded(None, Self::look_at_quiet);
+        self.guarded(None, Self::look_at_live);
+        self.net.inputs.close_unclaimed(self.sessions.cx.now);
         self.guarded(None, |shard| shard.sessions.live.feed_live(&mut shard.sessions.cx));
         self.guarded(None, |shard| shard.sessions.go_on_with_tunings());
         self.handle_timers();
@@ -85,7 +94,7 @@ impl<K: Kernel> Shard<K> {
     /// Handles completions until the runs of the turn before are all answered. The kernel sends
     /// linked runs one after the other, and returns before the last of them when enough other
     /// operations have completed: runs submitted then would overtake those.
-    fn reap(&mut self) -> Result<(), RingError> {
+    pub(super) fn reap(&mut self) -> Result<(), RingError> {
         // Bounded: datagram sends never wait, so a round or two are enough.
         let has_ended = within_rounds(REAP_ROUNDS_MAX, || {
             while let Some(completion) = self.net.ring.next_completion() {
@@ -165,6 +174,9 @@ impl<K: Kernel> Shard<K> {
 
     /// The time until which the shard may sleep; `None`: work waits.
     pub(super) fn idle_until(&self) -> Option<Mono> {
+        if let Some(due) = self.takeover.idle_until(self.sessions.cx.now) {
+            return Some(due);
+        }
         if matches!(self.phase, Phase::Ending { .. })
             || !self.unsent.is_empty()
             || !self.sessions.cx.out.is_empty()
@@ -174,6 +186,7 @@ impl<K: Kernel> Shard<K> {
             || !self.arrivals.is_empty()
             || !self.questions.is_empty()
             || self.moves.is_pressing()
+            || self.takeover.is_pressing()
             || self.sessions.live.is_unsettled()
         {
             return None;
@@ -184,6 +197,7 @@ impl<K: Kernel> Shard<K> {
         let due =
             self.sessions.cx.wheel.next_due().into_iter().chain(self.sessions.live.next_due());
         let due = due.chain(self.drain_due()).chain(self.moves.next_due());
+        let due = due.chain(self.takeover.next_due(now));
         Some(due.fold(now + limit, Mono::min))
     }
 

@@ -15,8 +15,11 @@
 use std::sync::Arc;
 
 use crate::base::time::Mono;
+use crate::media::asset::Track;
+use crate::media::packetize::job::{window_count, window_of_sample};
 use crate::media::pages::Pages;
 use crate::media::window::{Frame, PacketWindow, WindowKind};
+use crate::takeover::v1::{PlaceAt, PlaceRecord};
 
 /// The cursor of one stream: see the module.
 #[derive(Debug)]
@@ -61,6 +64,8 @@ enum Begin {
     Sample(u32),
     /// At `place`: the cursor was there before.
     Place,
+    /// At `place`, whose frame begins with this sample; if another one does, at that sample.
+    Recorded(u32),
 }
 
 /// Result of `peek`.
@@ -99,6 +104,62 @@ impl Cursor {
         }
     }
 
+    /// For another process.
+    #[must_use]
+    pub fn record(&self) -> PlaceRecord {
+        let Place { window_index, frame_index, packet_index } = self.place;
+        let frame = |sample| PlaceAt::Frame { frame: frame_index, packet: packet_index, sample };
+        let at = match (&self.window, self.begin) {
+            (Some(window), _) => {
+                let present = window.frames().get(frame_index as usize);
+                frame(present.map(|frame| frame.sample_index))
+            }
+            (None, Begin::Edge) => PlaceAt::Edge,
+            (None, Begin::Sample(sample)) => PlaceAt::Sample(sample),
+            (None, Begin::Place) => frame(None),
+            (None, Begin::Recorded(sample)) => frame(Some(sample)),
+        };
+        PlaceRecord {
+            is_sync: self.kind == WindowKind::Sync,
+            is_backward: self.is_backward,
+            at,
+            window: window_index,
+        }
+    }
+
+    /// As another process has told of a place in `track`.
+    #[must_use]
+    pub fn of(record: PlaceRecord, track: &Track) -> Self {
+        let count = |kind| window_count(track, kind);
+        Self::recorded(record, count, |sample| window_of_sample(track, sample))
+    }
+
+    /// The same, with the number of windows and the window of a sample.
+    fn recorded(
+        record: PlaceRecord,
+        count_of: impl FnOnce(WindowKind) -> u32,
+        window_of: impl FnOnce(u32) -> u32,
+    ) -> Self {
+        let kind = if record.is_sync { WindowKind::Sync } else { WindowKind::All };
+        let (frame, packet, begin, sample) = match record.at {
+            PlaceAt::Edge => (0, 0, Begin::Edge, None),
+            PlaceAt::Sample(sample) => (0, 0, Begin::Sample(sample), Some(sample)),
+            PlaceAt::Frame { frame, packet, sample } => {
+                (frame, packet, sample.map_or(Begin::Place, Begin::Recorded), sample)
+            }
+        };
+        // The other program may have cut windows in another way.
+        let window = match sample {
+            Some(sample) if !record.is_sync => window_of(sample),
+            _ => record.window,
+        };
+        let mut cursor = Self::new(kind, record.is_backward, count_of(kind), window, 0);
+        cursor.place.frame_index = frame;
+        cursor.place.packet_index = packet;
+        cursor.begin = begin;
+        cursor
+    }
+
     /// The kind of windows that the cursor walks through.
     #[must_use]
     pub fn kind(&self) -> WindowKind {
@@ -132,6 +193,19 @@ impl Cursor {
     #[must_use]
     pub fn unasked(&self) -> Option<u32> {
         self.wanted().filter(|index| self.asked != Some(*index))
+    }
+
+    /// Whether a window was requested and has not come.
+    #[must_use]
+    pub fn has_asked(&self, window_index: u32) -> bool {
+        self.asked == Some(window_index)
+    }
+
+    /// Whether nothing of a window is still to be sent.
+    #[must_use]
+    pub fn is_behind(&self, window_index: u32) -> bool {
+        let own = self.place.window_index;
+        window_index != own && self.following(own) != Some(window_index)
     }
 
     /// The window has been requested: `unasked` does not name the window again before it arrives.
@@ -263,8 +337,11 @@ impl Cursor {
 
     fn enter(&mut self, window: Arc<PacketWindow>) {
         let frames = window.frames();
+        let place = self.place;
         let frame_index = match std::mem::replace(&mut self.begin, Begin::Edge) {
             Begin::Place => None,
+            Begin::Recorded(sample) if is_at(frames, place, sample) => None,
+            Begin::Recorded(sample) => Some(frame_of_sample(frames, sample)),
             Begin::Sample(start) => Some(frame_of_sample(frames, start)),
             Begin::Edge if self.is_backward => Some(frames.len().wrapping_sub(1)),
             Begin::Edge => Some(0),
@@ -295,6 +372,13 @@ impl Cursor {
             Some(window_index + 1).filter(|next| *next < self.window_count)
         }
     }
+}
+
+/// Whether a place is within the frame that begins with a sample.
+fn is_at(frames: &[Frame], place: Place, sample: u32) -> bool {
+    frames.get(place.frame_index as usize).is_some_and(|frame| {
+        frame.sample_index == sample && place.packet_index <= frame.packet_count
+    })
 }
 
 /// The frame that a sample begins with. For a frame of several samples this is the last frame that
@@ -345,6 +429,49 @@ mod tests {
     fn forward_walk_meets_every_sample_from_the_start_on() {
         let mut cursor = Cursor::new(WindowKind::All, false, 3, 1, 5);
         assert_eq!(walk(&mut cursor, 4), [5, 6, 7, 8, 9, 10, 11]);
+    }
+
+    /// The samples that are left for a cursor that another process has told of, where a window has
+    /// `per_window` samples.
+    fn left(record: PlaceRecord, per_window: u32) -> Vec<u32> {
+        let count = 12_u32.div_ceil(per_window);
+        let mut cursor = Cursor::recorded(record, |_| count, |sample| sample / per_window);
+        walk(&mut cursor, per_window)
+    }
+
+    #[test]
+    fn place_that_another_process_has_told_is_found_however_windows_are_cut() {
+        for steps in 0..12 {
+            let mut cursor = Cursor::new(WindowKind::All, false, 3, 0, 0);
+            for _ in 0..steps {
+                while let Some(index) = cursor.wanted() {
+                    cursor.handle_window(index, window(index * 4..(index + 1) * 4));
+                }
+                assert!(matches!(cursor.peek(), Next::Frame(_)));
+                cursor.advance_frame();
+            }
+            let expected: Vec<u32> = (steps..12).collect();
+            let is_between = steps % 4 == 0 && steps > 0;
+            for per_window in [4, 3, 6] {
+                // Where a window is used up the next frame is not known: its number is told.
+                if per_window == 4 || !is_between {
+                    assert_eq!(left(cursor.record(), per_window), expected, "{steps}");
+                }
+            }
+            cursor.peek();
+            while let Some(index) = cursor.wanted() {
+                cursor.handle_window(index, window(index * 4..(index + 1) * 4));
+            }
+            cursor.peek();
+            assert_eq!(left(cursor.record(), 6), expected, "{steps}, seen");
+        }
+        let waiting = Cursor::new(WindowKind::All, false, 3, 1, 5).record();
+        assert_eq!(left(waiting, 4), (5..12).collect::<Vec<_>>(), "its window has not come");
+        let mut begun = Cursor::new(WindowKind::All, false, 3, 1, 5);
+        begun.handle_window(1, window(4..8));
+        begun.advance_packets(1);
+        let record = begun.record();
+        assert_eq!(Cursor::recorded(record, |_| 3, |_| 1).record(), record, "told again");
     }
 
     #[test]

@@ -33,20 +33,20 @@ use crate::vod::table::Players;
 /// A player of a title on its way, without descriptors and keys of tables.
 #[derive(Debug)]
 pub struct PackedTitle {
-    client: Client,
-    title: Arc<Title>,
-    described: Arc<Title>,
-    state: State,
-    streams: Vec<PackedStream>,
-    liveness_due: Mono,
-    epoch: Option<Epoch>,
-    end: Option<Npt>,
-    pause_point: Option<Npt>,
-    report_due: Mono,
+    pub(super) client: Client,
+    pub(super) title: Arc<Title>,
+    pub(super) described: Arc<Title>,
+    pub(super) state: State,
+    pub(super) streams: Vec<PackedStream>,
+    pub(super) liveness_due: Mono,
+    pub(super) epoch: Option<Epoch>,
+    pub(super) end: Option<Npt>,
+    pub(super) pause_point: Option<Npt>,
+    pub(super) report_due: Mono,
     /// When each stream says BYE that has sent all. Time from now would never be over for a session
     /// that moves more often.
-    byes_due: Vec<Option<Mono>>,
-    play_received: Option<Mono>,
+    pub(super) byes_due: Vec<Option<Mono>>,
+    pub(super) play_received: Option<Mono>,
 }
 
 impl PackedTitle {

@@ -11,6 +11,7 @@
 //!  exchange   feeds the same streams from another title
 //!  pump       sends due packets to sockets or a connection, and finds when BYE is due
 //!  stagger    spreads the starts of players, so that not many are due at once
+//!  handover   a player that moves to another shard, takeover: to another process
 //!  skip       moves a late player over TCP to a later sync sample
 //!  reports    RTCP out and in          -> thinning: how much of the video is sent
 //!             requests for lost packets -> retransmit: finds packets by number
@@ -34,6 +35,7 @@ mod skip;
 mod stagger;
 pub mod stream;
 pub mod table;
+pub mod takeover;
 #[cfg(test)]
 mod tests;
 pub mod thinning;

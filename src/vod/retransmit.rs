@@ -22,9 +22,11 @@ use std::sync::Arc;
 
 use crate::base::ids::{RtpTs, SeqNo};
 use crate::base::time::Mono;
+use crate::media::packetize::CUT;
 use crate::media::pages::Pages;
 use crate::media::window::{Packet, PacketWindow};
 use crate::rtp::{self, RtxRefusal, RtxStream};
+use crate::takeover::v1::{HistoryRecord, SentRecord};
 
 /// The retransmission state of one stream: see the module.
 #[derive(Debug)]
@@ -87,6 +89,57 @@ impl Resender {
         }
     }
 
+    /// What may be asked for again, for another process: packets of the windows that are here. How
+    /// often each was sent again is not told.
+    #[must_use]
+    pub fn record(&self) -> Option<HistoryRecord> {
+        let is_here = |mark: &&Mark| self.window(mark.window_index).is_some();
+        let sent: Vec<SentRecord> = self.marks.iter().filter(is_here).map(Mark::record).collect();
+        (!sent.is_empty()).then_some(HistoryRecord { cut: CUT, sent })
+    }
+
+    /// As another process has told; the windows are to be given (`wanted`). Packets that it has
+    /// cut in another way are not known.
+    #[must_use]
+    pub fn resumed(record: &HistoryRecord) -> Self {
+        let mut resumed = Self::new();
+        if record.cut == CUT {
+            let excess = record.sent.len().saturating_sub(MARKS_MAX);
+            let marks = record.sent.iter().skip(excess).filter_map(Mark::of);
+            resumed.marks.extend(marks);
+        }
+        resumed
+    }
+
+    /// Windows of recent packets that are not here.
+    #[must_use]
+    pub fn wanted(&self) -> Vec<u32> {
+        let recent = self.recent().into_iter().flatten();
+        recent.filter(|index| self.window(*index).is_none()).collect()
+    }
+
+    /// Takes a window of recent packets, if it is one that is not here.
+    pub fn handle_window(&mut self, index: u32, window: &Arc<PacketWindow>) {
+        let place = self.recent().iter().position(|recent| *recent == Some(index));
+        if let Some(place) = place.and_then(|place| self.windows.get_mut(place))
+            && place.is_none()
+        {
+            *place = Some((index, Arc::clone(window)));
+        }
+    }
+
+    /// Windows of the newest packets, and of those before.
+    fn recent(&self) -> [Option<u32>; 2] {
+        let newest = self.marks.back().map(|mark| mark.window_index);
+        let mut before = self.marks.iter().rev().map(|mark| mark.window_index);
+        [newest, before.find(|index| Some(*index) != newest)]
+    }
+
+    fn window(&self, index: u32) -> Option<&Arc<PacketWindow>> {
+        let held = self.windows.iter().flatten().find(|held| held.0 == index);
+        held.map(|(_, window)| window)
+    }
+
     /// Records packets that were sent, with numbers after all earlier ones.
     pub fn handle_sent(&mut self, mark: Mark, window: &Arc<PacketWindow>, payload_bytes: u32) {
         let bytes = usize::try_from(payload_bytes).unwrap_or(usize::MAX);
@@ -99,6 +152,14 @@ impl Resender {
                 if !Arc::ptr_eq(held, window) {
                     *held = Arc::clone(window);
                 }
+            }
+            // It was asked for, for packets of another process, and has not come.
+            None if self
+                .marks
+                .back()
+                .is_some_and(|last| last.window_index == mark.window_index) =>
+            {
+                *newest = Some((mark.window_index, Arc::clone(window)));
             }
             _ => *before = newest.replace((mark.window_index, Arc::clone(window))),
         }
@@ -152,9 +213,8 @@ impl Resender {
         // Before the search: a search for numbers that were never sent costs as much.
         self.asks = self.asks.checked_sub(1).ok_or(RtxRefusal::Rate)?;
         let mark = self.find(seq).ok_or(RtxRefusal::Unknown)?;
-        let is_of_window = |held: &&(u32, Arc<PacketWindow>)| held.0 == mark.window_index;
-        let held = self.windows.iter().flatten().find(is_of_window).ok_or(RtxRefusal::Unknown)?;
-        let window = &held.1;
+        let held = self.windows.iter().flatten().find(|held| held.0 == mark.window_index);
+        let (_, window) = held.ok_or(RtxRefusal::Unknown)?;
         let offset = u32::from(seq.0.wrapping_sub(mark.seq.0));
         let packet = window.packet(mark.packet_index + offset).ok_or(RtxRefusal::Unknown)?;
         if window.pages(now) == Pages::Cold {
@@ -187,6 +247,19 @@ impl Resender {
 }
 
 impl Mark {
+    fn record(&self) -> SentRecord {
+        let Self { seq, packets, window_index, packet_index, ts } = *self;
+        SentRecord { seq: seq.0, packets, window: window_index, packet: packet_index, ts: ts.0 }
+    }
+
+    /// `None`: no window has as many packets.
+    fn of(record: &SentRecord) -> Option<Self> {
+        let SentRecord { seq, packets, window, packet, ts } = *record;
+        packet.checked_add(u32::from(packets))?;
+        let (seq, ts) = (SeqNo(seq), RtpTs(ts));
+        Some(Self { seq, packets, window_index: window, packet_index: packet, ts })
+    }
+
     fn holds(&self, seq: SeqNo) -> bool {
         seq.0.wrapping_sub(self.seq.0) < self.packets
     }

@@ -192,3 +192,41 @@ fn numbers_that_were_never_sent_are_not_looked_for_without_end() {
     assert_eq!([again(&mut resender, 9), again(&mut resender, 10)], [Ok(9), Ok(10)]);
     assert_eq!(again(&mut resender, 8), Err(RtxRefusal::Rate));
 }
+
+#[test]
+fn packets_of_another_process_are_sent_again_when_their_windows_are_here() {
+    let (old, new) = (window(40, 100), window(30, 100));
+    let mut resender = Resender::new();
+    resender.handle_sent(mark(65_530, 20, 3, 10), &old, 2_000);
+    resender.handle_sent(mark(14, 5, 4, 0), &new, 500);
+    let record = resender.record().unwrap();
+    let mut resumed = Resender::resumed(&record);
+    assert_eq!(resumed.wanted(), [4, 3]);
+    assert_eq!(again(&mut resumed, 2), Err(RtxRefusal::Unknown), "no window is here");
+    resumed.handle_window(3, &old);
+    resumed.handle_window(7, &new);
+    assert_eq!(resumed.wanted(), [4]);
+    assert_eq!((again(&mut resumed, 2), again(&mut resumed, 65_530)), (Ok(18), Ok(10)));
+    assert_eq!(again(&mut resumed, 15), Err(RtxRefusal::Unknown));
+    // It goes on from there, whichever window comes first.
+    resumed.handle_sent(mark(19, 2, 4, 5), &new, 200);
+    assert_eq!((again(&mut resumed, 15), again(&mut resumed, 3)), (Ok(1), Ok(19)));
+    resumed.handle_sent(mark(21, 2, 5, 0), &new, 200);
+    assert_eq!(resumed.wanted(), [0_u32; 0]);
+    assert_eq!((again(&mut resumed, 21), again(&mut resumed, 20)), (Ok(0), Ok(6)));
+}
+
+#[test]
+fn packets_that_were_cut_in_another_way_are_not_known() {
+    let mut resender = Resender::new();
+    resender.handle_sent(mark(5, 2, 0, 0), &window(2, 100), 200);
+    let record = resender.record().unwrap();
+    let other = HistoryRecord { cut: CUT + 1, ..record };
+    assert!(
+        Resender::resumed(&other).record().is_none()
+            && Resender::resumed(&other).wanted().is_empty()
+    );
+    // Nor is one that no window has, however large the numbers are.
+    let sent = vec![SentRecord { seq: 1, packets: 9, window: 0, packet: u32::MAX - 3, ts: 0 }];
+    assert!(Resender::resumed(&HistoryRecord { cut: CUT, sent }).wanted().is_empty());
+}

@@ -83,7 +83,7 @@ impl Vod {
         for waiter in waiters.drain(..) {
             match &result {
                 Ok(window) => self.give_window(cx, waiter, name, window.clone()),
-                Err(failure) => self.handle_window_failure(cx, waiter, failure),
+                Err(failure) => self.handle_window_failure(cx, waiter, name.index, failure),
             }
         }
         self.windows.give_back(waiters);
@@ -130,9 +130,7 @@ impl Vod {
         let Some(stream) = session.streams.get_mut(usize::from(waiter.stream_index)) else {
             return;
         };
-        if let Some(cursor) = &mut stream.feed.cursor {
-            cursor.handle_window(name.index, window);
-        }
+        stream.handle_window(name, window);
         let waits = stream.phase == Phase::WaitsForWindow;
         if is_priming {
             self.finish_play_when_primed(cx, waiter.session);
@@ -141,9 +139,21 @@ impl Vod {
         }
     }
 
-    fn handle_window_failure(&mut self, cx: &mut Cx, waiter: StreamRef, failure: &WindowFailure) {
+    fn handle_window_failure(
+        &mut self,
+        cx: &mut Cx,
+        waiter: StreamRef,
+        window_index: u32,
+        failure: &WindowFailure,
+    ) {
         let Some(session) = self.players.session(waiter.session) else { return };
         if session.epoch_count != waiter.epoch_count {
+            return;
+        }
+        let stream = session.streams.get(usize::from(waiter.stream_index));
+        let cursor = stream.and_then(|stream| stream.feed.cursor.as_ref());
+        if cursor.is_some_and(|cursor| cursor.is_behind(window_index)) {
+            // Nothing of it is sent but what a client asks for again.
             return;
         }
         tracing::warn!(

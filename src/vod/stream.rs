@@ -14,13 +14,15 @@ use arc_swap::Guard;
 use crate::base::ids::{RtpTs, SeqNo};
 use crate::base::time::{Mono, Npt, rescale};
 use crate::base::wheel::Timer;
+use crate::library::title::Title;
 use crate::media::image::{ImageNumbers, PacketImage};
-use crate::media::window::{Frame, PacketWindow, WindowKind};
+use crate::media::window::{Frame, PacketWindow, WindowKey, WindowKind};
 use crate::rtp::RtxRefusal;
 use crate::session::directory::SessionKey;
 use crate::session::directory::StreamRef;
 use crate::session::outgoing::{Outgoing, PackedOutgoing};
 use crate::session::transport::Transport;
+use crate::takeover::v1::{FeedRecord, PhaseRecord, StreamRecord};
 use crate::vod::cursor::{Cursor, Next, Place};
 use crate::vod::epoch::Epoch;
 use crate::vod::retransmit::{Again, Mark, Resender};
@@ -80,7 +82,7 @@ pub struct Feed {
     pub cursor: Option<Cursor>,
 }
 
-/// A stream on its way to another shard.
+/// A stream on its way to another shard or process.
 #[derive(Debug)]
 pub struct PackedStream {
     phase: Phase,
@@ -99,6 +101,48 @@ impl PackedStream {
     #[must_use]
     pub fn transport(&self) -> Transport {
         self.outgoing.transport
+    }
+
+    /// As another process has told of a stream that plays `title`. What it has sent may be asked
+    /// for again, when the windows are here. `None`: the title has no such track, or there is no
+    /// such pair.
+    #[must_use]
+    pub fn of(
+        record: StreamRecord,
+        title: &Title,
+        pair_of: &dyn Fn(u32) -> Option<u16>,
+    ) -> Option<Self> {
+        let track = title.asset.tracks.get(usize::from(record.feed.track))?;
+        let feed = Feed {
+            ts_epoch: RtpTs(record.feed.ts_epoch),
+            from_sample: record.feed.from_sample.unwrap_or(NO_SAMPLE),
+            anchor_ticks: record.feed.anchor_ticks,
+            ticks_max: record.feed.ticks_max,
+            skip_before: record.feed.skip_before_ns.map(Npt),
+            follows: None,
+            track_index: record.feed.track,
+            cursor: record.feed.place.map(|place| Cursor::of(place, track)),
+        };
+        let level = ThinningLevel::from(record.level);
+        let outgoing = PackedOutgoing::of(record.rtp, pair_of)?;
+        let resends = outgoing.has_rtx();
+        let resender = record.history.as_ref().map_or_else(Resender::new, Resender::resumed);
+        Some(Self {
+            phase: match record.phase {
+                PhaseRecord::Idle => Phase::Idle,
+                PhaseRecord::Sending => Phase::Scheduled,
+                PhaseRecord::Finishing => Phase::Finishing,
+                PhaseRecord::Ended => Phase::Ended,
+            },
+            track_index: record.track,
+            level,
+            shares: record.shares,
+            timer_count: 0,
+            feed,
+            outgoing,
+            quality: record.quality.map(|quality| Box::new(Quality::of(quality, level))),
+            resender: resends.then(|| Box::new(resender)),
+        })
     }
 
     /// The stream, as it was packed. It has no timer.
@@ -242,6 +286,42 @@ impl Stream {
         let stands =
             |image: &Arc<PacketImage>| image.shows(frame, packet_index, stream, (own.seq, ts));
         image.as_ref().is_some_and(stands).then_some(image)
+    }
+
+    /// For another process, with the time of its BYE; `None` for what is not handed over.
+    #[must_use]
+    pub fn record(
+        &self,
+        bye_due: Option<Mono>,
+        pair_of: &dyn Fn(u16) -> Option<u32>,
+    ) -> Option<StreamRecord> {
+        let feed = FeedRecord {
+            track: self.feed.track_index,
+            ts_epoch: self.feed.ts_epoch.0,
+            from_sample: Some(self.feed.from_sample).filter(|sample| *sample != NO_SAMPLE),
+            anchor_ticks: self.feed.anchor_ticks,
+            ticks_max: self.feed.ticks_max,
+            skip_before_ns: self.feed.skip_before.map(|npt| npt.0),
+            place: self.feed.cursor.as_ref().map(Cursor::record),
+        };
+        Some(StreamRecord {
+            phase: match self.phase {
+                Phase::Idle => PhaseRecord::Idle,
+                Phase::Scheduled | Phase::WaitsForWindow | Phase::WaitsForConnection => {
+                    PhaseRecord::Sending
+                }
+                Phase::Finishing => PhaseRecord::Finishing,
+                Phase::Ended => PhaseRecord::Ended,
+            },
+            track: self.track_index,
+            level: self.level.record(),
+            shares: self.shares,
+            feed,
+            rtp: self.outgoing.record(pair_of)?,
+            quality: self.quality.as_deref().map(Quality::record),
+            bye_ns: bye_due.map(|due| due.0),
+            history: self.resender.as_deref().and_then(Resender::record),
+        })
     }
 
     /// Packs the stream, whose timer is cancelled. What it has asked for is asked for again.
@@ -560,6 +640,16 @@ impl Stream {
         let (resender, rtx) = (self.resender.as_mut(), self.outgoing.rtx.as_mut());
         let (resender, rtx) = resender.zip(rtx).ok_or(RtxRefusal::Unknown)?;
         resender.handle_nack(seq, now, rtx)
+    }
+
+    /// A window that the stream has asked for is here.
+    pub fn handle_window(&mut self, name: WindowKey, window: Arc<PacketWindow>) {
+        let Some(cursor) = &mut self.feed.cursor else { return };
+        let is_its_own = name.track_index == self.feed.track_index && name.kind == cursor.kind();
+        if let Some(resender) = self.resender.as_mut().filter(|_| is_its_own) {
+            resender.handle_window(name.index, &window);
+        }
+        cursor.handle_window(name.index, window);
     }
 
     /// Takes the packets of a refused run out of the counts.

@@ -18,6 +18,7 @@ use std::time::Duration;
 
 use crate::base::time::Mono;
 use crate::metrics::cells::QUALITY_LEVELS;
+use crate::takeover::v1::{LevelRecord, QualityRecord};
 
 /// The part of a stream that is sent; each level sends less than the one before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -37,6 +38,16 @@ impl ThinningLevel {
         QUALITY_LEVELS[self as usize]
     }
 
+    /// For another process.
+    #[must_use]
+    pub fn record(self) -> LevelRecord {
+        match self {
+            Self::Full => LevelRecord::Full,
+            Self::Reference => LevelRecord::Reference,
+            Self::Sync => LevelRecord::Sync,
+        }
+    }
+
     fn lower(self) -> Self {
         match self {
             Self::Full => Self::Reference,
@@ -48,6 +59,16 @@ impl ThinningLevel {
         match self {
             Self::Full | Self::Reference => Self::Full,
             Self::Sync => Self::Reference,
+        }
+    }
+}
+
+impl From<LevelRecord> for ThinningLevel {
+    fn from(record: LevelRecord) -> Self {
+        match record {
+            LevelRecord::Full => Self::Full,
+            LevelRecord::Reference => Self::Reference,
+            LevelRecord::Sync => Self::Sync,
         }
     }
 }
@@ -116,6 +137,38 @@ impl Quality {
             looked: None,
             changed: None,
             thickened: None,
+        }
+    }
+
+    /// For another process.
+    #[must_use]
+    pub fn record(&self) -> QualityRecord {
+        let ns = |at: Option<Mono>| at.map(|at| at.0);
+        QualityRecord {
+            lowest: self.lowest.record(),
+            bad: self.bad,
+            clean: self.clean,
+            patience: self.patience,
+            lag_ns: u64::try_from(self.lag.as_nanos()).unwrap_or(u64::MAX),
+            looked_ns: ns(self.looked),
+            changed_ns: ns(self.changed),
+            thickened_ns: ns(self.thickened),
+        }
+    }
+
+    /// As another process has told of a stream at `level`.
+    #[must_use]
+    pub fn of(record: QualityRecord, level: ThinningLevel) -> Self {
+        Self {
+            level,
+            lowest: record.lowest.into(),
+            bad: record.bad,
+            clean: record.clean,
+            patience: record.patience,
+            lag: Duration::from_nanos(record.lag_ns),
+            looked: record.looked_ns.map(Mono),
+            changed: record.changed_ns.map(Mono),
+            thickened: record.thickened_ns.map(Mono),
         }
     }
 

@@ -1,4 +1,4 @@
-//! Work::Open: from a name to a title.
+//! Work::Open, Work::Adopt: from a name, or a file that another process has open, to a title.
 //!
 //! ```text
 //! resolve --> same file in the cache? --> answer
@@ -25,7 +25,7 @@ use super::read::{ReadError, Reader};
 use super::reply::Reply;
 use crate::base::limits::MOOV_BYTES_MAX;
 use crate::base::random;
-use crate::library::title::{FileIdentity, Title};
+use crate::library::title::{Adopted, FileIdentity, Title};
 use crate::library::{CLIP_NAME, LIBRARY_PATH, ResolveError};
 use crate::mapped::MappedFile;
 use crate::media::asset::{Asset, LeftOut};
@@ -56,7 +56,29 @@ pub(super) async fn open(engine: &Engine, lanes: &Lanes, name: Option<String>, r
             return reply.send(Outcome::Opened(Err(failure)));
         }
     };
-    let key = TitleKey { name, identity };
+    open_as(engine, lanes, TitleKey { name, identity }, (file, None), reply).await;
+}
+
+/// Opens a title whose file another process has open, or finds it open, and answers.
+pub(super) async fn adopt(engine: &Engine, lanes: &Lanes, adopted: &Adopted, reply: Reply) {
+    let Adopted { name, file, wire } = adopted;
+    let opened = FileIdentity::of(file).and_then(|identity| Ok((file.try_clone()?, identity)));
+    match opened {
+        Ok((file, identity)) => {
+            let key = TitleKey { name: name.clone(), identity };
+            open_as(engine, lanes, key, (file, Some(*wire)), reply).await;
+        }
+        Err(error) => reply.send(Outcome::Opened(Err(unavailable(error)))),
+    }
+}
+
+async fn open_as(
+    engine: &Engine,
+    lanes: &Lanes,
+    key: TitleKey,
+    (file, wire): (File, Option<WireBase>),
+    reply: Reply,
+) {
     if let Some(failure) = engine.recent_failure(&key) {
         return reply.send(Outcome::Opened(Err(failure)));
     }
@@ -65,7 +87,7 @@ pub(super) async fn open(engine: &Engine, lanes: &Lanes, name: Option<String>, r
         Begin::Joined => {}
         Begin::Make(flight) => {
             let made = if engine.has_room_for_title() && has_descriptors(engine, &file) {
-                make_title(engine, lanes, &key, file).await.map(Arc::new)
+                make_title(engine, lanes, &key, (file, wire)).await.map(Arc::new)
             } else {
                 Err(OpenFailure::Unavailable(TOO_MANY_OPEN.into()))
             };
@@ -109,7 +131,7 @@ async fn make_title(
     engine: &Engine,
     lanes: &Lanes,
     key: &TitleKey,
-    file: File,
+    (file, wire): (File, Option<WireBase>),
 ) -> Result<Title, OpenFailure> {
     let reader = engine.reader(lanes, &file, key.identity);
     let mut job = engine.formats.open_job(key.identity.bytes);
@@ -129,7 +151,7 @@ async fn make_title(
         None => CLIP_NAME.to_owned(),
     };
     log_limits(&name, &asset);
-    let wire = WireBase::new(random::rng().next_u64());
+    let wire = wire.unwrap_or_else(|| WireBase::new(random::rng().next_u64()));
     Ok(Title { name, url_path, asset, map, identity: key.identity, file, wire })
 }
 

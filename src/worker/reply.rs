@@ -43,7 +43,9 @@ pub(super) struct Reply {
 impl Reply {
     pub(super) fn new(desk: &Arc<Desk>, task: &Task) -> Self {
         let outcome = match task.work {
-            Work::Open { .. } => Outcome::Opened(Err(OpenFailure::Unavailable(GAVE_UP.into()))),
+            Work::Open { .. } | Work::Adopt(_) => {
+                Outcome::Opened(Err(OpenFailure::Unavailable(GAVE_UP.into())))
+            }
             Work::Resolve { .. } => Outcome::Resolved(Err(ResolveFailure::Name(GAVE_UP.into()))),
             Work::Window { .. } => Outcome::Window(Err(WindowFailure::Unreadable(GAVE_UP.into()))),
             Work::WindowBytes { .. } => {

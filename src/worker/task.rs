@@ -1,7 +1,7 @@
 //! Does one task of a worker: each kind of work has a file.
 //!
 //! ```text
-//!  Work::Open             open          Work::Window            window
+//!  Work::Open, Adopt      open          Work::Window            window
 //!  Work::Resolve          resolve       Work::WindowBytes       window_bytes
 //!  Work::ReadDescription  description   Work::Image             image
 //!  Work::Judge            `access::question`
@@ -24,6 +24,7 @@ pub(super) async fn run(engine: &Engine, lanes: &Lanes, task: Task) {
     let work = async {
         match task.work {
             Work::Open { name } => open::open(engine, lanes, name, reply).await,
+            Work::Adopt(adopted) => open::adopt(engine, lanes, &adopted, reply).await,
             Work::Resolve { host, zone } => {
                 resolve::resolve(&engine.resolving, host, zone, reply);
             }

@@ -83,7 +83,7 @@ pub(super) async fn window(
 /// The title's name must still lead to the file that was opened, unchanged: a deleted or replaced
 /// file ends its sessions even though its blocks could still be read.
 pub(super) fn check_name(engine: &Engine, title: &Title) -> Result<(), WindowFailure> {
-    if engine.library.is_clip(title.identity) {
+    if title.is_clip() {
         return Ok(());
     }
     match engine.library.identity_of(&title.name) {

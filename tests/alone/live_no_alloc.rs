@@ -66,7 +66,7 @@ fn shard_allocates_nothing_for_readers_of_a_live_path() {
         ..Config::default()
     };
     let server = std::thread::spawn(|| {
-        headend::appliance::run(config, GivesWay::default(), None, EarlyHangup::default())
+        headend::appliance::run(config, GivesWay::default(), None, EarlyHangup::default(), None)
             .map_err(|e| e.to_string())
     });
     until("the server answers", || http::is_up(admin));

@@ -35,7 +35,7 @@ fn playing_shard_allocates_nothing_for_frames_packets_and_reports() {
         ..Config::default()
     };
     let server = std::thread::spawn(|| {
-        headend::appliance::run(config, GivesWay::default(), None, EarlyHangup::default())
+        headend::appliance::run(config, GivesWay::default(), None, EarlyHangup::default(), None)
             .map_err(|e| e.to_string())
     });
     support::wait::until("the server answers", || std::net::TcpStream::connect(free).is_ok());

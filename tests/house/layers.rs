@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 /// Rooms of `src`, lowest layer first: a room uses lower layers only. `src/lib.rs` has the picture.
 const LAYERS: &[&[&str]] = &[
     &["base"],
-    &["mapped", "metrics"],
+    &["mapped", "metrics", "takeover"],
     &["rtsp", "rtp", "rtcp", "media"],
     &["sdp", "library", "config"],
     &["access", "sandbox"],
@@ -73,7 +73,7 @@ const ADDRESSES: &[(&str, &[&str])] = &[
     ("memmap2", &["src/mapped/"]),
     ("landlock", &["src/sandbox/files.rs"]),
     ("mp4_atom", &["src/media/"]),
-    ("nix", &["src/sandbox/account.rs"]),
+    ("nix", &["src/appliance/takeover/wire.rs", "src/sandbox/account.rs"]),
     ("prometheus", &["src/metrics/", "src/http/admin/"]),
     ("ratatui", &["src/cli/remote/top/"]),
     ("regex", &["src/config/"]),
@@ -144,6 +144,7 @@ const PLAIN: &[&str] = &[
     "access",
     "router",
     "session",
+    "takeover",
     "vod",
     "consumers",
     "dist",

@@ -23,4 +23,5 @@ mod retransmission;
 mod secure;
 mod send_path;
 mod srtp;
+mod takeover;
 mod webdav;

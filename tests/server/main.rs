@@ -42,6 +42,8 @@ mod shards;
 mod srtp;
 mod standby;
 mod strangers;
+mod takeover;
+mod takeover_live;
 mod tls;
 mod top;
 mod trick_modes;

@@ -30,7 +30,20 @@ pub(crate) fn every_seed<O: Counted>(
     kinds: &[&str],
     run: impl Fn(u64, bool) -> O + Sync,
 ) {
-    let count = number("SIMULATION_SEEDS").unwrap_or(SEEDS);
+    first_seeds(SEEDS, again, kinds, run);
+}
+
+/// As `every_seed`, with `seeds` in the time of the tests.
+///
+/// # Panics
+/// As `every_seed`.
+pub(crate) fn first_seeds<O: Counted>(
+    seeds: u64,
+    again: &str,
+    kinds: &[&str],
+    run: impl Fn(u64, bool) -> O + Sync,
+) {
+    let count = number("SIMULATION_SEEDS").unwrap_or(seeds);
     let first = number("SIMULATION_FIRST").unwrap_or(1);
     let next = AtomicU64::new(first);
     let failed: Mutex<BTreeSet<u64>> = Mutex::default();
@@ -60,7 +73,7 @@ pub(crate) fn every_seed<O: Counted>(
     let seen = seen.into_inner().unwrap();
     println!("{seen:#?}");
     let unseen: Vec<_> = kinds.iter().filter(|kind| !seen.contains_key(**kind)).collect();
-    assert!(count < SEEDS || unseen.is_empty(), "no seed came to {unseen:?}, but to {seen:?}");
+    assert!(count < seeds || unseen.is_empty(), "no seed came to {unseen:?}, but to {seen:?}");
 }
 
 /// Runs the first seeds twice.

@@ -25,6 +25,7 @@
 //! process  real players with a time limit
 //! secure   a server with TLS, and a client that says what a test wants over it
 //! tunnel   RTSP over HTTP, byte by byte
+//! takeover  servers that take over from one another, and a program between them
 //! sandbox  a child that may not make a system call
 //! http     the admin port
 //! hls      HLS, and the rules of its playlists
@@ -72,6 +73,7 @@ pub(crate) mod sdp;
 pub(crate) mod secure;
 pub(crate) mod server;
 pub(crate) mod session;
+pub(crate) mod takeover;
 pub(crate) mod tunnel;
 pub(crate) mod wait;
 pub(crate) mod whep;

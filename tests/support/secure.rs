@@ -147,6 +147,13 @@ impl SecureClient {
         }
     }
 
+    /// Waits until the socket has much that is not read.
+    pub(crate) fn wait_until_full(&self) {
+        super::wait::until("its socket is full", || {
+            rustix::io::ioctl_fionread(&self.stream).unwrap() > 60_000
+        });
+    }
+
     /// Waits until the server closes the connection.
     pub(crate) fn assert_closed(&mut self) {
         let deadline = Deadline::after(PATIENCE);

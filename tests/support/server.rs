@@ -32,6 +32,8 @@ pub(crate) struct Options<'a> {
     pub(crate) without_realtime: bool,
     /// As an ordinary user, who may lock 64 KiB of memory.
     pub(crate) as_ordinary_user: bool,
+    /// `--rtp-port`.
+    pub(crate) rtp_port: &'a str,
     /// `hls.listen`.
     pub(crate) hls: &'a str,
     /// `webrtc.listen`, which counts with HLS only.
@@ -49,6 +51,7 @@ impl Options<'static> {
         open_files: None,
         without_realtime: false,
         as_ordinary_user: false,
+        rtp_port: "0",
         hls: "off",
         webrtc: "127.0.0.1:0",
     };
@@ -264,7 +267,8 @@ pub(crate) fn command(options: &Options<'_>, files: &Path) -> Command {
         std::fs::write(&path, text).unwrap();
         command.arg("-c").arg(path);
     }
-    command.args(["--listen", options.listen, "--admin", options.admin, "--rtp-port", "0"]);
+    command.args(["--listen", options.listen, "--admin", options.admin]);
+    command.args(["--rtp-port", options.rtp_port]);
     command.args(["--shards", options.shards, "--workers", "1"]);
     command.env("HEADEND__HLS__LISTEN", options.hls);
     command.env("HEADEND__WEBRTC__LISTEN", options.webrtc);

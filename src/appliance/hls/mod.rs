@@ -30,6 +30,7 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::RunError;
+use super::opening::{Opening, handed_over, opened};
 use super::system;
 use crate::access::question::{Answer, Question};
 use crate::access::throttle::Throttle;
@@ -71,13 +72,13 @@ enum Asked {
 type Around<'a> = (&'a Arc<Poller<Inbox>>, Arc<TaskQueue>, Arc<Throttle>, Arc<PathTable>);
 
 /// Starts HLS, where it is configured: `wake` becomes readable when the guest's inbox has
-/// something. It ends with `shutdown`.
+/// something. It begins with the opening, and ends with `shutdown`.
 pub(super) fn start(
     config: &Config,
     (intake, viewers): (Intake, Arc<Addresses>),
     (listeners, sockets, wake): (Vec<TcpListener>, Vec<UdpSocket>, Option<UnixStream>),
     (poller, queue, throttle, paths): Around<'_>,
-    shutdown: watch::Receiver<bool>,
+    (shutdown, opening): (watch::Receiver<bool>, &Opening),
 ) -> Result<Option<JoinHandle<()>>, RunError> {
     let (Some(inbox), Some(wake)) = (poller.guest().cloned(), wake) else { return Ok(None) };
     let (asks, asked) = mpsc::channel(ASKED_MAX);
@@ -94,8 +95,17 @@ pub(super) fn start(
     let sockets = (sockets, config.webrtc.hosts.clone());
     let viewers = Viewers::new(identity()?, limits, sockets);
     let live = Live::new(&config.hls, Arc::clone(poller), Arc::clone(&front), viewers);
-    let beside = live.run((inbox, wake), asked);
-    let settings = (config.hls.clone(), intake);
+    let (is_open, is_served, ends) = (opening.watch(), opening.watch(), shutdown.clone());
+    let beside = async move {
+        // Datagrams of the sockets are another process's until then, and when that has taken over.
+        if opened(is_open).await {
+            tokio::select! {
+                () = live.run((inbox, wake), asked) => {}
+                () = handed_over(is_served, ends) => {}
+            }
+        }
+    };
+    let settings = (config.hls.clone(), intake.during(opening.watch()));
     let started = crate::http::hls::spawn(listeners, front, settings, shutdown, beside);
     started.map(Some).map_err(system("the HLS thread does not start"))
 }
@@ -233,11 +243,16 @@ fn identity() -> Result<Identity, RunError> {
     Ok(Identity::new(certificate, key))
 }
 
+/// Number of viewers by WebRTC.
+pub(super) fn browsers() -> u64 {
+    WHEP.viewers.value()
+}
+
 /// Whether somebody watches: has a session of WebRTC, or has asked for something lately that
 /// viewers ask for again and again.
 pub(super) fn has_viewers() -> bool {
     let seen = HLS.seen_ns.value();
-    WHEP.viewers.value() > 0 || seen > 0 && monotonic() < Mono(seen) + VIEWER_MAX
+    browsers() > 0 || seen > 0 && monotonic() < Mono(seen) + VIEWER_MAX
 }
 
 /// The clock of the shards.

@@ -68,6 +68,19 @@ impl Beginning {
         self.held = Some(held_share(cells, held));
     }
 
+    /// When it was accepted, whether it has made a request, and when the next one has begun.
+    pub(super) fn so_far(&self) -> (Mono, bool, Option<Mono>) {
+        (self.accepted, self.half_open.is_none(), self.since)
+    }
+
+    /// Goes on where another process has left off.
+    pub(super) fn resume(&mut self, (accepted, has_asked, since): (Mono, bool, Option<Mono>)) {
+        (self.accepted, self.since) = (accepted, since);
+        if has_asked {
+            self.half_open = None;
+        }
+    }
+
     fn held_amount(&self) -> u64 {
         self.held.as_ref().map_or(0, Share::amount)
     }

@@ -477,6 +477,18 @@ impl Wanted {
 }
 
 impl Login {
+    /// Nonce that the client was told.
+    pub(super) fn nonce(&self) -> Option<&str> {
+        self.guard.as_deref().map(Guard::nonce)
+    }
+
+    /// Goes on with a nonce that the client was told by another process.
+    pub(super) fn resume(&mut self, nonce: String) {
+        // What is offered is set before anything is.
+        let config = GuardConfig { realm: REALM, digests: &[], basic: false };
+        self.guard = Some(Box::new(Guard::with_nonce(config, nonce)));
+    }
+
     /// The guard, with these challenges.
     fn guard(&mut self, config: GuardConfig) -> &Guard {
         let new = || Box::new(Guard::new(config, rand::rng().random()));

@@ -61,6 +61,11 @@ enum ToldKey {
 }
 
 impl MediaKeys {
+    /// Whether packets of the connection may have to be encrypted.
+    pub(super) fn are_used(&self) -> bool {
+        self.are_used
+    }
+
     fn told(&self, path: &str, track: u8) -> &ToldKey {
         match self.told.iter().find(|told| told.path == path) {
             Some(told) => told.keys.get(usize::from(track)).unwrap_or(&ToldKey::Untold),

@@ -67,6 +67,7 @@ fn status(why: MoveRefusal) -> StatusCode {
         | MoveRefusal::Publisher
         | MoveRefusal::Lineup
         | MoveRefusal::Viewer
+        | MoveRefusal::Title
         | MoveRefusal::Multicast
         | MoveRefusal::SeveralHomes => StatusCode::CONFLICT,
         MoveRefusal::Busy

@@ -93,7 +93,7 @@ pub(super) async fn list(
     let word = Word::read(query.q.as_ref())?;
     let patience = Patience::new(&api);
     let cursor = query.cursor.as_deref().and_then(SessionId::parse);
-    let (mut shard, mut after) = (cursor.map_or(ShardId(0), SessionId::shard), cursor);
+    let (mut shard, mut after) = (cursor.map_or(ShardId(0), |id| api.view.home_of(id)), cursor);
     let mut sessions = Vec::new();
     let (mut looks, mut last) = (0, None);
     // Bounded by `patience`; one more than asked for tells whether there is another page.

@@ -132,31 +132,31 @@ pub struct LiveRun {
 /// Immutable packets of one source, cut into runs: see the module.
 #[derive(Debug, PartialEq, Eq)]
 pub struct PacketBatch {
-    generation: Generation,
-    received: Mono,
-    packets: Box<[LivePacket]>,
-    runs: Box<[LiveRun]>,
-    tracks: Box<[TrackSpan]>,
-    bytes: Box<[u8]>,
-    notes: EntryNotes,
-    held: Held,
+    pub(super) generation: Generation,
+    pub(super) received: Mono,
+    pub(super) packets: Box<[LivePacket]>,
+    pub(super) runs: Box<[LiveRun]>,
+    pub(super) tracks: Box<[TrackSpan]>,
+    pub(super) bytes: Box<[u8]>,
+    pub(super) notes: EntryNotes,
+    pub(super) held: Held,
 }
 
 /// One bit for each track: tables whose key frame is still missing, key frames of earlier tables.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-struct EntryNotes {
-    awaiting: u16,
-    completing: u16,
+pub(super) struct EntryNotes {
+    pub(super) awaiting: u16,
+    pub(super) completing: u16,
     /// Tracks that are stored twice in the batch.
-    with_datagrams: u16,
+    pub(super) with_datagrams: u16,
 }
 
 /// The part of a batch that belongs to one track.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct TrackSpan {
-    track: u8,
-    runs: Range<usize>,
-    clock: Option<ClockPoint>,
+pub(super) struct TrackSpan {
+    pub(super) track: u8,
+    pub(super) runs: Range<usize>,
+    pub(super) clock: Option<ClockPoint>,
 }
 
 impl PacketBatch {
@@ -259,10 +259,10 @@ impl PacketBatch {
 /// Offset of the SSRC in the RTP header.
 const SSRC_AT: usize = 8;
 const PADDING_BIT: u8 = 0x20;
-const MARKER_BIT: u8 = 0x80;
+pub(super) const MARKER_BIT: u8 = 0x80;
 
 /// Bit that marks the packets of a track in the form for readers over UDP.
-const DATAGRAMS: u8 = 1 << 7;
+pub(super) const DATAGRAMS: u8 = 1 << 7;
 
 fn track_bit(track: u8) -> u16 {
     1_u16.checked_shl(track.into()).unwrap_or(0)
@@ -547,18 +547,18 @@ impl BatchBuilder {
 
 /// Cuts packets into runs.
 #[derive(Debug, Default)]
-struct Cut {
-    runs: Vec<LiveRun>,
-    tracks: Vec<TrackSpan>,
+pub(super) struct Cut {
+    pub(super) runs: Vec<LiveRun>,
+    pub(super) tracks: Vec<TrackSpan>,
 }
 
 impl Cut {
-    fn begin_track(&mut self, track: u8, clock: Option<ClockPoint>) {
+    pub(super) fn begin_track(&mut self, track: u8, clock: Option<ClockPoint>) {
         let runs = self.runs.len()..self.runs.len();
         self.tracks.push(TrackSpan { track, runs, clock });
     }
 
-    fn take(&mut self, index: usize, packet: &LivePacket, ssrc: Ssrc) {
+    pub(super) fn take(&mut self, index: usize, packet: &LivePacket, ssrc: Ssrc) {
         let Some(span) = self.tracks.last_mut() else { return };
         let payload_bytes = u32::from(packet.bytes.saturating_sub(packet.header_bytes));
         let last = self.runs.get_mut(span.runs.clone()).and_then(<[LiveRun]>::last_mut);

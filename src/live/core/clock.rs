@@ -49,17 +49,17 @@ pub fn ticks_between(from: RtpTs, to: RtpTs) -> i32 {
 /// The clocks of all tracks of one source.
 #[derive(Debug)]
 pub struct SourceClock {
-    tracks: Vec<TrackClock>,
+    pub(super) tracks: Vec<TrackClock>,
     keeps_source_time: bool,
     /// The server's clock minus the source's.
-    offset_ns: Option<i64>,
+    pub(super) offset_ns: Option<i64>,
 }
 
 #[derive(Debug, Clone, Copy)]
-struct TrackClock {
+pub(super) struct TrackClock {
     clock_rate_hz: u32,
-    point: Option<ClockPoint>,
-    is_reported: bool,
+    pub(super) point: Option<ClockPoint>,
+    pub(super) is_reported: bool,
 }
 
 impl SourceClock {

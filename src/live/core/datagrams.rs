@@ -35,13 +35,13 @@ pub enum DatagramForm<'a> {
 #[derive(Debug, Default)]
 pub struct Datagrams {
     pieces: Pieces,
-    is_active: bool,
-    newest: Option<SeqNo>,
+    pub(super) is_active: bool,
+    pub(super) newest: Option<SeqNo>,
     /// Number to add to later sequence numbers.
-    extra: u16,
+    pub(super) extra: u16,
     /// Packets that were cut, each with the move of later numbers; the oldest entry is overwritten.
-    cuts: [(u16, u16); CUTS_MAX],
-    cut_count: usize,
+    pub(super) cuts: [(u16, u16); CUTS_MAX],
+    pub(super) cut_count: usize,
 }
 
 impl Datagrams {
@@ -100,7 +100,7 @@ impl Datagrams {
 /// RFC 3550 appendix A.1.
 const MISORDER_MAX: u16 = 100;
 /// Long packets of a large frame.
-const CUTS_MAX: usize = 32;
+pub(super) const CUTS_MAX: usize = 32;
 
 #[cfg(test)]
 mod tests {

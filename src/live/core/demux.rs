@@ -116,6 +116,11 @@ impl Demux {
         })
     }
 
+    /// Takes packets of a track at the address that they are known to come from.
+    pub fn enter_heard(&mut self, socket: SocketName, from: SocketAddr, target: Target) {
+        self.by_address.insert((socket, from), Entry { target, is_heard: true });
+    }
+
     /// The track of a datagram. For a port that was not announced, `fit` says whether the datagram
     /// can belong to a track. The first sure track counts. A likely track counts unless the
     /// datagram can belong to another waiting track, too.

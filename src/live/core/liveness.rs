@@ -22,9 +22,9 @@ use crate::live::core::limits::{ANSWERS_ONLY_MAX, CAMERA_SILENCE, SOURCE_SILENCE
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Liveness {
     /// Time of the newest RTP or RTCP packet.
-    packet: Mono,
+    pub(super) packet: Mono,
     /// Time of the newest sign of life: a packet, a message, or a look at an open connection.
-    sign: Mono,
+    pub(super) sign: Mono,
 }
 
 /// How long a source may be silent; `None` is for ever.

@@ -49,7 +49,7 @@ pub struct TrackMeter {
     /// RTP time from the newest key frame but one to the newest.
     pub gop_ticks: Option<u32>,
     /// Packets lost in RTP streams before the present one.
-    lost_before: i64,
+    pub(super) lost_before: i64,
 }
 
 impl TrackMeter {

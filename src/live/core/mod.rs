@@ -22,6 +22,7 @@
 //!   (requests for key frames, new parameter sets)
 //! - [`pump`]: plans the sends of a turn and takes in their results
 //! - [`groups`]: multicast groups that paths are sent to
+//! - [`takeover`]: paths that another process takes over
 //! - [`info`]: figures of paths for the API, with [`meter`] (bit rate of sources)
 //!
 //! DESIGN section 5.
@@ -58,6 +59,7 @@ pub mod ring;
 pub mod source;
 pub mod ssrc_latch;
 pub mod start;
+pub mod takeover;
 
 #[cfg(test)]
 mod simulation;

@@ -33,7 +33,7 @@ use crate::live::core::repeat::RequestRepeat;
 /// All paths of one shard: see the module.
 #[derive(Debug, Default)]
 pub struct LivePaths {
-    entries: HashMap<Arc<str>, Entry>,
+    pub(super) entries: HashMap<Arc<str>, Entry>,
     here: Slab<Box<LivePath>>,
     /// Paths with readers to serve, each once.
     listed: VecDeque<PathKey>,
@@ -43,7 +43,7 @@ pub struct LivePaths {
 }
 
 #[derive(Debug)]
-enum Entry {
+pub(super) enum Entry {
     /// The owner has not answered. The caller names the waiters by numbers that grow.
     Requested { waiters: BTreeSet<u64>, limits: PathLimits, repeat: RequestRepeat },
     /// The shard listens: `place` is an index into `here`.
@@ -52,7 +52,7 @@ enum Entry {
 
 /// DESCRIBE requests that wait for parameter sets.
 #[derive(Debug, Default)]
-struct SetsWait {
+pub(super) struct SetsWait {
     waiters: BTreeSet<u64>,
     /// No DESCRIBE waits for this source after this time.
     until: Option<Mono>,
@@ -438,7 +438,7 @@ impl LivePaths {
         }
     }
 
-    fn enter(&mut self, mut path: LivePath) -> usize {
+    pub(super) fn enter(&mut self, mut path: LivePath) -> usize {
         self.serial = self.serial.wrapping_add(1);
         let entry = self.here.vacant_entry();
         let place = entry.key();

@@ -165,9 +165,9 @@ pub(crate) struct Place {
     /// Number of the batch.
     pub(crate) no: u64,
     /// Index of the run among the batch's runs of the track.
-    run: usize,
+    pub(super) run: usize,
     /// Index of the packet in the run.
-    packet: u16,
+    pub(super) packet: u16,
 }
 
 /// The place of a stream, with the state that taking a run changes.
@@ -179,11 +179,11 @@ pub(crate) struct Cursor {
     /// The first packet of `rewrite`: number of the batch, offset in the batch.
     pub(crate) rewrite_from: (u64, u32),
     /// The stream waits for a key frame, at most for `SYNC_WAIT_MAX`.
-    is_awaiting: bool,
+    pub(super) is_awaiting: bool,
     /// Arrival of the first packet that was skipped while waiting.
-    awaiting_from: Option<Mono>,
+    pub(super) awaiting_from: Option<Mono>,
     /// The next packet does not follow the last one sent.
-    is_broken: bool,
+    pub(super) is_broken: bool,
 }
 
 /// The next packets of a stream.
@@ -331,7 +331,7 @@ impl ReaderStream {
     }
 
     /// The runs of a batch in the stream's form.
-    fn runs<'a>(&self, batch: &'a PacketBatch) -> &'a [LiveRun] {
+    pub(super) fn runs<'a>(&self, batch: &'a PacketBatch) -> &'a [LiveRun] {
         match self.is_datagram {
             true => batch.datagram_runs_of(self.track),
             false => batch.runs_of(self.track),

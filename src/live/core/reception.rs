@@ -12,22 +12,22 @@ use crate::rtcp::ReportBlock;
 /// Counters of one RTP stream: see the module.
 #[derive(Debug, Clone)]
 pub struct Reception {
-    ssrc: Ssrc,
-    clock_rate_hz: u32,
+    pub(super) ssrc: Ssrc,
+    pub(super) clock_rate_hz: u32,
     /// First sequence number, with its wraps counted in the upper 16 bits.
-    base: u32,
-    highest: u32,
-    received: u64,
+    pub(super) base: u32,
+    pub(super) highest: u32,
+    pub(super) received: u64,
     /// Expected packets at the last report.
-    expected_before: u64,
-    received_before: u64,
+    pub(super) expected_before: u64,
+    pub(super) received_before: u64,
     /// Packets lost before the source restarted its numbers.
-    earlier_lost: i64,
-    transit: Option<u32>,
+    pub(super) earlier_lost: i64,
+    pub(super) transit: Option<u32>,
     /// Jitter in 16ths of a tick.
-    jitter: u32,
+    pub(super) jitter: u32,
     /// The middle 32 bits of the newest sender report's NTP time, and the report's arrival.
-    sender_report: Option<(u32, Mono)>,
+    pub(super) sender_report: Option<(u32, Mono)>,
 }
 
 impl Reception {

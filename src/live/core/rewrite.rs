@@ -36,10 +36,10 @@ pub struct HeaderRewrite {
     pub origin: Origin,
     /// SSRC of the reader's stream; it never changes.
     pub ssrc: Ssrc,
-    seq_delta: u16,
-    ts_delta: u32,
+    pub(super) seq_delta: u16,
+    pub(super) ts_delta: u32,
     /// A payload type of the source, and what the reader was told instead; `None`: the same.
-    payload_type: Option<(u8, u8)>,
+    pub(super) payload_type: Option<(u8, u8)>,
 }
 
 /// The fields of a reader's RTP header that differ from the source's.

@@ -57,20 +57,20 @@ pub enum SsrcVerdict {
 /// The latch of one track: see the module.
 #[derive(Debug, Clone, Default)]
 pub struct SsrcLatch {
-    held: Option<Held>,
+    pub(super) held: Option<Held>,
     /// SSRCs of replaced streams, the newest first, and when each was last heard.
-    replaced: [Option<(Ssrc, Mono)>; REPLACED_MAX],
+    pub(super) replaced: [Option<(Ssrc, Mono)>; REPLACED_MAX],
 }
 
 #[derive(Debug, Clone, Copy)]
-struct Held {
+pub(super) struct Held {
     /// The newest packet in order of sequence numbers.
-    sign: Sign,
+    pub(super) sign: Sign,
     /// Address of the newest packet; `None` on a connection.
-    from: Option<SocketAddr>,
-    heard: Mono,
+    pub(super) from: Option<SocketAddr>,
+    pub(super) heard: Mono,
     /// The SSRC that readers are told.
-    name: Ssrc,
+    pub(super) name: Ssrc,
 }
 
 impl SsrcLatch {
@@ -187,7 +187,7 @@ impl Held {
 
 const NS_PER_S: u32 = 1_000_000_000;
 /// More streams than this at one place are a fault of the source.
-const REPLACED_MAX: usize = 4;
+pub(super) const REPLACED_MAX: usize = 4;
 /// Packets that may arrive late: RFC 3550 appendix A.1.
 const MISORDER_MAX: u16 = 100;
 /// Packets that may be missing at a change of SSRC: a burst that was lost.

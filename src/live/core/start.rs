@@ -26,10 +26,10 @@ pub enum StartPolicy {
 /// The time at which each batch is due to a reader.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Pace {
-    wall: Mono,
-    received: Mono,
+    pub(super) wall: Mono,
+    pub(super) received: Mono,
     /// Nanoseconds from the arrival of a batch to its due time, at least.
-    delay_ns: u64,
+    pub(super) delay_ns: u64,
 }
 
 impl Pace {

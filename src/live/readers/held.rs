@@ -79,6 +79,11 @@ impl HeldCommands {
         path.map(|path| (path, name))
     }
 
+    /// The command of a connection of this shard.
+    pub(crate) fn of(&self, entry: EntryKey) -> Option<&Command> {
+        self.by_name.get(self.by_connection.get(&entry)?).map(|(_, command)| command)
+    }
+
     /// Number of held commands.
     pub(crate) fn len(&self) -> usize {
         self.by_name.len()

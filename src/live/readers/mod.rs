@@ -44,6 +44,7 @@ pub mod reader;
 pub(crate) mod recently_closed;
 mod reports;
 mod setup;
+mod takeover;
 
 use slab::Slab;
 

@@ -4,6 +4,7 @@
 //! the latest after `START_WAIT_MAX` the answer leaves out unknown values. DESIGN section 5.4.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::base::time::Mono;
 use crate::live::config::start_policy;
@@ -81,6 +82,17 @@ impl Readers {
     /// Answers a PLAY when everything in the answer is known, or the wait is over. False while the
     /// PLAY waits.
     pub(crate) fn try_answer_play(&mut self, cx: &mut Cx, hub: &mut Hub, index: u32) -> bool {
+        self.answer_play(cx, hub, index, START_WAIT_MAX)
+    }
+
+    /// The same; the wait is over after `patience`.
+    pub(crate) fn answer_play(
+        &mut self,
+        cx: &mut Cx,
+        hub: &mut Hub,
+        index: u32,
+        patience: Duration,
+    ) -> bool {
         let now = cx.now;
         let Some(reader) = self.table.get_mut(index as usize) else { return true };
         let is_first = reader.streams.iter().all(|stream| stream.outgoing.ssrc().is_none());
@@ -90,7 +102,7 @@ impl Readers {
         // A reader that is leaving is paused: it is ended when its turn comes.
         let Some(path) = path.filter(|path| path.is_primed(reader.key)) else { return true };
         let starts = path.starts(reader.key);
-        if starts.iter().any(Option::is_none) && now.since(since) < START_WAIT_MAX {
+        if starts.iter().any(Option::is_none) && now.since(since) < patience {
             return false;
         }
         path.play(reader.key, now);

@@ -23,12 +23,15 @@ use crate::live::core::message::OwnerRequest;
 use crate::live::core::retransmit::rtx_payload_type;
 use crate::live::sources::publisher::Publisher;
 use crate::rtp::RtpView;
+use crate::rtp::detect::nal::SetKind;
 use crate::rtp::detect::sets::ParameterSets;
 use crate::rtp::detect::{DetectorFormat, KeyFrameDetector, PayloadContent};
 use crate::rtp::srtp::SrtpStream;
 use crate::sdp::live::{FmtpChange, LiveDescription, LiveMedia, RtxOffer, describe_live};
 use crate::sdp::session::{MediaSdp, Protocol, SessionSdp};
 use crate::session::transport::Transport;
+use crate::takeover::exact::Bytes;
+use crate::takeover::live::PublisherTrackRecord;
 
 /// The parts of a publisher's descriptions that become `o=` and `s=`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -146,6 +149,44 @@ impl PublisherTrack {
             self.picture_request = Some(PictureRequest::Fir { number: number.wrapping_add(1) });
         }
         Some(request)
+    }
+
+    /// For another process: what is known of its content.
+    pub(crate) fn record(&self) -> PublisherTrackRecord {
+        let kinds = [SetKind::Vps, SetKind::Sps, SetKind::Pps];
+        let sets = kinds.into_iter().flat_map(|kind| self.sets.of_kind(kind));
+        PublisherTrackRecord {
+            has_fresh_sets: self.has_fresh_sets,
+            sets: sets.map(|set| Bytes(set.to_vec())).collect(),
+            untold_sets: match self.set_change {
+                SetChange::No => None,
+                SetChange::Coming => Some(false),
+                SetChange::Here => Some(true),
+            },
+            has_changed: self.has_changed,
+            fir_number: match self.picture_request {
+                Some(PictureRequest::Fir { number }) => number,
+                Some(PictureRequest::Pli) | None => 0,
+            },
+            ..PublisherTrackRecord::default()
+        }
+    }
+
+    /// Takes in what another process knew of its content.
+    pub(crate) fn take_in(&mut self, record: &PublisherTrackRecord) {
+        self.has_fresh_sets = record.has_fresh_sets;
+        for set in &record.sets {
+            self.sets.handle_payload(&set.0);
+        }
+        self.set_change = match record.untold_sets {
+            None => SetChange::No,
+            Some(false) => SetChange::Coming,
+            Some(true) => SetChange::Here,
+        };
+        self.has_changed = record.has_changed;
+        if let Some(PictureRequest::Fir { number }) = &mut self.picture_request {
+            *number = record.fir_number;
+        }
     }
 
     /// Whether a decoder needs parameter sets that neither the SDP nor any packet has had so far.

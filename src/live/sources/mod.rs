@@ -31,6 +31,7 @@ pub mod publishers;
 pub mod pull;
 mod reports;
 mod table;
+mod takeover;
 pub mod titles;
 mod walk;
 

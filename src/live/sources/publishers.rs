@@ -154,9 +154,21 @@ impl Publishers {
         Some(publisher)
     }
 
+    /// Adds a publisher that was made elsewhere, under a number that is not in use.
+    pub(super) fn insert(&mut self, number: u32, publisher: Publisher) {
+        self.by_number.insert(number, publisher);
+    }
+
     /// A publisher has packets to feed.
     pub(crate) fn note_unfed(&mut self, number: u32) {
         self.unfed.push(number);
+    }
+
+    /// Whether a publisher has packets that are not fed.
+    #[must_use]
+    pub fn has_packets(&self) -> bool {
+        let mut unfed = self.unfed.iter().filter_map(|number| self.by_number.get(number));
+        unfed.any(|one| one.id().is_some() && one.source.flush_due().is_some())
     }
 
     /// When the next batch must not wait for further packets.

@@ -54,6 +54,10 @@ use super::index::Sample;
 use super::window::{Frame, WindowBuilder};
 use crate::base::time::{Npt, rescale};
 
+/// How samples are cut into windows, frames and packets: another number with every change of that.
+/// A process that takes over finds packets by their places in windows.
+pub const CUT: u32 = 1;
+
 /// Whether a sample's bytes are what its codec promises, without making a window of them.
 ///
 /// Some formats (motion JPEG above all: Huffman tables, sampling) show only in the media whether

@@ -185,6 +185,7 @@ fn names_and_types_are_the_documented_ones() {
     headend_srtp_packets_encrypted_total counter
     headend_srtp_refused_total counter
     headend_srtp_waits_total counter
+    headend_takeover_gap_seconds histogram
     headend_task_queue_depth gauge
     headend_tasks_done_total counter
     headend_tasks_failed_total counter

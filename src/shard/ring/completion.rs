@@ -65,6 +65,13 @@ pub enum Completion {
         /// during the send. `WriteZero`: the send ended early for another reason.
         result: io::Result<u32>,
     },
+    /// A stream send was ended by `end_send` before the kernel had taken all of it.
+    StreamCut {
+        /// Token of `start_stream_send`.
+        token: u32,
+        /// What it has not taken: the next bytes of the connection. An error as of `StreamSent`.
+        rest: io::Result<Vec<u8>>,
+    },
 }
 
 /// Why no packet of a run was sent.

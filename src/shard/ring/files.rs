@@ -8,7 +8,8 @@
 //! Bound: `files_max` slots.
 
 use std::fmt;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::sync::Arc;
 
 use super::key::Arm;
 
@@ -50,7 +51,7 @@ pub(super) struct Files {
 
 #[derive(Debug, Default)]
 struct FileEntry {
-    fd: Option<OwnedFd>,
+    fd: Option<Arc<OwnedFd>>,
     generation: u32,
     closing: bool,
     /// Operations that name this file, queued or in the kernel.
@@ -58,10 +59,12 @@ struct FileEntry {
     armed: [bool; Arm::ALL.len()],
     tokens: [u32; Arm::ALL.len()],
     stream_busy: bool,
-    /// A receive is being ended, and not armed again.
-    ends_receive: bool,
-    /// The ring has cancelled a receive that has not completed yet.
-    cancels_receive: bool,
+    /// Slot of the stream send that was begun last.
+    stream: u32,
+    /// Ways that are being ended, and not armed again.
+    ends: [bool; Arm::ALL.len()],
+    /// Ways that the ring has cancelled, and that have not completed yet.
+    cancels: [bool; Arm::ALL.len()],
     /// Stream sends may end early, and are gone on with.
     has_kernel_tls: bool,
 }
@@ -90,7 +93,7 @@ impl Files {
             self.entries.push(FileEntry::default());
         }
         let Some(entry) = self.entries.get_mut(index as usize) else { return Err(fd) };
-        entry.fd = Some(fd);
+        entry.fd = Some(Arc::new(fd));
         Ok(FileSlot { index, generation: entry.generation })
     }
 
@@ -99,7 +102,11 @@ impl Files {
     }
 
     pub(super) fn fd(&self, slot: FileSlot) -> Option<BorrowedFd<'_>> {
-        self.open(slot)?.fd.as_ref().map(AsFd::as_fd)
+        self.open(slot)?.fd.as_ref().map(|fd| fd.as_fd())
+    }
+
+    pub(super) fn share(&self, slot: FileSlot) -> Option<Arc<OwnedFd>> {
+        self.open(slot)?.fd.clone()
     }
 
     /// Marks a slot as armed. False: it is not open, or armed in this way already.
@@ -118,43 +125,53 @@ impl Files {
     pub(super) fn end_arm(&mut self, index: u32, arm: Arm) {
         if let Some(entry) = self.entries.get_mut(index as usize) {
             entry.armed[arm.place()] = false;
-            if arm == Arm::Receive {
-                entry.ends_receive = false;
-                entry.cancels_receive = false;
-            }
+            entry.ends[arm.place()] = false;
+            entry.cancels[arm.place()] = false;
         }
     }
 
-    /// Marks the receive of a slot as being ended. False: there is none, or it is marked already.
-    pub(super) fn end_receiving(&mut self, slot: FileSlot) -> bool {
+    /// Marks a way of a slot as being ended. False: it is not armed, or it is marked already.
+    pub(super) fn begin_end(&mut self, slot: FileSlot, arm: Arm) -> bool {
         let Some(entry) = self.open_mut(slot) else { return false };
-        let is_armed = entry.armed[Arm::Receive.place()];
-        if !is_armed || entry.ends_receive {
+        let place = arm.place();
+        if !entry.armed[place] || entry.ends[place] {
             return false;
         }
-        (entry.ends_receive, entry.cancels_receive) = (true, true);
+        (entry.ends[place], entry.cancels[place]) = (true, true);
         true
     }
 
-    /// Takes the mark of `end_receiving` back.
-    pub(super) fn keep_receiving(&mut self, slot: FileSlot) {
+    /// Takes the mark of `begin_end` back.
+    pub(super) fn keep_arm(&mut self, slot: FileSlot, arm: Arm) {
         if let Some(entry) = self.open_mut(slot) {
-            entry.ends_receive = false;
+            entry.ends[arm.place()] = false;
         }
     }
 
-    pub(super) fn is_receiving(&self, slot: FileSlot) -> bool {
-        self.open(slot).is_some_and(|entry| entry.armed[Arm::Receive.place()])
+    pub(super) fn is_armed(&self, slot: FileSlot, arm: Arm) -> bool {
+        self.open(slot).is_some_and(|entry| entry.armed[arm.place()])
     }
 
-    pub(super) fn is_ending_receive(&self, index: u32) -> bool {
-        self.entries.get(index as usize).is_some_and(|entry| entry.ends_receive)
+    pub(super) fn is_ending(&self, index: u32, arm: Arm) -> bool {
+        self.entries.get(index as usize).is_some_and(|entry| entry.ends[arm.place()])
     }
 
-    /// Whether the ring has cancelled the receive that has completed now. Once.
-    pub(super) fn take_cancelled_receive(&mut self, index: u32) -> bool {
+    /// The stream send that is under way on a slot.
+    pub(super) fn stream(&self, slot: FileSlot) -> Option<u32> {
+        self.open(slot).filter(|entry| entry.stream_busy).map(|entry| entry.stream)
+    }
+
+    /// Notes which stream send was begun.
+    pub(super) fn note_stream(&mut self, index: u32, stream: u32) {
+        if let Some(entry) = self.entries.get_mut(index as usize) {
+            entry.stream = stream;
+        }
+    }
+
+    /// Whether the ring has cancelled the way that has completed now. Once.
+    pub(super) fn take_cancelled(&mut self, index: u32, arm: Arm) -> bool {
         let entry = self.entries.get_mut(index as usize);
-        entry.is_some_and(|entry| std::mem::take(&mut entry.cancels_receive))
+        entry.is_some_and(|entry| std::mem::take(&mut entry.cancels[arm.place()]))
     }
 
     /// Whether so many more files have slots.
@@ -233,7 +250,7 @@ impl Files {
     }
 
     /// Frees a closing slot that has no operations, and returns its descriptor.
-    pub(super) fn vacate(&mut self, index: u32) -> Option<OwnedFd> {
+    pub(super) fn vacate(&mut self, index: u32) -> Option<Arc<OwnedFd>> {
         let entry = self.entries.get_mut(index as usize)?;
         assert!(entry.closing && entry.in_flight == 0, "file {index} is in use");
         let generation = entry.generation.wrapping_add(1);

@@ -192,6 +192,11 @@ pub trait Kernel {
         sockets::set_fragmentation(fd, family, is_allowed)
     }
 
+    /// Address family of a UDP socket; `None`: it has none.
+    fn family_of(&self, fd: impl AsFd) -> Option<Family> {
+        sockets::family_of(fd)
+    }
+
     /// The kernel's record of a TCP peer.
     ///
     /// # Errors

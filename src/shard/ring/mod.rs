@@ -44,6 +44,7 @@ use std::fmt;
 use std::mem::ManuallyDrop;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
+use std::sync::Arc;
 
 use io_uring::cqueue;
 
@@ -252,6 +253,16 @@ impl<K: Kernel> Ring<K> {
         fd
     }
 
+    /// The same descriptor for another thread: it stays open until that has let it go, too.
+    ///
+    /// # Panics
+    /// When the slot was removed.
+    #[must_use]
+    pub fn share_fd(&self, slot: FileSlot) -> Arc<OwnedFd> {
+        let Some(fd) = self.files.share(slot) else { panic!("{slot:?} was removed") };
+        fd
+    }
+
     /// Ends all operations of a slot, and closes the descriptor after the last completion. Only the
     /// ends of its runs are reported from now on. Operations queued before are still submitted, but
     /// a stream send that waits for its reader is cut: callers wait for `StreamSent` before. A slot
@@ -302,6 +313,9 @@ impl<K: Kernel> Ring<K> {
         let now = self.uring.now();
         while let Some((file, again)) = self.retries.take_due(now) {
             match again {
+                Again::Arm(arm) if self.files.is_ending(file.index(), arm) => {
+                    self.files.end_arm(file.index(), arm);
+                }
                 Again::Arm(arm) if self.files.is_open(file) => self.queue_arm(file.index(), arm),
                 Again::Send(index) => self.send_again(index),
                 Again::Cancel if self.files.closing_ops(file) > Some(0) => {
@@ -310,8 +324,9 @@ impl<K: Kernel> Ring<K> {
                 Again::Unregister if self.files.closing_ops(file) == Some(0) => {
                     self.vacate(file.index());
                 }
+                Again::End if self.files.is_open(file) => self.end_again(file),
                 // The file was closed meanwhile.
-                Again::Arm(_) | Again::Cancel | Again::Unregister => {}
+                Again::Arm(_) | Again::Cancel | Again::End | Again::Unregister => {}
             }
         }
         self.retries.next_due()
@@ -364,8 +379,9 @@ impl<K: Kernel> Ring<K> {
                 // Nothing was found, or it is ending: both are ends.
                 let errno = cqe.result().saturating_neg();
                 let is_refused = errno > 0 && !matches!(errno, libc::ENOENT | libc::EALREADY);
-                if is_refused && self.files.is_closing(index) {
-                    self.pause(index, Again::Cancel);
+                if is_refused {
+                    let is_closing = self.files.is_closing(index);
+                    self.pause(index, if is_closing { Again::Cancel } else { Again::End });
                 }
                 self.end_op(index);
                 None

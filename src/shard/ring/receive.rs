@@ -18,6 +18,7 @@ use std::os::fd::{FromRawFd, OwnedFd};
 use io_uring::types::{CancelBuilder, Fixed, RecvMsgOut};
 use io_uring::{cqueue, opcode, squeue};
 
+use super::bytes::Received;
 use super::completion::Completion;
 use super::files::FileSlot;
 use super::kernel::Kernel;
@@ -56,23 +57,65 @@ impl<K: Kernel> Ring<K> {
     /// Ends the receive of a connection, which completes soon: with bytes that came before, or with
     /// nothing, which nobody is told.
     pub fn end_receive(&mut self, slot: FileSlot) {
-        if !self.files.end_receiving(slot) {
-            return;
-        }
-        let armed = OpKey::new(Op::Arm(Arm::Receive), slot.index()).as_user_data();
-        let entry = opcode::AsyncCancel2::new(CancelBuilder::user_data(armed)).build();
-        self.queue_file_op(entry, OpKey::new(Op::Cancel, slot.index()));
+        self.end_arm(slot, Arm::Receive);
     }
 
     /// Takes `end_receive` back: a receive that ends for it is armed again.
     pub fn keep_receiving(&mut self, slot: FileSlot) {
-        self.files.keep_receiving(slot);
+        self.files.keep_arm(slot, Arm::Receive);
     }
 
     /// Whether a receive of a connection is under way.
     #[must_use]
     pub fn is_receiving(&self, slot: FileSlot) -> bool {
-        self.files.is_receiving(slot)
+        self.files.is_armed(slot, Arm::Receive)
+    }
+
+    /// Ends accepting, or receiving datagrams, until the slot is armed again. What has come before
+    /// is still reported.
+    pub fn end_arrivals(&mut self, slot: FileSlot) {
+        self.end_arm(slot, Arm::Accept);
+        self.end_arm(slot, Arm::Datagrams);
+    }
+
+    /// Takes `end_arrivals` back, as `keep_receiving` does.
+    pub fn keep_arrivals(&mut self, slot: FileSlot) {
+        self.files.keep_arm(slot, Arm::Accept);
+        self.files.keep_arm(slot, Arm::Datagrams);
+    }
+
+    /// Whether connections or datagrams are waited for on a slot.
+    #[must_use]
+    pub fn has_arrivals(&self, slot: FileSlot) -> bool {
+        self.files.is_armed(slot, Arm::Accept) || self.files.is_armed(slot, Arm::Datagrams)
+    }
+
+    /// Bytes as if they had been received.
+    #[must_use]
+    pub fn copy_of(&self, bytes: &[u8]) -> Received {
+        self.pool.copy(bytes)
+    }
+
+    fn end_arm(&mut self, slot: FileSlot, arm: Arm) {
+        if self.files.begin_end(slot, arm) {
+            self.cancel_arm(slot, arm);
+        }
+    }
+
+    /// Ends what is to end on a file and has not, because the kernel has refused to cancel it.
+    pub(super) fn end_again(&mut self, slot: FileSlot) {
+        for arm in Arm::ALL {
+            if self.files.is_ending(slot.index(), arm) {
+                self.cancel_arm(slot, arm);
+            }
+        }
+        self.end_send_again(slot);
+    }
+
+    fn cancel_arm(&mut self, slot: FileSlot, arm: Arm) {
+        let armed = OpKey::new(Op::Arm(arm), slot.index()).as_user_data();
+        let entry = opcode::AsyncCancel2::new(CancelBuilder::user_data(armed)).build();
+        self.queue_file_op(entry, OpKey::new(Op::Cancel, slot.index()));
     }
 
     /// Receives datagrams until the slot is removed. Datagrams of more than 2 KiB are dropped; no
@@ -121,7 +164,7 @@ impl<K: Kernel> Ring<K> {
         self.queue_file_op(entry, OpKey::new(Op::Cancel, index));
     }
 
-    fn queue_file_op(&mut self, entry: squeue::Entry, key: OpKey) {
+    pub(super) fn queue_file_op(&mut self, entry: squeue::Entry, key: OpKey) {
         self.files.start_op(key.index);
         // SAFETY: `queue` requires valid pointers until the operation's last completion is taken.
         // - Receives have none of their own: the kernel takes a published buffer of a `BufferRing`,
@@ -145,8 +188,8 @@ impl<K: Kernel> Ring<K> {
     ) -> Option<Completion> {
         let has_ended = !cqueue::more(cqe.flags());
         let is_closing = self.files.is_closing(index);
-        let is_ending = arm == Arm::Receive && self.files.is_ending_receive(index);
-        let is_ours = arm == Arm::Receive && self.files.take_cancelled_receive(index);
+        let is_ending = self.files.is_ending(index, arm);
+        let is_ours = has_ended && self.files.take_cancelled(index, arm);
         let token = self.files.token(index, arm);
         let result = match u32::try_from(cqe.result()) {
             Ok(value) => Ok(value),

@@ -6,7 +6,7 @@
 //! No timer of the kernel is used: it could fail for the same reason.
 //!
 //! Invariant: retries are due in the order in which they were added, because all pauses are as
-//! long. Bound: one for each armed way of a file, one for its send and one for its end; those of a
+//! long. Bound: one for each armed way of a file, one for its send and two for its ends; those of a
 //! file that was closed meanwhile go when they are due.
 
 use std::collections::VecDeque;
@@ -23,6 +23,8 @@ pub(super) enum Again {
     Arm(Arm),
     /// Cancelling the operations of a file that is closing.
     Cancel,
+    /// Cancelling what is to end on an open file.
+    End,
     /// A send on a connection, by its slot.
     Send(u32),
     /// Taking a file that is closing out of the kernel's table.

@@ -14,9 +14,13 @@
 #![allow(unsafe_code, reason = "messages for the kernel; a room with unsafe code")]
 
 use std::fmt;
+use std::io;
+use std::os::fd::AsRawFd as _;
+use std::os::unix::fs::FileExt as _;
 use std::sync::Arc;
 
 use io_uring::{cqueue, opcode, types};
+use rustix::fs::{MemfdFlags, memfd_create};
 
 use super::Ring;
 use super::completion::{Completion, stream_result};
@@ -53,6 +57,8 @@ struct StreamSlot {
     is_untaken: bool,
     /// Bytes of it that the kernel took in operations that ended early.
     taken_bytes: usize,
+    /// It is to end, whether all is taken or not.
+    is_cut: bool,
 }
 
 /// A send that takes bytes and packets. Dropped without `submit`, it sends nothing.
@@ -69,6 +75,7 @@ impl<K: Kernel> Ring<K> {
             return None;
         }
         let index = self.memory.streams.take(slot, token);
+        self.files.note_stream(slot.index(), index);
         Some(StreamSend { ring: self, index, is_submitted: false })
     }
 
@@ -97,6 +104,9 @@ impl<K: Kernel> Ring<K> {
             self.zerocopy.end_unnoticed();
         }
         let is_closing = self.files.is_closing(file.index());
+        if !is_closing && self.memory.streams.slot(index).is_cut {
+            return self.stream_cut(index, cqe.result(), has_notice);
+        }
         if !is_closing && self.is_untaken(file, is_zerocopy, cqe.result()) {
             self.memory.streams.slot(index).is_untaken = has_notice;
             if !has_notice {
@@ -128,6 +138,57 @@ impl<K: Kernel> Ring<K> {
         Some(Completion::StreamSent { token, result })
     }
 
+    /// Ends the send of a connection, if one is under way. It completes soon: as a whole, or with
+    /// `StreamCut`. What is to end already is not ended twice.
+    pub fn end_send(&mut self, slot: FileSlot) {
+        let Some(index) = self.files.stream(slot) else { return };
+        if !std::mem::replace(&mut self.memory.streams.slot(index).is_cut, true) {
+            self.cancel_send(slot, index);
+        }
+    }
+
+    /// Ends the send of a connection that is to end and has not.
+    pub(super) fn end_send_again(&mut self, slot: FileSlot) {
+        let Some(index) = self.files.stream(slot) else { return };
+        if self.memory.streams.slot(index).is_cut {
+            self.cancel_send(slot, index);
+        }
+    }
+
+    fn cancel_send(&mut self, slot: FileSlot, index: u32) {
+        let sent = OpKey::new(Op::Stream, index).as_user_data();
+        let entry = opcode::AsyncCancel2::new(types::CancelBuilder::user_data(sent)).build();
+        self.queue_file_op(entry, OpKey::new(Op::Cancel, slot.index()));
+    }
+
+    /// Handles the result of a send that was to end.
+    fn stream_cut(&mut self, index: u32, result: i32, has_notice: bool) -> Option<Completion> {
+        let errno = result.saturating_neg();
+        self.stats.cancelled += u64::from(errno == libc::ECANCELED);
+        let is_taken_none = matches!(
+            errno,
+            libc::ECANCELED | libc::ENOMEM | libc::ENOBUFS | libc::EAGAIN | libc::EINTR
+        );
+        let send = self.memory.streams.slot(index);
+        let (file, token, left) = (send.file, send.token, send.gather.bytes());
+        let taken = usize::try_from(result).unwrap_or(0);
+        let completion = if is_taken_none || (result >= 0 && taken < left) {
+            send.gather.skip(taken);
+            let rest = rest_of(send.gather.iovecs_mut());
+            Completion::StreamCut { token, rest }
+        } else {
+            let before = u32::try_from(send.taken_bytes).unwrap_or(u32::MAX);
+            let result = stream_result(result, left).map(|sent| sent.saturating_add(before));
+            Completion::StreamSent { token, result }
+        };
+        if !has_notice {
+            self.memory.streams.give_back(index);
+        }
+        self.files.end_stream(file.index());
+        self.end_op(file.index());
+        Some(completion)
+    }
+
     /// Whether the kernel took no byte of a send for a reason of its own: it has no memory, has
     /// cancelled the operation, or sends nothing without a copy here. After a part of the bytes it
     /// reports their number, and no error.
@@ -146,6 +207,9 @@ impl<K: Kernel> Ring<K> {
         let file = self.memory.streams.slot(index).file;
         if self.files.is_open(file) {
             self.queue_stream(index);
+            if self.memory.streams.slot(index).is_cut {
+                self.cancel_send(file, index);
+            }
         } else {
             self.memory.streams.give_back(index);
         }
@@ -302,6 +366,7 @@ impl StreamSlots {
         let index = self.free.pop().unwrap_or_else(|| self.grow());
         let send = self.slot(index);
         (send.file, send.token, send.is_untaken, send.taken_bytes) = (file, token, false, 0);
+        send.is_cut = false;
         index
     }
 
@@ -314,19 +379,42 @@ impl StreamSlots {
             is_zerocopy: false,
             is_untaken: false,
             taken_bytes: 0,
+            is_cut: false,
         }));
         // One slot a connection at most, and connections are counted in 32 bits.
         u32::try_from(self.slots.len() - 1).unwrap_or(u32::MAX)
     }
 
     fn give_back(&mut self, index: u32) {
-        self.slot(index).gather.clear(ARENA_KEPT_BYTES);
+        let send = self.slot(index);
+        send.gather.clear(ARENA_KEPT_BYTES);
+        send.file = FileSlot::default();
         self.free.push(index);
     }
 
     fn slot(&mut self, index: u32) -> &mut StreamSlot {
         &mut self.slots[index as usize]
     }
+}
+
+/// Copies what a send has not sent. The kernel reads the ranges, for those of a file that has
+/// become shorter cannot be read otherwise.
+fn rest_of(ranges: &mut [libc::iovec]) -> io::Result<Vec<u8>> {
+    let file = std::fs::File::from(memfd_create("rest", MemfdFlags::CLOEXEC)?);
+    let bytes: usize = ranges.iter().map(|range| range.iov_len).sum();
+    // No more than `LIMITS`.
+    let count = libc::c_int::try_from(ranges.len()).unwrap_or(libc::c_int::MAX);
+    // SAFETY: `writev` requires valid iovecs; what they point to may be anything.
+    // - They are borrowed for the call, and `count` is their number.
+    // - Bytes of a map that the file does not have any more make the call fail or end early.
+    // Test: `send_that_is_ended_gives_back_what_the_kernel_has_not_taken`.
+    let written = unsafe { libc::writev(file.as_raw_fd(), ranges.as_ptr(), count) };
+    if usize::try_from(written) != Ok(bytes) {
+        return Err(io::ErrorKind::InvalidData.into());
+    }
+    let mut rest = vec![0; bytes];
+    file.read_exact_at(&mut rest, 0)?;
+    Ok(rest)
 }
 
 /// The kernel takes 1,024 iovecs; a frame of 450 packets fits. Replies with a long SDP are copied.

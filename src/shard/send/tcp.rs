@@ -183,5 +183,24 @@ impl<K: Kernel> Shard<K> {
     }
 }
 
+impl<K: Kernel> Shard<K> {
+    /// A send was ended, because another process may take the connection over: what is left of it
+    /// goes first.
+    pub(in crate::shard) fn handle_stream_cut(&mut self, token: u32, rest: io::Result<Vec<u8>>) {
+        let Some(key) = self.net.entries.table.key_at(token) else { return };
+        let Some(link) = self.net.entries.link_mut(key) else { return };
+        (link.is_sending, link.has_more) = (false, false);
+        match rest {
+            Ok(bytes) => {
+                if let Some(connection) = self.net.entries.connection_mut(key) {
+                    connection.put_back(bytes);
+                }
+                self.net.entries.mark_dirty(key);
+            }
+            Err(error) => self.handle_send_failed(key, &error),
+        }
+    }
+}
+
 /// Size of the pieces in which an answer is copied.
 const OUTPUT_CHUNK_BYTES: usize = 4_096;

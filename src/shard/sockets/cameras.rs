@@ -152,7 +152,8 @@ impl<K: Kernel> Network<K> {
         track: u8,
     ) {
         // The source looks for a free pair either way, and goes on without one.
-        self.add_free_pair(sessions);
+        let own = self.id;
+        self.add_free_pair(sessions, own);
         sessions.live.sources.handle_pull_pair(
             &mut sessions.cx,
             &mut sessions.live.hub,

@@ -13,10 +13,12 @@
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::OwnedFd;
+use std::time::Duration;
 
 use super::membership::{interface_index, join_group};
 use super::open::input_udp;
 use crate::base::host::Host;
+use crate::base::time::Mono;
 use crate::consumers::Consumer;
 use crate::consumers::input_receiver::InputReceiver;
 use crate::poll::poll_table::EntryKey;
@@ -29,7 +31,21 @@ use crate::shard::ring::{Ring, RingError};
 #[derive(Debug, Default)]
 pub(in crate::shard) struct Inputs {
     /// Entries of open sockets, each with the number of its input.
-    open: Vec<(u32, EntryKey)>,
+    open: Vec<(u32, EntryKey, InputSocket)>,
+    /// Sockets of another process, until their inputs are opened.
+    inherited: Vec<Inherited>,
+    /// When those are closed that no input has asked for.
+    inherited_until: Option<Mono>,
+    /// Datagrams at sockets that were opened so: row of the socket, sender, bytes.
+    came: Vec<(EntryKey, SocketAddr, Vec<u8>)>,
+}
+
+/// A socket that another process has bound, with the datagrams that came to it there.
+#[derive(Debug)]
+struct Inherited {
+    socket: InputSocket,
+    fd: OwnedFd,
+    datagrams: Vec<(SocketAddr, Vec<u8>)>,
 }
 
 /// Why a socket of an input cannot be opened.
@@ -82,13 +98,56 @@ impl Inputs {
         number: u32,
         socket: &InputSocket,
     ) -> Result<(), InputError> {
-        let fd = open(socket)?;
+        let (fd, came) = match self.take_inherited(socket) {
+            Some(Inherited { fd, datagrams, .. }) => (fd, datagrams),
+            None => (open(socket)?, Vec::new()),
+        };
         let &InputSocket { track, is_rtcp, to, .. } = socket;
         let consumer = Consumer::Input(InputReceiver { number, track, is_rtcp });
         let entered = entries.install_datagrams(ring, consumer, fd);
         let (entry, _) = entered.map_err(|source| InputError::Enter { to, source })?;
-        self.open.push((number, entry));
+        self.open.push((number, entry, socket.clone()));
+        self.came.extend(came.into_iter().map(|(from, bytes)| (entry, from, bytes)));
         Ok(())
+    }
+
+    /// Open sockets, with the numbers of their inputs.
+    pub(in crate::shard) fn each(&self) -> impl Iterator<Item = (u32, EntryKey, &InputSocket)> {
+        self.open.iter().map(|(number, entry, socket)| (*number, *entry, socket))
+    }
+
+    /// Keeps a socket of another process, which has bound it and joined its group.
+    pub(in crate::shard) fn inherit(
+        &mut self,
+        socket: InputSocket,
+        fd: OwnedFd,
+        datagrams: Vec<(SocketAddr, Vec<u8>)>,
+    ) {
+        self.inherited.push(Inherited { socket, fd, datagrams });
+    }
+
+    /// Inputs begin now: those sockets that none asks for are closed soon, or their addresses would
+    /// be in use and their groups joined for nobody.
+    pub(in crate::shard) fn begin(&mut self, now: Mono) {
+        self.inherited_until = Some(now + INHERITED_TIME);
+    }
+
+    /// Closes sockets of another process that no input has asked for in time.
+    pub(in crate::shard) fn close_unclaimed(&mut self, now: Mono) {
+        if self.inherited_until.is_some_and(|until| until <= now) {
+            self.inherited_until = None;
+            self.inherited = Vec::new();
+        }
+    }
+
+    /// Takes out the datagrams that came to the other process.
+    pub(in crate::shard) fn take_came(&mut self) -> Vec<(EntryKey, SocketAddr, Vec<u8>)> {
+        std::mem::take(&mut self.came)
+    }
+
+    fn take_inherited(&mut self, socket: &InputSocket) -> Option<Inherited> {
+        let place = self.inherited.iter().position(|one| one.socket.is_like(socket))?;
+        Some(self.inherited.swap_remove(place))
     }
 
     /// Closes all sockets of an input.
@@ -98,7 +157,7 @@ impl Inputs {
         entries: &mut Entries,
         number: u32,
     ) {
-        for (_, entry) in self.open.extract_if(.., |(of, _)| *of == number) {
+        for (_, entry, _) in self.open.extract_if(.., |(of, ..)| *of == number) {
             entries.remove(ring, entry);
         }
     }
@@ -141,6 +200,9 @@ fn by_interface(socket: &InputSocket) -> Result<(SocketAddr, u32), InputError> {
     let bound = if host.lacks_interface() { Host::new(host.ip(), interface) } else { host };
     Ok((bound.at(socket.to.port()), interface))
 }
+
+/// For a worker to read a description, and more.
+const INHERITED_TIME: Duration = Duration::from_secs(5);
 
 #[cfg(test)]
 mod tests {
@@ -222,6 +284,32 @@ mod tests {
         assert!(matches!(open(&unsaid), Err(InputError::Bind { .. })));
         let numbered = InputSocket { to: bound, interface: None, ..socket(to, &[]) };
         assert!(open(&numbered).is_ok());
+    }
+
+    /// Its port stayed bound, and days later a source that matched was fed old datagrams.
+    #[test]
+    fn socket_of_another_process_is_closed_when_nobody_asks_for_it_in_time() {
+        let to = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let asked = socket(to, &[]);
+        let mut inputs = Inputs::default();
+        let inherit = |inputs: &mut Inputs| {
+            let fd = open(&asked).unwrap();
+            inputs.inherit(asked.clone(), fd, vec![(to, b"old".to_vec())]);
+        };
+        inherit(&mut inputs);
+        inputs.close_unclaimed(Mono(u64::MAX));
+        let other = InputSocket { interface: None, ..asked.clone() };
+        assert!(inputs.take_inherited(&other).is_none());
+        let got = inputs.take_inherited(&asked).unwrap();
+        assert_eq!(got.datagrams, [(to, b"old".to_vec())]);
+        drop(got);
+        inherit(&mut inputs);
+        let begun = Mono(7);
+        inputs.begin(begun);
+        inputs.close_unclaimed(begun + Duration::from_millis(4_999));
+        assert!(matches!(open(&asked), Err(InputError::Bind { .. })), "it is kept");
+        inputs.close_unclaimed(begun + INHERITED_TIME);
+        assert!(inputs.take_inherited(&asked).is_none() && open(&asked).is_ok());
     }
 
     #[test]

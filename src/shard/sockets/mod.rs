@@ -18,6 +18,6 @@ pub(super) mod pairs;
 pub(super) mod peer_state;
 
 pub use open::{
-    Family, UdpPair, is_port_taken, listen_tcp, local_addr, peer_addr, set_fragmentation,
-    set_stream_options, stream_to, to_socket_address, udp_pair, unmapped,
+    Family, UdpPair, family_of, is_port_taken, listen_tcp, local_addr, peer_addr,
+    set_fragmentation, set_stream_options, stream_to, to_socket_address, udp_pair, unmapped,
 };

@@ -121,6 +121,16 @@ pub fn local_addr(fd: impl AsFd) -> io::Result<SocketAddr> {
     as_ip(&SockRef::from(&fd).local_addr()?)
 }
 
+/// Address family of a socket; `None`: it is not of IP.
+#[must_use]
+pub fn family_of(fd: impl AsFd) -> Option<Family> {
+    let address = SockRef::from(&fd.as_fd()).local_addr().ok()?;
+    match address.as_socket()? {
+        SocketAddr::V4(_) => Some(Family::V4),
+        SocketAddr::V6(_) => Some(Family::V6),
+    }
+}
+
 /// `address` in the form for a socket of `family`: a v4 address is mapped for a v6 socket.
 #[must_use]
 pub fn to_socket_address(address: SocketAddr, family: Family) -> SocketAddr {
@@ -347,5 +357,9 @@ mod tests {
         assert_eq!(to_socket_address(v4, Family::V4), v4);
         assert_eq!(to_socket_address(v6, Family::V6), v6);
         assert_eq!(Family::of(v6.ip()), Family::V6);
+        let pair = udp_pair(IpAddr::from([127, 0, 0, 1]), None).unwrap();
+        assert_eq!(family_of(&pair.rtp), Some(Family::V4));
+        let no_socket = std::fs::File::open("/dev/null").unwrap();
+        assert_eq!(family_of(&no_socket), None);
     }
 }

@@ -64,11 +64,18 @@ impl Pairs {
         family: Family,
     ) -> Result<(), RingError> {
         self.open_foreign(ring, entries, place, sockets, family)?;
-        if let Some(Pair { rtp, rtcp, entries: [rtp_entry, rtcp_entry], .. }) = self.get(place) {
-            ring.arm_datagrams(*rtp, rtp_entry.index);
-            ring.arm_datagrams(*rtcp, rtcp_entry.index);
-        }
+        self.arm(ring, place);
         Ok(())
+    }
+
+    /// Receives at the pair of a place from now on.
+    pub(in crate::shard) fn arm(&self, ring: &mut Ring<impl Kernel>, place: u16) {
+        if let Some(Pair { rtp, rtcp, entries: [rtp_entry, rtcp_entry], .. }) = self.get(place) {
+            for (slot, entry) in [(*rtp, rtp_entry), (*rtcp, rtcp_entry)] {
+                ring.keep_arrivals(slot);
+                ring.arm_datagrams(slot, entry.index);
+            }
+        }
     }
 
     /// Opens another shard's pair, by which streams of its sessions are sent: nothing is received.
@@ -109,6 +116,24 @@ impl Pairs {
         for entry in pair.into_iter().flat_map(|pair| pair.entries) {
             entries.remove(ring, entry);
         }
+    }
+
+    /// The row of a socket of a pair.
+    pub(in crate::shard) fn entry(&self, place: u16, is_rtcp: bool) -> Option<EntryKey> {
+        let [rtp, rtcp] = self.get(place)?.entries;
+        Some(if is_rtcp { rtcp } else { rtp })
+    }
+
+    /// The place of the pair whose socket has this row, and whether it is that of RTCP.
+    pub(in crate::shard) fn place_of(&self, key: EntryKey) -> Option<(u16, bool)> {
+        let pairs = (0..).zip(&self.pairs);
+        pairs.filter_map(|(place, pair)| Some((place, pair.as_ref()?.entries))).find_map(
+            |(place, [rtp, rtcp])| match key {
+                _ if key == rtp => Some((place, false)),
+                _ if key == rtcp => Some((place, true)),
+                _ => None,
+            },
+        )
     }
 
     pub(in crate::shard) fn get(&self, place: u16) -> Option<&Pair> {

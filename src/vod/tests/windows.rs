@@ -209,6 +209,7 @@ fn windows_of(tasks: &[Task]) -> Vec<(u8, u32)> {
     let key = |task: &Task| match &task.work {
         Work::Window { key, .. } => (key.track_index, key.index),
         Work::Open { .. }
+        | Work::Adopt(_)
         | Work::Resolve { .. }
         | Work::WindowBytes { .. }
         | Work::Image { .. }

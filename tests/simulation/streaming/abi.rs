@@ -35,6 +35,7 @@ pub(crate) enum Op {
     Send { message: u64 },
     Connect,
     CancelFile,
+    CancelOne { user_data: u64 },
     CancelAll,
 }
 
@@ -79,7 +80,8 @@ impl Sqe {
             10 => Op::ReceiveDatagrams { group: raw.buf_group },
             13 => Op::Accept,
             14 if raw.op_flags & CANCEL_ANY != 0 => Op::CancelAll,
-            14 => Op::CancelFile,
+            14 if raw.op_flags & CANCEL_FD != 0 => Op::CancelFile,
+            14 => Op::CancelOne { user_data: raw.addr },
             16 => Op::Connect,
             22 => Op::ReadCount { into: raw.addr },
             27 => Op::Receive { group: raw.buf_group },
@@ -202,6 +204,8 @@ pub(crate) fn datagram(from: SocketAddr, payload: &[u8]) -> Vec<u8> {
     bytes
 }
 
+/// `IORING_ASYNC_CANCEL_FD`.
+const CANCEL_FD: u32 = 2;
 /// `IORING_ASYNC_CANCEL_ANY`.
 const CANCEL_ANY: u32 = 4;
 /// Room that the ring gives to a sender's address.

@@ -10,7 +10,9 @@
 //! | numbers of a stream have no gap; the first after PLAY is the one of RTP-Info | each packet |
 //! | RTP time follows the clock: no packet before its time; sound never goes back | each packet |
 //! | nothing after the answer to PAUSE and TEARDOWN, nor after BYE | each packet |
-//! | a stream that plays gets packets | each look |
+//! | a stream that plays gets packets, of a live path while somebody publishes there | each look |
+//! | what is published comes to readers without a gap, unless they are late | each packet |
+//! | the server hangs up on nobody who plays or publishes | each close |
 //! | queues keep their bounds; entries are not suspended for long | each look: `world` |
 //! | a shard neither sleeps on work nor spins without | each event: `world` |
 //! | nothing is left when all have gone | at the end: `world` |
@@ -73,6 +75,10 @@ pub(crate) struct Watch {
     pub(crate) patience: u64,
     /// Publishers' packets arrive whole and in order.
     pub(crate) is_live_whole: bool,
+    /// When each packet was published.
+    published: BTreeMap<(Made, bool), u64>,
+    /// When each run of a publisher began to send, and when it last did.
+    feeds: BTreeMap<u32, (u64, u64)>,
     /// The server is stopping, or operators end sessions: those may end of themselves.
     pub(crate) is_rough: bool,
 }
@@ -87,6 +93,8 @@ struct Talk {
     has_left: bool,
     /// The client sends what is no request: answers cannot be told.
     is_garbled: bool,
+    /// Its newest request.
+    heard: u64,
 }
 
 #[derive(Debug)]
@@ -124,6 +132,8 @@ struct Stream {
     is_interleaved: bool,
     /// The newest packet of a publisher that was sent.
     made: Option<Made>,
+    /// The next packet is the next one that was published.
+    follows: bool,
     /// Packets before the answer to a PLAY that is waited for.
     early: Vec<(u64, Rtp)>,
 }
@@ -152,6 +162,39 @@ impl Watch {
         }
     }
 
+    /// The server closes a connection.
+    ///
+    /// # Panics
+    /// Its client plays or publishes, and has not been silent.
+    pub(crate) fn closed_by_server(&mut self, conn: ConnId, now: u64) {
+        let talk = self
+            .talks
+            .get(&conn)
+            .filter(|talk| !talk.has_left && !talk.is_garbled && talk.reads_since.is_some());
+        // Where a check has failed, shards are dropped with all their connections.
+        let is_smooth = !self.is_rough && !std::thread::panicking();
+        if let Some(talk) = talk.filter(|_| is_smooth) {
+            let fed = self.feeds.values().map(|(_, last)| *last).max().unwrap_or(0);
+            for (id, session) in self.sessions.iter().filter(|(_, session)| session.conn == conn) {
+                let is_published = session.streams.iter().any(|s| s.track.is_published);
+                let sign = if is_published { talk.heard.max(fed) } else { talk.heard };
+                let is_still = session.state == State::Playing && session.stops == 0;
+                let has_bye = session.streams.iter().any(|stream| stream.has_bye);
+                assert!(
+                    !is_still || has_bye || session.is_unsteady || now - sign > SILENT_NS,
+                    "the server closes connection {conn} while session {id} is under way"
+                );
+            }
+        }
+        self.connection_left(conn);
+    }
+
+    /// A publisher sends a packet.
+    pub(crate) fn published(&mut self, made: Made, is_sound: bool, now: u64) {
+        self.published.insert((made, is_sound), now);
+        self.feeds.entry(made.run).or_insert((now, now)).1 = now;
+    }
+
     pub(crate) fn connection_reads(&mut self, conn: ConnId, reads: bool, now: u64) {
         if let Some(talk) = self.talks.get_mut(&conn) {
             talk.reads_since = reads.then_some(now);
@@ -174,6 +217,7 @@ impl Watch {
             }
         }
         let talk = self.talks.entry(conn).or_default();
+        talk.heard = asked.at;
         if !talk.has_left && !talk.is_garbled {
             talk.asked.push_back(asked);
         }
@@ -234,7 +278,7 @@ impl Watch {
             Method::Tune => self.tuned(now, &asked, answer),
             Method::Pause => self.set_state(&asked, State::Ready),
             Method::Teardown => self.set_state(&asked, State::Over),
-            Method::Record => self.count("recorded"),
+            Method::Record => self.set_state(&asked, State::Playing),
             Method::Other => {}
         }
     }
@@ -263,6 +307,7 @@ impl Watch {
             last_at: 0,
             has_bye: false,
             made: None,
+            follows: false,
             is_interleaved: answer.transport("interleaved").is_some(),
             early: Vec::new(),
         });
@@ -316,6 +361,8 @@ impl Watch {
             stream.has_bye = false;
             stream.last_at = now;
         }
+        // It may begin elsewhere.
+        session.streams.iter_mut().for_each(|stream| stream.follows = false);
         self.count("played");
     }
 
@@ -346,7 +393,11 @@ impl Watch {
             return;
         };
         session.state = state;
-        self.count(if state == State::Over { "torn down" } else { "paused" });
+        self.count(match state {
+            State::Over => "torn down",
+            State::Ready => "paused",
+            State::Playing => "recorded",
+        });
     }
 
     fn frame(&mut self, now: u64, (conn, channel): (ConnId, u8), bytes: &[u8]) {
@@ -414,9 +465,10 @@ impl Watch {
         );
         assert!(!stream.has_bye || waits, "{what} is sent after BYE");
         let is_whole = stream.track.is_own || self.is_live_whole;
+        let refused = stream.refused;
+        stream.follows &= refused == 0 && !waits;
         if let Some(last) = stream.last.filter(|_| is_whole) {
             let step = rtp.seq.wrapping_sub(last);
-            let refused = stream.refused;
             let is_next = (1..=1 + refused).contains(&step);
             assert!(is_next, "{what} comes after {last}, and {refused} were refused");
         }
@@ -428,7 +480,11 @@ impl Watch {
             stream.check_time(now, &rtp, &what);
         }
         if !stream.track.is_own {
-            stream.check_made(bytes, &what, self.is_live_whole);
+            if self.is_live_whole {
+                let published = |made| self.published.get(&made).copied();
+                stream.check_made(now, bytes, &what, published);
+            }
+            stream.follows = !waits;
             return self.count("packet.live");
         }
         self.count("packet");
@@ -456,8 +512,14 @@ impl Watch {
                 continue;
             }
             let reads = talk.and_then(|talk| talk.reads_since).unwrap_or(now);
-            for stream in session.streams.iter().filter(|s| s.track.is_title && !s.has_bye) {
-                let since = now.saturating_sub(stream.last_at.max(reads));
+            let is_fed = |track: &Track| !track.is_own && !track.is_published;
+            for stream in session.streams.iter().filter(|s| !s.has_bye) {
+                let fed_since = match &stream.track {
+                    track if track.is_title => 0,
+                    track if is_fed(track) => self.fed_since(now).unwrap_or(now),
+                    _ => now,
+                };
+                let since = now.saturating_sub(stream.last_at.max(reads).max(fed_since));
                 assert!(
                     since < self.patience + SILENCE_NS || stream.epoch.is_none(),
                     "session {id}, {}: plays, and nothing came for {} ms",
@@ -468,6 +530,12 @@ impl Watch {
         }
     }
 
+    /// Since when one publisher sends, with none before it that readers may have waited for.
+    fn fed_since(&self, now: u64) -> Option<u64> {
+        let lasts = |(_, last): &&(u64, u64)| now - last < STEP_NS;
+        self.feeds.values().filter(lasts).map(|(began, _)| *began).max()
+    }
+
     /// Requests that were never answered, of connections whose clients are there.
     pub(crate) fn unanswered(&self) -> Vec<&Asked> {
         let here = self.talks.values().filter(|talk| !talk.has_left && !talk.is_garbled);
@@ -476,11 +544,28 @@ impl Watch {
 }
 
 impl Stream {
-    /// A reader is sent a publisher's packets in their order, each once; late readers skip some.
-    fn check_made(&mut self, packet: &[u8], what: &str, is_whole: bool) {
+    /// A reader is sent a publisher's packets in their order, each once. One that is late for the
+    /// next one, or was refused some, goes on with a later one.
+    fn check_made(
+        &mut self,
+        now: u64,
+        packet: &[u8],
+        what: &str,
+        published: impl Fn((Made, bool)) -> Option<u64>,
+    ) {
         let made = Made::read(packet).expect("what was published");
-        if let Some(before) = self.made.filter(|before| before.run == made.run && is_whole) {
+        if let Some(before) = self.made.filter(|before| before.run == made.run) {
             assert!(made.number > before.number, "{what} is {made:?} and comes after {before:?}");
+            let next = Made { number: before.number + 1, ..made };
+            let is_sound = self.track.rate != VIDEO_HZ;
+            if let Some(at) = published((next, is_sound)).filter(|_| self.follows && next != made) {
+                let ms = (now - at) / MS;
+                assert!(
+                    now - at > LATE_NS,
+                    "{what} is {made:?} and comes after {before:?}: {next:?} of {ms} ms before is \
+                     missing"
+                );
+            }
         }
         self.made = Some(made);
     }
@@ -517,3 +602,10 @@ const AHEAD_SOUND_NS: i64 = 60_000_000;
 /// An answer that waits for nothing but the shard.
 const ANSWER_NS: u64 = 3 * S;
 const SILENCE_NS: u64 = 3 * S;
+/// Clients that say nothing for so long may be taken for gone.
+const SILENT_NS: u64 = 5 * S;
+/// Publishers send more often.
+const STEP_NS: u64 = 100 * MS;
+/// A reader that is later skips: less than its budget, because the pictures that it has not got are
+/// what makes a skip.
+const LATE_NS: u64 = 900 * MS;

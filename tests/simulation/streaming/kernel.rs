@@ -13,7 +13,7 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, IntoRawFd as _, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, IntoRawFd as _, OwnedFd};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -25,8 +25,9 @@ use headend::shard::ring::kernel::{EnterCounts, Features, Kernel, Wait};
 use headend::shard::sockets::{Family, UdpPair};
 use io_uring::{cqueue, squeue};
 
-use super::abi::{self, BUFFER, Buffers, Cqe, MORE, Message, Op, Sqe};
-use super::network::{ConnId, Event, Mutation, Net, SERVER, START_NS, Socket};
+use super::abi::{self, BUFFER, Buffers, Cqe, MORE, Op, Sqe};
+use super::network::{ConnId, Mutation, Net, SERVER, START_NS, Socket};
+use super::sending::Sent;
 
 /// What a kernel knows of the ring of one shard.
 #[derive(Debug)]
@@ -36,17 +37,15 @@ pub(crate) struct Machine {
     queued_count: u64,
     pub(super) counts: EnterCounts,
     pub(super) is_refusing: bool,
-    files: BTreeMap<u32, Socket>,
+    pub(super) files: BTreeMap<u32, Socket>,
     groups: BTreeMap<u16, Buffers>,
-    waiting: BTreeMap<u32, Waiting>,
+    pub(super) waiting: BTreeMap<u32, Waiting>,
     cqes: VecDeque<Cqe>,
     /// Room of the completion queue.
     cqes_max: usize,
     /// Completions for which it had no room.
     kept_back: VecDeque<Cqe>,
     wake: Option<OwnedFd>,
-    /// Connections that wait to be accepted.
-    pub(crate) backlog: VecDeque<ConnId>,
     /// Connections that were accepted and not registered yet.
     pub(crate) accepted: Vec<ConnId>,
     /// The shard sleeps: completions that it waits for, and until when.
@@ -58,28 +57,20 @@ pub(crate) struct Machine {
 
 /// Operations that wait on a file.
 #[derive(Debug, Default)]
-struct Waiting {
+pub(super) struct Waiting {
     accept: Option<u64>,
     receive: Option<(u64, u16)>,
     datagrams: Option<(u64, u16)>,
     count: Option<(u64, u64)>,
-    send: Option<Sending>,
+    pub(super) send: Option<Sending>,
 }
 
 /// A send on a connection that has found no room for all of its bytes.
 #[derive(Debug)]
-struct Sending {
-    user_data: u64,
-    total: usize,
-    rest: VecDeque<u8>,
-}
-
-/// A datagram that is sent, or as many as were refused at once.
-struct Sent {
-    port: u16,
-    to: SocketAddr,
-    bytes: Vec<u8>,
-    refused: usize,
+pub(super) struct Sending {
+    pub(super) user_data: u64,
+    pub(super) total: usize,
+    pub(super) rest: VecDeque<u8>,
 }
 
 /// The kernel of one shard.
@@ -94,8 +85,7 @@ impl SimKernel {
     }
 
     fn socket_of(&self, fd: impl AsFd) -> io::Result<Socket> {
-        let fd = fd.as_fd().as_raw_fd();
-        self.net.borrow().fds.get(&fd).copied().ok_or_else(|| io::ErrorKind::NotConnected.into())
+        self.net.borrow().socket_of(fd).ok_or_else(|| io::ErrorKind::NotConnected.into())
     }
 
     /// Closes a registered file.
@@ -107,12 +97,22 @@ impl SimKernel {
         };
         let waiting = machine.waiting.remove(&index).unwrap_or_default();
         assert!(waiting.is_empty(), "file {index} is closed under {waiting:?}");
+        let holder = (self.shard, index);
         match socket {
-            Socket::Conn(conn) => net.closed_by_server(conn),
-            Socket::Datagrams(port) => {
-                net.datagrams.remove(&port);
+            Socket::Conn(conn) => {
+                net.conns[conn].holders.retain(|other| *other != holder);
+                if net.conns[conn].holders.is_empty() {
+                    net.closed_by_server(conn);
+                }
             }
-            Socket::Wake | Socket::Listener => {}
+            Socket::Datagrams(port) => {
+                let datagrams = net.datagrams.get_mut(&port).expect("a bound socket");
+                datagrams.holders.retain(|other| *other != holder);
+                if datagrams.holders.is_empty() {
+                    net.datagrams.remove(&port);
+                }
+            }
+            Socket::Wake | Socket::Listener(_) => {}
         }
         Ok(())
     }
@@ -218,24 +218,24 @@ impl Kernel for SimKernel {
 
     fn register(&self, index: u32, fd: BorrowedFd<'_>) -> io::Result<()> {
         let net = &mut *self.net.borrow_mut();
-        let socket = net.fds.get(&fd.as_raw_fd()).copied().unwrap_or(Socket::Wake);
+        let socket = net.socket_of(fd).unwrap_or(Socket::Wake);
+        let holder = (self.shard, index);
         if matches!(socket, Socket::Conn(_)) && net.has_no_memory() {
             return Err(io::Error::from_raw_os_error(libc::ENOMEM));
         }
         match socket {
             Socket::Conn(conn) => {
-                net.conns[conn].file = Some(index);
+                net.conns[conn].holders.push(holder);
                 if net.mutation == Some(Mutation::DescriptorKept) {
                     net.kept.push(fd.try_clone_to_owned()?);
                 }
             }
             Socket::Datagrams(port) => {
-                if let Some(socket) = net.datagrams.get_mut(&port) {
-                    socket.file = Some(index);
-                }
+                // The other process may have closed it meanwhile, which does not end a duplicate.
+                net.datagrams.entry(port).or_default().holders.push(holder);
             }
             Socket::Wake => net.machines[self.shard].wake = Some(fd.try_clone_to_owned()?),
-            Socket::Listener => {}
+            Socket::Listener(_) => {}
         }
         let before = net.machines[self.shard].files.insert(index, socket);
         assert_eq!(before, None, "file {index} was registered twice");
@@ -284,7 +284,7 @@ impl Kernel for SimKernel {
     }
 
     fn udp_pair(&self, _host: Host) -> io::Result<UdpPair> {
-        let (rtp, rtcp, rtp_port) = self.net.borrow_mut().bind_pair(self.shard);
+        let (rtp, rtcp, rtp_port) = self.net.borrow_mut().bind_pair();
         Ok(UdpPair { rtp, rtcp, rtp_port })
     }
 
@@ -352,7 +352,6 @@ impl Machine {
             cqes_max,
             kept_back: VecDeque::new(),
             wake: None,
-            backlog: VecDeque::new(),
             accepted: Vec::new(),
             sleeps: None,
             turn: 0,
@@ -429,24 +428,6 @@ impl Net {
         self.tell_of_packets(&mut packets);
     }
 
-    fn tell_of_packets(&mut self, packets: &mut Vec<Sent>) {
-        let now = self.now;
-        for Sent { port, to, bytes, refused } in packets.drain(..) {
-            if refused > 0 {
-                self.watch.refused(port, to, refused);
-                continue;
-            }
-            self.watch.datagram(now, port, to, &bytes);
-            if self.mutation == Some(Mutation::SentWhilePaused) && to.port() % 2 == 0 {
-                self.last_packet = Some((port, to, bytes.clone()));
-            }
-            self.note("packet", u64::from(port), bytes.len() as u64);
-            for delay in self.ways() {
-                self.after(delay, Event::ToClient { port, to, bytes: bytes.clone() });
-            }
-        }
-    }
-
     /// Starts an operation. False: a send has failed.
     fn start(&mut self, shard: usize, sqe: Sqe, packets: &mut Vec<Sent>) -> bool {
         let Sqe { op, file, user_data, .. } = sqe;
@@ -469,16 +450,20 @@ impl Net {
                 files.into_iter().for_each(|file| self.cancel(shard, file));
                 self.machines[shard].complete(user_data, 0, 0);
             }
-            (Op::CancelFile, _) if self.has_no_memory() => {
+            (Op::CancelFile | Op::CancelOne { .. }, _) if self.has_no_memory() => {
                 self.machines[shard].complete(user_data, -libc::ENOMEM, 0);
             }
             (Op::CancelFile, _) => {
                 self.cancel(shard, index);
                 self.machines[shard].complete(user_data, 0, 0);
             }
-            (Op::Accept, Some(Socket::Listener)) => {
+            (Op::CancelOne { user_data: which }, _) => {
+                self.cancel_one(shard, which);
+                self.machines[shard].complete(user_data, 0, 0);
+            }
+            (Op::Accept, Some(Socket::Listener(listener))) => {
                 self.machines[shard].at(file).accept = Some(user_data);
-                self.try_accept(shard);
+                self.try_accept(listener);
             }
             (Op::Receive { group }, Some(Socket::Conn(conn))) => {
                 self.machines[shard].at(file).receive = Some((user_data, group));
@@ -493,7 +478,7 @@ impl Net {
                 self.try_wake(shard);
             }
             (Op::Send { message }, Some(Socket::Conn(conn))) => {
-                self.send_stream(conn, user_data, abi::gather(message));
+                self.send_stream((shard, index), conn, user_data, abi::gather(message));
             }
             (Op::Send { message }, Some(Socket::Datagrams(port))) => {
                 return self.send_datagrams(
@@ -534,23 +519,64 @@ impl Net {
         }
     }
 
+    /// Ends the operation that was queued with `which`, if it waits.
+    fn cancel_one(&mut self, shard: usize, which: u64) {
+        let machine = &mut self.machines[shard];
+        let is_it = |armed: Option<u64>| armed == Some(which);
+        for (file, waiting) in &mut machine.waiting {
+            let mut result = -libc::ECANCELED;
+            if is_it(waiting.accept) {
+                waiting.accept = None;
+            } else if is_it(waiting.receive.map(|(user_data, _)| user_data)) {
+                waiting.receive = None;
+            } else if is_it(waiting.datagrams.map(|(user_data, _)| user_data)) {
+                waiting.datagrams = None;
+            } else if let Some(sending) = waiting.send.take_if(|send| send.user_data == which) {
+                let Some(Socket::Conn(conn)) = machine.files.get(file) else { return };
+                let taken = sending.total - sending.rest.len();
+                if taken > 0 {
+                    result = i32::try_from(taken).expect("a send");
+                }
+                let untaken = &mut self.conns[*conn].untaken;
+                untaken.splice(0..0, sending.rest);
+                self.watch.count("send.cut");
+            } else {
+                continue;
+            }
+            return machine.complete(which, result, 0);
+        }
+    }
+
+    /// A shard that has a socket and waits for something on it.
+    pub(super) fn waits(
+        &self,
+        holders: &[(usize, u32)],
+        is_it: impl Fn(&Waiting) -> bool,
+    ) -> Option<(usize, u32)> {
+        let waits = |(machine, file): &&(usize, u32)| {
+            self.machines[*machine].waiting.get(file).is_some_and(&is_it)
+        };
+        holders.iter().find(waits).copied()
+    }
+
     fn closed_by_server(&mut self, id: ConnId) {
         let conn = &mut self.conns[id];
         conn.server_closed = true;
-        conn.file = None;
         self.note("closed", id as u64, 0);
-        self.watch.connection_left(id);
+        self.watch.closed_by_server(id, self.now);
         self.begin_delivery(id);
     }
 
-    pub(crate) fn try_accept(&mut self, shard: usize) {
-        let machine = &self.machines[shard];
-        let armed = machine.waiting.iter().find_map(|(file, w)| w.accept.map(|a| (*file, a)));
-        let Some((file, user_data)) = armed else { return };
-        while let Some(id) = self.machines[shard].backlog.pop_front() {
+    pub(crate) fn try_accept(&mut self, listener: usize) {
+        let armed = self.machines.iter().enumerate().find_map(|(shard, machine)| {
+            let mut of = machine.files.iter().filter(|(_, at)| **at == Socket::Listener(listener));
+            of.find_map(|(file, _)| Some((shard, *file, machine.waiting.get(file)?.accept?)))
+        });
+        let Some((shard, file, user_data)) = armed else { return };
+        while let Some(id) = self.backlogs[listener].pop_front() {
             if self.dice.chance(self.weather.no_descriptor) {
+                self.backlogs[listener].push_front(id);
                 let machine = &mut self.machines[shard];
-                machine.backlog.push_front(id);
                 machine.complete(user_data, -libc::EMFILE, 0);
                 machine.waiting.entry(file).or_default().accept = None;
                 return;
@@ -571,9 +597,9 @@ impl Net {
 
     pub(crate) fn try_receive(&mut self, id: ConnId) {
         let is_short = self.dice.chance(self.weather.edges.no_buffer);
-        let conn = &mut self.conns[id];
-        let Some(file) = conn.file else { return };
-        let machine = &mut self.machines[conn.shard];
+        let armed = self.waits(&self.conns[id].holders, |waiting| waiting.receive.is_some());
+        let Some((shard, file)) = armed else { return };
+        let (conn, machine) = (&mut self.conns[id], &mut self.machines[shard]);
         let Some(waiting) = machine.waiting.get_mut(&file) else { return };
         let Some((user_data, group)) = waiting.receive else { return };
         if conn.is_reset {
@@ -608,10 +634,12 @@ impl Net {
     pub(crate) fn try_receive_datagrams(&mut self, port: u16) {
         loop {
             let is_short = self.dice.chance(self.weather.edges.no_buffer);
+            let Some(socket) = self.datagrams.get(&port) else { return };
+            let armed = self.waits(&socket.holders, |waiting| waiting.datagrams.is_some());
+            let Some((shard, file)) = armed else { return };
             let Some(socket) = self.datagrams.get_mut(&port) else { return };
-            let (shard, file) = (socket.shard, socket.file);
             let machine = &mut self.machines[shard];
-            let waiting = file.and_then(|file| machine.waiting.get_mut(&file));
+            let waiting = machine.waiting.get(&file);
             let Some((user_data, group)) = waiting.and_then(|waiting| waiting.datagrams) else {
                 return;
             };
@@ -633,7 +661,7 @@ impl Net {
             let is_last = result < 0 || self.is_ended(shard);
             let machine = &mut self.machines[shard];
             machine.complete(user_data, result, if is_last { flags } else { flags | MORE });
-            if is_last && let Some(file) = file {
+            if is_last {
                 machine.waiting.entry(file).or_default().datagrams = None;
             }
         }
@@ -655,143 +683,12 @@ impl Net {
             machine.complete(user_data, 8, 0);
         }
     }
-
-    fn send_stream(&mut self, id: ConnId, user_data: u64, message: Message) {
-        let now = self.now;
-        self.note("send", id as u64, message.bytes.len() as u64);
-        let conn = &mut self.conns[id];
-        let (shard, file) = (conn.shard, conn.file.expect("a registered connection"));
-        if conn.is_reset {
-            return self.machines[shard].complete(user_data, -libc::EPIPE, 0);
-        }
-        match conn.untaken.take() {
-            Some(before) => assert!(before == message.bytes, "a send is repeated with other bytes"),
-            None => self.watch.stream(now, id, &message.bytes),
-        }
-        if self.mutation == Some(Mutation::AnsweredTwice) && message.bytes.starts_with(b"RTSP") {
-            self.watch.stream(now, id, &message.bytes);
-        }
-        let total = message.bytes.len();
-        let sending = Sending { user_data, total, rest: message.bytes.into() };
-        let waiting = self.machines[shard].waiting.entry(file).or_default();
-        assert!(waiting.send.is_none(), "two sends on one connection");
-        waiting.send = Some(sending);
-        self.go_on_sending(id);
-    }
-
-    /// What is to be told of datagrams that the socket did not take. Reports are given up. Packets
-    /// are sent again, unless their stream was told to go on elsewhere while they were queued.
-    fn not_taken(&mut self, port: u16, message: &Message) -> Option<Sent> {
-        let to = message.to.expect("datagrams have an address");
-        let segment = message.segment.unwrap_or(message.bytes.len()).max(1);
-        let refused = message.bytes.len().div_ceil(segment);
-        self.note("not taken", u64::from(port), refused as u64);
-        if port % 2 == 1 {
-            self.watch.count("report.refused");
-        }
-        let may_be_lost = port % 2 == 1 || self.weather.edges.refused > 0;
-        may_be_lost.then(|| Sent { port, to, bytes: Vec::new(), refused })
-    }
-
-    /// As `not_taken`, of a run that is linked to one that was not taken.
-    fn follower_not_taken(&mut self, shard: usize, sqe: Sqe) -> Option<Sent> {
-        let file = u32::try_from(sqe.file).expect("a file");
-        match (sqe.op, self.machines[shard].files.get(&file)) {
-            (Op::Send { message }, Some(&Socket::Datagrams(port))) => {
-                self.not_taken(port, &abi::gather(message))
-            }
-            _ => None,
-        }
-    }
-
-    /// Tells of a send that the kernel did not take: the shard repeats it, and goes on meanwhile as
-    /// if it were in the socket.
-    fn tell_of_send(&mut self, id: ConnId, bytes: Vec<u8>) {
-        let untaken = &mut self.conns[id].untaken;
-        if untaken.is_none() {
-            self.watch.stream(self.now, id, &bytes);
-            *untaken = Some(bytes);
-        }
-    }
-
-    /// Takes bytes of the send that waits, as far as there is room.
-    pub(crate) fn go_on_sending(&mut self, id: ConnId) {
-        let conn = &mut self.conns[id];
-        let machine = &mut self.machines[conn.shard];
-        let Some(waiting) = conn.file.and_then(|file| machine.waiting.get_mut(&file)) else {
-            return;
-        };
-        let Some(sending) = &mut waiting.send else { return };
-        // A client that has gone takes all and answers nothing, until its host says so.
-        let room = conn.tx_max.saturating_sub(conn.tx.len()).min(sending.rest.len());
-        conn.tx.extend(sending.rest.drain(..room));
-        if sending.rest.is_empty() {
-            let (user_data, total) = (sending.user_data, sending.total);
-            waiting.send = None;
-            let is_last = self.watch.counts.contains_key("torn down");
-            if self.mutation != Some(Mutation::CompletionLost) || !is_last {
-                machine.complete(user_data, i32::try_from(total).expect("a send"), 0);
-            }
-        }
-        self.begin_delivery(id);
-    }
-
-    pub(crate) fn end_stream_send(&mut self, id: ConnId, result: i32) {
-        let conn = &self.conns[id];
-        let machine = &mut self.machines[conn.shard];
-        let waiting = conn.file.and_then(|file| machine.waiting.get_mut(&file));
-        if let Some(sending) = waiting.and_then(|waiting| waiting.send.take()) {
-            machine.complete(sending.user_data, result, 0);
-        }
-    }
-
-    fn send_datagrams(
-        &mut self,
-        (shard, port): (usize, u16),
-        user_data: u64,
-        message: Message,
-        packets: &mut Vec<Sent>,
-    ) -> bool {
-        if self.dice.chance(self.weather.again) {
-            self.machines[shard].complete(user_data, -libc::EAGAIN, 0);
-            packets.extend(self.not_taken(port, &message));
-            return false;
-        }
-        let Message { bytes, to, segment } = message;
-        let to = to.expect("datagrams have an address");
-        let total = i32::try_from(bytes.len()).expect("a datagram");
-        let parts = bytes.chunks(segment.unwrap_or(bytes.len()).max(1));
-        if self.dice.chance(self.weather.unreachable) {
-            let errno = self.dice.pick(&ERRNOS);
-            packets.push(Sent { port, to, bytes: Vec::new(), refused: parts.len() });
-            self.machines[shard].complete(user_data, -errno, 0);
-            return false;
-        }
-        let first = packets.len();
-        packets.extend(parts.map(|part| Sent { port, to, bytes: part.to_vec(), refused: 0 }));
-        if self.mutation == Some(Mutation::Swapped) && packets.len() > first + 1 {
-            packets.swap(first, first + 1);
-        }
-        self.machines[shard].complete(user_data, total, 0);
-        true
-    }
 }
 
 /// One nanosecond in so many.
 const EARLY: u64 = 20;
 /// How long the ring waits for a kernel that takes no operation.
 const REFUSED_NS: u64 = 1_000_000;
-/// How sends of datagrams fail for good, or are to be tried in another way; the last one is that of
-/// a file that was truncated.
-const ERRNOS: [i32; 7] = [
-    libc::ECONNREFUSED,
-    libc::ENETUNREACH,
-    libc::EPERM,
-    libc::EMSGSIZE,
-    libc::EINVAL,
-    libc::ENOBUFS,
-    libc::EFAULT,
-];
 const JUMP_AT_NS: i64 = 2_000_000_000;
 const DAY_NS: i64 = 86_400_000_000_000;
 /// Bytes of a receive buffer of connections.

@@ -23,6 +23,8 @@ mod network;
 mod node;
 mod scenarios;
 mod seeds;
+mod sending;
 mod setup;
+mod takeovers;
 mod wire;
 mod workers;

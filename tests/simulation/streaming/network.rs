@@ -15,7 +15,7 @@ use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io::Read as _;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 
 use headend::base::time::Mono;
@@ -40,14 +40,43 @@ pub(crate) fn clock() -> Mono {
 /// What is to happen.
 #[derive(Debug)]
 pub(crate) enum Event {
-    Turn { shard: usize, number: u64 },
-    Segment { conn: ConnId, segment: Segment },
-    Deliver { conn: ConnId },
-    ToServer { port: u16, from: SocketAddr, bytes: Vec<u8> },
-    ToClient { port: u16, to: SocketAddr, bytes: Vec<u8> },
-    Done { worker: usize, task: Box<Task>, fate: Fate },
-    Step { client: usize, number: u64 },
+    Turn {
+        shard: usize,
+        number: u64,
+    },
+    Segment {
+        conn: ConnId,
+        segment: Segment,
+    },
+    Deliver {
+        conn: ConnId,
+    },
+    ToServer {
+        port: u16,
+        from: SocketAddr,
+        bytes: Vec<u8>,
+    },
+    ToClient {
+        port: u16,
+        to: SocketAddr,
+        bytes: Vec<u8>,
+    },
+    Done {
+        house: usize,
+        worker: usize,
+        task: Box<Task>,
+        fate: Fate,
+    },
+    Step {
+        client: usize,
+        number: u64,
+    },
     Operator,
+    TakeOver {
+        shards: usize,
+    },
+    /// The next look at a takeover.
+    TakingOver,
     Check,
     Leave,
     Stop,
@@ -124,12 +153,18 @@ pub(crate) enum Mutation {
     EndUnsaid,
     /// The shard is told that time has not passed: it runs on without work.
     Spins,
+    /// A process that has handed over goes on.
+    BothGoOn,
+    /// What a process has told of descriptors stays open.
+    RecordKept,
+    /// A packet of a publisher is lost, and numbers show no gap.
+    LostUnseen,
 }
 
 /// A socket of a shard.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Socket {
-    Listener,
+    Listener(usize),
     Conn(ConnId),
     Datagrams(u16),
     Wake,
@@ -140,17 +175,19 @@ pub(crate) enum Socket {
 pub(crate) struct Conn {
     pub(crate) client: usize,
     pub(crate) from: SocketAddr,
-    pub(crate) shard: usize,
-    /// Index among the registered files of its shard.
-    pub(crate) file: Option<u32>,
+    /// Where it is accepted.
+    listener: usize,
+    /// Shards that have its socket, of one process or two, with its index among their files.
+    pub(crate) holders: Vec<(usize, u32)>,
     pub(crate) rx: VecDeque<u8>,
     pub(crate) rx_ended: bool,
     pub(crate) is_reset: bool,
     arrives: u64,
     pub(crate) tx: VecDeque<u8>,
     pub(crate) tx_max: usize,
-    /// Bytes of a send that the kernel did not take.
-    pub(crate) untaken: Option<Vec<u8>>,
+    /// Bytes of sends that were looked at and that the kernel did not take: they come before all
+    /// others.
+    pub(crate) untaken: Vec<u8>,
     is_delivering: bool,
     /// The client takes bytes.
     pub(crate) is_reading: bool,
@@ -168,10 +205,9 @@ pub(crate) struct Conn {
 }
 
 /// UDP sockets of shards by port, with their shards and files.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Datagrams {
-    pub(crate) shard: usize,
-    pub(crate) file: Option<u32>,
+    pub(crate) holders: Vec<(usize, u32)>,
     pub(crate) rx: VecDeque<(SocketAddr, Vec<u8>)>,
 }
 
@@ -187,7 +223,12 @@ pub(crate) struct Net {
     pub(crate) machines: Vec<Machine>,
     pub(crate) conns: Vec<Conn>,
     pub(crate) datagrams: BTreeMap<u16, Datagrams>,
-    pub(crate) fds: BTreeMap<i32, Socket>,
+    /// Sockets by what `fstat` says of their descriptors: duplicates are the same socket.
+    fds: BTreeMap<(u64, u64), Socket>,
+    /// Connections that wait to be accepted, by listener.
+    pub(crate) backlogs: Vec<VecDeque<ConnId>>,
+    /// Descriptors of listeners that every process is offered.
+    listening: Vec<OwnedFd>,
     /// Ends of descriptors of sockets other than connections.
     pub(crate) other_ends: Vec<UnixStream>,
     /// Clients by their UDP addresses, which some share behind a NAT.
@@ -216,6 +257,8 @@ impl Net {
             conns: Vec::new(),
             datagrams: BTreeMap::new(),
             fds: BTreeMap::new(),
+            backlogs: Vec::new(),
+            listening: Vec::new(),
             other_ends: Vec::new(),
             homes: BTreeMap::new(),
             next_port: FIRST_PORT,
@@ -259,7 +302,7 @@ impl Net {
         ours.set_nonblocking(true).expect("an option");
         theirs.set_nonblocking(true).expect("an option");
         let fd = OwnedFd::from(theirs);
-        self.fds.insert(fd.as_raw_fd(), socket);
+        self.fds.insert(name_of(&fd), socket);
         match socket {
             Socket::Conn(conn) => self.conns[conn].other_end = Some(ours),
             _ => self.other_ends.push(ours),
@@ -267,13 +310,41 @@ impl Net {
         fd
     }
 
-    /// A pair of UDP sockets of a shard: descriptors and the port of the first.
-    pub(crate) fn bind_pair(&mut self, shard: usize) -> (OwnedFd, OwnedFd, u16) {
-        let port = self.next_port;
+    /// The socket that a descriptor is one of.
+    pub(crate) fn socket_of(&self, fd: impl AsFd) -> Option<Socket> {
+        self.fds.get(&name_of(fd)).copied()
+    }
+
+    /// One more listener.
+    pub(crate) fn listen(&mut self) {
+        let listener = self.backlogs.len();
+        self.backlogs.push(VecDeque::new());
+        let fd = self.descriptor(Socket::Listener(listener));
+        self.listening.push(fd);
+    }
+
+    /// Duplicates of all listeners.
+    pub(crate) fn listeners(&self) -> Vec<OwnedFd> {
+        self.listening.iter().map(|fd| fd.try_clone().expect("a descriptor")).collect()
+    }
+
+    /// The machine of one more shard.
+    pub(crate) fn add_machine(&mut self) -> usize {
+        self.machines.push(Machine::new(self.weather.edges.completions));
+        self.machines.len() - 1
+    }
+
+    /// A pair of UDP sockets at any free ports: descriptors and the port of the first.
+    pub(crate) fn bind_pair(&mut self) -> (OwnedFd, OwnedFd, u16) {
         self.next_port += 2;
+        self.bind_pair_at(self.next_port - 2)
+    }
+
+    /// As `bind_pair`, at a port that must be free.
+    pub(crate) fn bind_pair_at(&mut self, port: u16) -> (OwnedFd, OwnedFd, u16) {
         let mut bind = |port| {
-            let socket = Datagrams { shard, file: None, rx: VecDeque::new() };
-            self.datagrams.insert(port, socket);
+            let before = self.datagrams.insert(port, Datagrams::default());
+            assert!(before.is_none(), "port {port} is taken");
             self.descriptor(Socket::Datagrams(port))
         };
         (bind(port), bind(port + 1), port)
@@ -282,21 +353,21 @@ impl Net {
     // What clients do.
 
     pub(crate) fn connect(&mut self, client: usize, from: SocketAddr) -> ConnId {
-        let shard = self.dice.index(self.machines.len());
+        let listener = self.dice.index(self.backlogs.len());
         let conn = self.conns.len();
         let tx_max = self.dice.pick(&[6_000, 20_000, TX_BYTES_MAX]);
         self.conns.push(Conn {
             client,
             from,
-            shard,
-            file: None,
+            listener,
+            holders: Vec::new(),
             rx: VecDeque::new(),
             rx_ended: false,
             is_reset: false,
             arrives: 0,
             tx: VecDeque::new(),
             tx_max,
-            untaken: None,
+            untaken: Vec::new(),
             is_delivering: false,
             is_reading: true,
             is_half_open: false,
@@ -380,7 +451,7 @@ impl Net {
 
     pub(crate) fn handle_segment(&mut self, id: ConnId, segment: Segment) {
         let conn = &mut self.conns[id];
-        let shard = conn.shard;
+        let listener = conn.listener;
         if conn.is_half_open && !matches!(segment, Segment::Syn | Segment::TimedOut) {
             return;
         }
@@ -389,9 +460,9 @@ impl Net {
         }
         match segment {
             Segment::Syn => {
-                self.note("connect", id as u64, shard as u64);
-                self.machines[shard].backlog.push_back(id);
-                return self.try_accept(shard);
+                self.note("connect", id as u64, listener as u64);
+                self.backlogs[listener].push_back(id);
+                return self.try_accept(listener);
             }
             Segment::Bytes(bytes) => {
                 conn.segments += 1;
@@ -463,7 +534,7 @@ impl Net {
         let refused = std::mem::take(&mut self.machines[shard].accepted);
         for id in refused {
             let conn = &mut self.conns[id];
-            if conn.file.is_some() || conn.server_closed {
+            if !conn.holders.is_empty() || conn.server_closed {
                 continue;
             }
             let mut last = [0; 256];
@@ -491,6 +562,7 @@ impl Net {
 
     /// Descriptors that shards have not closed.
     pub(crate) fn open_descriptors(&mut self) -> usize {
+        self.listening.clear();
         let ends = self.conns.iter_mut().filter_map(|conn| conn.other_end.as_mut());
         let ends = ends.chain(&mut self.other_ends);
         ends.filter_map(|end| match end.read(&mut [0; 256]) {
@@ -501,6 +573,12 @@ impl Net {
     }
 }
 
+/// Device and number of what a descriptor stands for.
+fn name_of(fd: impl AsFd) -> (u64, u64) {
+    let stat = rustix::fs::fstat(fd).expect("an open descriptor");
+    (stat.st_dev, stat.st_ino)
+}
+
 /// Where the server is.
 pub(crate) const SERVER_IP: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1));
 pub(crate) const SERVER: SocketAddr = SocketAddr::new(SERVER_IP, 554);
@@ -509,7 +587,8 @@ pub(crate) const START_NS: u64 = 1_000_000 * MS;
 
 /// When the kernel gives up an idle connection whose client is gone.
 const KEEP_ALIVE_NS: u64 = 12_000 * MS;
-const FIRST_PORT: u16 = 8_000;
+/// Above those that servers are told to take.
+const FIRST_PORT: u16 = 9_000;
 const SEGMENT_MAX: usize = 1_400;
 const TX_BYTES_MAX: usize = 200_000;
 const DATAGRAMS_MAX: usize = 256;

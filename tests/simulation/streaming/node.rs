@@ -13,6 +13,7 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -40,7 +41,8 @@ use headend::shard::{Shard, ShardConfig, TlsSettings};
 
 use super::client::{Client, Kind, Plan};
 use super::kernel::SimKernel;
-use super::network::{Event, Input, Mutation, Net, SERVER_IP, Socket, Weather};
+use super::network::{Event, Input, Mutation, Net, SERVER_IP, Weather};
+use super::takeovers::Taking;
 use super::workers::{SLOW_MS, Workers};
 use crate::dice::{MS, S};
 use crate::runs::Counted;
@@ -58,6 +60,12 @@ pub(crate) struct Setup {
     pub(crate) operators: usize,
     /// The server is stopped while clients are there.
     pub(crate) stops_early: Option<u64>,
+    /// When another process takes over, and how many shards it has.
+    pub(crate) takeovers: Vec<(u64, usize)>,
+    /// Of a thousand takeovers, those that fail when all is recorded.
+    pub(crate) takeovers_fail: u32,
+    /// Ports of first pairs are as they were told to be.
+    pub(crate) has_fixed_ports: bool,
     pub(crate) leaves: u64,
 }
 
@@ -96,12 +104,19 @@ impl Counted for Outcome {
 /// A node with its clients.
 pub(crate) struct Node {
     pub(crate) net: Rc<RefCell<Net>>,
-    shards: Vec<Option<Shard<SimKernel>>>,
-    poller: Arc<Poller<Inbox>>,
+    /// Of all processes that there were.
+    pub(super) shards: Vec<Option<Shard<SimKernel>>>,
+    /// The process of each shard, and its number there.
+    pub(super) places: Vec<(usize, ShardId)>,
     cells: Vec<Arc<ShardCells>>,
-    workers: Workers,
+    pub(super) houses: Vec<House>,
+    /// The process that serves.
+    pub(super) house: usize,
+    pub(super) taking: Option<Taking>,
+    /// Ports of RTP of the process that takes over.
+    pub(super) first_ports: Vec<u16>,
     clients: Vec<Client>,
-    setup: Setup,
+    pub(super) setup: Setup,
     /// What shards hold when nobody is there.
     empty: Vec<Held>,
     /// Since when entries are suspended, by shard and row.
@@ -115,15 +130,24 @@ pub(crate) struct Node {
     is_stopped: bool,
 }
 
+/// A process.
+pub(super) struct House {
+    pub(super) poller: Arc<Poller<Inbox>>,
+    workers: Workers,
+}
+
 impl Node {
     pub(crate) fn new(setup: Setup, mutation: Option<Mutation>, is_shown: bool) -> Self {
         headend::base::random::foresee(Some(setup.seed));
         let Setup { seed, shards: count, .. } = setup;
-        let mut net = Net::new(seed, count, setup.weather.clone(), is_shown);
+        let mut net = Net::new(seed, 0, setup.weather.clone(), is_shown);
         net.mutation = mutation;
         net.watch.patience = if setup.weather.slow > 0 { 4 * SLOW_MS * MS } else { S };
         if setup.weather.frozen > 0 {
             net.watch.patience += 6 * FROZEN_MS * MS;
+        }
+        if !setup.takeovers.is_empty() {
+            net.watch.patience += GAP_NS;
         }
         net.watch.is_rough = setup.operators > 0
             || setup.stops_early.is_some()
@@ -133,33 +157,30 @@ impl Node {
                 + setup.weather.panicking
                 > 0;
         let is_published_by_udp = |plan: &Plan| plan.kind == Kind::Publisher && !plan.is_tcp;
-        net.watch.is_live_whole = !setup.clients.iter().any(is_published_by_udp);
+        let is_exact = setup.weather.keeps_datagrams();
+        net.watch.is_live_whole = is_exact || !setup.clients.iter().any(is_published_by_udp);
         let suspended_max = net.watch.patience + SUSPENDED_NS;
         let net = Rc::new(RefCell::new(net));
-        let inboxes = (0..count).map(|_| Arc::new(Inbox::new(OUTCOMES_MAX).expect("an inbox")));
-        let poller = Arc::new(Poller::new(inboxes.collect()));
-        let workers = Workers::new(library(), Arc::clone(&poller), setup.room.tasks);
         let mut node = Self {
             net,
             shards: Vec::new(),
+            places: Vec::new(),
             cells: Vec::new(),
-            poller,
-            workers,
+            houses: Vec::new(),
+            house: 0,
+            taking: None,
+            first_ports: Vec::new(),
             clients: Vec::new(),
             empty: Vec::new(),
             suspended: BTreeMap::new(),
-            spins: vec![(0, 0); count],
+            spins: Vec::new(),
             asked: Vec::new(),
             suspended_max,
             is_stopped: false,
             setup,
         };
-        for id in 0..count {
-            let shard = node.build(id);
-            node.empty.push(shard.held());
-            node.shards.push(Some(shard));
-            node.schedule(id);
-        }
+        let sockets = node.first_sockets(count);
+        node.open(sockets, false);
         let plans = node.setup.clients.clone();
         let mut net = node.net.borrow_mut();
         for (number, plan) in plans.into_iter().enumerate() {
@@ -173,6 +194,9 @@ impl Node {
         if let Some(at) = node.setup.stops_early {
             net.after(at, Event::Stop);
         }
+        for (at, shards) in node.setup.takeovers.clone() {
+            net.after(at, Event::TakeOver { shards });
+        }
         let leaves = node.setup.leaves;
         net.after(leaves, Event::Leave);
         net.after(LOOK_NS, Event::Check);
@@ -180,22 +204,68 @@ impl Node {
         node
     }
 
-    fn build(&mut self, id: usize) -> Shard<SimKernel> {
-        let shard = ShardId(u8::try_from(id).expect("few shards"));
-        let (listener, pair) = {
-            let mut net = self.net.borrow_mut();
-            let listener = net.descriptor(Socket::Listener);
-            let (rtp, rtcp, rtp_port) = net.bind_pair(id);
-            (listener, UdpPair { rtp, rtcp, rtp_port })
-        };
+    /// A listener and a pair for each shard of the first process.
+    fn first_sockets(&self, count: usize) -> Vec<(Vec<OwnedFd>, UdpPair)> {
+        let mut net = self.net.borrow_mut();
+        let mut pairs = Vec::new();
+        for shard in 0..count {
+            let first = FIRST_PORT + 2 * u16::try_from(shard).expect("few shards");
+            let (rtp, rtcp, rtp_port) = match self.setup.has_fixed_ports {
+                true => net.bind_pair_at(first),
+                false => net.bind_pair(),
+            };
+            net.listen();
+            pairs.push(UdpPair { rtp, rtcp, rtp_port });
+        }
+        net.listeners().into_iter().map(|one| vec![one]).zip(pairs).collect()
+    }
+
+    /// Starts a process: a shard for each of its listeners with the first pair.
+    pub(super) fn open(&mut self, sockets: Vec<(Vec<OwnedFd>, UdpPair)>, waits: bool) {
+        let inboxes = sockets.iter().map(|_| Arc::new(Inbox::new(OUTCOMES_MAX).expect("an inbox")));
+        let poller = Arc::new(Poller::new(inboxes.collect()));
+        let house = self.houses.len();
+        let tasks = self.setup.room.tasks;
+        let workers = Workers::new(house, library(), Arc::clone(&poller), tasks);
+        self.houses.push(House { poller, workers });
+        for (id, (listeners, pair)) in (0..).zip(sockets) {
+            let machine = self.net.borrow_mut().add_machine();
+            let shard = self.build((house, ShardId(id)), machine, listeners, pair, waits);
+            self.empty.push(Held { is_still: false, ..shard.held() });
+            self.shards.push(Some(shard));
+            self.places.push((house, ShardId(id)));
+            self.spins.push((0, 0));
+            self.schedule(machine);
+        }
+    }
+
+    /// Shards of a process.
+    pub(super) fn shards_of(&self, house: usize) -> Vec<usize> {
+        let all = self.places.iter().enumerate();
+        all.filter(|(_, (of, _))| *of == house).map(|(shard, _)| shard).collect()
+    }
+
+    pub(super) fn inbox(&self, shard: usize) -> &Arc<Inbox> {
+        let (house, id) = self.places[shard];
+        self.houses[house].poller.inbox(id).expect("an inbox")
+    }
+
+    fn build(
+        &mut self,
+        (house, id): (usize, ShardId),
+        machine: usize,
+        listeners: Vec<OwnedFd>,
+        pair: UdpPair,
+        waits: bool,
+    ) -> Shard<SimKernel> {
         let cells = Arc::<ShardCells>::default();
         self.cells.push(Arc::clone(&cells));
         let config = ShardConfig {
-            id: shard,
-            poller: Arc::clone(&self.poller),
-            queue: self.workers.queue(),
+            id,
+            poller: Arc::clone(&self.houses[house].poller),
+            queue: self.houses[house].workers.queue(),
             cells,
-            listeners: vec![(Speaks::Rtsp, listener)],
+            listeners: listeners.into_iter().map(|one| (Speaks::Rtsp, one)).collect(),
             tls: TlsSettings::default(),
             tunnels_max: 16,
             pair,
@@ -229,8 +299,9 @@ impl Node {
                 gso: Mode::Auto,
                 ..RingConfig::default()
             },
+            waits,
         };
-        let kernel = SimKernel { shard: id, net: Rc::clone(&self.net) };
+        let kernel = SimKernel { shard: machine, net: Rc::clone(&self.net) };
         Shard::on(kernel, config).expect("a shard")
     }
 
@@ -277,14 +348,17 @@ impl Node {
                     self.clients[client].handle(&mut net, Input::Datagram { port, to, bytes });
                 }
             }
-            Event::Done { worker, task, fate } => {
-                self.workers.done(&mut self.net.borrow_mut(), worker, *task, fate);
-                self.workers.take(&mut self.net.borrow_mut());
+            Event::Done { house, worker, task, fate } => {
+                let workers = &mut self.houses[house].workers;
+                workers.done(&mut self.net.borrow_mut(), worker, *task, fate);
+                workers.take(&mut self.net.borrow_mut());
             }
             Event::Step { client, number } => {
                 self.clients[client].step(&mut self.net.borrow_mut(), number);
             }
             Event::Operator => self.operate(),
+            Event::TakeOver { shards } => self.take_over(shards),
+            Event::TakingOver => self.go_on_taking_over(),
             Event::Check => self.look(),
             Event::Leave => {
                 let mut net = self.net.borrow_mut();
@@ -306,7 +380,7 @@ impl Node {
                 continue;
             }
             net.try_wake(shard);
-            let inbox = self.poller.inbox(ShardId(u8::try_from(shard).expect("few"))).expect("one");
+            let inbox = self.inbox(shard);
             let is_woken = net.machines[shard].is_woken();
             // What has the shard woken waits with the other operations, for a moment.
             let is_refusing = net.machines[shard].is_refusing;
@@ -371,7 +445,8 @@ impl Node {
             return;
         }
         self.check_turn(id);
-        self.workers.take(&mut self.net.borrow_mut());
+        let (house, _) = self.places[id];
+        self.houses[house].workers.take(&mut self.net.borrow_mut());
         self.schedule(id);
     }
 
@@ -384,7 +459,7 @@ impl Node {
         assert!(held.arrivals <= ENTRIES_MAX + 4_096, "{held:?}");
         let net = self.net.borrow();
         let (now, sleeps) = (net.now, net.machines[id].sleeps);
-        if let Some((_, deadline)) = sleeps {
+        if let Some((_, deadline)) = sleeps.filter(|_| !held.is_still) {
             let has_work = held.dirty + held.arrivals + held.waiting_timers + held.unsent;
             assert_eq!(has_work, 0, "shard {id} sleeps on {held:?}");
             if let (Some(Mono(due)), Some(deadline)) = (shard.next_timer(), deadline) {
@@ -427,7 +502,8 @@ impl Node {
     fn operate(&mut self) {
         let mut net = self.net.borrow_mut();
         net.watch.count("operator");
-        let id = net.dice.index(self.shards.len());
+        let shards = self.shards_of(self.house);
+        let id = shards[net.dice.index(shards.len())];
         let Some(shard) = &self.shards[id] else { return };
         let (what, channel) = (net.dice.index(7), net.dice.pick(&[1, 2, 3]));
         drop(net);
@@ -460,17 +536,14 @@ impl Node {
                 None => return,
             },
         };
-        let inbox = self.poller.inbox(ShardId(u8::try_from(id).expect("few"))).expect("an inbox");
-        inbox.push(message).expect("room");
+        self.inbox(id).push(message).expect("room");
     }
 
     fn stop(&mut self) {
         self.is_stopped = true;
         for (id, shard) in self.shards.iter().enumerate() {
             if shard.is_some() {
-                let id = ShardId(u8::try_from(id).expect("few"));
-                let pushed = self.poller.inbox(id).expect("an inbox").push(Message::Stop);
-                pushed.expect("room");
+                self.inbox(id).push(Message::Stop).expect("room");
             }
         }
         self.net.borrow_mut().watch.is_rough = true;
@@ -481,6 +554,8 @@ impl Node {
         self.net.borrow_mut().note("empty", 0, 0);
         for (id, shard) in self.shards.iter().enumerate() {
             let Some(shard) = shard else { continue };
+            let (house, _) = self.places[id];
+            assert_eq!(house, self.house, "shard {id} is of a process that has handed over");
             let held = shard.held();
             // A wheel has a few keys of the shard's own.
             let empty = Held { timers: held.timers, ..self.empty[id] };
@@ -566,6 +641,10 @@ fn paths() -> PathTable {
     }
 }
 
+/// Of a server that is told which ports to take.
+pub(crate) const FIRST_PORT: u16 = 8_000;
+/// How long nothing may be sent while another process takes over, or does not after all.
+const GAP_NS: u64 = 3 * S;
 const OUTCOMES_MAX: usize = 64;
 const ENTRIES_MAX: usize = 24;
 const SESSIONS_MAX: usize = 8;

@@ -1,6 +1,6 @@
 //! Runs that are not drawn: one situation each, and what must have come of it.
 
-use super::client::{Act, End, Kind, Plan};
+use super::client::{Act, End, Kind, Plan, SOUND_AND_PICTURES};
 use super::edges::Edges;
 use super::network::Weather;
 use super::node::{Node, Outcome, Setup};
@@ -102,6 +102,94 @@ fn disk_that_is_slow_for_every_task_delays_and_breaks_nothing() {
         setup.leaves = 20_000 * MS;
     });
     assert_eq!(outcome.counts["torn down"], 2, "{outcome:?}");
+}
+
+#[test]
+fn player_goes_back_and_forth_between_processes_with_two_shards_and_one() {
+    for has_fixed_ports in [false, true] {
+        for is_tcp in [false, true] {
+            let pause = if is_tcp { Act::Pause } else { Act::PauseElsewhere };
+            let acts = vec![Act::Wait(4_500), Act::KeepAlive, pause, Act::Resume];
+            let plans = (0..6).map(|host| Plan { is_tcp, host, acts: acts.clone(), ..player() });
+            let outcome = run(plans.collect(), |setup| {
+                setup.shards = 2;
+                setup.has_fixed_ports = has_fixed_ports;
+                let at = |number: u64| (1_000 + 700 * number) * MS;
+                setup.takeovers = vec![(at(0), 1), (at(1), 2), (at(2), 4), (at(3), 2)];
+            });
+            let done = ["takeover.fewer shards", "takeover.more shards"];
+            let of = |what| outcome.counts.get(what).copied();
+            assert_eq!(done.map(of), [Some(2), Some(2)], "{outcome:?}");
+            assert_eq!(["paused", "torn down"].map(of), [Some(6), Some(6)], "{outcome:?}");
+        }
+    }
+}
+
+/// The simulation had no live path in any takeover that succeeded.
+#[test]
+fn publisher_and_readers_go_back_and_forth_between_processes_and_nothing_is_missing() {
+    for is_tcp in [false, true] {
+        let publisher = Plan {
+            kind: Kind::Publisher,
+            path: "live/a",
+            sdp: SOUND_AND_PICTURES,
+            is_tcp,
+            acts: vec![Act::Wait(0); 5],
+            ..player()
+        };
+        let reader = |host: u8| Plan {
+            path: "live/a",
+            is_tcp: host % 2 == 0,
+            begins: (200 + 400 * u64::from(host)) * MS,
+            acts: vec![Act::Wait(2_500), Act::KeepAlive],
+            host,
+            ..player()
+        };
+        let mut clients: Vec<Plan> = (0..4).map(reader).collect();
+        clients.push(publisher);
+        let outcome = run(clients, |setup| {
+            setup.shards = 2;
+            let at = |number: u64| (1_000 + 700 * number) * MS;
+            setup.takeovers = vec![(at(0), 1), (at(1), 3), (at(2), 4), (at(3), 2)];
+        });
+        let of = |what| outcome.counts.get(what).copied();
+        let taken = ["takeover", "takeover.of publishers", "takeover.of readers"];
+        assert_eq!(taken.map(of), [Some(4); 3], "{outcome:?}");
+        let done = ["recorded", "played", "torn down", "client.refused"];
+        assert_eq!(done.map(of), [Some(1), Some(4), Some(5), None], "{outcome:?}");
+    }
+}
+
+/// Titles for which the workers' queue had no room did not open, and nothing was taken over.
+#[test]
+fn more_titles_than_the_workers_have_room_for_are_opened_one_after_the_other() {
+    let player = |host: u8| Plan {
+        path: if host % 2 == 0 { "demo" } else { "vod/film.mp4" },
+        begins: 200 * u64::from(host) * MS,
+        acts: vec![Act::Wait(2_500)],
+        host,
+        ..player()
+    };
+    let outcome = run((0..6).map(player).collect(), |setup| {
+        setup.shards = 3;
+        setup.room.tasks = 2;
+        setup.takeovers = vec![(1_500 * MS, 2)];
+    });
+    assert_eq!(outcome.counts.get("takeover.of sessions"), Some(&1), "{outcome:?}");
+    assert!(outcome.counts["played"] > 3, "{outcome:?}");
+}
+
+/// What was sent before was not known afterwards.
+#[test]
+fn packet_that_was_lost_before_a_takeover_is_sent_again_behind_it() {
+    // About a second of sound, and more of pictures, before the takeover.
+    let acts = vec![Act::Wait(1_300), Act::Nack(40), Act::Wait(300)];
+    let plan = Plan { has_feedback: true, acts, ..player() };
+    let whole = run(vec![plan.clone()], |_| {});
+    let taken_over = run(vec![plan], |setup| setup.takeovers = vec![(1_250 * MS, 2)]);
+    assert!(taken_over.counts.contains_key("takeover.of sessions"), "{taken_over:?}");
+    let again = |outcome: &Outcome| outcome.counts["packet.again"];
+    assert_eq!(again(&whole), again(&taken_over));
 }
 
 /// All edges at once, and far more of them than a machine has.

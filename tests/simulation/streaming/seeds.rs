@@ -1,10 +1,10 @@
 //! Runs of a whole node that follow from seeds; and that each check can fail.
 
-use super::client::{Act, Plan};
+use super::client::{Act, Kind, Plan};
 use super::edges::Edges;
 use super::network::Mutation;
 use super::node::{Node, Outcome, Setup};
-use crate::runs::{every_seed, same_seed_gives_the_same_run};
+use crate::runs::{every_seed, first_seeds, same_seed_gives_the_same_run};
 
 fn run(seed: u64, is_shown: bool) -> Outcome {
     Node::new(Setup::drawn(seed), None, is_shown).run()
@@ -13,6 +13,14 @@ fn run(seed: u64, is_shown: bool) -> Outcome {
 #[test]
 fn every_run_of_a_node_comes_to_its_end_and_breaks_no_rule() {
     every_seed("scripts/simulate.sh node", &KINDS, run);
+}
+
+/// Random numbers of shards on both sides, random clients, and now and then a new process that
+/// fails: nothing is lost, doubled, out of order or left.
+#[test]
+fn processes_take_over_from_each_other_and_break_no_rule() {
+    let run = |seed, is_shown| Node::new(Setup::with_takeovers(seed), None, is_shown).run();
+    first_seeds(200, "scripts/simulate.sh takeovers", &TAKEOVERS, run);
 }
 
 #[test]
@@ -101,6 +109,37 @@ fn entry_that_is_suspended_for_too_long_is_found() {
     node.run();
 }
 
+/// A publisher over TCP and its reader, in a node with a fault that is switched on.
+#[test]
+#[should_panic(expected = "is missing")]
+fn packet_of_a_publisher_that_is_lost_unseen_is_found() {
+    let mut setup = Setup::one_player(true, vec![Act::Wait(2_000)]);
+    let reader = Plan { path: "live/a", begins: 200_000_000, ..setup.clients[0].clone() };
+    let acts = vec![Act::Wait(0); 3];
+    let publisher = Plan { kind: Kind::Publisher, acts, begins: 1_000_000, ..reader.clone() };
+    setup.clients = vec![publisher, reader];
+    Node::new(setup, Some(Mutation::LostUnseen), false).run();
+}
+
+/// A player in a process from which another one takes over, with a fault that is switched on.
+fn taken_over(mutation: Mutation) {
+    let mut setup = Setup::one_player(false, vec![Act::Wait(2_000)]);
+    setup.takeovers = vec![(800_000_000, 2)];
+    Node::new(setup, Some(mutation), false).run();
+}
+
+#[test]
+#[should_panic(expected = "comes after")]
+fn two_processes_that_both_go_on_are_found() {
+    taken_over(Mutation::BothGoOn);
+}
+
+#[test]
+#[should_panic(expected = "descriptors are open that shards had")]
+fn descriptor_of_a_record_that_stays_open_is_found() {
+    taken_over(Mutation::RecordKept);
+}
+
 /// Players of a kernel that has edges, and forgets what they ask of it.
 fn on_the_edge(mutation: Mutation, change: impl FnOnce(&mut Edges)) {
     let mut setup = Setup::one_player(true, vec![Act::Wait(1_500), Act::Pause]);
@@ -121,6 +160,24 @@ fn completion_that_finds_no_room_and_is_dropped_is_found() {
 fn end_of_an_operation_that_is_not_said_is_found() {
     on_the_edge(Mutation::EndUnsaid, |edges| edges.ended = 1_000);
 }
+
+/// Likewise of takeovers.
+const TAKEOVERS: [&str; 14] = [
+    "packet.again",
+    "packet.live",
+    "send.cut",
+    "takeover",
+    "takeover.as many shards",
+    "takeover.fails",
+    "takeover.fewer shards",
+    "takeover.more shards",
+    "takeover.no room",
+    "takeover.not whole",
+    "takeover.of publishers",
+    "takeover.of readers",
+    "takeover.of sessions",
+    "torn down",
+];
 
 /// What some seed of a thousand comes to: faults that do nothing would prove nothing.
 const KINDS: [&str; 46] = [

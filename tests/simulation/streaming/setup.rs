@@ -27,6 +27,11 @@ impl Weather {
         }
     }
 
+    /// No datagram is lost, or overtakes one that was sent some milliseconds before it.
+    pub(crate) fn keeps_datagrams(&self) -> bool {
+        self.loss == 0 && self.twice == 0 && self.delay_us.1 < 5_000
+    }
+
     fn drawn(dice: &mut Dice) -> Self {
         let mut weather = Self::fair();
         if dice.chance(600) {
@@ -77,8 +82,57 @@ impl Setup {
                 tasks: dice.pick(&[1, 2, 6]),
             };
         }
-        let leaves = LEAVES_NS;
-        Self { seed, shards, clients, weather, room, operators, stops_early, leaves }
+        Self {
+            seed,
+            shards,
+            clients,
+            weather,
+            room,
+            operators,
+            stops_early,
+            takeovers: Vec::new(),
+            takeovers_fail: 0,
+            has_fixed_ports: false,
+            leaves: LEAVES_NS,
+        }
+    }
+
+    /// The run of a seed in which processes with any number of shards take over from each other.
+    pub(crate) fn with_takeovers(seed: u64) -> Self {
+        let mut dice = Dice::new(seed ^ 0x7461_6b65);
+        let mut setup = Self::drawn(seed);
+        setup.stops_early = None;
+        setup.shards = 1 + dice.index(4);
+        let count = dice.between(1, 4);
+        setup.takeovers = (0..count)
+            .map(|number| (dice.ms(200, 900) + 900 * number * MS, 1 + dice.index(4)))
+            .collect();
+        setup.takeovers_fail = 300;
+        setup.has_fixed_ports = dice.chance(500);
+        // What cannot be handed over is there now and then: then nothing is.
+        if dice.chance(800) {
+            setup.clients.retain(|plan| plan.path != "tv");
+        }
+        while setup.clients.len() < 3 {
+            let (is_tcp, begins) = (dice.chance(450), dice.ms(1, 900));
+            let acts = drawn_acts(&mut dice, "demo", is_tcp);
+            let has_feedback = dice.chance(500);
+            let ports = dice.chance(400).then_some(19_000);
+            let host = 1;
+            setup.clients.push(Plan {
+                acts,
+                is_tcp,
+                begins,
+                has_feedback,
+                ports,
+                host,
+                ..player()
+            });
+        }
+        if dice.chance(600) {
+            setup.clients.extend(drawn_broadcast(&mut dice));
+        }
+        setup
     }
 
     /// One player of the clip on one shard, and nothing goes wrong.
@@ -92,6 +146,9 @@ impl Setup {
             room: Room::USUAL,
             operators: 0,
             stops_early: None,
+            takeovers: Vec::new(),
+            takeovers_fail: 0,
+            has_fixed_ports: false,
             leaves: LEAVES_NS,
         }
     }
@@ -138,6 +195,29 @@ fn drawn_plan(dice: &mut Dice, is_live: bool) -> Plan {
     Plan { kind, path, sdp, is_tcp, has_feedback, begins, acts, end, returns, ports, host }
 }
 
+/// A publisher that sends for some seconds, with readers.
+fn drawn_broadcast(dice: &mut Dice) -> Vec<Plan> {
+    let publisher = Plan {
+        kind: Kind::Publisher,
+        path: "live/a",
+        sdp: dice.pick(&[SOUND, SOUND_AND_PICTURES]),
+        is_tcp: dice.chance(500),
+        begins: dice.ms(1, 300),
+        acts: vec![Act::Wait(0); 2 + dice.index(4)],
+        host: 5,
+        ..player()
+    };
+    let mut plans = vec![publisher];
+    for _ in 0..dice.between(1, 4) {
+        let (is_tcp, begins) = (dice.chance(500), dice.ms(200, 1_200));
+        let mut acts = drawn_acts(dice, "live/a", is_tcp);
+        acts.push(Act::Wait(dice.between(0, 3_000)));
+        let (has_feedback, host) = (dice.chance(300), 6);
+        plans.push(Plan { path: "live/a", is_tcp, has_feedback, begins, acts, host, ..player() });
+    }
+    plans
+}
+
 fn drawn_acts(dice: &mut Dice, path: &str, is_tcp: bool) -> Vec<Act> {
     let is_title = !path.starts_with("live/");
     let mut acts = Vec::new();
@@ -156,7 +236,7 @@ fn drawn_acts(dice: &mut Dice, path: &str, is_tcp: bool) -> Vec<Act> {
             7 => Act::PauseElsewhere,
             8 if is_tcp => Act::Deaf(dice.between(100, 2_500)),
             9 => Act::Report(dice.pick(&[0, 10, 120])),
-            10 => Act::Nack,
+            10 => Act::Nack(1),
             _ => Act::KeepAlive,
         });
     }

@@ -122,7 +122,7 @@ impl Rtp {
 }
 
 /// A packet that a publisher makes: of which run of it, and which one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Made {
     pub(crate) run: u32,
     pub(crate) number: u32,

@@ -35,11 +35,18 @@ pub(crate) enum Fate {
 pub(crate) struct Workers {
     lone: LoneWorker,
     poller: Arc<Poller<Inbox>>,
+    /// Whose workers they are, of several processes.
+    house: usize,
     is_busy: [bool; WORKERS],
 }
 
 impl Workers {
-    pub(crate) fn new(library: Arc<Library>, poller: Arc<Poller<Inbox>>, queue_max: usize) -> Self {
+    pub(crate) fn new(
+        house: usize,
+        library: Arc<Library>,
+        poller: Arc<Poller<Inbox>>,
+        queue_max: usize,
+    ) -> Self {
         let config = PoolConfig {
             cpus: Vec::new(),
             queue_max,
@@ -54,7 +61,7 @@ impl Workers {
             inboxes.inbox(shard).expect("an inbox").deliver(done);
         });
         let lone = LoneWorker::new(&config, library, deliver, nobody(), clock);
-        Self { lone: lone.expect("a worker"), poller, is_busy: [false; WORKERS] }
+        Self { lone: lone.expect("a worker"), poller, house, is_busy: [false; WORKERS] }
     }
 
     pub(crate) fn queue(&self) -> Arc<headend::worker::TaskQueue> {
@@ -85,7 +92,8 @@ impl Workers {
             let is_slow = net.dice.chance(weather.slow);
             let delay =
                 if is_slow { net.dice.ms(50, SLOW_MS) } else { net.dice.between(50_000, 3 * MS) };
-            net.after(delay, Event::Done { worker, task: Box::new(task), fate });
+            let (house, task) = (self.house, Box::new(task));
+            net.after(delay, Event::Done { house, worker, task, fate });
         }
     }
 
@@ -122,7 +130,7 @@ fn failure(task: &Task, fate: Fate) -> Option<Outcome> {
         _ => WindowFailure::Unreadable("Input/output error".to_owned()),
     };
     match &task.work {
-        Work::Open { .. } => Some(Outcome::Opened(Err(match fate {
+        Work::Open { .. } | Work::Adopt(_) => Some(Outcome::Opened(Err(match fate {
             Fate::Short => OpenFailure::Unplayable("it ends early".to_owned()),
             _ => OpenFailure::Unavailable("Input/output error".to_owned()),
         }))),

@@ -11,7 +11,7 @@
 //! that listens gets every batch from its snapshot on, once, in order.
 //! Bounds: `PATHS_MAX` paths; a shard is in each list of a path once. DESIGN sections 5.1, 5.6.
 
-mod owner;
+pub(super) mod owner;
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
@@ -57,10 +57,10 @@ pub enum Effect {
 #[derive(Debug)]
 pub struct Registry {
     /// Sorted by name, because listings go page by page.
-    owners: BTreeMap<Arc<str>, PathOwner>,
+    pub(super) owners: BTreeMap<Arc<str>, PathOwner>,
     groups: Option<GroupPool>,
     /// Counter of the grants of all paths, so that batches for an earlier life of a path are stale.
-    generation: Generation,
+    pub(super) generation: Generation,
     /// Effects that the shard must apply next.
     pub out: Vec<Effect>,
 }

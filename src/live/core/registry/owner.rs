@@ -27,27 +27,27 @@ pub(crate) struct PathOwner {
     pub(crate) rules: Arc<PathRules>,
     pub(crate) state: State,
     pub(crate) generation: Generation,
-    description: Option<Arc<Description>>,
-    ring: BatchRing,
-    listeners: Vec<ShardId>,
+    pub(in crate::live::core) description: Option<Arc<Description>>,
+    pub(in crate::live::core) ring: BatchRing,
+    pub(in crate::live::core) listeners: Vec<ShardId>,
     /// Shards whose readers wait for a source that is being fetched.
     waiting: Vec<ShardId>,
     /// The path's group and the shards that listen to the group, each with its last renewal.
     pub(crate) group: Option<(Group, Vec<(ShardId, Mono)>)>,
     sync_asked: Option<Mono>,
     /// Last renewal of the source.
-    heard: Mono,
+    pub(in crate::live::core) heard: Mono,
     /// When the leases of the source and of the group's members are checked.
     leases_at: Option<Mono>,
     pull: Pull,
     /// Until when readers wait for a source.
-    hold_until: Option<Mono>,
+    pub(in crate::live::core) hold_until: Option<Mono>,
     /// When a source on demand without readers is stopped.
     idle_at: Option<Mono>,
     /// Cause of the newest failure of the source.
     reason: Option<String>,
-    batches: u64,
-    sources_seen: u32,
+    pub(in crate::live::core) batches: u64,
+    pub(in crate::live::core) sources_seen: u32,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -111,12 +111,12 @@ pub struct SourceTrack {
     pub rtp: AddressLatch,
     /// Address that RTCP comes from.
     pub rtcp: AddressLatch,
-    ssrc: SsrcLatch,
-    reception: Option<Reception>,
-    meter: TrackMeter,
+    pub(super) ssrc: SsrcLatch,
+    pub(super) reception: Option<Reception>,
+    pub(super) meter: TrackMeter,
     /// RTP time of the newest key frame.
-    sync_ts: Option<RtpTs>,
-    datagrams: Datagrams,
+    pub(super) sync_ts: Option<RtpTs>,
+    pub(super) datagrams: Datagrams,
     /// The newest sender report of a stream without any packet yet.
     early: Option<EarlyReport>,
 }
@@ -135,29 +135,29 @@ struct EarlyReport {
 /// The source of one path: see the module.
 #[derive(Debug)]
 pub struct Source {
-    path: Arc<str>,
-    description: Arc<Description>,
-    generation: Option<Generation>,
+    pub(super) path: Arc<str>,
+    pub(super) description: Arc<Description>,
+    pub(super) generation: Option<Generation>,
     /// By track of the description; `None` before SETUP of the track.
-    tracks: Vec<Option<SourceTrack>>,
+    pub(super) tracks: Vec<Option<SourceTrack>>,
     /// Payload formats by track: the rule by which long packets are cut.
-    formats: Vec<DetectorFormat>,
-    is_left_out_told: bool,
-    builder: BatchBuilder,
-    full: Vec<PacketBatch>,
+    pub(super) formats: Vec<DetectorFormat>,
+    pub(super) is_left_out_told: bool,
+    pub(super) builder: BatchBuilder,
+    pub(super) full: Vec<PacketBatch>,
     /// The newest packet ended a frame.
-    is_frame_over: bool,
-    clock: SourceClock,
-    liveness: Liveness,
-    counts: SourceCounts,
-    rate: Rate,
-    gaps: Gaps,
+    pub(super) is_frame_over: bool,
+    pub(super) clock: SourceClock,
+    pub(super) liveness: Liveness,
+    pub(super) counts: SourceCounts,
+    pub(super) rate: Rate,
+    pub(super) gaps: Gaps,
     /// When the owner granted the path.
-    began: Option<Mono>,
+    pub(super) began: Option<Mono>,
     /// SSRC of the server in the receiver reports to the source.
-    own_ssrc: Ssrc,
-    reported: Mono,
-    sync_asked: Option<Mono>,
+    pub(super) own_ssrc: Ssrc,
+    pub(super) reported: Mono,
+    pub(super) sync_asked: Option<Mono>,
 }
 
 impl Source {

@@ -101,6 +101,11 @@ impl OfPath for Input {
 }
 
 impl Inputs {
+    /// Name of the path that an input feeds.
+    pub(crate) fn path_of(&self, number: u32) -> Option<&Arc<str>> {
+        self.table.get(number).map(|input| &input.path)
+    }
+
     /// Starts an input at an address.
     pub(crate) fn start_udp(
         &mut self,

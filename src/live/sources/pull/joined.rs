@@ -335,7 +335,8 @@ impl Pulls {
         let Some(pull) = self.table.get_mut(number) else { return };
         let (host, target) = (Host::of(pull.peer), Target { source: number, track });
         let demux = &mut cx.demux;
-        let free = cx.sockets.places().into_iter().find(|pair| !demux.uses_host(*pair, host));
+        let free =
+            cx.sockets.places_for(None).into_iter().find(|pair| !demux.uses_host(*pair, host));
         let Some(pair) = free else {
             if may_open && cx.sockets.has_room() {
                 cx.out.push(Action::OpenPair { source: number, track });

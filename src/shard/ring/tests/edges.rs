@@ -71,6 +71,37 @@ fn way_that_the_kernel_cancels_is_armed_again_after_a_pause_and_nobody_is_told()
     }
 }
 
+/// Then a takeover waited in vain for it, and did not take place.
+#[test]
+fn end_of_a_way_or_a_send_that_the_kernel_refuses_is_asked_for_again_after_a_pause() {
+    for errno in [libc::ENOMEM, libc::ECANCELED] {
+        let mut ring = scripted();
+        let slot = any_file(&mut ring);
+        ring.arm_receive(slot, 1);
+        send(&mut ring, slot, 100);
+        ring.end_receive(slot);
+        ring.end_send(slot);
+        ring.enter(Some(0)).unwrap();
+        let both = [Op::Arm(Arm::Receive), Op::Stream];
+        assert_eq!(running(&ring), [both[0], both[1], Op::Cancel, Op::Cancel]);
+        for _ in 0..2 {
+            ring.uring.complete(Op::Cancel, -errno, 0);
+            assert!(ring.next_completion().is_none());
+        }
+        ring.uring.pass_ms(99);
+        ring.enter(Some(0)).unwrap();
+        assert_eq!(running(&ring), both);
+        ring.uring.pass_ms(1);
+        ring.enter(Some(0)).unwrap();
+        assert!(running(&ring).len() >= 4, "{:?}", running(&ring));
+        assert!(running(&ring)[2..].iter().all(|op| *op == Op::Cancel));
+        assert!(ring.is_receiving(slot));
+        ring.uring.complete(Op::Arm(Arm::Receive), -libc::ECANCELED, 0);
+        assert!(ring.next_completion().is_none());
+        assert!(!ring.is_receiving(slot));
+    }
+}
+
 #[test]
 fn wait_ends_when_a_pause_does() {
     for absolute_waits in [true, false] {

@@ -107,6 +107,48 @@ fn send_that_the_kernel_cuts_where_it_encrypts_is_gone_on_with() {
 }
 
 #[test]
+fn send_that_is_ended_gives_back_what_the_kernel_has_not_taken() {
+    let Some(mut ring) = ring() else { return };
+    let (server, mut client) = connection();
+    rustix::net::sockopt::set_socket_send_buffer_size(&server, 16_384).unwrap();
+    rustix::net::sockopt::set_socket_recv_buffer_size(&client, 16_384).unwrap();
+    let slot = ring.install(server.into()).unwrap();
+    ring.end_send(slot);
+    let sizes = [1_400; 400];
+    let file = pattern(600_000);
+    let (title, window) = (title(&file), window(&sizes));
+    let wanted = expected_frame(&sizes, &file);
+    let mut send = ring.start_stream_send(slot, 5).unwrap();
+    push_frame(&mut send, &window, &title);
+    send.submit();
+    // Nobody reads: a part is taken, the rest waits.
+    ring.enter(Some(0)).unwrap();
+    ring.end_send(slot);
+    let reaped = reap(&mut ring, 1);
+    let Completion::StreamCut { token: 5, rest: Ok(rest) } = &reaped[0] else {
+        panic!("{reaped:?}");
+    };
+    assert!(!rest.is_empty() && rest.len() < wanted.len(), "{} bytes", rest.len());
+    assert_eq!(Arc::strong_count(&title), 1);
+    let rest = rest.clone();
+    let reader = thread::spawn(move || {
+        let mut read = vec![0; wanted.len()];
+        client.read_exact(&mut read).unwrap();
+        assert!(read == wanted);
+    });
+    let mut sent = 0;
+    while sent < rest.len() {
+        let piece = &rest[sent..rest.len().min(sent + 100_000)];
+        let mut send = ring.start_stream_send(slot, 6).unwrap();
+        assert!(send.push_bytes(piece));
+        send.submit();
+        assert!(result(&reap(&mut ring, 1)[0]).1.is_ok());
+        sent += piece.len();
+    }
+    reader.join().unwrap();
+}
+
+#[test]
 fn arena_that_moves_while_it_grows_keeps_its_bytes() {
     let Some(mut ring) = ring() else { return };
     let (server, mut client) = connection();
