@@ -235,7 +235,7 @@ impl Giver {
         }
         if !self.parting.is_known(MESSAGE_MAX) {
             let why = "the running server has begun just now, and its service manager, or the \
-                       server before it, does not know that yet (HE-W126); try again";
+                       server before it, does not know that yet; its log may say why";
             return refuse(wire, why.to_owned());
         }
         let hello = match wire.receive::<ToOld>(within(MESSAGE_MAX)) {

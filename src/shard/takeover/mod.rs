@@ -129,11 +129,13 @@ pub enum TakeoverMessage {
     },
 }
 
+/// Makes a question.
+type Settling = fn(Answer<Result<(), String>>) -> TakeoverMessage;
+
 /// What all old shards are asked between `Quiet` and `Freeze`, in this order: each when all have
 /// answered the one before. Packets go from the shard of their source to the owner of its path, and
 /// on to shards with readers.
-pub const SETTLING: [fn(Answer<Result<(), String>>) -> TakeoverMessage; 4] =
-    [packets, halt, pass, pass];
+pub const SETTLING: [Settling; 4] = [packets, halt, pass, pass];
 
 fn packets(answer: Answer<Result<(), String>>) -> TakeoverMessage {
     TakeoverMessage::Packets { answer }
