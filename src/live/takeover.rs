@@ -82,7 +82,7 @@ impl Live {
         self.sources.inputs.flush(cx, publishers);
         for _ in 0..count_max {
             let Some(number) = numbers.pop() else { break };
-            publishers.flush(&mut self.hub, number);
+            publishers.flush(&mut self.hub, number, cx.now);
         }
         self.settle_live(cx);
     }
