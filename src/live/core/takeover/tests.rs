@@ -435,6 +435,9 @@ fn readers_of_a_path_that_is_fetched_anew_wait_as_long_as_a_camera_may_take() {
     assert_eq!(held_until(SourceKind::OnDemand, None), now + PULL_START_MAX);
     // A publisher that did not come along has left.
     assert_eq!(held_until(SourceKind::Publish, None), now);
-    // They had begun to wait before.
-    assert_eq!(held_until(SourceKind::Always, Some(Mono(7))), Mono(7));
+    // They had begun to wait before: the fetch begins anew.
+    assert_eq!(held_until(SourceKind::Always, Some(Mono(7))), now + PULL_START_MAX);
+    let late = now + 2 * PULL_START_MAX;
+    assert_eq!(held_until(SourceKind::OnDemand, Some(late)), late);
+    assert_eq!(held_until(SourceKind::Publish, Some(Mono(7))), Mono(7));
 }
