@@ -114,6 +114,11 @@ impl Hub {
         self.has_overrun = false;
     }
 
+    /// Whether requests wait.
+    pub(crate) fn is_halted(&self) -> bool {
+        self.waiting.is_some()
+    }
+
     /// Whether so many requests waited that they were let go.
     pub(crate) fn has_overrun(&self) -> bool {
         self.has_overrun

@@ -18,7 +18,7 @@ use crate::config::paths::PathTable;
 use crate::live::config::{limits, rules};
 use crate::live::core::batch::{Generation, PacketBatch};
 use crate::live::core::description::Description;
-use crate::live::core::takeover::{PACKETS_BYTES_MAX, Tail, TakenPath, block_id, shares};
+use crate::live::core::takeover::{PACKETS_BYTES_MAX, Tail, TakenPath, block_id, path_shares};
 use crate::live::front::Live;
 use crate::session::cx::Cx;
 use crate::takeover::live::{BlockRecord, OwnerRecord, PathRecord};
@@ -82,7 +82,7 @@ impl Live {
         self.sources.inputs.flush(cx, publishers);
         for _ in 0..count_max {
             let Some(number) = numbers.pop() else { break };
-            publishers.flush(&mut self.hub, number);
+            publishers.flush(&mut self.hub, number, cx.now);
         }
         self.settle_live(cx);
     }
@@ -115,13 +115,9 @@ impl Live {
         let with_readers = self.hub.paths.iter().filter(|path| !path.readers.is_empty());
         names.extend(with_readers.map(|path| path.name()));
         let budget = PACKETS_BYTES_MAX / usize::from(self.hub.shard_count.max(1));
-        let bytes = |[needed, useful]: [Option<Tail>; 2]| {
-            let [needed, useful] = [needed, useful].map(|tail| tail.map_or(0, |tail| tail.bytes));
-            needed.max(useful)
-        };
+        let bytes = |tails: [Option<Tail>; 2]| tails.map(|tail| tail.map_or(0, |tail| tail.bytes));
         let wanted = names.iter().map(|name| bytes(self.tails(name, budget, now)));
-        let wanted: Vec<usize> = wanted.collect();
-        let shares = shares(&wanted, budget);
+        let shares = path_shares(&wanted.collect::<Vec<_>>(), budget);
         let lists = names.into_iter().zip(shares);
         lists.map(|(name, share)| (name, self.list(name, share, now))).collect()
     }

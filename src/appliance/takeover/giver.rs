@@ -409,9 +409,15 @@ impl Giver {
         self.make_quiet(may_end)?;
         // Who connects from now on waits for the process that goes on, as at the ports of shards.
         self.opening.pause();
+        let mut time = QUIET_MAX;
         for settling in SETTLING {
-            let settled = self.ask_all(QUIET_MAX, settling)?;
+            let settled = self.ask_all(time, settling)?;
             settled.into_iter().collect::<Result<(), String>>()?;
+            // No packet of a live path is received from the second one on.
+            time = HALTED_MAX;
+            if wire.is_closed() {
+                return Err("the new process has ended".to_owned());
+            }
         }
         let freeze = |answer| TakeoverMessage::Freeze { answer };
         let until = within(RECORD_MAX + TAKE_MAX);
@@ -595,5 +601,7 @@ fn name_of(title: &Title) -> Option<String> {
 const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
 /// For shards to hear that they go on, before the other process is told that it does not.
 const RESUME_MAX: Duration = Duration::from_secs(1);
+/// For a step while no packet is received: twice as long as shards wait.
+const HALTED_MAX: Duration = Duration::from_secs(1);
 /// Between two attempts at a full inbox.
 const TELL_PAUSE: Duration = Duration::from_millis(1);

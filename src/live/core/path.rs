@@ -93,7 +93,7 @@ pub struct LivePath {
     serial: u32,
     primed_count: usize,
     /// Sum of `reader_totals` of all readers.
-    totals: PathTotals,
+    pub(crate) totals: PathTotals,
     /// Number of readers, by carrier.
     carriers: [u64; Carrier::LABELS.len()],
     pub(crate) queues: Queues,

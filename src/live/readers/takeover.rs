@@ -104,7 +104,7 @@ impl Readers {
         let place = self.table.vacant_key();
         let index = u32::try_from(place).unwrap_or(u32::MAX);
         let path = hub.paths.path_mut(&taken.name).ok_or("its path is not here")?;
-        let key = path.take_reader(&record, taken, place as u64, &to);
+        let key = path.take_reader(&record, taken, place as u64, &to, cx.now);
         let key = key.ok_or("its path has other tracks, or too many readers")?;
         let state = match record.state {
             ReaderStateRecord::Ready => ReaderState::Ready,

@@ -237,12 +237,22 @@ impl Publishers {
 }
 
 impl Publisher {
-    fn feed(&mut self, hub: &mut Hub, now: Mono) {
-        let path = Arc::clone(self.source.path());
-        // The description goes before the frames that need it.
-        if let Some(request) = self.poll_description(now) {
+    /// Tells the owner of the path a description that has changed.
+    pub(super) fn describe(&mut self, hub: &mut Hub, now: Mono) {
+        // What waits in the hub does not go along with a session that another process takes over.
+        let may_wait = self.id().is_none();
+        if (!hub.is_halted() || may_wait)
+            && let Some(request) = self.poll_description(now)
+        {
+            let path = Arc::clone(self.source.path());
             hub.request(&path, request);
         }
+    }
+
+    fn feed(&mut self, hub: &mut Hub, now: Mono) {
+        // The description goes before the frames that need it.
+        self.describe(hub, now);
+        let path = Arc::clone(self.source.path());
         while let Some(batch) = self.source.poll_batch(now) {
             hub.request(&path, OwnerRequest::Feed { generation: batch.generation(), batch });
         }

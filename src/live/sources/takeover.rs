@@ -75,8 +75,11 @@ impl Publishers {
     }
 
     /// Feeds all that has come of a source, a frame that is not whole included.
-    pub(crate) fn flush(&mut self, hub: &mut Hub, number: u32) {
+    pub(crate) fn flush(&mut self, hub: &mut Hub, number: u32, now: Mono) {
         let Some(publisher) = self.get_mut(&number) else { return };
+        if publisher.source.flush_due().is_some() {
+            publisher.describe(hub, now);
+        }
         let path = Arc::clone(publisher.source.path());
         while let Some(batch) = publisher.source.finish() {
             hub.request(&path, OwnerRequest::Feed { generation: batch.generation(), batch });

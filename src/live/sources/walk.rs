@@ -9,7 +9,6 @@
 //! Bound: `SOURCES_A_TURN` publishers in a turn, as many pulls, and as many relays.
 
 use std::ops::Bound;
-use std::sync::Arc;
 
 use crate::live::hub::Hub;
 use crate::live::sources::Sources;
@@ -92,11 +91,8 @@ impl Sources {
         let now = cx.now;
         let Some(publisher) = self.publishers.get_mut(&number) else { return };
         publisher.source.measure(now);
-        if publisher.fed_since.is_some()
-            && let Some(ask) = publisher.poll_description(now)
-        {
-            let path = Arc::clone(publisher.source.path());
-            hub.request(&path, ask);
+        if publisher.fed_since.is_some() {
+            publisher.describe(hub, now);
         }
         if publisher.relayed_from().is_some() || publisher.plays().is_some() {
             // The relay knows when its sources are silent, and a feed of titles when it waits.

@@ -6,6 +6,10 @@ use crate::live::core::takeover::PACKETS_BYTES_MAX;
 use crate::live::takeover::RecordedBatches;
 use crate::takeover::live::PathRecord;
 
+const H264: &str = "v=0\r\no=- 0 0 IN IP4 127.0.0.1\r\ns=x\r\nt=0 0\r\n\
+    m=video 0 RTP/AVP 96\r\na=rtpmap:96 H264/90000\r\na=fmtp:96 packetization-mode=1\r\n\
+    a=control:streamid=0\r\n";
+
 /// Shards of a large server: each has 129 KiB of the budget.
 const SHARDS: u8 = 254;
 
@@ -128,6 +132,44 @@ fn sources_are_flushed_some_at_a_time() {
     live.flush_sources(cx, &mut numbers, 3);
     assert!(numbers.is_empty() && !live.sources.publishers.has_packets());
     assert_eq!(end_no(&bench), 1);
+}
+
+/// The new process had the description of before, until the next change.
+#[test]
+fn description_that_changed_with_the_last_packets_is_told_before_them() {
+    let mut bench = Bench::new();
+    bench.publish_as(H264);
+    let send = |bench: &mut Bench, first: u8, level: u8| {
+        let sps = [0x67, 0x42, 0xc0, level, 0xd9];
+        let sets = [&sps[..], &[0x68, 0xcb, 0x83], &[0x65, 0x88, 0x80]];
+        for (seq, payload) in (first..).zip(sets) {
+            let packet = [&[0x80, 96, 0, seq, 0, 0, 0, seq, 0, 0, 0, 9][..], payload].concat();
+            let Sessions { cx, live, .. } = &mut bench.sessions;
+            live.sources.handle_rtp_datagram(cx, 0, host(1, 5_000), &packet);
+        }
+    };
+    let has_sets = |bench: &Bench| {
+        let owned = bench.sessions.live.hub.registry.owned("live/a").unwrap();
+        owned.description.sdp.contains("sprop-parameter-sets")
+    };
+    send(&mut bench, 1, 0x1e);
+    assert!(!has_sets(&bench));
+    let Sessions { cx, live, .. } = &mut bench.sessions;
+    let mut numbers = live.sources.publishers.numbers();
+    live.flush_sources(cx, &mut numbers, 64);
+    assert!(has_sets(&bench));
+    // What comes later goes along with the publisher, and is not told to a hub that waits.
+    let described = |bench: &Bench| {
+        Arc::clone(&bench.sessions.live.sources.publishers.values().next().unwrap().described)
+    };
+    let before = described(&bench);
+    bench.sessions.live.hub.halt();
+    send(&mut bench, 4, 0x1f);
+    bench.pass(Duration::from_secs(3));
+    assert!(Arc::ptr_eq(&before, &described(&bench)));
+    bench.sessions.live.hub.go_on();
+    bench.pass(Duration::from_secs(3));
+    assert!(!Arc::ptr_eq(&before, &described(&bench)));
 }
 
 /// It waited a second for a key frame that was not read any more.

@@ -1,7 +1,8 @@
 //! How many of a shard's packets go along, where more are wanted than there is room for.
 //!
 //! ```text
-//!  paths --bytes wanted--> shares: small wishes whole, the rest in equal parts
+//!  paths --bytes wanted--> shares: small wishes whole, the rest in equal parts; what readers need
+//!        goes first, what is of use to others has what is left
 //!  ring, share --tail, useful--> the batches that go along
 //! ```
 //! Readers who are further behind than their path's share skip, as readers do that are too late.
@@ -56,10 +57,21 @@ impl BatchRing {
     }
 }
 
+/// Shares of paths that want so many bytes each: what their readers need, and what is of use to
+/// others. Both end with the newest packet.
+#[must_use]
+pub fn path_shares(wanted: &[[usize; 2]], budget: usize) -> Vec<usize> {
+    let needed: Vec<usize> = wanted.iter().map(|[needed, _]| *needed).collect();
+    let mut sums = shares(&needed, budget);
+    let more = wanted.iter().zip(&sums).map(|([_, useful], share)| useful.saturating_sub(*share));
+    let more = shares(&more.collect::<Vec<_>>(), budget - sums.iter().sum::<usize>());
+    sums.iter_mut().zip(more).for_each(|(sum, more)| *sum += more);
+    sums
+}
+
 /// Shares a budget between those who want so much each: what the small ones leave goes on to the
 /// others.
-#[must_use]
-pub fn shares(wanted: &[usize], budget: usize) -> Vec<usize> {
+fn shares(wanted: &[usize], budget: usize) -> Vec<usize> {
     let mut order: Vec<usize> = (0..wanted.len()).collect();
     order.sort_by_key(|place| wanted.get(*place));
     let (mut left, mut shares) = (budget, vec![0; wanted.len()]);
@@ -134,6 +146,20 @@ mod tests {
         assert_eq!(shares(&wanted, 32 << 20)[1_234], 20 << 20);
         assert_eq!(shares(&[10, 500, 30, 700], 440), [10, 200, 30, 200]);
         assert_eq!(shares(&[], 9), [0; 0]);
+    }
+
+    /// What was only of use left a reader in the middle of a key frame less than it needed.
+    #[test]
+    fn what_readers_need_goes_before_what_is_of_use_to_others() {
+        let mut wanted = vec![[0, 1_000]; 100];
+        (wanted[7], wanted[8]) = ([80, 1_000], [0, 10]);
+        let shares = path_shares(&wanted, 2_000);
+        assert!(shares[7] >= 80, "{}", shares[7]);
+        assert_eq!(shares[8], 10);
+        assert!(shares.iter().sum::<usize>() <= 2_000);
+        // One is part of the other.
+        assert_eq!(path_shares(&[[100, 300], [500, 200]], 800), [300, 500]);
+        assert_eq!(path_shares(&[[100, 300], [500, 200]], 700), [200, 500]);
     }
 
     proptest! {

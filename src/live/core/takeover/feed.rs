@@ -16,7 +16,7 @@ use crate::live::core::start::Pace;
 use crate::live::core::takeover::block::block_id;
 use crate::live::core::takeover::{TakenPath, clock_of, clock_record};
 use crate::takeover::live::{
-    LastSentRecord, PaceRecord, ReaderRecord, ReaderStreamRecord, RewriteRecord,
+    LastSentRecord, PaceRecord, ReaderRecord, ReaderStateRecord, ReaderStreamRecord, RewriteRecord,
 };
 use crate::takeover::v1::OutgoingRecord;
 
@@ -77,19 +77,20 @@ impl LivePath {
         path
     }
 
-    /// Takes a reader in; `to` has the destination of each stream. `None`: the path has as many as
-    /// it may.
+    /// Takes a reader in; `to` has the destination of each stream. One whose next packets have not
+    /// come skips. `None`: the path has as many as it may.
     pub fn take_reader(
         &mut self,
         record: &ReaderRecord,
         taken: &TakenPath,
         owner: u64,
         to: &[To],
+        now: Mono,
     ) -> Option<ReaderKey> {
         let is_tcp = to.iter().any(|to| matches!(to, To::Channel(_)));
         let key = self.add_reader(owner, if is_tcp { Carrier::Tcp } else { Carrier::Udp }).ok()?;
         let tracks = Arc::clone(&self.description);
-        let streams: Option<Vec<ReaderStream>> = record
+        let streams: Option<Vec<(ReaderStream, bool)>> = record
             .streams
             .iter()
             .zip(to)
@@ -103,13 +104,20 @@ impl LivePath {
             self.remove_reader(key);
             return None;
         };
-        let reader = self.reader_mut(key)?;
+        let (streams, are_behind): (Vec<ReaderStream>, Vec<bool>) = streams.into_iter().unzip();
+        let (_, reader) = self.readers.get_mut(key.index as usize)?;
         reader.streams = streams;
         let PaceRecord { wall_ns, received_ns, delay_ns } = record.pace;
         reader.pace = Pace { wall: Mono(wall_ns), received: Mono(received_ns), delay_ns };
         reader.delay_ns = record.delay_ns;
         let skipped = SkipCounts { skips: record.skips, packets: record.skipped };
         reader.elsewhere = ReaderCounts { skipped, sent: record.sent };
+        if record.state == ReaderStateRecord::Playing && are_behind.contains(&true) {
+            // The packets between are not here: as a reader that was too late.
+            let reason = reader.late_reason();
+            self.totals.packets_skipped += reader.skip(&self.ring, now, reason);
+            self.totals.skips[reason as usize] += 1;
+        }
         Some(key)
     }
 
@@ -192,12 +200,13 @@ fn stream_record(
     }
 }
 
+/// A stream, and whether its next packets have not come.
 fn stream_of(
     record: &ReaderStreamRecord,
     fresh: ReaderStream,
     to: To,
     (ring, taken): (&BatchRing, &TakenPath),
-) -> ReaderStream {
+) -> (ReaderStream, bool) {
     let no_of = |id: u64| taken.places.get(&id).copied().filter(|no| *no >= ring.first_no());
     let mut made = fresh;
     made.sent_before = record.sent;
@@ -234,10 +243,9 @@ fn stream_of(
         is_broken: record.is_broken,
     };
     if place.is_none() {
-        // The packets between are not here: as a reader that was too late.
-        made.move_to(ring.newest_start().unwrap_or_else(|| ring.end_no()));
+        made.move_to(ring.first_no());
     }
-    made
+    (made, place.is_none())
 }
 
 pub(super) fn rewrite_record(rewrite: &HeaderRewrite) -> RewriteRecord {

@@ -48,7 +48,7 @@ use crate::live::core::message::SourceRef;
 use crate::takeover::live::{ClockRecord, DescriptionRecord, TrackRecord};
 
 pub use block::block_id;
-pub use budget::{Tail, shares};
+pub use budget::{Tail, path_shares};
 pub use feed::joined;
 
 /// A path that another process has told, for one shard.

@@ -70,11 +70,11 @@ impl Registry {
             None => {
                 // Its source was well, and is fetched anew: a camera takes its time, and may refuse
                 // a second client before the first one has left.
-                let patience = match rules.kind {
-                    SourceKind::Publish => rules.hold,
-                    SourceKind::Always | SourceKind::OnDemand => rules.hold.max(PULL_START_MAX),
+                let until = hold_until.unwrap_or(now + rules.hold);
+                let until = match rules.kind {
+                    SourceKind::Publish => until,
+                    SourceKind::Always | SourceKind::OnDemand => until.max(now + PULL_START_MAX),
                 };
-                let until = hold_until.unwrap_or(now + patience);
                 (owner.state, owner.hold_until) = (State::Held, Some(until));
                 self.out.push(Effect::Timer(Arc::clone(&taken.name), until));
             }

@@ -264,7 +264,7 @@ proptest! {
         let mut new = LivePath::of_taken(&taken, limits, pen.now());
         let to = [To::Channel(0), To::Channel(1)];
         let record = reader_record(&old, old_key);
-        let new_key = new.take_reader(&record, &taken, 7, &to).unwrap();
+        let new_key = new.take_reader(&record, &taken, 7, &to, pen.now()).unwrap();
         new.go_on_with(new_key);
         // The destination decides what it is sent by; here both are channels.
         new.reader_mut(new_key).unwrap().carrier = carrier;
@@ -343,7 +343,10 @@ fn reader_whose_packets_did_not_come_begins_with_the_newest_picture() {
     let mut new = LivePath::of_taken(&taken, limits, pen.now());
     let record = reader_record(&old, key);
     let to = [To::Channel(0), To::Channel(1)];
-    let key = new.take_reader(&record, &taken, 7, &to).unwrap();
+    let key = new.take_reader(&record, &taken, 7, &to, pen.now()).unwrap();
+    let skipped = new.reader(key).unwrap().skipped();
+    assert_eq!(skipped.skips, [1, 0, 0], "one for all streams");
+    assert_eq!((new.totals().skips, new.totals().packets_skipped), ([1, 0, 0], skipped.packets));
     new.go_on_with(key);
     let next = send(&mut new, key, pen.now(), 1);
     let number = |packet: &[u8]| u16::from_be_bytes([packet[2], packet[3]]);
@@ -377,7 +380,7 @@ fn reader_of_a_shard_that_was_behind_is_sent_what_another_one_had() {
     let record = reader_record(&behind, key);
     let to = [To::Channel(0), To::Channel(1)];
     let mut new = LivePath::of_taken(&taken, PathLimits::default(), pen.now());
-    let key = new.take_reader(&record, &taken, 7, &to).unwrap();
+    let key = new.take_reader(&record, &taken, 7, &to, pen.now()).unwrap();
     new.go_on_with(key);
     let next = send(&mut new, key, pen.now(), 100);
     let number = |packet: &[u8]| u16::from_be_bytes([packet[2], packet[3]]);
@@ -386,7 +389,7 @@ fn reader_of_a_shard_that_was_behind_is_sent_what_another_one_had() {
     // Where nothing of the path has come there is nothing to be behind of.
     let nothing = TakenPath { batches: Vec::new().into(), places: Arc::default(), ..taken };
     let mut new = LivePath::of_taken(&nothing, PathLimits::default(), pen.now());
-    let key = new.take_reader(&record, &nothing, 7, &to).unwrap();
+    let key = new.take_reader(&record, &nothing, 7, &to, pen.now()).unwrap();
     new.go_on_with(key);
     assert!(send(&mut new, key, pen.now(), 1).is_empty());
 }
@@ -435,6 +438,9 @@ fn readers_of_a_path_that_is_fetched_anew_wait_as_long_as_a_camera_may_take() {
     assert_eq!(held_until(SourceKind::OnDemand, None), now + PULL_START_MAX);
     // A publisher that did not come along has left.
     assert_eq!(held_until(SourceKind::Publish, None), now);
-    // They had begun to wait before.
-    assert_eq!(held_until(SourceKind::Always, Some(Mono(7))), Mono(7));
+    // They had begun to wait before: the fetch begins anew.
+    assert_eq!(held_until(SourceKind::Always, Some(Mono(7))), now + PULL_START_MAX);
+    let late = now + 2 * PULL_START_MAX;
+    assert_eq!(held_until(SourceKind::OnDemand, Some(late)), late);
+    assert_eq!(held_until(SourceKind::Publish, Some(Mono(7))), Mono(7));
 }
