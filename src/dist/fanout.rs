@@ -156,7 +156,8 @@ const SPARE_PART: u64 = 20;
 /// nothing: until a base has judged by what comes from the source instead, and has told the child
 /// where it is to go.
 pub const GIVE_WAY: Duration = Duration::from_millis(1_500);
-/// So long after that its silence is no fault of the source either: its next bytes are on their way.
+/// So long after that its silence is no fault of the source either: its next bytes are on their
+/// way.
 pub const GAVE_WAY: Duration = Duration::from_millis(500);
 /// Nodes that a node feeds at once.
 pub const CHILDREN_MAX: usize = 16;

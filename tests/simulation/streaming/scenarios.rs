@@ -139,7 +139,7 @@ fn publisher_and_readers_go_back_and_forth_between_processes_and_nothing_is_miss
         };
         let reader = |host: u8| Plan {
             path: "live/a",
-            is_tcp: host % 2 == 0,
+            is_tcp: host.is_multiple_of(2),
             begins: (200 + 400 * u64::from(host)) * MS,
             acts: vec![Act::Wait(2_500), Act::KeepAlive],
             host,
@@ -164,7 +164,7 @@ fn publisher_and_readers_go_back_and_forth_between_processes_and_nothing_is_miss
 #[test]
 fn more_titles_than_the_workers_have_room_for_are_opened_one_after_the_other() {
     let player = |host: u8| Plan {
-        path: if host % 2 == 0 { "demo" } else { "vod/film.mp4" },
+        path: if host.is_multiple_of(2) { "demo" } else { "vod/film.mp4" },
         begins: 200 * u64::from(host) * MS,
         acts: vec![Act::Wait(2_500)],
         host,

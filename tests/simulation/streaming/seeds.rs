@@ -116,7 +116,7 @@ fn packet_of_a_publisher_that_is_lost_unseen_is_found() {
     let mut setup = Setup::one_player(true, vec![Act::Wait(2_000)]);
     let reader = Plan { path: "live/a", begins: 200_000_000, ..setup.clients[0].clone() };
     let acts = vec![Act::Wait(0); 3];
-    let publisher = Plan { kind: Kind::Publisher, acts, begins: 1_000_000, ..reader.clone() };
+    let publisher = Plan { kind: Kind::Publisher, acts, begins: 1_000_000, ..reader };
     setup.clients = vec![publisher, reader];
     Node::new(setup, Some(Mutation::LostUnseen), false).run();
 }

@@ -151,7 +151,13 @@ fn memory_grows_with_what_has_come_and_not_with_what_a_head_says() {
     let head = Head { bytes: MESSAGE_BYTES_MAX, descriptors: 0, is_apart: false };
     from.stream.write_all(&head.to_bytes()).unwrap();
     from.stream.write_all(b"{").unwrap();
-    assert!(matches!(to.receive::<ToNew>(at_once()), Err(WireError::Late)));
+    // A machine that is busy may have the deadline pass before the second read.
+    for _ in 0..100 {
+        assert!(matches!(to.receive::<ToNew>(at_once()), Err(WireError::Late)));
+        if !to.partial.body.is_empty() {
+            break;
+        }
+    }
     assert!(to.partial.body.capacity() <= 4 * READ_BYTES_MAX);
     assert_eq!(to.partial.body, b"{");
 }
