@@ -532,7 +532,8 @@ fn flood(server: &Server, session: &Session, is_over: &AtomicBool) {
 #[test]
 fn sessions_move_by_themselves_from_a_shard_that_is_busy_to_one_that_is_not() {
     let folder = long_title();
-    let config = format!("[server]\nrebalance = \"auto\"\n{CONFIG}");
+    let config =
+        format!("[server]\nrebalance = \"auto\"\n[rtsp]\nsession_timeout = \"300s\"\n{CONFIG}");
     let server = Server::start(&Options {
         shards: "0,1",
         folder: Some(folder.path()),
@@ -559,7 +560,8 @@ fn sessions_move_by_themselves_from_a_shard_that_is_busy_to_one_that_is_not() {
             scope.spawn(move || flood(server, session, is_over));
         }
         let moved = catch_unwind(AssertUnwindSafe(|| {
-            until_within(PATIENCE * 3, "some have moved by themselves", || {
+            // Beside other tests the other shard waits for its CPU, too, and counts as busy.
+            until_within(PATIENCE * 8, "some have moved by themselves", || {
                 players.iter_mut().for_each(Session::drain);
                 players.iter().any(|player| shard_of(server, &player.id) == 1)
             });

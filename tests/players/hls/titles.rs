@@ -105,7 +105,11 @@ fn gstreamer_plays_a_title_of_several_sounds_and_each_of_them() {
     let file = title(name).file();
     let source = |uri: &str| format!("uridecodebin3 uri={uri} caps=video/x-raw");
     let wanted = checksums(&source(&format!("file://{}", file.display())));
-    assert_same_frames("video", &checksums(&source(&url)), &wanted);
+    // By itself: hlsdemux2 of GStreamer 1.22 may fail when a sound that it has begun to load is not
+    // wanted.
+    let list = url.replace("index.m3u8", "main.m3u8");
+    let picture = format!("souphttpsrc location={list} ! hlsdemux ! qtdemux ! decodebin");
+    assert_same_frames("video", &checksums(&picture), &wanted);
     for (place, (language, stream)) in SOUNDS.iter().enumerate() {
         let list = url.replace("index.m3u8", &format!("sound-{}.m3u8", place + 1));
         let out = tempfile::NamedTempFile::new_in(crate::support::scratch()).unwrap();
