@@ -560,7 +560,7 @@ fn sessions_move_by_themselves_from_a_shard_that_is_busy_to_one_that_is_not() {
             scope.spawn(move || flood(server, session, is_over));
         }
         let moved = catch_unwind(AssertUnwindSafe(|| {
-            // Beside other tests the other shard waits for its CPU, too, and counts as busy.
+            // Who uses half a CPU is busy: beside other tests a shard may not get so much.
             until_within(PATIENCE * 8, "some have moved by themselves", || {
                 players.iter_mut().for_each(Session::drain);
                 players.iter().any(|player| shard_of(server, &player.id) == 1)
